@@ -1,0 +1,2 @@
+//! mount.dewfs.
+fn main() {}

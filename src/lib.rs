@@ -1,0 +1,8 @@
+//! dewfs: Files On-Demand for Linux. A whole remote as a folder, fetched as it is read.
+//!
+//! The catalog is the truth about names, the cache is the truth about bytes, the remote is only ever an observation. The
+//! kernel is answered from catalog and cache; what is missing is fetched *into* them, what differs is sent *from* them.
+//! `ARCHITECTURE.md` is the map of the house.
+
+pub mod model;
+pub mod remote;

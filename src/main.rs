@@ -1,0 +1,3 @@
+//! The `dewfs` program.
+
+fn main() {}

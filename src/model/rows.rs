@@ -1,0 +1,219 @@
+//! The rows that the decisions read and change, as a trait that a catalog transaction and the tests' maps implement.
+
+use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Tick, Version};
+
+/// Is an inode row, as far as the decisions need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number.
+    pub ino: Ino,
+    /// Its type.
+    pub kind: Kind,
+    /// Where users see it; `None` when deleted here.
+    pub local: Option<Place>,
+    /// The content that it stands for now.
+    pub edition: Edition,
+    /// Whether all its bytes are here.
+    pub hydrated: bool,
+}
+
+/// Is what the remote last had of an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Where the remote has it.
+    pub place: Place,
+    /// The version of its content there.
+    pub version: Version,
+    /// Its stable identity there.
+    pub id: Option<RemoteId>,
+    /// Which of our contents that version is.
+    pub edition: Edition,
+    /// What that content is for certain, if its bytes were here.
+    pub known: Option<Digest>,
+    /// Whether the version cannot be relied on yet.
+    pub young: bool,
+    /// Whether this folder's names are all known.
+    pub listed: bool,
+    /// Bytes there, as last seen.
+    pub size: u64,
+    /// Opaque to the engine; the remote's own note for its locator.
+    pub extra: Option<Vec<u8>>,
+}
+
+/// Says under which condition the remote may be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing may be there.
+    Absent,
+    /// A file of this version must be there.
+    Version(Version),
+    /// A folder must be there.
+    Folder,
+    /// Whatever is there.
+    Any,
+}
+
+/// Names what `plan` wants done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StepKind {
+    /// Nothing differs: drop the row.
+    Settled,
+    /// A path goes through a missing entry: look at the next row.
+    Wait,
+    /// The mass-change guard holds it.
+    Held,
+    /// An attempt has no answer: look what became of it.
+    Resolve,
+    /// The base version is young: look again after its clock tick.
+    Confirm,
+    /// A folder must be listed before the remote loses it.
+    NeedList,
+    /// Bytes must be here first.
+    Fetch,
+    /// A new file takes the base of the deleted one whose place it has.
+    Inherit,
+    /// Create the folder there.
+    MakeFolder,
+    /// Send the content.
+    Write,
+    /// Move it there.
+    Rename,
+    /// Remove it there.
+    Remove,
+    /// Break a cycle of occupied places: rename the occupant to a fresh visible name there.
+    Sidestep,
+    /// Take another name here: the place belongs to an entry in sync.
+    StepAside,
+    /// Give it a local place again: the remote still needs it.
+    Resurrect,
+    /// `plan` came back to where it was; never leaves `plan`.
+    Cycle,
+}
+
+/// Is a remote change under way: noted durably before it is sent, ended when its outcome is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// `MakeFolder`, `Write`, `Rename`, `Remove` or `Sidestep`.
+    pub kind: StepKind,
+    /// The base place when it was noted.
+    pub source: Option<Place>,
+    /// The place it makes or changes.
+    pub target: Option<Place>,
+    /// The condition it was sent under.
+    pub expect: Expect,
+    /// Tells it from every other attempt of this catalog; part of temporary names.
+    pub nonce: u64,
+}
+
+/// Is a content known to be ours at the remote, with the edition it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// What was sent.
+    pub digest: Digest,
+    /// Which of our contents that was.
+    pub edition: Edition,
+}
+
+/// Is an outbox row: its inode is not in sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The attempt whose outcome is unknown.
+    pub attempt: Option<Attempt>,
+    /// Contents that we sent, or had in sync, since the base was last certain.
+    pub ours: Vec<Sent>,
+    /// Whether a person released it from the mass-change guard.
+    pub released: bool,
+}
+
+/// Says how many handles are open on an inode, and how many of them may write. Memory only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handles {
+    /// All handles.
+    pub open: u32,
+    /// Handles that may write.
+    pub writers: u32,
+}
+
+/// Is the state that `plan`, `reconcile` and `settle` read and change, for one remote endpoint.
+///
+/// Everything done to one `Rows` value between its start and its commit is one transaction: it all happens or none of it.
+/// Implementations keep two invariants: no two inodes in one local place, no two bases in one base place. Breaking one is
+/// an error of the caller and is answered with an error, never by dropping a row.
+pub trait Rows {
+    /// What can go wrong below: a database error. The decisions only pass it on.
+    type Error;
+
+    /// The inode, if its row is there.
+    fn node(&self, ino: Ino) -> Result<Option<Node>, Self::Error>;
+    /// Who is in this local place.
+    fn resident(&self, place: &Place) -> Result<Option<Ino>, Self::Error>;
+    /// Whether anything is in this folder here.
+    fn has_children(&self, folder: Ino) -> Result<bool, Self::Error>;
+    /// All that is in this folder here.
+    fn children(&self, folder: Ino) -> Result<Vec<Ino>, Self::Error>;
+    /// What the remote last had of it.
+    fn base(&self, ino: Ino) -> Result<Option<Base>, Self::Error>;
+    /// Whose base is in this base place.
+    fn base_at(&self, place: &Place) -> Result<Option<Ino>, Self::Error>;
+    /// Whose base has this remote identity.
+    fn base_by_id(&self, id: &RemoteId) -> Result<Option<Ino>, Self::Error>;
+    /// All whose base is in this base folder.
+    fn base_children(&self, folder: Ino) -> Result<Vec<Ino>, Self::Error>;
+    /// Its outbox row.
+    fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>, Self::Error>;
+    /// All inodes with an attempt without an outcome (few: at most as many as transfers at once).
+    fn attempts(&self) -> Result<Vec<(Ino, Attempt)>, Self::Error>;
+    /// Since when the remote has not had it where we thought, if so.
+    fn missing(&self, ino: Ino) -> Result<Option<Tick>, Self::Error>;
+    /// Since when this folder waits to be looked at again, if so.
+    fn look_again(&self, folder: Ino) -> Result<Option<Tick>, Self::Error>;
+    /// When a base in this folder last changed, or an attempt about it ended. Memory only: 0 after a restart.
+    fn touched(&self, folder: Ino) -> Tick;
+    /// Whether a listing of this folder is under way. Memory only.
+    fn is_listing(&self, folder: Ino) -> bool;
+    /// Whether this folder waits to be listed because somebody asked. Memory only.
+    fn is_needed(&self, folder: Ino) -> bool;
+    /// The handles open on it. Memory only.
+    fn handles(&self, ino: Ino) -> Handles;
+    /// Whether the mass-change guard holds removals and overwrites.
+    fn held(&self) -> Result<bool, Self::Error>;
+    /// Whether this name is kept local only (an exclude pattern matches).
+    fn is_excluded(&self, name: &Name) -> bool;
+
+    /// The next tick; larger than every one before it.
+    fn tick(&mut self) -> Result<Tick, Self::Error>;
+    /// A new file or folder inode without a local place: what `seen` tells as its attributes, no bytes here, a new edition.
+    fn new_node(&mut self, seen: &Observed) -> Result<Ino, Self::Error>;
+    /// A new inode with the kind, attributes and content of an open one, which lives on unnamed with its own data file.
+    /// The new one has no local place yet and the same edition as the old one.
+    fn succeed(&mut self, old: Ino) -> Result<Ino, Self::Error>;
+    /// Moves it to this local place, or takes its place away.
+    fn set_local(&mut self, ino: Ino, place: Option<Place>) -> Result<(), Self::Error>;
+    /// Records what the remote has of it, or, with `None`, that it has nothing (which also clears its missing and
+    /// look-again marks). Both note the old and the new base folder as touched.
+    fn set_base(&mut self, ino: Ino, base: Option<Base>) -> Result<(), Self::Error>;
+    /// Makes it stand for the remote content `seen`: a new generation and edition, no bytes here. Returns the edition.
+    fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, Self::Error>;
+    /// Goes back to an earlier content of which no bytes are here (undo).
+    fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<(), Self::Error>;
+    /// Inserts or replaces its outbox row.
+    fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
+    /// Drops its outbox row: it is in sync.
+    fn drop_outbox(&mut self, ino: Ino) -> Result<(), Self::Error>;
+    /// Sets or clears the missing mark.
+    fn set_missing(&mut self, ino: Ino, since: Option<Tick>) -> Result<(), Self::Error>;
+    /// Sets or clears the look-again mark. A folder without a base is never marked.
+    fn set_look_again(&mut self, folder: Ino, since: Option<Tick>) -> Result<(), Self::Error>;
+    /// Notes that what is known of this folder changed now.
+    fn touch_folder(&mut self, folder: Ino) -> Result<(), Self::Error>;
+    /// Asks for this folder to be listed soon. Memory only.
+    fn need_list(&mut self, folder: Ino);
+    /// Holds or releases removals and overwrites.
+    fn set_held(&mut self, held: bool) -> Result<(), Self::Error>;
+    /// Forgets the inode: it has no place, no base, no outbox row and no handles.
+    fn forget(&mut self, ino: Ino) -> Result<(), Self::Error>;
+    /// A free conflict-copy name for a file or folder that must give up `place`, in the same folder.
+    fn conflict_name(&mut self, place: &Place) -> Result<Place, Self::Error>;
+    /// Notes for `why` what happened to an inode, in plain words.
+    fn note(&mut self, ino: Ino, what: &str) -> Result<(), Self::Error>;
+}

@@ -1,0 +1,145 @@
+//! What can go wrong at a remote, and whether trying again helps.
+
+use std::time::Duration;
+
+/// Names what a remote refused or could not do, by what the caller can do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Nothing is there.
+    NotFound,
+    /// Something is there already.
+    AlreadyExists,
+    /// What is there is not the version expected, or not of the kind expected.
+    VersionMismatch,
+    /// The version is too young to be told from a later one: ask again after this long.
+    Unsettled {
+        /// When the remote's clock tick is over.
+        after: Duration,
+    },
+    /// The folder is not empty.
+    NotEmpty,
+    /// The folder that should hold it is not there.
+    NoParent,
+    /// The user may not.
+    Denied,
+    /// Not signed in, or no longer.
+    Unauthenticated,
+    /// Quota or disk of the remote is full.
+    NoSpace,
+    /// The remote cannot hold this name.
+    NameRejected,
+    /// Somebody holds a lock on it.
+    Locked {
+        /// When it is worth asking again, if told.
+        after: Option<Duration>,
+    },
+    /// The remote, or this part of it, cannot be written.
+    ReadOnly,
+    /// Too many requests.
+    RateLimited {
+        /// When it may be asked again, if told.
+        after: Option<Duration>,
+    },
+    /// The change cursor is too old: look at everything listed.
+    CursorExpired,
+    /// This remote cannot do this.
+    Unsupported,
+    /// It answered what cannot be right (length, range, XML); nothing of it is believed.
+    Corrupt,
+    /// It cannot be reached, or answers that it cannot serve now. The request may or may not have been applied.
+    Offline,
+    /// Anything else.
+    Other,
+}
+
+/// Says whether and when the same request is worth sending again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The same request will fail again.
+    Never,
+    /// After exactly this long.
+    After(Duration),
+    /// After a while that grows.
+    BackOff,
+}
+
+impl ErrorKind {
+    /// Whether and when to try again; only the retry layer asks.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Unsettled { after }
+            | Self::RateLimited { after: Some(after) }
+            | Self::Locked { after: Some(after) } => Verdict::After(*after),
+            Self::RateLimited { after: None } | Self::Locked { after: None } | Self::Offline => {
+                Verdict::BackOff
+            }
+            _ => Verdict::Never,
+        }
+    }
+
+    /// Whether the request may have been applied although it failed.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Offline | Self::Corrupt | Self::Other)
+    }
+}
+
+/// Is a failed remote operation: what was asked, of what, and why not.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {path}: {}", message(.kind, .source))]
+pub struct RemoteError {
+    /// What it means for the caller.
+    pub kind: ErrorKind,
+    /// The trait method, in words: `list`, `read`, `write` …
+    pub operation: &'static str,
+    /// The path below the remote's root, for people.
+    pub path: String,
+    /// What the transport said.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl RemoteError {
+    /// An error without a cause from below.
+    pub fn new(kind: ErrorKind, operation: &'static str, path: impl ToString) -> Self {
+        Self { kind, operation, path: path.to_string(), source: None }
+    }
+
+    /// The same error with what the transport said.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+fn message(kind: &ErrorKind, source: &Option<Box<dyn std::error::Error + Send + Sync>>) -> String {
+    let what = match kind {
+        ErrorKind::NotFound => "not found",
+        ErrorKind::AlreadyExists => "exists already",
+        ErrorKind::VersionMismatch => "changed by somebody else",
+        ErrorKind::Unsettled { .. } => "too young to be relied on yet",
+        ErrorKind::NotEmpty => "the folder is not empty",
+        ErrorKind::NoParent => "its folder does not exist",
+        ErrorKind::Denied => "permission denied by the remote",
+        ErrorKind::Unauthenticated => {
+            "sign-in needed: user name, password or token is not accepted"
+        }
+        ErrorKind::NoSpace => "the remote is full",
+        ErrorKind::NameRejected => "the remote cannot hold this name",
+        ErrorKind::Locked { .. } => "locked by somebody else",
+        ErrorKind::ReadOnly => "the remote cannot be written",
+        ErrorKind::RateLimited { .. } => "too many requests",
+        ErrorKind::CursorExpired => "the change cursor is too old",
+        ErrorKind::Unsupported => "this remote cannot do this",
+        ErrorKind::Corrupt => "the answer cannot be right",
+        ErrorKind::Offline => "cannot be reached",
+        ErrorKind::Other => "failed",
+    };
+    match source {
+        Some(source) => format!("{what} ({source})"),
+        None => what.to_owned(),
+    }
+}
+
+/// What every remote operation answers.
+pub type Result<T> = std::result::Result<T, RemoteError>;
