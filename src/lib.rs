@@ -5,5 +5,6 @@
 //! `ARCHITECTURE.md` is the map of the house.
 
 pub mod catalog;
+pub mod engine;
 pub mod model;
 pub mod remote;
