@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::Reservation;
 use crate::model::Ino;
 
 /// Where the walk is when it has seen every directory.
@@ -144,6 +145,15 @@ impl Seat {
         if let Ok(metadata) = file.metadata() {
             books.recount(self.file, allocated(&metadata));
         }
+    }
+
+    /// Reads anew what the file occupies, and takes `bytes` off what was promised to its writer.
+    pub(super) fn recount_from(&self, file: &File, room: &mut Reservation, bytes: u64) {
+        let mut books = self.ledger.books();
+        if let Ok(metadata) = file.metadata() {
+            books.recount(self.file, allocated(&metadata));
+        }
+        room.take(&mut books, bytes);
     }
 
     /// Takes another use of the same file.

@@ -149,7 +149,7 @@ impl Cache {
     }
 
     /// Removes a data file and returns the bytes it occupied; 0 if there is none. They are free, here and on the disk, when
-    /// its last user is gone.
+    /// its last user is gone. The caller sees to it that nobody opens, makes or removes the same data file meanwhile.
     pub fn remove(&self, ino: Ino, generation: Generation) -> Result<u64> {
         let Some(data) = self.open_data(ino, generation, Access::Read)? else { return Ok(0) };
         let freed = data.allocated()?;
