@@ -56,6 +56,11 @@ impl Cache {
                 .map_err(|e| CacheError::io("protect", &dir, e))?;
         }
         let tick = stamp_tick(&state_dir.join("staging"))?;
+        Ok(Self::with_tick(state_dir, limits, tick))
+    }
+
+    /// Opens a state directory that is made, whose file system's ctime is taken to move in ticks of `tick`.
+    pub(super) fn with_tick(state_dir: &Path, limits: Limits, tick: Option<Duration>) -> Self {
         let inner = Inner {
             state_dir: state_dir.to_owned(),
             limits,
@@ -65,7 +70,7 @@ impl Cache {
         let cache = Self { inner: Arc::new(inner) };
         cache.find_ballast();
         cache.start_counting();
-        Ok(cache)
+        cache
     }
 
     fn start_counting(&self) {
