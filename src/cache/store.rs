@@ -148,8 +148,8 @@ impl Cache {
     }
 
     fn adopt(&self, ino: Ino, file: File, path: PathBuf, access: Access) -> Result<DataFile> {
-        let metadata = file.metadata().map_err(|e| CacheError::io("examine", &path, e))?;
-        let seat = self.ledger().enter(ino, &metadata);
+        let seat = self.ledger().enter(ino, &file);
+        let seat = seat.map_err(|e| CacheError::io("examine", &path, e))?;
         Ok(DataFile::new(file, path, access, seat))
     }
 

@@ -355,7 +355,7 @@ fn work(cache: &Cache, locks: &InodeLocks, dice: &mut fastrand::Rng, refused: &A
         let ino = Ino(3 + which as u64);
         match dice.u8(..10) {
             0..=6 => {
-                let bytes = vec![1; dice.usize(1..40_000)];
+                let bytes = vec![1; dice.usize(1..60_000)];
                 let Ok(mut room) = cache.reserve(bytes.len() as u64) else {
                     refused.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -364,6 +364,8 @@ fn work(cache: &Cache, locks: &InodeLocks, dice: &mut fastrand::Rng, refused: &A
                 let data = cache.open_or_create(ino, G).unwrap();
                 drop(lock);
                 let at = dice.u64(..200_000);
+                // Others reserve before this one writes: were it not counted at once, all would find the same room.
+                (0..20).for_each(|_| std::thread::yield_now());
                 if dice.bool() {
                     data.write_reserved(&mut room, &bytes, at).unwrap();
                 } else {
@@ -389,7 +391,7 @@ fn work(cache: &Cache, locks: &InodeLocks, dice: &mut fastrand::Rng, refused: &A
 
 #[test]
 fn eight_writers_at_once_never_pass_the_limit() {
-    let limit = 1 << 20;
+    let limit = 512 << 10;
     let (dir, cache) = cache(Limits { cache_size: limit, min_free: 0 });
     let (done, refused) = (AtomicBool::new(false), AtomicU64::new(0));
     let locks = InodeLocks::default();
