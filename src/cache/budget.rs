@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ledger::Ledger;
+use super::ledger::{Books, Ledger};
 use super::{CacheError, Result};
 
 /// Is how much content may be kept, in bytes.
@@ -58,9 +58,13 @@ pub struct Reservation {
 impl Reservation {
     /// Says that so many of the bytes are written: from now on they are counted as part of their data file.
     pub fn used(&mut self, bytes: u64) {
+        let ledger = Arc::clone(&self.ledger);
+        self.take(&mut ledger.books(), bytes);
+    }
+
+    pub(super) fn take(&mut self, books: &mut Books, bytes: u64) {
         let bytes = bytes.min(self.left);
         self.left -= bytes;
-        let mut books = self.ledger.books();
         books.reserved = books.reserved.saturating_sub(bytes);
     }
 
@@ -89,8 +93,10 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn ask(dir: &Path) -> Result<Self> {
         let disk = rustix::fs::statvfs(dir).map_err(|e| CacheError::io("measure", dir, e))?;
+        // A tmpfs without a limit says that it has no blocks at all.
+        let free = if disk.f_blocks == 0 { u64::MAX / 4 } else { disk.f_bavail };
         Ok(Self {
-            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            free: free.saturating_mul(disk.f_frsize),
             total: disk.f_blocks.saturating_mul(disk.f_frsize),
             occupied: disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize),
             block: disk.f_frsize.max(512),

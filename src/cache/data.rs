@@ -7,12 +7,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, SeekFrom, XattrFlags};
 use rustix::io::Errno;
 
 use super::ledger::{Gone, Seat, allocated};
-use super::{CacheError, Result};
+use super::{CacheError, Reservation, Result};
 use crate::model::Stamp;
+
+/// The attribute that names the owner of a data file.
+const LABEL: &str = "user.dewfs.origin";
 
 /// Says what a data file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +29,16 @@ pub enum Access {
 /// Is one open descriptor of a data file. What the file occupies is counted anew after each act and when this is dropped.
 #[derive(Debug)]
 pub struct DataFile {
+    /// Dropped before the descriptor: once that is closed, the disk may give the file's number to another one.
+    seat: Seat,
     pub(super) file: File,
     path: PathBuf,
     access: Access,
-    seat: Seat,
 }
 
 impl DataFile {
     pub(super) fn new(file: File, path: PathBuf, access: Access, seat: Seat) -> Self {
-        Self { file, path, access, seat }
+        Self { seat, file, path, access }
     }
 
     fn failed<E: Into<io::Error>>(&self, action: &'static str) -> impl FnOnce(E) -> CacheError {
@@ -78,6 +82,14 @@ impl DataFile {
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let written = self.file.write_all_at(bytes, offset);
         self.seat.recount(&self.file);
+        written.map_err(self.failed("write"))
+    }
+
+    /// Writes all bytes at `offset` into room that was reserved. What is promised becomes what is used in one step, so that
+    /// no other writer is refused in between.
+    pub fn write_reserved(&self, room: &mut Reservation, bytes: &[u8], offset: u64) -> Result<()> {
+        let written = self.file.write_all_at(bytes, offset);
+        self.seat.recount_from(&self.file, room, bytes.len() as u64);
         written.map_err(self.failed("write"))
     }
 
@@ -188,6 +200,29 @@ impl DataFile {
             }
         }
         Ok(())
+    }
+
+    /// Notes on the file whose content it is, for naming it should it ever end in `recovered/`; `false` where the file
+    /// system keeps no such notes. Moves the stamp, so it is done before the file is in use.
+    pub fn set_label(&self, label: &[u8]) -> Result<bool> {
+        match rustix::fs::fsetxattr(&self.file, LABEL, label, XattrFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP) => Ok(false),
+            Err(error) => Err(self.failed("label")(error)),
+        }
+    }
+
+    /// What was noted with [`Self::set_label`].
+    pub fn label(&self) -> Result<Option<Vec<u8>>> {
+        let mut label = vec![0; 64 * 1024];
+        match rustix::fs::fgetxattr(&self.file, LABEL, label.as_mut_slice()) {
+            Ok(len) => {
+                label.truncate(len);
+                Ok(Some(label))
+            }
+            Err(Errno::OPNOTSUPP | Errno::NODATA) => Ok(None),
+            Err(error) => Err(self.failed("read the label of")(error)),
+        }
     }
 
     /// Another descriptor of the same open file.

@@ -64,7 +64,7 @@ const KNOWN: [(u32, &str); 9] = [
 /// Examines the directory that is to hold the state. [`CacheError::Unsuitable`] if it must not.
 pub fn examine(state_dir: &Path) -> Result<Examination> {
     let number = file_system(state_dir)?;
-    if let Some((_, name)) = REFUSED.iter().find(|(refused, _)| *refused == number) {
+    if let Some(name) = refused(number) {
         let reason = format!("it lies on a network or FUSE file system ({name})");
         return Err(CacheError::Unsuitable { dir: state_dir.to_owned(), reason });
     }
@@ -77,6 +77,10 @@ pub fn examine(state_dir: &Path) -> Result<Examination> {
         brake: brake_works(&Scratch::new(state_dir, "brake")?),
         stamp_tick: stamp_tick(state_dir)?,
     })
+}
+
+fn refused(number: u32) -> Option<&'static str> {
+    REFUSED.iter().find(|(refused, _)| *refused == number).map(|(_, name)| *name)
 }
 
 fn file_system(dir: &Path) -> Result<u32> {
@@ -154,21 +158,20 @@ impl Scratch {
     fn new(dir: &Path, name: &str) -> Result<Self> {
         let path =
             dir.join(format!(".examine-{name}-{}-{:x}", std::process::id(), fastrand::u64(..)));
-        let scratch = Self { path };
-        match scratch.options().create_new(true).open(&scratch.path) {
-            Ok(_) => Ok(scratch),
-            Err(error) => Err(CacheError::io("create", &scratch.path, error)),
+        match Self::options().create_new(true).open(&path) {
+            Ok(_) => Ok(Self { path }),
+            Err(error) => Err(CacheError::io("create", &path, error)),
         }
     }
 
-    fn options(&self) -> OpenOptions {
+    fn options() -> OpenOptions {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         options
     }
 
     fn open(&self) -> io::Result<File> {
-        self.options().open(&self.path)
+        Self::options().open(&self.path)
     }
 }
 
@@ -177,5 +180,17 @@ impl Drop for Scratch {
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "A scratch file could not be removed.");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_and_fuse_file_systems_are_refused_and_local_ones_are_not() {
+        assert_eq!(refused(0x6969), Some("NFS"));
+        assert_eq!(refused(0x6573_5546), Some("FUSE"));
+        assert!(KNOWN.iter().all(|(number, _)| refused(*number).is_none()));
     }
 }

@@ -6,10 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::Reservation;
 use crate::model::Ino;
 
 /// Where the walk is when it has seen every directory.
@@ -84,10 +86,12 @@ impl Ledger {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a data file into use.
-    pub(super) fn enter(self: &Arc<Self>, ino: Ino, metadata: &Metadata) -> Seat {
-        let (file, now) = (metadata.ino(), allocated(metadata));
+    /// Takes a data file into use. What it occupies is asked under the lock, as everywhere: an older answer would undo
+    /// what others counted since.
+    pub(super) fn enter(self: &Arc<Self>, ino: Ino, file: &File) -> io::Result<Seat> {
         let mut books = self.books();
+        let metadata = file.metadata()?;
+        let (file, now) = (metadata.ino(), allocated(&metadata));
         let entry = books.files.entry(file).or_default();
         entry.openers += 1;
         if entry.openers == 1 {
@@ -99,7 +103,7 @@ impl Ledger {
             books.recount(file, now);
         }
         drop(books);
-        Seat { ledger: Arc::clone(self), file }
+        Ok(Seat { ledger: Arc::clone(self), file })
     }
 
     /// Counts what lies in the directories of `data` that are not walked yet; ends early when `stopped` says so.
@@ -144,6 +148,15 @@ impl Seat {
         if let Ok(metadata) = file.metadata() {
             books.recount(self.file, allocated(&metadata));
         }
+    }
+
+    /// Reads anew what the file occupies, and takes `bytes` off what was promised to its writer.
+    pub(super) fn recount_from(&self, file: &File, room: &mut Reservation, bytes: u64) {
+        let mut books = self.ledger.books();
+        if let Ok(metadata) = file.metadata() {
+            books.recount(self.file, allocated(&metadata));
+        }
+        room.take(&mut books, bytes);
     }
 
     /// Takes another use of the same file.

@@ -27,6 +27,8 @@ mod ledger;
 mod staging;
 mod store;
 pub mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use budget::{Limits, Reservation, Usage};
 pub use data::{Access, DataFile};

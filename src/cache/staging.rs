@@ -98,7 +98,8 @@ impl Cache {
         Ok(stamp)
     }
 
-    fn whole_moment<T>(
+    /// Takes something of a file between two equal stamps.
+    pub(super) fn whole_moment<T>(
         &self,
         data: &DataFile,
         take: impl FnOnce() -> Result<T>,

@@ -56,6 +56,11 @@ impl Cache {
                 .map_err(|e| CacheError::io("protect", &dir, e))?;
         }
         let tick = stamp_tick(&state_dir.join("staging"))?;
+        Ok(Self::with_tick(state_dir, limits, tick))
+    }
+
+    /// Opens a state directory that is made, whose file system's ctime is taken to move in ticks of `tick`.
+    pub(super) fn with_tick(state_dir: &Path, limits: Limits, tick: Option<Duration>) -> Self {
         let inner = Inner {
             state_dir: state_dir.to_owned(),
             limits,
@@ -65,7 +70,7 @@ impl Cache {
         let cache = Self { inner: Arc::new(inner) };
         cache.find_ballast();
         cache.start_counting();
-        Ok(cache)
+        cache
     }
 
     fn start_counting(&self) {
@@ -143,13 +148,13 @@ impl Cache {
     }
 
     fn adopt(&self, ino: Ino, file: File, path: PathBuf, access: Access) -> Result<DataFile> {
-        let metadata = file.metadata().map_err(|e| CacheError::io("examine", &path, e))?;
-        let seat = self.ledger().enter(ino, &metadata);
+        let seat = self.ledger().enter(ino, &file);
+        let seat = seat.map_err(|e| CacheError::io("examine", &path, e))?;
         Ok(DataFile::new(file, path, access, seat))
     }
 
     /// Removes a data file and returns the bytes it occupied; 0 if there is none. They are free, here and on the disk, when
-    /// its last user is gone.
+    /// its last user is gone. The caller sees to it that nobody opens, makes or removes the same data file meanwhile.
     pub fn remove(&self, ino: Ino, generation: Generation) -> Result<u64> {
         let Some(data) = self.open_data(ino, generation, Access::Read)? else { return Ok(0) };
         let freed = data.allocated()?;
