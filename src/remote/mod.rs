@@ -7,6 +7,10 @@
 //! reversible escape.
 
 mod error;
+pub mod folder;
+pub mod layers;
+pub mod memory;
+pub mod names;
 
 use std::fmt;
 use std::ops::Range;
