@@ -346,7 +346,8 @@ mod tests {
 
     #[test]
     fn names_of_others_are_no_private_names() {
-        for bytes in [&b".dewfs-tmp.m.1--a"[..], b".dewfs-tmp.m.1.2-a", b".dewfs-tmp.m.1.2--", b"a"] {
+        for bytes in [&b".dewfs-tmp.m.1--a"[..], b".dewfs-tmp.m.1.2-a", b".dewfs-tmp.m.1.2--", b"a"]
+        {
             assert_eq!(parse_temp(bytes), None);
         }
     }
