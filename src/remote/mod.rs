@@ -84,7 +84,7 @@ pub struct ChangePage {
 }
 
 /// Is a reason to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Hint {
     /// Something may have happened to this entry.
     Entry(RemotePath),

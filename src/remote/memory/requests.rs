@@ -240,7 +240,7 @@ async fn take(at: &Locator, body: &Upload) -> Result<Put> {
 }
 
 fn pieces(
-    content: Bytes,
+    content: &Bytes,
     piece: usize,
     broken: Option<u64>,
     at: &RemotePath,
@@ -370,7 +370,7 @@ impl Remote for MemoryRemote {
         else {
             return fail(ErrorKind::Unsupported, op, &path);
         };
-        let bytes = pieces(content.slice(from..to), piece, broken, &path);
+        let bytes = pieces(&content.slice(from..to), piece, broken, &path);
         Ok(ByteStream { length: (to - from) as u64, bytes })
     }
 
