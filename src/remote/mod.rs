@@ -7,6 +7,8 @@
 //! reversible escape.
 
 mod error;
+pub mod names;
+pub mod webdav;
 
 use std::fmt;
 use std::ops::Range;
