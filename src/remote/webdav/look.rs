@@ -86,8 +86,8 @@ impl WebDavRemote {
 
     /// Servers refuse to list a file in many ways.
     async fn no_folder(&self, folder: &RawPath, refused: Failure) -> Failure {
-        use ErrorKind::{NameRejected, NoParent, NotFound, Unsupported};
-        if !matches!(refused.kind, NameRejected | NoParent | NotFound | Unsupported) {
+        use ErrorKind::{Denied, NameRejected, NoParent, NotFound, Unsupported};
+        if !matches!(refused.kind, Denied | NameRejected | NoParent | NotFound | Unsupported) {
             return refused;
         }
         match self.look(folder).await {

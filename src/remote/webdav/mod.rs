@@ -6,84 +6,83 @@
 //! name beside it, and what is in the way is moved aside, looked at, and only then removed (`publish`). Nothing is followed
 //! to another server but reads, and those without credentials.
 
+mod aside;
 mod client;
 mod failure;
 mod look;
 mod multistatus;
 mod options;
 mod paths;
+mod probe;
+mod profile;
+mod publish;
 mod read;
 mod upload;
+mod verbs;
 mod version;
 mod xml_stream;
 
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::remote::{
-    ByteStream, Capabilities, Conditional, ErrorKind, FeedKind, ListPage, Locator, Observed,
-    PageToken, Remote, RemoteError, Result, Space, Version,
+    AttemptTag, ByteStream, Capabilities, ErrorKind, Expect, ListPage, Locator, Metadata, Observed,
+    PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Version,
 };
+use aside::Site;
 use client::Client;
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
 use paths::{RawPath, Root};
+use profile::{Known, Profile};
 
 /// Is a folder on a WebDAV server.
 #[derive(Debug)]
 pub struct WebDavRemote {
     client: Client,
     root: Root,
-    known: Arc<RwLock<Capabilities>>,
+    known: RwLock<Known>,
 }
 
 impl WebDavRemote {
-    /// Opens a server without asking it anything yet.
+    /// Opens a server without asking it anything yet. Until [`probe`](Remote::probe) has looked, every change is made in
+    /// the most careful way.
     pub fn open(options: &WebDavOptions) -> Result<Self> {
         let client = Client::new(options)?;
         let root = Root::new(client.root().clone());
-        let known = Arc::new(RwLock::new(assumed()));
-        Ok(Self { client, root, known })
+        Ok(Self { client, root, known: RwLock::new(Known::careful()) })
     }
 
-    fn known(&self) -> Capabilities {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn profile(&self) -> Profile {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).profile.clone()
     }
 
     fn tick(&self) -> Duration {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).version_tick
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.capabilities.version_tick
+    }
+
+    fn learn(&self, known: Known) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// The server gave a whole file instead of a part.
     fn forget_ranges(&self) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).ranges = false;
-    }
-}
-
-/// What every server can do, until it was probed.
-fn assumed() -> Capabilities {
-    Capabilities {
-        ranges: true,
-        conditional: Conditional::None,
-        writable: true,
-        stable_ids: false,
-        rename: true,
-        server_copy: false,
-        settable_mtime: false,
-        settable_mode: false,
-        version_tick: look::TICK,
-        feed: FeedKind::Walk,
-        product: "WebDAV".to_owned(),
-        identity: None,
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.capabilities.ranges = false;
     }
 }
 
 #[async_trait]
 impl Remote for WebDavRemote {
     fn capabilities(&self) -> Capabilities {
-        self.known()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).capabilities.clone()
+    }
+
+    async fn probe(&self) -> Result<Capabilities> {
+        self.find_out().await.map_err(|f| f.at("open", &RemotePath::root()))
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
@@ -107,7 +106,52 @@ impl Remote for WebDavRemote {
         read.map_err(|f| f.at("read", &at.path))
     }
 
+    async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
+        let site = Site::new(RawPath::of(at), at.path.name(), &body.tag);
+        let site = site.map_err(|f| f.at("write", &at.path))?;
+        let seen = self.write_file(&site, &body, &expect).await;
+        let seen = seen.map_err(|f| f.at("write", &at.path))?;
+        Ok(Observed { extra: at.extra.clone(), digest: Some(body.digest), ..seen })
+    }
+
+    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
+        self.create_folder(&RawPath::of(at)).await.map_err(|f| f.at("make folder", &at.path))
+    }
+
+    async fn rename(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+        _tag: &AttemptTag,
+    ) -> Result<Observed> {
+        let moved = self.move_entry(&RawPath::of(from), &RawPath::of_path(&to.path), &expect).await;
+        moved.map_err(|f| f.at("rename", &from.path))
+    }
+
+    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        let site = Site::new(RawPath::of(at), at.path.name(), tag);
+        let site = site.map_err(|f| f.at("remove", &at.path))?;
+        self.remove_entry(&site, &expect).await.map_err(|f| f.at("remove", &at.path))
+    }
+
+    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
+        let site = Site::new(RawPath::of(at), at.path.name(), tag);
+        let site = site.map_err(|f| f.at("tidy", &at.path))?;
+        self.sweep(&site, expect).await.map_err(|f| f.at("tidy", &at.path))
+    }
+
+    async fn set_metadata(
+        &self,
+        at: &Locator,
+        metadata: &Metadata,
+        expect: Expect,
+    ) -> Result<Observed> {
+        let seen = self.set_times(&RawPath::of(at), metadata, &expect).await;
+        seen.map_err(|f| f.at("set metadata of", &at.path))
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
-        self.quota().await.map_err(|f| f.at("space", &crate::remote::RemotePath::root()))
+        self.quota().await.map_err(|f| f.at("space", &RemotePath::root()))
     }
 }
