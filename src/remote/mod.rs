@@ -7,6 +7,9 @@
 //! reversible escape.
 
 mod error;
+pub mod folder;
+pub mod layers;
+pub mod memory;
 pub mod names;
 pub mod webdav;
 
@@ -82,7 +85,7 @@ pub struct ChangePage {
 }
 
 /// Is a reason to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Hint {
     /// Something may have happened to this entry.
     Entry(RemotePath),

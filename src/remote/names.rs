@@ -191,6 +191,11 @@ pub fn parse_aside(name: &[u8]) -> Option<(AttemptTag, Vec<u8>)> {
     parse(ASIDE, name)
 }
 
+/// Whether two tags, one of them read from a name, are of one mount.
+pub fn is_same_mount(one: &AttemptTag, other: &AttemptTag) -> bool {
+    mount_id(&one.mount) == mount_id(&other.mount)
+}
+
 fn private(prefix: &[u8], tag: &AttemptTag, name: &Name) -> Name {
     let mut bytes = prefix.to_vec();
     let mount = mount_id(&tag.mount);
