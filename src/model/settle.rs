@@ -57,6 +57,12 @@ pub fn begin<R: Rows>(
     Ok(Begun { attempt, base, source, target })
 }
 
+/// A fresh visible place for the occupant of a place in a circle.
+pub fn sidestep_place<R: Rows>(rows: &mut R, place: &Place) -> Result<Place, R::Error> {
+    let number = rows.tick()?.0;
+    Ok(Place::new(place.parent, place.name.fresh(number)))
+}
+
 /// Notes the attempt to write `sent`, which counts as ours from now on.
 pub fn begin_write<R: Rows>(
     rows: &mut R,
