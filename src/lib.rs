@@ -5,6 +5,7 @@
 //! `ARCHITECTURE.md` is the map of the house.
 
 pub mod catalog;
+pub mod config;
 pub mod engine;
 pub mod model;
 pub mod remote;
