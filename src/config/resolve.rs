@@ -11,19 +11,8 @@ use super::spec::{RemoteSpec, Spec};
 use super::values::Amount;
 use super::{ConfigError, ConfigFiles, Options, Places, Who};
 
-const EDITOR_FILES: &[&str] = &[
-    ".~lock.*#",
-    "~$*",
-    "*~",
-    "*.swp",
-    "*.swo",
-    "*.swx",
-    ".*.sw?",
-    ".#*",
-    "#*#",
-    ".goutputstream-*",
-    "4913",
-];
+const EDITOR_FILES: &[&str] =
+    &[".~lock.*#", "~$*", "*.swp", "*.swo", "*.swx", ".#*", "#*#", ".goutputstream-*"];
 
 /// Says who may use the mount; the kernel checks permissions for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
