@@ -7,12 +7,15 @@
 //! `docs/RULES.md`.
 
 mod blocks;
+mod conflict;
 mod entry;
 mod ids;
+mod pin;
 mod place;
 mod rows;
 
 pub use blocks::{BLOCK, BlockSet};
+pub use conflict::conflict_name;
 pub use entry::{Content, Digest, Kind, Observed, Pin};
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use place::{Name, NameError, Place, RemotePath};
