@@ -238,7 +238,8 @@ impl Run {
         self.pause().await;
         let (begun, sent, bytes) = {
             let mut rows = self.rows();
-            let others: Busy = self.engine.busy.borrow().iter().copied().filter(|i| *i != ino).collect();
+            let others: Busy =
+                self.engine.busy.borrow().iter().copied().filter(|i| *i != ino).collect();
             let step = plan(&*rows, ino, &others).unwrap();
             if step != (Step { kind: StepKind::Write, ino }) {
                 return Ok(());
@@ -372,8 +373,7 @@ impl Run {
         &self,
         due: &[(Ino, Tick)],
     ) -> Result<(Vec<Look>, Vec<(Ino, Tick, RemotePath, Option<Observed>)>, usize), Failed> {
-        let Answer::Hints(page, cursor) =
-            self.call(Ask::Changes(self.engine.cursor.get())).await?
+        let Answer::Hints(page, cursor) = self.call(Ask::Changes(self.engine.cursor.get())).await?
         else {
             unreachable!()
         };
@@ -417,7 +417,8 @@ impl Run {
             marked.sort();
             let marked = marked.into_iter().map(|(_, ino)| ino);
             let waiting: Vec<Ino> = rows.needed.iter().copied().chain(marked).collect();
-            let all: Vec<Ino> = waiting.into_iter().filter(|i| rows.bases.contains_key(i)).collect();
+            let all: Vec<Ino> =
+                waiting.into_iter().filter(|i| rows.bases.contains_key(i)).collect();
             let ready = |ino: &&Ino| !is_parked(&*rows, &rows.items[*ino].node).unwrap();
             let Some(folder) = all.iter().find(ready).or(all.first()).copied() else {
                 rows.needed.clear();

@@ -206,7 +206,10 @@ impl TreeRows {
         for (ino, item) in self.items.iter().filter(|(ino, _)| **ino != Ino::ROOT) {
             let base = self.bases.get(ino);
             if let Some(base) = base {
-                assert!(self.bases.contains_key(&base.place.parent), "{ino} has a base below nothing");
+                assert!(
+                    self.bases.contains_key(&base.place.parent),
+                    "{ino} has a base below nothing"
+                );
             }
             let row = self.outbox.contains_key(ino);
             let sync = super::super::around::is_in_sync(self, &item.node).unwrap();
