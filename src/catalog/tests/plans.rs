@@ -157,7 +157,10 @@ fn hot_questions_use_an_index_and_never_sort() {
         ),
         (
             codec::inode_sql!(
-                "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 ORDER BY i.last_use"
+                "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
+                 AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+                 ORDER BY i.last_use"
             ),
             "USING INDEX inode_use",
         ),
@@ -210,7 +213,10 @@ fn hot_questions_use_an_index_and_never_sort() {
         ("SELECT COUNT(*) FROM inode WHERE conflict = 1", "inode_conflict"),
         ("SELECT ino FROM inode WHERE pin = ?1 AND pin > 0", "inode_pin"),
         (
-            "SELECT ino FROM inode i WHERE parent IS NULL AND ino > 2 ORDER BY ino LIMIT ?1",
+            "SELECT ino FROM inode i WHERE parent IS NULL AND ino > 2
+             AND NOT EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+             ORDER BY ino LIMIT ?1",
             "inode_folder (parent=? AND rowid>?)",
         ),
         ("DELETE FROM history WHERE ino = ?1", "history_ino"),
