@@ -130,6 +130,7 @@ CREATE TABLE look_again (
     due INTEGER NOT NULL DEFAULT 0,
     tries INTEGER NOT NULL DEFAULT 0,
     cause INTEGER,
+    deep INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (endpoint, folder)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX look_again_due ON look_again (endpoint, due, since);
