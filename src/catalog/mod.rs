@@ -66,3 +66,6 @@ pub trait Memory: Send + Sync + 'static {
 pub struct Catalog {
     inner: Arc<Inner>,
 }
+
+#[cfg(test)]
+mod tests;
