@@ -141,7 +141,7 @@ impl Core {
 
     /// Cuts or lengthens a file: intent, then bytes, then the fact.
     async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
-        self.open.begin(ino, true);
+        self.open.begin_later(ino, true).await;
         let outcome = self.cut_open(ino, size).await;
         let (_, last_writer) = self.open.end(ino, true);
         if last_writer {

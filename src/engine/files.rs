@@ -21,7 +21,19 @@ impl Engine {
         if mode.write && core.settings.read_only {
             return EngineError::ReadOnly.into();
         }
-        core.open.begin(ino, mode.write);
+        if !core.open.begin(ino, mode.write) {
+            let engine = self.clone();
+            return Answer::Pending(Box::pin(async move {
+                core.open.begin_later(ino, mode.write).await;
+                engine.open_begun(ino, mode).wait().await
+            }));
+        }
+        self.open_begun(ino, mode)
+    }
+
+    /// Goes on with an open that is counted.
+    fn open_begun(&self, ino: Ino, mode: OpenMode) -> Answer<Opened> {
+        let core = self.core.clone();
         let live = match core.live_for(ino) {
             Ok(live) => live,
             Err(error) => {
@@ -299,7 +311,10 @@ impl Core {
         inode: &Inode,
         mode: OpenMode,
     ) -> Result<(Stat, Opened), EngineError> {
-        self.open.begin(inode.ino, mode.write);
+        // On the writer thread no transaction is under way.
+        if !self.open.begin(inode.ino, mode.write) {
+            return Err(EngineError::Busy("being replaced".into()));
+        }
         let opened = self
             .live_for(inode.ino)
             .and_then(|live| self.open_for_writing(live, mode, Ok(inode.generation)));
