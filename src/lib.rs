@@ -5,6 +5,7 @@
 //! `ARCHITECTURE.md` is the map of the house.
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;

@@ -1,3 +1,11 @@
-//! The `dewfs` program.
+//! The `dewfs` program: arguments in, exit status out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Err(error) = dewfs::config::hide_secrets_in_environment() {
+        eprintln!("dewfs: {error}");
+        return ExitCode::from(dewfs::cli::FAILED);
+    }
+    ExitCode::from(dewfs::cli::run(std::env::args_os().collect()))
+}
