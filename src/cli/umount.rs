@@ -61,7 +61,9 @@ fn drain(client: &mut Client, limit: Option<Duration>, common: &Common) -> Resul
     let mut bars = Bars::of(common);
     let timeout_ms = limit.map(super::sync::millis);
     let request = Request::Drain { timeout_ms };
-    let done = client.ask(request, bars.wanted(), |document, _| drop(bars.take(document)))?;
+    let done = client.ask(request, bars.wanted(), |document, _| {
+        bars.take(document);
+    })?;
     match done.message {
         // The engine failed: the items are safe, but nothing is known of their number.
         Some(message) if done.exit == super::FAILED => Err(Failure::failed(message)),
