@@ -6,5 +6,6 @@
 
 pub mod catalog;
 pub mod engine;
+pub mod fuse;
 pub mod model;
 pub mod remote;
