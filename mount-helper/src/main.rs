@@ -1,4 +1,4 @@
-//! `mount.dewfs`: what mount(8) calls for `mount -t dewfs SPEC DIR` and for such lines in fstab.
+//! `mount.dewfs` (built as `mount-dewfs`): what mount(8) calls for `mount -t dewfs SPEC DIR` and for such lines in fstab.
 //!
 //! It understands mount(8)'s arguments and becomes `dewfs SPEC DIR -o …`, whose exit status is mount(8)'s. Nothing else is
 //! decided here: mount(8) has taken HOME and PATH away, so no path is searched and no home is asked for.
