@@ -4,6 +4,7 @@
 //! kernel is answered from catalog and cache; what is missing is fetched *into* them, what differs is sent *from* them.
 //! `ARCHITECTURE.md` is the map of the house.
 
+pub mod cache;
 pub mod catalog;
 pub mod engine;
 pub mod fuse;

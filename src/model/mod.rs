@@ -6,14 +6,40 @@
 //! as plain maps, so what is tested is what runs. The rules and the histories that break without them are in
 //! `docs/RULES.md`.
 
+mod around;
 mod blocks;
 mod entry;
 mod ids;
+mod listing;
 mod place;
+mod plan;
+mod reconcile;
+mod relocate;
+mod revive;
 mod rows;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod touch;
+mod verbs;
 
+pub use around::{Busy, by_path, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
 pub use entry::{Content, Digest, Kind, Observed, Pin};
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
+pub use listing::{
+    Listing, Look, Sight, apply_page, begin_listing, break_listing, end_listing, hint_folder,
+    list_page, listing_refused, lost_hints, settle_missing,
+};
 pub use place::{Name, NameError, Place, RemotePath};
+pub use plan::{Step, plan};
+pub use reconcile::{Trust, look_at_everything, reconcile};
+pub use revive::{inherit, resurrect, step_aside, undo};
 pub use rows::{Attempt, Base, Expect, Handles, Node, OutboxRow, Rows, Sent, StepKind};
+pub use settle::{
+    Begun, Looked, Made, Refusal, begin, begin_write, confirmed, current, found_to_fetch,
+    found_to_list, look, made_folder, make_folder_refused, move_refused, moved, put_off,
+    remove_refused, removed, resolve, write_refused, written,
+};
+pub use touch::{hold_if_many, release, touch};
+pub use verbs::{exchange, handled, is_listed, rename, unlink};

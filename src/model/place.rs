@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::Ino;
 
+/// Names that begin like this belong to dewfs.
+const OWN_PREFIX: &[u8] = b".dewfs-";
+
 /// The longest name in bytes that Linux allows.
 const NAME_MAX: usize = 255;
 
@@ -39,6 +42,41 @@ impl Name {
             return Err(NameError::TooLong);
         }
         Ok(Self(bytes.into_boxed_slice()))
+    }
+
+    /// Whether the name is one of dewfs's own: never shown, never sent, never created by users.
+    pub fn is_own(&self) -> bool {
+        self.0.starts_with(OWN_PREFIX)
+    }
+
+    /// A name of dewfs's own, for a base whose place at the remote is unknown.
+    pub(super) fn own(word: &str, number: u64) -> Self {
+        let prefix = String::from_utf8_lossy(OWN_PREFIX);
+        Self(format!("{prefix}{word}-{number}").into_bytes().into_boxed_slice())
+    }
+
+    /// The name for what comes back and whose old name is unknown.
+    pub(super) fn found() -> Self {
+        Self(b"found".to_vec().into_boxed_slice())
+    }
+
+    /// A fresh visible name to break a circle of occupied places with: should we never come back, it is an ordinary name.
+    pub(super) fn fresh(&self, number: u64) -> Self {
+        let tail = format!(" (moving {number})");
+        let keep = self.0.len().min(NAME_MAX - tail.len());
+        // Never cut within a UTF-8 sequence: a remote may take UTF-8 only.
+        let keep = (0..=keep)
+            .rev()
+            .find(|at| self.0.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80))
+            .unwrap_or(0);
+        let mut name = self.0.get(..keep).unwrap_or_default().to_vec();
+        name.extend_from_slice(tail.as_bytes());
+        Self(name.into_boxed_slice())
+    }
+
+    /// Whether [`Self::own`] made it of this word.
+    pub(super) fn is_own_for(&self, word: &str) -> bool {
+        self.0.strip_prefix(OWN_PREFIX).is_some_and(|rest| rest.starts_with(word.as_bytes()))
     }
 
     /// The bytes of the name.

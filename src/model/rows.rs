@@ -125,6 +125,19 @@ pub struct OutboxRow {
     pub released: bool,
 }
 
+impl OutboxRow {
+    /// Notes a content as ours; the same content again takes the later edition.
+    pub fn remember(&mut self, digest: Digest, edition: Edition) {
+        self.ours.retain(|sent| sent.digest != digest);
+        self.ours.push(Sent { digest, edition });
+    }
+
+    /// Which of our contents this is, if it is one.
+    pub fn edition_of(&self, digest: Option<Digest>) -> Option<Edition> {
+        self.ours.iter().find(|sent| Some(sent.digest) == digest).map(|sent| sent.edition)
+    }
+}
+
 /// Says how many handles are open on an inode, and how many of them may write. Memory only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handles {
@@ -159,14 +172,22 @@ pub trait Rows {
     fn base_by_id(&self, id: &RemoteId) -> Result<Option<Ino>, Self::Error>;
     /// All whose base is in this base folder.
     fn base_children(&self, folder: Ino) -> Result<Vec<Ino>, Self::Error>;
+    /// Some child of this base folder, for those who only ask whether there is one.
+    fn first_base_child(&self, folder: Ino) -> Result<Option<Ino>, Self::Error> {
+        Ok(self.base_children(folder)?.into_iter().next())
+    }
     /// Its outbox row.
     fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>, Self::Error>;
+    /// Every inode that has an outbox row, the oldest row first.
+    fn outbox_all(&self) -> Result<Vec<Ino>, Self::Error>;
     /// All inodes with an attempt without an outcome (few: at most as many as transfers at once).
     fn attempts(&self) -> Result<Vec<(Ino, Attempt)>, Self::Error>;
     /// Since when the remote has not had it where we thought, if so.
     fn missing(&self, ino: Ino) -> Result<Option<Tick>, Self::Error>;
     /// Since when this folder waits to be looked at again, if so.
     fn look_again(&self, folder: Ino) -> Result<Option<Tick>, Self::Error>;
+    /// Whether the folder's look-again mark is for all known folders below it as well.
+    fn looks_deep(&self, folder: Ino) -> Result<bool, Self::Error>;
     /// When a base in this folder last changed, or an attempt about it ended. Memory only: 0 after a restart.
     fn touched(&self, folder: Ino) -> Tick;
     /// Whether a listing of this folder is under way. Memory only.
@@ -202,12 +223,19 @@ pub trait Rows {
     fn drop_outbox(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// Sets or clears the missing mark.
     fn set_missing(&mut self, ino: Ino, since: Option<Tick>) -> Result<(), Self::Error>;
-    /// Sets or clears the look-again mark. A folder without a base is never marked.
+    /// Sets or clears the look-again mark. A folder without a base is never marked. Setting keeps a deep mark deep.
     fn set_look_again(&mut self, folder: Ino, since: Option<Tick>) -> Result<(), Self::Error>;
+    /// Marks the folder look-again, now, and all known folders below it: each passes the mark on when it was listed.
+    fn set_look_deep(&mut self, folder: Ino) -> Result<(), Self::Error>;
     /// Notes that what is known of this folder changed now.
     fn touch_folder(&mut self, folder: Ino) -> Result<(), Self::Error>;
     /// Asks for this folder to be listed soon. Memory only.
     fn need_list(&mut self, folder: Ino);
+    /// Notes that a listing of this folder begins (it is no longer asked for) or ended. Memory only.
+    fn set_listing(&mut self, folder: Ino, under_way: bool);
+    /// If some of it was edited here, its data file holds what can never be made whole again: kept for its owner, not
+    /// unlinked.
+    fn rescue(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// Holds or releases removals and overwrites.
     fn set_held(&mut self, held: bool) -> Result<(), Self::Error>;
     /// Forgets the inode: it has no place, no base, no outbox row and no handles.

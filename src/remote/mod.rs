@@ -7,6 +7,10 @@
 //! reversible escape.
 
 mod error;
+pub mod folder;
+pub mod layers;
+pub mod memory;
+pub mod names;
 
 use std::fmt;
 use std::ops::Range;
@@ -80,7 +84,7 @@ pub struct ChangePage {
 }
 
 /// Is a reason to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Hint {
     /// Something may have happened to this entry.
     Entry(RemotePath),

@@ -1,0 +1,526 @@
+//! Applies what became of a step. An answer is recorded only where the rows it is about are still as they were when the
+//! attempt was noted; else the attempt stays, and is resolved by looking.
+
+use super::around::{is_edited, new_base, path_of, places, wanted};
+use super::reconcile::{Trust, look_below, mark, miss_by_settle, reconcile, refresh};
+use super::revive::{conflict, forget_base, resurrect};
+use super::touch::touch;
+use super::{
+    Attempt, Base, Digest, Edition, Expect, Ino, Kind, Observed, Place, RemotePath, Rows, Sent,
+    StepKind,
+};
+
+/// Is an attempt with the rows it is about, as they were when it was noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// What was noted.
+    pub attempt: Attempt,
+    /// The base then.
+    pub base: Option<Base>,
+    /// The remote path of the source then.
+    pub source: Option<RemotePath>,
+    /// The remote path of the target then.
+    pub target: Option<RemotePath>,
+}
+
+/// Says why the remote did not do it; every one of them means that nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The folder is not there.
+    NoParent,
+    /// What is there is another version, or of another kind.
+    Mismatch,
+    /// Something is there, or nothing is.
+    Other,
+}
+
+/// Notes the attempt, to be sent after the commit.
+pub fn begin<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    kind: StepKind,
+    target: Option<Place>,
+    expect: Expect,
+) -> Result<Begun, R::Error> {
+    let base = rows.base(ino)?;
+    let nonce = rows.tick()?.0;
+    let source = base.as_ref().map(|base| base.place.clone());
+    let attempt = Attempt { kind, source, target, expect, nonce };
+    let mut row = rows.outbox(ino)?.unwrap_or_default();
+    row.attempt = Some(attempt.clone());
+    rows.set_outbox(ino, row)?;
+    let path = |place: &Option<Place>| match place {
+        Some(place) => path_of(rows, place),
+        None => Ok(None),
+    };
+    let (source, target) = (path(&attempt.source)?, path(&attempt.target)?);
+    Ok(Begun { attempt, base, source, target })
+}
+
+/// Notes the attempt to write `sent`, which counts as ours from now on.
+pub fn begin_write<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    target: Place,
+    expect: Expect,
+    sent: Sent,
+) -> Result<Begun, R::Error> {
+    let begun = begin(rows, ino, StepKind::Write, Some(target), expect)?;
+    let mut row = rows.outbox(ino)?.unwrap_or_default();
+    row.remember(sent.digest, sent.edition);
+    rows.set_outbox(ino, row)?;
+    Ok(begun)
+}
+
+/// Whether the rows that an answer is about are as they were; ends the attempt if so.
+pub fn current<R: Rows>(rows: &mut R, ino: Ino, begun: &Begun) -> Result<bool, R::Error> {
+    let now = rows.base(ino)?;
+    let mut same = rows.node(ino)?.is_some() && identity(now.as_ref()) == identity(begun.base.as_ref());
+    if let Some(target) = &begun.attempt.target {
+        let owner = rows.base_at(target)?;
+        same &= path_of(rows, target)? == begun.target && owner.is_none_or(|owner| owner == ino);
+    }
+    if !same {
+        let noted: Vec<Ino> = places(&begun.attempt).map(|place| place.parent).collect();
+        noted.into_iter().try_for_each(|folder| mark(rows, folder))?;
+        return Ok(false);
+    }
+    if rows.outbox(ino)?.is_some_and(|row| row.attempt.as_ref() == Some(&begun.attempt)) {
+        answered(rows, ino)?;
+    }
+    Ok(true)
+}
+
+fn identity(base: Option<&Base>) -> Option<(&Place, &super::Version, Option<&super::RemoteId>)> {
+    base.map(|base| (&base.place, &base.version, base.id.as_ref()))
+}
+
+/// Ends the attempt: observations begun before are too old for its folders.
+fn answered<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
+    let Some(mut row) = rows.outbox(ino)? else { return Ok(()) };
+    if let Some(attempt) = row.attempt.take() {
+        let folders: Vec<Ino> = places(&attempt).map(|place| place.parent).collect();
+        rows.set_outbox(ino, row)?;
+        folders.into_iter().try_for_each(|folder| rows.touch_folder(folder))?;
+    }
+    Ok(())
+}
+
+/// The remote refused for a reason that says nothing about names or contents: the item is tried again later.
+pub fn put_off<R: Rows>(rows: &mut R, ino: Ino, begun: &Begun) -> Result<(), R::Error> {
+    current(rows, ino, begun)?;
+    touch(rows, ino)
+}
+
+/// The remote is known to hold this content of ours at `place`.
+fn adopt<R: Rows>(rows: &mut R, ino: Ino, base: Base) -> Result<(), R::Error> {
+    if rows.base_at(&base.place)?.is_some_and(|holder| holder != ino) {
+        return Ok(());
+    }
+    rows.set_base(ino, Some(base))?;
+    if let Some(mut row) = rows.outbox(ino)? {
+        row.ours.clear();
+        rows.set_outbox(ino, row)?;
+    }
+    touch(rows, ino)
+}
+
+fn adopt_file<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    place: &Place,
+    seen: &Observed,
+    edition: Edition,
+    known: Option<Digest>,
+) -> Result<(), R::Error> {
+    adopt(rows, ino, Base { known, ..new_base(place.clone(), seen, edition) })
+}
+
+/// A write succeeded: the remote holds `sent`.
+pub fn written<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    seen: &Observed,
+    sent: Sent,
+) -> Result<(), R::Error> {
+    let Some(place) = &begun.attempt.target else { return Ok(()) };
+    if current(rows, ino, begun)? {
+        adopt_file(rows, ino, place, seen, sent.edition, Some(sent.digest))?;
+    }
+    Ok(())
+}
+
+/// A write was refused; `seen` is what is there now, with its digest if it may be ours.
+pub fn write_refused<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    refusal: Refusal,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    let Some(place) = &begun.attempt.target else { return Ok(()) };
+    if current(rows, ino, begun)? {
+        settle_write(rows, ino, place, refusal, seen)?;
+        touch(rows, ino)?;
+    }
+    Ok(())
+}
+
+fn settle_write<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    place: &Place,
+    refusal: Refusal,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    let base = rows.base(ino)?;
+    if refusal == Refusal::NoParent {
+        return folder_gone(rows, place);
+    }
+    let Some(seen) = seen else {
+        return if base.is_some() { miss_by_settle(rows, ino) } else { Ok(()) };
+    };
+    let mut row = rows.outbox(ino)?.unwrap_or_default();
+    if let Some((known, edition)) = base.and_then(|base| Some((base.known?, base.edition))) {
+        row.remember(known, edition);
+    }
+    match row.edition_of(seen.digest).filter(|_| seen.kind == Kind::File) {
+        Some(edition) => adopt_file(rows, ino, place, seen, edition, seen.digest),
+        None => conflict(rows, ino, place, seen),
+    }
+}
+
+/// The folder of a target place is not there.
+fn folder_gone<R: Rows>(rows: &mut R, place: &Place) -> Result<(), R::Error> {
+    if place.parent == Ino::ROOT { Ok(()) } else { miss_by_settle(rows, place.parent) }
+}
+
+/// Says how a folder that we wanted to make came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// We made it, and nothing was heard of the remote meanwhile: it is empty.
+    JustNow,
+    /// It was there, or may have got content.
+    Before,
+}
+
+/// `make_folder` was answered: `seen` is what is there.
+pub fn made_folder<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    made: Made,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    let Some(place) = &begun.attempt.target else { return Ok(()) };
+    if !current(rows, ino, begun)? {
+        return Ok(());
+    }
+    match seen {
+        Some(seen) if seen.kind == Kind::Folder => adopt_folder(rows, ino, place, seen, made)?,
+        Some(seen) => conflict(rows, ino, place, seen)?,
+        None => {}
+    }
+    touch(rows, ino)
+}
+
+/// `make_folder` found no folder to make it in.
+pub fn make_folder_refused<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+) -> Result<(), R::Error> {
+    let Some(place) = &begun.attempt.target else { return Ok(()) };
+    if current(rows, ino, begun)? {
+        folder_gone(rows, place)?;
+    }
+    Ok(())
+}
+
+fn adopt_folder<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    place: &Place,
+    seen: &Observed,
+    made: Made,
+) -> Result<(), R::Error> {
+    let Some(edition) = rows.node(ino)?.map(|node| node.edition) else { return Ok(()) };
+    adopt(rows, ino, Base { listed: true, ..new_base(place.clone(), seen, edition) })?;
+    if made == Made::Before { mark(rows, ino) } else { Ok(()) }
+}
+
+/// A rename succeeded; `seen` is what is at the target.
+pub fn moved<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    seen: &Observed,
+) -> Result<(), R::Error> {
+    let Some(place) = &begun.attempt.target else { return Ok(()) };
+    if current(rows, ino, begun)? {
+        apply_move(rows, ino, place, seen)?;
+    }
+    Ok(())
+}
+
+fn apply_move<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    place: &Place,
+    seen: &Observed,
+) -> Result<(), R::Error> {
+    let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
+    let (id, extra) = (seen.id.clone(), seen.extra.clone());
+    let mut now = Base { place: place.clone(), id, extra, ..base.clone() };
+    let other = node.kind == Kind::File && seen.version != base.version;
+    let same_content = base.known.is_some() && base.known == seen.digest;
+    if other && same_content {
+        // The store gives a new version with a move.
+        now.version = seen.version.clone();
+        now.young = !seen.settled;
+    }
+    rows.set_base(ino, Some(now))?;
+    look_below(rows, &node)?;
+    if other && !same_content {
+        if is_edited(&node, Some(&base)) {
+            conflict(rows, ino, place, seen)?;
+        } else if wanted(rows, &node)?.is_some() {
+            refresh(rows, ino, seen)?;
+        }
+    }
+    touch(rows, ino)
+}
+
+/// A rename was refused; `here` is what is at its source now, `there` what is at its target.
+pub fn move_refused<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    refusal: Refusal,
+    here: Option<&Observed>,
+    there: Option<&Observed>,
+) -> Result<(), R::Error> {
+    let Some(target) = &begun.attempt.target else { return Ok(()) };
+    if !current(rows, ino, begun)? {
+        return Ok(());
+    }
+    let Some(here) = here else { return miss_by_settle(rows, ino) };
+    let Some(node) = rows.node(ino)? else { return Ok(()) };
+    match (refusal, there) {
+        (Refusal::NoParent, _) => return folder_gone(rows, target),
+        (Refusal::Mismatch, _) if here.kind != node.kind => miss_by_settle(rows, ino)?,
+        (Refusal::Mismatch, _) => move_mismatched(rows, ino, here)?,
+        (Refusal::Other, Some(there)) if node.local.as_ref() == Some(target) => {
+            conflict(rows, ino, target, there)?;
+        }
+        (Refusal::Other, _) => {}
+    }
+    touch(rows, ino)
+}
+
+/// What should be moved changed at the remote.
+fn move_mismatched<R: Rows>(rows: &mut R, ino: Ino, here: &Observed) -> Result<(), R::Error> {
+    let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
+    if wanted(rows, &node)?.is_none() {
+        // Of a deleted one, the conditional remove will find it.
+        return Ok(());
+    }
+    if !is_edited(&node, Some(&base)) || !node.hydrated {
+        return refresh(rows, ino, here);
+    }
+    conflict(rows, ino, &base.place, here)?;
+    if rows.base(ino)?.is_some() {
+        rows.set_base(ino, None)?;
+        if let Some(path) = path_of(rows, &base.place)? {
+            reconcile(rows, &path, Some(here), Trust::NOW)?;
+        }
+    }
+    mark(rows, base.place.parent)
+}
+
+/// A removal succeeded.
+pub fn removed<R: Rows>(rows: &mut R, ino: Ino, begun: &Begun) -> Result<(), R::Error> {
+    if current(rows, ino, begun)? {
+        rows.set_base(ino, None)?;
+        touch(rows, ino)?;
+    }
+    Ok(())
+}
+
+/// A removal was refused; `seen` is what is there now.
+pub fn remove_refused<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    if !current(rows, ino, begun)? {
+        return Ok(());
+    }
+    let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
+    match seen {
+        None => miss_by_settle(rows, ino)?,
+        Some(seen) if seen.kind != node.kind => {
+            mark(rows, base.place.parent)?;
+            forget_base(rows, ino)?;
+        }
+        Some(seen) => resurrect(rows, ino, Some(seen))?,
+    }
+    touch(rows, ino)
+}
+
+/// Is what was looked at before an observation outside an attempt: the base and its remote path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// The base then.
+    pub base: Base,
+    /// Its remote path then.
+    pub path: RemotePath,
+}
+
+/// Notes what a look at the inode's base place is about.
+pub fn look<R: Rows>(rows: &R, ino: Ino) -> Result<Option<Looked>, R::Error> {
+    let base = rows.base(ino)?;
+    let path = super::path(rows, ino)?;
+    Ok(base.zip(path).map(|(base, path)| Looked { base, path }))
+}
+
+fn is_as_looked<R: Rows>(rows: &R, ino: Ino, looked: &Looked) -> Result<bool, R::Error> {
+    Ok(look(rows, ino)?.as_ref() == Some(looked))
+}
+
+/// The tick of a young version may be over: what is there stays under this version only if it is what we think.
+pub fn confirmed<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    looked: &Looked,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    let Some(node) = rows.node(ino)? else { return Ok(()) };
+    if !is_as_looked(rows, ino, looked)? {
+        return Ok(());
+    }
+    let base = &looked.base;
+    let Some(seen) = seen.filter(|seen| seen.kind == node.kind) else {
+        return miss_by_settle(rows, ino);
+    };
+    let edited = is_edited(&node, Some(base));
+    let same_version = seen.version == base.version;
+    if same_version && (!seen.settled || base.known.is_some() && seen.digest.is_none()) {
+        return Ok(());
+    }
+    let same = same_version && (base.known.is_none() || base.known == seen.digest);
+    if same || edited && !same_version {
+        // Where it is not the same, the conditional step will find it.
+        rows.set_base(ino, Some(Base { young: false, ..base.clone() }))?;
+    } else if wanted(rows, &node)?.is_none() {
+        resurrect(rows, ino, Some(seen))?;
+    } else if edited {
+        settle_write(rows, ino, &base.place, Refusal::Mismatch, Some(seen))?;
+    } else {
+        refresh(rows, ino, seen)?;
+    }
+    touch(rows, ino)
+}
+
+/// The bytes to fetch were looked for: `true` if they are still what the base is about, else the rows say what is.
+pub fn found_to_fetch<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    looked: &Looked,
+    seen: Option<&Observed>,
+) -> Result<bool, R::Error> {
+    let hydrated = rows.node(ino)?.is_none_or(|node| node.hydrated);
+    if hydrated || !is_as_looked(rows, ino, looked)? {
+        return Ok(false);
+    }
+    match seen.filter(|seen| seen.kind == Kind::File) {
+        Some(seen) if seen.version == looked.base.version => return Ok(true),
+        Some(seen) => refresh(rows, ino, seen)?,
+        None => miss_by_settle(rows, ino)?,
+    }
+    Ok(false)
+}
+
+/// A folder to be listed was looked for.
+pub fn found_to_list<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    looked: &Looked,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    if !is_as_looked(rows, ino, looked)? {
+        return Ok(());
+    }
+    if seen.is_some_and(|seen| seen.kind == Kind::Folder) {
+        if !looked.base.listed {
+            rows.need_list(ino);
+        }
+        return Ok(());
+    }
+    miss_by_settle(rows, ino)
+}
+
+/// Looks what became of an attempt without an answer: `here` is what is at its source, `there` what is at its target.
+pub fn resolve<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    attempt: &Attempt,
+    here: Option<&Observed>,
+    there: Option<&Observed>,
+) -> Result<(), R::Error> {
+    let row = rows.outbox(ino)?.filter(|row| row.attempt.as_ref() == Some(attempt));
+    let (Some(row), Some(node)) = (row, rows.node(ino)?) else { return Ok(()) };
+    answered(rows, ino)?;
+    let base = rows.base(ino)?;
+    let there_is = |kind| there.filter(|seen| seen.kind == kind);
+    match (attempt.kind, &attempt.target, base) {
+        (StepKind::Write, Some(target), base) => {
+            let ours = base.is_none_or(|base| base.place == *target);
+            if let Some(seen) = there_is(Kind::File).filter(|_| ours)
+                && let Some(edition) = row.edition_of(seen.digest)
+            {
+                adopt_file(rows, ino, target, seen, edition, seen.digest)?;
+            }
+        }
+        (StepKind::MakeFolder, Some(target), None) => {
+            if let Some(seen) = there_is(Kind::Folder) {
+                adopt_folder(rows, ino, target, seen, Made::Before)?;
+            }
+        }
+        (StepKind::Rename | StepKind::Sidestep, Some(target), Some(base)) => {
+            let free = rows.base_at(target)?.is_none();
+            if let Some(seen) = there_is(node.kind).filter(|_| free)
+                && is_same_entry(node.kind, &base, here, seen)
+            {
+                apply_move(rows, ino, target, seen)?;
+            }
+        }
+        (StepKind::Remove, _, Some(base)) => {
+            let same = here.is_some_and(|here| {
+                here.kind == node.kind
+                    && (node.kind == Kind::Folder || here.version == base.version)
+            });
+            // Gone, or replaced after we had removed it.
+            if here.is_none() || node.local.is_some() && !same {
+                forget_base(rows, ino)?;
+                mark(rows, base.place.parent)?;
+            }
+        }
+        _ => {}
+    }
+    touch(rows, ino)
+}
+
+/// Whether what is at the target of a rename is what was at its source.
+fn is_same_entry(kind: Kind, base: &Base, here: Option<&Observed>, there: &Observed) -> bool {
+    match &base.id {
+        Some(id) => there.id.as_ref() == Some(id),
+        None => {
+            let content = base.known.is_some() && base.known == there.digest;
+            here.is_none() && (kind == Kind::Folder || there.version == base.version || content)
+        }
+    }
+}
+

@@ -1,0 +1,92 @@
+//! Keeps the outbox true: whoever changes a place, a base or a content touches the inode afterwards.
+
+use super::around::{is_edited, is_in_sync, is_kept_here, wanted};
+use super::{Ino, Kind, Node, OutboxRow, Rows};
+
+/// Inserts or drops the outbox row as the inode needs it; forgets the inode if nothing holds it any more.
+pub fn touch<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
+    let Some(node) = rows.node(ino)?.filter(|_| ino != Ino::ROOT) else { return Ok(()) };
+    let in_sync = is_in_sync(rows, &node)?;
+    let handles = rows.handles(ino);
+    let may_change = handles.writers > 0 && may_be_sent(rows, &node)?;
+    let row = rows.outbox(ino)?;
+    let mut has_row = row.is_some();
+    match row {
+        None if !in_sync || may_change => {
+            rows.set_outbox(ino, OutboxRow::default())?;
+            has_row = true;
+        }
+        Some(row) if in_sync && !may_change && row.attempt.is_none() => {
+            rows.drop_outbox(ino)?;
+            has_row = false;
+        }
+        _ => {}
+    }
+    let held = has_row || handles.open > 0 || node.local.is_some();
+    if !held && rows.base(ino)?.is_none() && !rows.has_children(ino)? {
+        rows.forget(ino)?;
+    }
+    Ok(())
+}
+
+fn may_be_sent<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
+    Ok(rows.base(node.ino)?.is_some() || wanted(rows, node)?.is_some())
+}
+
+/// Touches the inode after its local place changed; all below it only if being kept here only began or ended with that.
+pub(super) fn touch_moved<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    was_kept_here: bool,
+) -> Result<(), R::Error> {
+    if is_kept_here(rows, ino)? == was_kept_here {
+        return touch(rows, ino);
+    }
+    let mut waiting = vec![ino];
+    let mut all = Vec::new();
+    while let Some(at) = waiting.pop() {
+        waiting.extend(rows.children(at)?);
+        all.push(at);
+    }
+    // The lowest first: a folder is judged when all in it has been.
+    all.into_iter().rev().try_for_each(|at| touch(rows, at))
+}
+
+/// Whether sending this item removes or overwrites a file at the remote.
+pub(super) fn is_destructive<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
+    let Some(base) = rows.base(node.ino)?.filter(|_| node.kind == Kind::File) else {
+        return Ok(false);
+    };
+    Ok(is_edited(node, Some(&base)) || wanted(rows, node)?.is_none())
+}
+
+/// Holds removals and overwrites if at least `limit` of them wait.
+pub fn hold_if_many<R: Rows>(rows: &mut R, limit: usize) -> Result<bool, R::Error> {
+    if rows.held()? {
+        return Ok(true);
+    }
+    let mut waiting = 0;
+    for ino in rows.outbox_all()? {
+        let released = rows.outbox(ino)?.is_none_or(|row| row.released);
+        if let Some(node) = rows.node(ino)?.filter(|_| !released) {
+            waiting += usize::from(is_destructive(rows, &node)?);
+        }
+        if waiting >= limit {
+            rows.set_held(true)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Lets everything go that waits now: a person looked at it.
+pub fn release<R: Rows>(rows: &mut R) -> Result<(), R::Error> {
+    rows.set_held(false)?;
+    for ino in rows.outbox_all()? {
+        if let Some(mut row) = rows.outbox(ino)?.filter(|row| !row.released) {
+            row.released = true;
+            rows.set_outbox(ino, row)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! What users do to names, in terms of rows. The checks that POSIX asks for are made before, in the same transaction.
+
+use super::around::{is_above, is_kept_here};
+use super::touch::{touch, touch_moved};
+use super::{Ino, Kind, Place, Rows};
+
+/// Whether all names in the folder are known; if not, they will be fetched.
+pub fn is_listed<R: Rows>(rows: &mut R, folder: Ino) -> Result<bool, R::Error> {
+    let listed = rows.base(folder)?.is_none_or(|base| base.listed);
+    if !listed {
+        rows.need_list(folder);
+    }
+    Ok(listed)
+}
+
+/// Takes the inode's name away.
+pub fn unlink<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
+    rows.set_local(ino, None)?;
+    touch(rows, ino)
+}
+
+/// Moves an inode to another place, over whoever is there; `false` if that place is in the inode itself.
+pub fn rename<R: Rows>(rows: &mut R, ino: Ino, to: Place) -> Result<bool, R::Error> {
+    if is_above(rows, ino, to.parent)? {
+        return Ok(false);
+    }
+    match rows.resident(&to)? {
+        Some(victim) if victim == ino => return Ok(true),
+        Some(victim) => unlink(rows, victim)?,
+        None => {}
+    }
+    let was_kept_here = is_kept_here(rows, ino)?;
+    rows.set_local(ino, Some(to))?;
+    touch_moved(rows, ino, was_kept_here)?;
+    Ok(true)
+}
+
+/// Exchanges the places of two inodes; `false` if one is in the other.
+pub fn exchange<R: Rows>(rows: &mut R, one: Ino, two: Ino) -> Result<bool, R::Error> {
+    if is_above(rows, one, two)? || is_above(rows, two, one)? {
+        return Ok(one == two);
+    }
+    let place = |ino| Ok(rows.node(ino)?.and_then(|node| node.local));
+    let (first, second) = (place(one)?, place(two)?);
+    let kept_here = (is_kept_here(rows, one)?, is_kept_here(rows, two)?);
+    rows.set_local(one, None)?;
+    rows.set_local(two, first)?;
+    rows.set_local(one, second)?;
+    touch_moved(rows, one, kept_here.0)?;
+    touch_moved(rows, two, kept_here.1)?;
+    Ok(true)
+}
+
+/// A handle was opened or closed, or the inode was created or edited: the outbox is made true.
+pub fn handled<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
+    let Some(node) = rows.node(ino)? else { return Ok(()) };
+    let idle = rows.handles(ino).writers == 0 && node.kind == Kind::File;
+    if idle && !node.hydrated && node.local.is_some() && rows.base(ino)?.is_none() {
+        // It vanished from the remote while a writer had it open: what is not here is nowhere.
+        rows.rescue(ino)?;
+        rows.set_local(ino, None)?;
+    }
+    touch(rows, ino)
+}
