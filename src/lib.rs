@@ -6,6 +6,8 @@
 
 pub mod cache;
 pub mod catalog;
+pub mod config;
+pub mod control;
 pub mod engine;
 pub mod fuse;
 pub mod model;
