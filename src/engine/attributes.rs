@@ -71,19 +71,20 @@ impl Engine {
 
     /// How much room there is.
     pub fn space(&self) -> Answer<FileSystemSpace> {
-        let usage = match self.core.cache.usage() {
-            Ok(usage) => usage,
-            Err(error) => return EngineError::from(error).into(),
+        let disk = match rustix::fs::statvfs(&self.core.state_dir) {
+            Ok(disk) => disk,
+            Err(error) => return EngineError::Disk(error.into()).into(),
         };
         let items = match self.core.catalog.read(|rows| rows.sums()) {
             Ok(sums) => sums.items,
             Err(error) => return EngineError::from(error).into(),
         };
         let quota = *super::open::lock(&self.core.quota);
-        let (total, free) = match quota.and_then(|space| space.limit.map(|limit| (limit, space.used))) {
-            Some((limit, used)) => (limit, limit.saturating_sub(used.unwrap_or(0))),
-            None => (usage.disk_bytes, usage.free_bytes),
-        };
+        let (total, free) =
+            match quota.and_then(|space| space.limit.map(|limit| (limit, space.used))) {
+                Some((limit, used)) => (limit, limit.saturating_sub(used.unwrap_or(0))),
+                None => (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize),
+            };
         Answer::Ready(Ok(FileSystemSpace { total, free, items }))
     }
 }
@@ -248,7 +249,10 @@ impl Core {
             .write(Durability::Soon, Origin::Engine, move |tx| {
                 let mode = tx.inode(ino)?.and_then(|inode| inode.attributes.mode);
                 if let Some(mode) = mode.filter(|mode| without_suid(*mode) != *mode) {
-                    let set = RowAttributes { mode: Some(without_suid(mode)), ..RowAttributes::default() };
+                    let set = RowAttributes {
+                        mode: Some(without_suid(mode)),
+                        ..RowAttributes::default()
+                    };
                     tx.set_attributes(ino, set)?;
                 }
                 Ok::<_, EngineError>(())

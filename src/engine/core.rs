@@ -1,5 +1,7 @@
 //! What the verbs and the workers share.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,14 +11,15 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::EngineError;
+use super::link::Link;
 use super::open::{OpenTable, lock};
 use super::settings::Settings;
 use super::state::LastError;
 use super::verbs::Invalidation;
 use crate::cache::{Cache, CacheError, Reservation};
 use crate::catalog::{Catalog, Memory};
-use crate::model::{Handles, Ino, Name};
-use crate::remote::{Locator, Remote};
+use crate::model::{Generation, Handles, Ino, Name};
+use crate::remote::{Locator, Remote, Space};
 
 /// Says for whom a remote request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,10 @@ pub(crate) struct Core {
     pub(crate) catalog: Catalog,
     pub(crate) cache: Cache,
     pub(crate) remotes: Remotes,
+    /// What is known of the connection.
+    pub(crate) link: Link,
+    /// Whether the remote has said, since the start, that it is the one we know.
+    pub(crate) identified: AtomicBool,
     pub(crate) open: Arc<OpenTable>,
     pub(crate) runtime: Runtime,
     pub(crate) counters: Counters,
@@ -82,10 +89,20 @@ pub(crate) struct Core {
     pub(crate) pins: Notify,
     /// Content may be freed, or something waits for room.
     pub(crate) room: Notify,
+    /// There are data files to unlink, or uses to write down.
+    pub(crate) sweep: Notify,
+    /// Data files whose rows have forgotten them.
+    pub(crate) forgotten: Mutex<Vec<(Ino, Generation)>>,
+    /// When files were last used, not yet in the catalog.
+    pub(crate) uses: Mutex<HashMap<Ino, i64>>,
+    /// What the remote last said of its room.
+    pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.
     pub(crate) leases_trusted: bool,
     pub(crate) last_error: Mutex<Option<LastError>>,
     pub(crate) stopped: AtomicBool,
+    /// The locked file that keeps other daemons out.
+    pub(crate) lock: Mutex<Option<File>>,
 }
 
 /// Is what the catalog's decisions ask that is only in memory.
@@ -132,10 +149,15 @@ impl Core {
     }
 
     /// Reserves room for bytes to be written, evicting what may go.
-    pub(crate) async fn make_room(self: &Arc<Self>, bytes: u64) -> Result<Reservation, EngineError> {
+    pub(crate) async fn make_room(
+        self: &Arc<Self>,
+        bytes: u64,
+    ) -> Result<Reservation, EngineError> {
         match self.cache.reserve(bytes) {
             Ok(reservation) => Ok(reservation),
-            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => self.evict_for(bytes).await,
+            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => {
+                self.evict_for(bytes).await
+            }
             Err(other) => Err(other.into()),
         }
     }
@@ -148,7 +170,8 @@ impl Core {
     /// Keeps the last thing that went wrong for `status`.
     pub(crate) fn note_problem(&self, ino: Option<Ino>, message: &str) {
         let path = ino.and_then(|ino| self.path_bytes(ino));
-        *lock(&self.last_error) = Some(LastError { time: now(), path, message: message.to_owned() });
+        *lock(&self.last_error) =
+            Some(LastError { time: now(), path, message: message.to_owned() });
         self.pulse();
     }
 

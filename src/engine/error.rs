@@ -126,7 +126,9 @@ impl From<crate::cache::CacheError> for EngineError {
     fn from(error: crate::cache::CacheError) -> Self {
         use crate::cache::CacheError;
         match error {
-            CacheError::OverLimit { .. } | CacheError::DiskFull { .. } => Self::NoSpace(error.to_string()),
+            CacheError::OverLimit { .. } | CacheError::DiskFull { .. } => {
+                Self::NoSpace(error.to_string())
+            }
             CacheError::Moving { .. } => Self::Busy(error.to_string()),
             CacheError::Io { source, .. } => Self::Disk(source),
             CacheError::Unsuitable { .. } => Self::Disk(std::io::Error::other(error.to_string())),

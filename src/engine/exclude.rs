@@ -3,9 +3,8 @@
 use crate::model::Name;
 
 /// Names that editors and desktops make for themselves only.
-const DEFAULTS: &[&str] = &[
-    ".*.sw?", ".*.swpx", ".~lock.*#", "~$*", ".goutputstream-*", ".#*", "4913", ".fuse_hidden*",
-];
+const DEFAULTS: &[&str] =
+    &[".*.sw?", ".*.swpx", ".~lock.*#", "~$*", ".goutputstream-*", ".#*", "4913", ".fuse_hidden*"];
 
 /// Is the set of exclude patterns of a mount: `*`, `?` and plain characters, matched against one name.
 #[derive(Clone, Debug)]
@@ -65,7 +64,8 @@ mod tests {
     #[test]
     fn editors_own_files_stay_here_and_documents_do_not() {
         let exclude = Exclude::new(&["*.tmp".into()]);
-        for name in [".notes.txt.swp", ".~lock.a b.odt#", ".goutputstream-X1Y2Z3", "a.tmp", "4913"] {
+        for name in [".notes.txt.swp", ".~lock.a b.odt#", ".goutputstream-X1Y2Z3", "a.tmp", "4913"]
+        {
             assert!(exclude.matches(&Name::new(name).unwrap()), "{name}");
         }
         for name in ["notes.txt", "swp", "lock.odt", "a.tmpx", "~", "a~"] {

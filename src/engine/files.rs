@@ -143,7 +143,9 @@ impl Engine {
             return Answer::Ready(answer);
         }
         let core = self.core.clone();
-        Answer::Pending(Box::pin(async move { core.write_slowly(&live, offset, data, append).await }))
+        Answer::Pending(Box::pin(
+            async move { core.write_slowly(&live, offset, data, append).await },
+        ))
     }
 
     /// A descriptor is being closed: with `close=remote` and edits, waits until the remote has them.
@@ -236,7 +238,11 @@ impl Core {
 
     /// What the catalog says of a hydrated file is compared with its data file at each first open: a power cut may have
     /// taken the row of an edit, or the file.
-    fn check_at_first_open(self: &Arc<Self>, inode: &Inode, live: &Arc<Live>) -> Result<(), EngineError> {
+    fn check_at_first_open(
+        self: &Arc<Self>,
+        inode: &Inode,
+        live: &Arc<Live>,
+    ) -> Result<(), EngineError> {
         if inode.content != Content::Hydrated {
             return Ok(());
         }
@@ -291,7 +297,11 @@ impl Core {
         }
     }
 
-    fn open_created(self: &Arc<Self>, inode: &Inode, mode: OpenMode) -> Result<(Stat, Opened), EngineError> {
+    fn open_created(
+        self: &Arc<Self>,
+        inode: &Inode,
+        mode: OpenMode,
+    ) -> Result<(Stat, Opened), EngineError> {
         self.open.begin(inode.ino, mode.write);
         let opened = self
             .live_for(inode.ino)
@@ -314,8 +324,11 @@ impl Core {
         let data = live.data(&self.cache)?;
         let mut buffer = BytesMut::zeroed(length);
         let got = data.read_at(&mut buffer, range.start)?;
-        if got < length && !live.state().hydrated && range.start + (got as u64) < live.state().size {
-            return Err(EngineError::Disk(std::io::Error::other("the data file is shorter than its file")));
+        if got < length && !live.state().hydrated && range.start + (got as u64) < live.state().size
+        {
+            return Err(EngineError::Disk(std::io::Error::other(
+                "the data file is shorter than its file",
+            )));
         }
         buffer.truncate(got);
         Ok(buffer.freeze())
@@ -387,7 +400,9 @@ impl Core {
             }
             rounds += 1;
             if rounds > 100 {
-                return Err(EngineError::NoSpace("others take the room faster than it is made".into()));
+                return Err(EngineError::NoSpace(
+                    "others take the room faster than it is made".into(),
+                ));
             }
         }
     }
@@ -436,7 +451,7 @@ impl Core {
         self.start_fetches(live, 0..size, 0..size, Cause::Transfer);
     }
 
-    fn closed(&self, live: &Live) {
+    fn closed(self: &Arc<Self>, live: &Live) {
         if self.open.handles(live.ino).open == 0 {
             live.close_data();
             self.forget_unnamed(live.ino);
@@ -462,7 +477,11 @@ impl Core {
 }
 
 fn blocks_of(rows: &Reader, inode: &Inode) -> crate::catalog::Result<BlockSet> {
-    if inode.content == Content::Partial { Ok(rows.presence(inode.ino)?.blocks) } else { Ok(BlockSet::default()) }
+    if inode.content == Content::Partial {
+        Ok(rows.presence(inode.ino)?.blocks)
+    } else {
+        Ok(BlockSet::default())
+    }
 }
 
 /// The parts of blocks at the ends of a write, and the old end of a file that grows: they must be here first.

@@ -54,7 +54,11 @@ impl Core {
             let left = self.settings.timeout.saturating_sub(last_progress.elapsed());
             // A reader that comes long after the last byte still gets its whole patience.
             let patience = left.max(Duration::from_millis(50)).max(
-                if last_progress.elapsed() > self.settings.timeout { self.settings.timeout } else { left },
+                if last_progress.elapsed() > self.settings.timeout {
+                    self.settings.timeout
+                } else {
+                    left
+                },
             );
             if tokio::time::timeout(patience, arrived).await.is_err()
                 && live.state().progress.elapsed() >= self.settings.timeout
@@ -171,9 +175,13 @@ impl Core {
                 }
             }
             if waiting.len() as u64 > bytes.end - bytes.start {
-                return Err(EngineError::Corrupt(format!("{}: more bytes than asked", locator.path)));
+                return Err(EngineError::Corrupt(format!(
+                    "{}: more bytes than asked",
+                    locator.path
+                )));
             }
-            let first = bytes.start / BLOCK * BLOCK == bytes.start && waiting.len() >= BLOCK as usize;
+            let first =
+                bytes.start / BLOCK * BLOCK == bytes.start && waiting.len() >= BLOCK as usize;
             if waiting.len() >= PIECE || (first && live.state().progress.elapsed() > FLUSH_AFTER) {
                 self.put_blocks(live, bytes, &mut waiting).await?;
             }

@@ -82,8 +82,12 @@ impl Failure {
             Self::Unauthenticated => EngineError::Unauthenticated,
             Self::Denied => EngineError::Denied("the remote does not let this be read".into()),
             Self::Corrupt => EngineError::Corrupt("see the log".into()),
-            Self::NoSpace => EngineError::NoSpace("the cache is full and nothing in it can be freed".into()),
-            Self::Disk => EngineError::Disk(std::io::Error::other("the state directory cannot be written")),
+            Self::NoSpace => {
+                EngineError::NoSpace("the cache is full and nothing in it can be freed".into())
+            }
+            Self::Disk => {
+                EngineError::Disk(std::io::Error::other("the state directory cannot be written"))
+            }
         }
     }
 }

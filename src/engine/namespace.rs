@@ -82,7 +82,10 @@ impl Engine {
         self.when_listed(parent, move || {
             let core = engine.core.clone();
             engine.change(kind, move |tx| {
-                if tx.inode(new.place.parent)?.is_none_or(|folder| folder.local.is_none() && folder.ino != Ino::ROOT) {
+                if tx
+                    .inode(new.place.parent)?
+                    .is_none_or(|folder| folder.local.is_none() && folder.ino != Ino::ROOT)
+                {
                     return Err(EngineError::NotFound);
                 }
                 let inode = tx.create(new)?;
@@ -122,7 +125,11 @@ impl Engine {
             })
         };
         // An unlisted folder is listed before it counts as empty.
-        if folder && victim.kind == Kind::Folder { self.when_listed(victim.ino, act) } else { act() }
+        if folder && victim.kind == Kind::Folder {
+            self.when_listed(victim.ino, act)
+        } else {
+            act()
+        }
     }
 
     /// Moves an entry.
@@ -138,7 +145,8 @@ impl Engine {
             return EngineError::ReadOnly.into();
         }
         if is_ours(&to_name) {
-            return EngineError::NotPermitted("names that begin with .dewfs- belong to dewfs").into();
+            return EngineError::NotPermitted("names that begin with .dewfs- belong to dewfs")
+                .into();
         }
         let (from, to) = (Place::new(parent, name.clone()), Place::new(to_parent, to_name));
         let victim = match self.core.catalog.read(|rows| rows.lookup(to.parent, &to.name)) {
@@ -255,13 +263,19 @@ impl Core {
     fn lookup_here(&self, parent: Ino, name: &Name) -> Result<Option<Stat>, EngineError> {
         let (inode, listed) = self.catalog.read(|rows| {
             let inode = rows.lookup(parent, name)?;
-            let listed = if inode.is_none() { Some((rows.is_listed(parent)?, rows.inode(parent)?)) } else { None };
+            let listed = if inode.is_none() {
+                Some((rows.is_listed(parent)?, rows.inode(parent)?))
+            } else {
+                None
+            };
             Ok((inode, listed))
         })?;
         match (inode, listed) {
             (Some(inode), _) => Ok(Some(self.stat_now(&inode))),
             (None, Some((_, None))) => Err(EngineError::Stale),
-            (None, Some((_, Some(folder)))) if folder.kind != Kind::Folder => Err(EngineError::NotFolder),
+            (None, Some((_, Some(folder)))) if folder.kind != Kind::Folder => {
+                Err(EngineError::NotFolder)
+            }
             (None, Some((true, _))) => Err(EngineError::NotFound),
             (None, _) => Ok(None),
         }

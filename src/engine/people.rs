@@ -7,9 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::core::{Cause, Core};
-use super::state::{
-    Freed, Happened, ItemStatus, MountState, MountStatus, Progress, SyncState,
-};
+use super::state::{Freed, Happened, ItemStatus, MountState, MountStatus, Progress, SyncState};
 use super::{Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Reader};
 use crate::model::{Content, Ino, Kind, Name, Pin};
@@ -172,7 +170,10 @@ impl Engine {
     /// What happened to an item, oldest first.
     pub async fn history(&self, ino: Ino) -> Ready<Vec<Happened>> {
         let events = self.core.catalog.read(|rows| rows.history(ino))?;
-        Ok(events.into_iter().map(|event| Happened { time: event.time, what: event.what }).collect())
+        Ok(events
+            .into_iter()
+            .map(|event| Happened { time: event.time, what: event.what })
+            .collect())
     }
 
     /// Drops all clean content that is not pinned; `dry_run` only tells.
@@ -229,9 +230,9 @@ impl Engine {
 
 impl Core {
     fn mount_status(self: &Arc<Self>) -> Ready<MountStatus> {
-        let (totals, oldest, look) = self.catalog.read(|rows| {
-            Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?))
-        })?;
+        let (totals, oldest, look) = self
+            .catalog
+            .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
         let usage = self.cache.usage()?;
         let (state, reason) = self.state_now(totals.errors);
         let quota = *super::open::lock(&self.quota);
@@ -243,7 +244,12 @@ impl Core {
             items: totals.items,
             pending: totals.pending,
             uploading: self.upload_progress().len() as u64,
-            hydrating: self.open.all().iter().filter(|live| !live.state().fetching.is_empty()).count() as u64,
+            hydrating: self
+                .open
+                .all()
+                .iter()
+                .filter(|live| !live.state().fetching.is_empty())
+                .count() as u64,
             held: 0,
             conflicts: totals.conflicts,
             errors: totals.errors,
@@ -296,7 +302,10 @@ impl Core {
                 let present = present_bytes(rows, &inode, live.as_deref())?;
                 let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino);
                 let local_only = inode.kind.is_local_only()
-                    || inode.local.as_ref().is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
+                    || inode
+                        .local
+                        .as_ref()
+                        .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
                 Ok(Some(ItemStatus {
                     path: path_of(rows, ino)?,
                     kind: inode.kind,
@@ -308,20 +317,39 @@ impl Core {
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
                     size: if inode.kind == Kind::Folder { 0 } else { stat.size },
                     present_bytes: present,
-                    pending_bytes: if row.is_some() && inode.kind == Kind::File { stat.size } else { 0 },
-                    pending_below: if inode.kind == Kind::Folder { rows.pending_below(ino)? } else { 0 },
+                    pending_bytes: if row.is_some() && inode.kind == Kind::File {
+                        stat.size
+                    } else {
+                        0
+                    },
+                    pending_below: if inode.kind == Kind::Folder {
+                        rows.pending_below(ino)?
+                    } else {
+                        0
+                    },
                     mtime: stat.mtime,
-                    remote_id: base.as_ref().and_then(|base| base.id.as_ref()).map(ToString::to_string),
-                    version: base.map(|base| base.version.to_string()).filter(|version| !version.is_empty()),
+                    remote_id: base
+                        .as_ref()
+                        .and_then(|base| base.id.as_ref())
+                        .map(ToString::to_string),
+                    version: base
+                        .map(|base| base.version.to_string())
+                        .filter(|version| !version.is_empty()),
                     error: row.as_ref().and_then(|row| row.error.clone()),
                     since: row.as_ref().map(|row| row.since),
-                    retry_at: row.and_then(|row| row.error.is_some().then_some(row.not_before).flatten()),
+                    retry_at: row
+                        .and_then(|row| row.error.is_some().then_some(row.not_before).flatten()),
                 }))
             })?
             .ok_or(EngineError::NotFound)
     }
 
-    fn sync_state(&self, ino: Ino, row: Option<&crate::catalog::OutboxItem>, local_only: bool) -> SyncState {
+    fn sync_state(
+        &self,
+        ino: Ino,
+        row: Option<&crate::catalog::OutboxItem>,
+        local_only: bool,
+    ) -> SyncState {
         match row {
             None if local_only => SyncState::LocalOnly,
             None => SyncState::InSync,
@@ -378,7 +406,9 @@ impl Core {
                 let page = self.catalog.read(|rows| rows.read_dir(ino, after, 1000))?;
                 let Some(last) = page.last() else { break };
                 after = last.inode.ino;
-                folders.extend(page.iter().filter(|e| e.inode.kind == Kind::Folder).map(|e| e.inode.ino));
+                folders.extend(
+                    page.iter().filter(|e| e.inode.kind == Kind::Folder).map(|e| e.inode.ino),
+                );
             }
         }
         Ok(())
@@ -436,7 +466,9 @@ fn present_bytes(
     }
     Ok(match (inode.kind, inode.content) {
         (Kind::File, Content::Hydrated) => inode.attributes.size,
-        (Kind::File, Content::Partial) => rows.presence(inode.ino)?.blocks.present_bytes(inode.attributes.size),
+        (Kind::File, Content::Partial) => {
+            rows.presence(inode.ino)?.blocks.present_bytes(inode.attributes.size)
+        }
         _ => 0,
     })
 }

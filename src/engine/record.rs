@@ -43,7 +43,8 @@ impl Core {
                     if news.hydrated {
                         let stamp = news.stamp.map(|(stamp, _)| stamp);
                         // An edit since then is found by its stamp: `observe` comes after.
-                        let recorded = if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
+                        let recorded =
+                            if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
                         tx.set_content(ino, generation, Content::Hydrated, recorded)?;
                     } else {
                         tx.set_presence(ino, generation, blocks)?;
@@ -121,7 +122,9 @@ impl Core {
             }
             tokio::time::sleep(PAUSE).await;
             for live in self.open.all() {
-                if live.has_news() && let Err(error) = self.record(&live, Durability::Soon).await {
+                if live.has_news()
+                    && let Err(error) = self.record(&live, Durability::Soon).await
+                {
                     tracing::warn!(ino = live.ino.0, %error, "cannot record content");
                     self.note_problem(Some(live.ino), &error.to_string());
                 }

@@ -25,7 +25,10 @@ pub(crate) enum Kept {
 
 impl Core {
     /// Evicts until `bytes` fit, least recently used first; waits while uploads are making room.
-    pub(crate) async fn evict_for(self: &Arc<Self>, bytes: u64) -> Result<Reservation, EngineError> {
+    pub(crate) async fn evict_for(
+        self: &Arc<Self>,
+        bytes: u64,
+    ) -> Result<Reservation, EngineError> {
         let mut last_freed = Instant::now();
         loop {
             let freed = if self.settings.auto_free { self.evict(bytes).await? } else { 0 };
@@ -41,7 +44,8 @@ impl Core {
                 return Err(refused.into());
             }
             // Room is made when something was sent; look again at the latest soon after.
-            let _either = tokio::time::timeout(Duration::from_millis(500), self.room.notified()).await;
+            let _either =
+                tokio::time::timeout(Duration::from_millis(500), self.room.notified()).await;
         }
     }
 
@@ -184,7 +188,8 @@ impl Core {
 
     /// Whether an upload that may make room is under way or waits for its turn.
     fn uploads_under_way(&self) -> bool {
-        self.can_send() && self.catalog.read(|rows| rows.totals()).is_ok_and(|t| t.pending > t.errors)
+        self.can_send()
+            && self.catalog.read(|rows| rows.totals()).is_ok_and(|t| t.pending > t.errors)
     }
 
     /// Notes when a file was last used; written to the catalog now and then.

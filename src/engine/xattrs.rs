@@ -16,7 +16,9 @@ impl Engine {
     pub fn get_xattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>> {
         if let Some(word) = name.strip_prefix(OURS) {
             let item = self.core.item_status(ino);
-            return Answer::Ready(item.and_then(|item| ours(&item, word).ok_or(EngineError::NoAttribute)));
+            return Answer::Ready(
+                item.and_then(|item| ours(&item, word).ok_or(EngineError::NoAttribute)),
+            );
         }
         let value = self.core.catalog.read(|rows| rows.xattr(ino, name));
         Answer::Ready(match value {
@@ -54,7 +56,9 @@ impl Engine {
             let set = move |tx: &mut crate::catalog::Tx| {
                 let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
                 if !matches!(inode.kind, Kind::File | Kind::Folder) {
-                    return Err(EngineError::NotPermitted("only files and folders have user attributes"));
+                    return Err(EngineError::NotPermitted(
+                        "only files and folders have user attributes",
+                    ));
                 }
                 match tx.xattr(ino, &name)? {
                     Some(_) if create => return Err(EngineError::Exists),
@@ -110,7 +114,9 @@ fn settable(settings: &Settings, name: &[u8]) -> Result<(), EngineError> {
 fn ours(item: &ItemStatus, word: &[u8]) -> Option<Vec<u8>> {
     let text = match word {
         b"state" => item.word().to_owned(),
-        b"content" if matches!(item.kind, Kind::File | Kind::Folder) => item.content_word().to_owned(),
+        b"content" if matches!(item.kind, Kind::File | Kind::Folder) => {
+            item.content_word().to_owned()
+        }
         b"sync" => item.sync.word().to_owned(),
         b"pin" => pin_word(item.pin).to_owned(),
         b"present" => item.present_bytes.to_string(),

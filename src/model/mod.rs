@@ -8,9 +8,11 @@
 
 mod around;
 mod blocks;
+mod conflict;
 mod entry;
 mod ids;
 mod listing;
+mod pin;
 mod place;
 mod plan;
 mod reconcile;
@@ -25,6 +27,7 @@ mod verbs;
 
 pub use around::{Busy, by_path, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
+pub use conflict::conflict_name;
 pub use entry::{Content, Digest, Kind, Observed, Pin};
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{
@@ -39,7 +42,7 @@ pub use rows::{Attempt, Base, Expect, Handles, Node, OutboxRow, Rows, Sent, Step
 pub use settle::{
     Begun, Looked, Made, Refusal, begin, begin_write, confirmed, current, found_to_fetch,
     found_to_list, look, made_folder, make_folder_refused, move_refused, moved, put_off,
-    remove_refused, removed, resolve, write_refused, written,
+    remove_refused, removed, resolve, sidestep_place, write_refused, written,
 };
 pub use touch::{hold_if_many, release, touch};
 pub use verbs::{exchange, handled, is_listed, rename, unlink};

@@ -11,6 +11,7 @@ pub mod folder;
 pub mod layers;
 pub mod memory;
 pub mod names;
+pub mod webdav;
 
 use std::fmt;
 use std::ops::Range;
