@@ -7,6 +7,8 @@ mod background;
 mod daemon;
 mod failure;
 mod log;
+mod remote;
+mod service;
 
 use std::process::ExitCode;
 
