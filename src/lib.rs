@@ -10,5 +10,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod fuse;
 pub mod model;
 pub mod remote;

@@ -7,5 +7,6 @@ fn main() -> ExitCode {
         eprintln!("dewfs: {error}");
         return ExitCode::from(dewfs::cli::FAILED);
     }
-    ExitCode::from(dewfs::cli::run(std::env::args_os().collect()))
+    let arguments: Vec<_> = std::env::args_os().collect();
+    dewfs::cli::run(&arguments)
 }

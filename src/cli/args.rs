@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use super::mount::MountLike;
-use super::{cache, completions, doctor, free, hydrate, ls, man, mount, pin, remote, status, sync};
+use super::{
+    cache, completions, doctor, free, hydrate, ls, man, mounting, pin, remote, status, sync,
+};
 use super::{exit, umount, why};
 
 /// Files On-Demand for Linux: a whole remote as a folder, fetched as it is read.
@@ -74,7 +75,7 @@ pub enum Colors {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Mount a remote
-    Mount(mount::MountArgs),
+    Mount(mounting::MountArgs),
     /// Send what is pending, then unmount
     Umount(umount::UmountArgs),
     /// Show the state of a mount or an item
@@ -155,18 +156,17 @@ pub(super) fn not_yet(arguments: &[OsString]) -> Option<String> {
     }
 }
 
-/// The mount that `dewfs SPEC DIR [-o …]` means: the first word is no command but could be a specification.
-pub(super) fn mount_like(arguments: &[OsString]) -> Option<MountLike> {
+/// Whether this is `dewfs SPEC DIR [-o …]`: the first word is no command but could be a specification.
+pub(super) fn is_mount_like(arguments: &[OsString]) -> bool {
     let words = words(arguments);
-    let first = *words.first()?;
+    let Some(first) = words.first().copied() else { return false };
     let is_command = first.to_str().is_some_and(|name| {
         NOT_YET.contains(&name)
             || Cli::command().get_subcommands().any(|command| command.get_name() == name)
     });
     let bytes = first.as_encoded_bytes();
     let could_be = bytes.contains(&b'/') || bytes.contains(&b':') || Path::new(first).is_dir();
-    (!is_command && could_be)
-        .then(|| MountLike { arguments: arguments.iter().skip(1).cloned().collect() })
+    !is_command && could_be
 }
 
 /// Prints what clap has to say: help as it is, an error in one line.
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn what_is_no_command_but_could_be_a_specification_is_a_mount() {
         for text in ["dewfs https://h/x /mnt -o ro", "dewfs -o ro nas: /mnt", "dewfs /srv /mnt"] {
-            assert!(mount_like(&arguments(text)).is_some(), "{text}");
+            assert!(is_mount_like(&arguments(text)), "{text}");
         }
         for text in ["dewfs staus", "dewfs status /mnt", "dewfs", "dewfs --json", "dewfs find /mnt"]
         {
-            assert!(mount_like(&arguments(text)).is_none(), "{text}");
+            assert!(!is_mount_like(&arguments(text)), "{text}");
         }
     }
 

@@ -13,7 +13,8 @@ mod free;
 mod hydrate;
 mod ls;
 mod man;
-pub mod mount;
+mod mount;
+mod mounting;
 mod output;
 mod paths;
 mod pin;
@@ -28,37 +29,39 @@ mod users;
 mod why;
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 pub use args::{Cli, Command, Common};
 pub use exit::{ATTENTION, DONE, FAILED, Failure, LEFT, USAGE};
+pub use mount::{Order, Voice, run as run_mount};
 
 /// Runs the program with these arguments (the first is its name) and answers its exit status.
-pub fn run(arguments: Vec<OsString>) -> u8 {
-    if let Some(mount) = args::mount_like(&arguments) {
-        return mount::run_like_mount(&mount);
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    if args::is_mount_like(arguments) {
+        return mounting::run_like_mount(arguments.get(1..).unwrap_or_default());
     }
-    if let Some(name) = args::not_yet(&arguments) {
-        return exit::report(&Failure::usage(format!("{name}: not available in this version")));
+    if let Some(name) = args::not_yet(arguments) {
+        let failure = Failure::usage(format!("{name}: not available in this version"));
+        return ExitCode::from(exit::report(&failure));
     }
-    let matches = match Cli::command().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => return args::explain(&error),
-    };
-    match Cli::from_arg_matches(&matches) {
-        Ok(cli) => match dispatch(&cli) {
-            Ok(status) => status,
-            Err(failure) => exit::report(&failure),
-        },
-        Err(error) => args::explain(&error),
+    let matches = Cli::command().try_get_matches_from(arguments);
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(Cli { common, command: Command::Mount(args) }) => mounting::run(&args, &common),
+        Ok(cli) => {
+            let outcome = dispatch(&cli);
+            ExitCode::from(outcome.unwrap_or_else(|failure| exit::report(&failure)))
+        }
+        Err(error) => ExitCode::from(args::explain(&error)),
     }
 }
 
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     let common = &cli.common;
     match &cli.command {
-        Command::Mount(args) => Ok(mount::run(args, common)),
+        // It lives longer than a command and has exit statuses of its own.
+        Command::Mount(_) => Ok(FAILED),
         Command::Umount(args) => umount::run(args, common),
         Command::Status(args) => status::run(args, common),
         Command::Sync(args) => sync::run(args, common),

@@ -1,45 +1,51 @@
-//! `dewfs mount`, and `dewfs SPEC DIR` in the manner of mount(8).
+//! `dewfs mount`, and `dewfs SPEC DIR`: from options to a usable mount, and the life of its daemon.
+//!
+//! In the background the daemon is this program once more ([`background`]): the one that was called waits until the mount
+//! can be used, or prints the line that says why not. [`daemon`] is the mount from its first to its last moment.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+mod background;
+mod daemon;
+mod failure;
+mod log;
+mod remote;
+mod service;
 
-use clap::Args;
+use std::process::ExitCode;
 
-use super::{Common, FAILED};
+use crate::config::MountOptions;
 
-/// What is mounted where, and how.
-#[derive(Args, Clone, Debug)]
-pub struct MountArgs {
-    /// The remote: a folder (/dir, ./dir), a WebDAV address (https://...), a saved remote (NAME:, NAME:sub/dir)
-    pub spec: OsString,
-    /// Where to mount it: an empty folder
-    pub dir: PathBuf,
-    /// Mount options, as in mount.dewfs(8)
-    #[arg(short = 'o', long = "options", value_name = "OPT,...")]
-    pub options: Vec<String>,
-    /// Stay in the foreground
-    #[arg(short, long)]
+pub use failure::Voice;
+
+/// Is a mount to be made.
+#[derive(Debug)]
+pub struct Order {
+    /// Everything about it.
+    pub options: MountOptions,
+    /// Whether this process is to be the daemon.
     pub foreground: bool,
-    /// Write a debug log
-    #[arg(short, long)]
+    /// Whether everything is logged.
     pub debug: bool,
+    /// Whose exit codes are wanted.
+    pub voice: Voice,
 }
 
-/// Is `dewfs SPEC DIR [-o …]` as it was written, without the program's name.
-#[derive(Clone, Debug)]
-pub struct MountLike {
-    /// The arguments.
-    pub arguments: Vec<OsString>,
-}
-
-/// Mounts, with the exit statuses of every command.
-pub fn run(args: &MountArgs, common: &Common) -> u8 {
-    let _unused = (args, common);
-    FAILED
-}
-
-/// Mounts, with the exit statuses of mount(8): 1 usage or permission, 2 system, 32 mount failed.
-pub fn run_like_mount(mount: &MountLike) -> u8 {
-    let _unused = mount;
-    FAILED
+/// Mounts. In the background it returns when the mount can be used, in the foreground when it has ended.
+pub fn run(order: &Order) -> ExitCode {
+    let is_daemon = background::is_daemon();
+    let outcome = if order.foreground || is_daemon {
+        daemon::run(order, is_daemon)
+    } else {
+        background::start()
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if is_daemon => {
+            background::report(&failure);
+            failure.code(order.voice)
+        }
+        Err(failure) => {
+            eprintln!("dewfs: {failure}");
+            failure.code(order.voice)
+        }
+    }
 }
