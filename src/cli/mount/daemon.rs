@@ -195,7 +195,11 @@ fn ask_to_stop(options: &MountOptions) -> bool {
 }
 
 /// A mount without its socket is still a mount; only the commands cannot ask it.
-async fn serve_socket(engine: &Engine, options: &MountOptions, stop: &StopSignal) -> Option<Server> {
+async fn serve_socket(
+    engine: &Engine,
+    options: &MountOptions,
+    stop: &StopSignal,
+) -> Option<Server> {
     let about = MountInfo {
         mountpoint: options.mountpoint.clone(),
         remote: options.source.to_string_lossy().into_owned(),

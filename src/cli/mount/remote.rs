@@ -11,9 +11,8 @@ use crate::remote::folder::FolderRemote;
 pub(super) fn open(options: &MountOptions) -> Result<Arc<dyn Remote>, Failure> {
     match &options.remote {
         RemoteSpec::Folder(root) => {
-            let remote = FolderRemote::open(root).map_err(|why| {
-                Failure::new(Kind::Mount, format!("{}: {why}", root.display()))
-            })?;
+            let remote = FolderRemote::open(root)
+                .map_err(|why| Failure::new(Kind::Mount, format!("{}: {why}", root.display())))?;
             Ok(Arc::new(remote))
         }
         RemoteSpec::WebDav { url, .. } => Err(not_yet(url.as_str())),
