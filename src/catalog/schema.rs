@@ -51,7 +51,6 @@ CREATE TABLE inode (
 ) STRICT;
 CREATE UNIQUE INDEX inode_place ON inode (parent, name);
 CREATE INDEX inode_folder ON inode (parent);
-CREATE INDEX inode_unnamed ON inode (ino) WHERE parent IS NULL;
 CREATE INDEX inode_use ON inode (last_use) WHERE content > 0 AND kind = 0;
 CREATE INDEX inode_pin ON inode (pin) WHERE pin > 0;
 CREATE INDEX inode_conflict ON inode (ino) WHERE conflict = 1;
@@ -131,6 +130,7 @@ CREATE TABLE look_again (
     due INTEGER NOT NULL DEFAULT 0,
     tries INTEGER NOT NULL DEFAULT 0,
     cause INTEGER,
+    deep INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (endpoint, folder)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX look_again_due ON look_again (endpoint, due, since);
@@ -268,7 +268,7 @@ fn migrate(path: &Path, connection: &Connection, found: u32, now: i64) -> Result
     Ok(())
 }
 
-fn copy_aside(path: &Path, connection: &Connection, found: u32) -> Result<()> {
+pub(super) fn copy_aside(path: &Path, connection: &Connection, found: u32) -> Result<()> {
     let copy = path.with_extension(format!("db.format-{found}"));
     // A copy that stands was made by a migration that did not end: it is of the same rows.
     if !copy.exists() {
@@ -298,7 +298,3 @@ fn make_root(connection: &Connection, now: i64) -> Result<()> {
     )?;
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "schema_tests.rs"]
-mod tests;

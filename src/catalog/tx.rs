@@ -24,6 +24,7 @@ pub struct Tx {
     /// Conflict names given out by this change.
     pub(super) conflict_names: Vec<Place>,
     changes: Vec<Change>,
+    woken: Woken,
     touched: HashMap<Ino, Tick>,
     /// What `touched` held before, the last first.
     touched_before: Vec<(Ino, Option<Tick>)>,
@@ -42,9 +43,18 @@ struct Counted {
     bytes: i64,
 }
 
+/// Is whom a transaction wakes; told once, however often it happens.
+#[derive(Clone, Copy, Default)]
+struct Woken {
+    outbox: bool,
+    listing: bool,
+    pins: bool,
+}
+
 /// Is where a change began, to go back to.
 pub(super) struct Mark {
     changes: usize,
+    woken: Woken,
     touched: usize,
     counted: Counted,
 }
@@ -75,6 +85,7 @@ impl Tx {
             host,
             conflict_names: Vec::new(),
             changes: Vec::new(),
+            woken: Woken::default(),
             touched: HashMap::new(),
             touched_before: Vec::new(),
             tick,
@@ -93,6 +104,7 @@ impl Tx {
     pub(super) fn mark(&self) -> Mark {
         Mark {
             changes: self.changes.len(),
+            woken: self.woken,
             touched: self.touched_before.len(),
             counted: self.counted,
         }
@@ -101,6 +113,7 @@ impl Tx {
     /// Takes back in memory what was done since the mark; the caller takes back the rows. Ticks stay given out.
     pub(super) fn go_back(&mut self, mark: &Mark) {
         self.changes.truncate(mark.changes);
+        self.woken = mark.woken;
         for (folder, before) in self.touched_before.drain(mark.touched..).rev() {
             match before {
                 Some(tick) => self.touched.insert(folder, tick),
@@ -122,7 +135,7 @@ impl Tx {
         Ok(())
     }
 
-    /// What will have changed at the commit.
+    /// What will have changed at the commit, without whom it wakes.
     pub(super) fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -132,14 +145,21 @@ impl Tx {
         self.touched_before.clear();
         self.counted.items = 0;
         self.counted.bytes = 0;
-        std::mem::take(&mut self.changes)
+        let mut changes = std::mem::take(&mut self.changes);
+        let woken = std::mem::take(&mut self.woken);
+        changes.extend(woken.outbox.then_some(Change::Outbox));
+        changes.extend(woken.listing.then_some(Change::Listing));
+        changes.extend(woken.pins.then_some(Change::Pins));
+        changes
     }
 
     /// Records a change. What only wakes somebody is recorded once.
     pub(super) fn tell(&mut self, change: Change) {
-        let wakes = matches!(change, Change::Outbox | Change::Listing | Change::Pins);
-        if !(wakes && self.changes.contains(&change)) {
-            self.changes.push(change);
+        match change {
+            Change::Outbox => self.woken.outbox = true,
+            Change::Listing => self.woken.listing = true,
+            Change::Pins => self.woken.pins = true,
+            other => self.changes.push(other),
         }
     }
 

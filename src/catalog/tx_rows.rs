@@ -61,6 +61,21 @@ impl Rows for Tx {
         self.reader.outbox(ino)
     }
 
+    fn first_base_child(&self, folder: Ino) -> Result<Option<Ino>> {
+        let sql = "SELECT ino FROM base WHERE endpoint = 0 AND parent = ?1 LIMIT 1";
+        self.one(sql, [int(folder.0)], |row| codec::ino(row, 0))
+    }
+
+    fn outbox_all(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM outbox WHERE endpoint = 0 ORDER BY since, ino";
+        self.all(sql, [], |row| codec::ino(row, 0))
+    }
+
+    fn looks_deep(&self, folder: Ino) -> Result<bool> {
+        let sql = "SELECT deep FROM look_again WHERE endpoint = 0 AND folder = ?1";
+        Ok(self.one(sql, [int(folder.0)], |row| row.get(0))?.unwrap_or(false))
+    }
+
     fn attempts(&self) -> Result<Vec<(Ino, Attempt)>> {
         self.reader.attempts()
     }
@@ -246,6 +261,30 @@ impl Rows for Tx {
         )?;
         if marked > 0 {
             self.tell(Change::Listing);
+        }
+        Ok(())
+    }
+
+    fn set_look_deep(&mut self, folder: Ino) -> Result<()> {
+        let since = self.next_tick()?;
+        self.set_look_again(folder, Some(since))?;
+        let sql = "UPDATE look_again SET deep = 1 WHERE endpoint = 0 AND folder = ?1";
+        self.run(sql, [int(folder.0)]).map(drop)
+    }
+
+    fn set_listing(&mut self, folder: Ino, under_way: bool) {
+        if under_way {
+            self.lists.begin(folder);
+        } else {
+            self.lists.end(folder);
+        }
+    }
+
+    fn rescue(&mut self, ino: Ino) -> Result<()> {
+        let sql = "SELECT generation FROM inode WHERE ino = ?1 AND edited = 1 AND content <> 0";
+        let edited = self.one(sql, [int(ino.0)], |row| codec::number(row, 0))?;
+        if let Some(generation) = edited {
+            self.tell(Change::Rescued { ino, generation: Generation(generation) });
         }
         Ok(())
     }

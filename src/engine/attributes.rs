@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 
 use super::core::{Cause, Core, now};
-use super::files::edges_of_cut;
 use super::live::Live;
 use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
+use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Origin, SetAttributes as RowAttributes};
 use crate::model::{Ino, Kind};
@@ -141,7 +141,7 @@ impl Core {
 
     /// Cuts or lengthens a file: intent, then bytes, then the fact.
     async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
-        self.open.begin(ino, true);
+        self.open.begin_later(ino, true).await;
         let outcome = self.cut_open(ino, size).await;
         let (_, last_writer) = self.open.end(ino, true);
         if last_writer {

@@ -67,8 +67,11 @@ impl Engine {
         let cache =
             Cache::open(state_dir, limits).map_err(|e| StartError::StateDir(e.to_string()))?;
         let open = Arc::new(OpenTable::default());
-        let memory =
-            Arc::new(InMemory { open: open.clone(), exclude: Exclude::new(&settings.exclude) });
+        let memory = Arc::new(InMemory {
+            open: open.clone(),
+            exclude: Exclude::new(&settings.exclude),
+            cache: cache.clone(),
+        });
         let catalog = open_catalog(state_dir, &cache, memory)?;
         let identified = identify(&catalog, &settings, &remote).await?;
         let mount = mount_id(&catalog).await?;
@@ -148,8 +151,7 @@ impl Core {
         }
         self.stopping.send_replace(true);
         let catalog = self.catalog.clone();
-        let closed = self.runtime.spawn_blocking(move || catalog.close()).await;
-        if let Ok(Err(error)) = closed {
+        if let Err(error) = self.runtime.spawn_blocking(move || catalog.close()).await {
             tracing::warn!(%error, "cannot close the catalog");
         }
         super::open::lock(&self.lock).take();
