@@ -26,6 +26,12 @@ impl Assignment {
             None => Self { key: word.trim().to_owned(), value: None },
         }
     }
+
+    /// Whether the name is one of ours.
+    pub(super) fn is_known(&self) -> bool {
+        let key = self.key.as_str();
+        key == "remount" || VALUED.contains(&key) || FLAGS.contains(&key)
+    }
 }
 
 /// Splits an option string at its commas; a comma inside double quotes belongs to the value. Empty words are dropped.

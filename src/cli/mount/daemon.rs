@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
 use super::{Order, background, log, remote, service};
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{Client, MountInfo, Request, Server, StopSignal};
@@ -99,8 +99,8 @@ impl Daemon {
     async fn start(options: &MountOptions) -> Result<Self, Failure> {
         let signals = Signals::listen().map_err(|why| Failure::system("signals", &why))?;
         let mountpoint = fuse::examine(&options.mountpoint, options.nonempty)?;
-        let remote = remote::open(options)?;
-        let engine = start_engine(options, remote).await?;
+        let opened = remote::open(options)?;
+        let engine = start_engine(options, opened.remote).await?;
         let stop = StopSignal::default();
         let socket = serve_socket(&engine, options, &stop).await;
         let how = mount_as(options, mountpoint);
@@ -108,6 +108,9 @@ impl Daemon {
             Ok(mounted) => {
                 info!("{} is mounted at {}.", how.source.display(), how.mountpoint.display());
                 let drain = options.settings.drain;
+                if let Some(credentials) = opened.credentials {
+                    credentials.stop_asking();
+                }
                 Ok(Self { engine, mounted, signals, stop, drain, _socket: socket })
             }
             Err(failure) => {
@@ -258,9 +261,4 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// Refused by name rather than ignored.
-pub(super) fn not_yet(what: &str) -> Failure {
-    Failure::new(Kind::Usage, format!("{what}: not available in this version"))
 }

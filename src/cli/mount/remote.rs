@@ -1,20 +1,9 @@
-//! From what was said about a remote to the remote.
+//! The remote of a mount, and who may still be asked for a password.
 
-use std::sync::Arc;
-
-use super::daemon::not_yet;
 use super::failure::{Failure, Kind};
-use crate::config::{MountOptions, RemoteSpec};
-use crate::remote::Remote;
-use crate::remote::folder::FolderRemote;
+use crate::cli::remotes::{self, Opened};
+use crate::config::MountOptions;
 
-pub(super) fn open(options: &MountOptions) -> Result<Arc<dyn Remote>, Failure> {
-    match &options.remote {
-        RemoteSpec::Folder(root) => {
-            let remote = FolderRemote::open(root)
-                .map_err(|why| Failure::new(Kind::Mount, format!("{}: {why}", root.display())))?;
-            Ok(Arc::new(remote))
-        }
-        RemoteSpec::WebDav { url, .. } => Err(not_yet(url.as_str())),
-    }
+pub(super) fn open(options: &MountOptions) -> Result<Opened, Failure> {
+    remotes::open_for(options).map_err(|failure| Failure::new(Kind::Mount, failure.message))
 }
