@@ -12,17 +12,17 @@ use dewfs::fuse::mountinfo;
 use tempfile::TempDir;
 
 /// How long anything may take that is waited for.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// The program under test.
-pub fn dewfs() -> Command {
+pub(crate) fn dewfs() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
     command.stdin(Stdio::null());
     command
 }
 
 /// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LIMIT, "not in {LIMIT:?}: {what}");
@@ -31,12 +31,12 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The errno of a failed operation.
-pub fn errno<T: std::fmt::Debug>(outcome: std::io::Result<T>) -> i32 {
+pub(crate) fn errno<T: std::fmt::Debug>(outcome: std::io::Result<T>) -> i32 {
     outcome.unwrap_err().raw_os_error().unwrap()
 }
 
 /// Bytes that differ from place to place and can be told from each other.
-pub fn bytes(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; length];
     random.fill(&mut bytes);
@@ -44,16 +44,16 @@ pub fn bytes(length: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Temporary places for remote, mountpoint and state.
-pub struct Places {
-    pub remote: PathBuf,
-    pub at: PathBuf,
-    pub state: PathBuf,
+pub(crate) struct Places {
+    pub(crate) remote: PathBuf,
+    pub(crate) at: PathBuf,
+    pub(crate) state: PathBuf,
     /// Removed last: everything lies in it.
     dir: TempDir,
 }
 
 impl Places {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Not /tmp: it may be a memory disk, whose files have no holes to speak of.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let place = |name: &str| {
@@ -65,7 +65,7 @@ impl Places {
     }
 
     /// `dewfs mount REMOTE DIR -o state_dir=…` with further options.
-    pub fn command(&self, options: &[&str]) -> Command {
+    pub(crate) fn command(&self, options: &[&str]) -> Command {
         let mut command = dewfs();
         command.arg("mount").arg(&self.remote).arg(&self.at);
         command.arg("-o").arg(format!("state_dir={}", self.state.display()));
@@ -73,12 +73,12 @@ impl Places {
         command
     }
 
-    pub fn is_mounted(&self) -> bool {
+    pub(crate) fn is_mounted(&self) -> bool {
         mountinfo::at(&self.at).unwrap().is_some_and(|mount| mount.is_dewfs())
     }
 
     /// Unmounts what is there, if anything, however it is.
-    pub fn detach(&self) {
+    pub(crate) fn detach(&self) {
         while self.is_mounted() {
             dewfs::fuse::unmount(&self.at).unwrap();
         }
@@ -92,25 +92,25 @@ impl Drop for Places {
 }
 
 /// A mount in use.
-pub struct Mounted {
-    pub places: Places,
+pub(crate) struct Mounted {
+    pub(crate) places: Places,
     options: Vec<String>,
     daemon: Option<Child>,
 }
 
 impl Mounted {
     /// Mounts an empty remote.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::with(&[], |_| {})
     }
 
     /// Mounts a remote that `fill` has filled.
-    pub fn of(fill: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn of(fill: impl FnOnce(&Path)) -> Self {
         Self::with(&[], fill)
     }
 
     /// The same with options.
-    pub fn with(options: &[&str], fill: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn with(options: &[&str], fill: impl FnOnce(&Path)) -> Self {
         let places = Places::new();
         fill(&places.remote);
         let options = options.iter().map(|option| (*option).to_owned()).collect();
@@ -120,17 +120,17 @@ impl Mounted {
     }
 
     /// A path in the mount.
-    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.places.at.join(name)
     }
 
     /// The same path at the remote.
-    pub fn remote(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn remote(&self, name: impl AsRef<Path>) -> PathBuf {
         self.places.remote.join(name)
     }
 
     /// Mounts (again) and waits until it can be used.
-    pub fn mount(&mut self) {
+    pub(crate) fn mount(&mut self) {
         let options: Vec<&str> =
             ["-o", "poll=500ms,write_back_delay=10ms"].into_iter().chain(self.options()).collect();
         let log = self.places.state.with_extension("log");
@@ -151,50 +151,50 @@ impl Mounted {
     }
 
     /// The next mount has these options instead.
-    pub fn options_replaced(&mut self, options: &[&str]) {
+    pub(crate) fn options_replaced(&mut self, options: &[&str]) {
         self.options = options.iter().map(|option| (*option).to_owned()).collect();
     }
 
     /// What the daemon logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.places.state.with_extension("log")).unwrap_or_default()
     }
 
     /// Unmounts and waits until the daemon has ended.
-    pub fn unmount(&mut self) {
+    pub(crate) fn unmount(&mut self) {
         self.places.detach();
         self.end();
     }
 
     /// Unmounts and mounts again.
-    pub fn remount(&mut self) {
+    pub(crate) fn remount(&mut self) {
         self.unmount();
         self.mount();
     }
 
     /// Kills the daemon at once.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
 
     /// Asks the daemon to end by a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let daemon = self.daemon.as_ref().unwrap();
         let pid = rustix::process::Pid::from_child(daemon);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the daemon's end.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             eventually("the end of the daemon", || daemon.try_wait().unwrap().is_some());
         }
     }
 
     /// Waits until the remote has exactly this content under this name.
-    pub fn arrives(&self, name: impl AsRef<Path>, content: &[u8]) {
+    pub(crate) fn arrives(&self, name: impl AsRef<Path>, content: &[u8]) {
         let there = self.remote(name.as_ref());
         eventually(&format!("{} at the remote", there.display()), || {
             fs::read(&there).is_ok_and(|found| found == content)
@@ -202,7 +202,7 @@ impl Mounted {
     }
 
     /// Waits until the mount shows exactly this content under this name.
-    pub fn shows(&self, name: impl AsRef<Path>, content: &[u8]) {
+    pub(crate) fn shows(&self, name: impl AsRef<Path>, content: &[u8]) {
         let here = self.path(name.as_ref());
         eventually(&format!("{} in the mount", here.display()), || {
             fs::read(&here).is_ok_and(|found| found == content)
@@ -229,7 +229,7 @@ impl Drop for Mounted {
 }
 
 /// The names in a folder, sorted.
-pub fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -239,11 +239,11 @@ pub fn names(dir: &Path) -> Vec<String> {
 }
 
 /// The inode number.
-pub fn ino(path: &Path) -> u64 {
+pub(crate) fn ino(path: &Path) -> u64 {
     fs::symlink_metadata(path).unwrap().ino()
 }
 
 /// What a program printed on standard error, for messages.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
