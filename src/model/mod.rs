@@ -39,8 +39,7 @@ pub use rows::{Attempt, Base, Expect, Handles, Node, OutboxRow, Rows, Sent, Step
 pub use settle::{
     Begun, Looked, Made, Refusal, begin, begin_write, confirmed, current, found_to_fetch,
     found_to_list, look, made_folder, make_folder_refused, move_refused, moved, put_off,
-    remove_refused, removed, resolve,
-    sidestep_place, write_refused, written,
+    remove_refused, removed, resolve, sidestep_place, write_refused, written,
 };
 pub use touch::{hold_if_many, release, touch};
-pub use verbs::{exchange, handled, is_listed, rename, unlink};
+pub use verbs::{exchange, handled, is_listed, recover, rename, unlink};

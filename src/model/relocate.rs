@@ -1,7 +1,7 @@
 //! Follows what the remote moved: a known identity at another place is the same inode.
 
-use super::around::{base_line, is_above, is_edited, is_kept_here, wanted};
 use super::around::HIDDEN;
+use super::around::{base_line, is_above, is_edited, is_kept_here, wanted};
 use super::reconcile::{look_below, mark, park, refresh, vanish};
 use super::touch::touch_moved;
 use super::{Base, Ino, Kind, Node, Observed, Place, Rows};

@@ -1,8 +1,6 @@
 //! Gives places back and takes other ones: resurrect, step aside, split, inherit, undo.
 
-use super::around::{
-    is_above, is_edited, is_kept_here, line, new_base, path_of, wanted,
-};
+use super::around::{is_above, is_edited, is_kept_here, line, new_base, path_of, wanted};
 use super::reconcile::{Trust, mark, reconcile, refresh, rescue_if_cut, succeed};
 use super::touch::{is_destructive, touch, touch_moved};
 use super::{Base, Ino, Kind, Name, Observed, Place, Rows};
@@ -74,11 +72,7 @@ pub(super) fn revive<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
 }
 
 /// The remote still needs, or changed, what was deleted here or goes on under a name kept here only.
-pub fn resurrect<R: Rows>(
-    rows: &mut R,
-    ino: Ino,
-    seen: Option<&Observed>,
-) -> Result<(), R::Error> {
+pub fn resurrect<R: Rows>(rows: &mut R, ino: Ino, seen: Option<&Observed>) -> Result<(), R::Error> {
     let Some(node) = rows.node(ino)? else { return Ok(()) };
     let base = rows.base(ino)?;
     if node.local.is_some() {

@@ -81,7 +81,8 @@ pub fn begin_write<R: Rows>(
 /// Whether the rows that an answer is about are as they were; ends the attempt if so.
 pub fn current<R: Rows>(rows: &mut R, ino: Ino, begun: &Begun) -> Result<bool, R::Error> {
     let now = rows.base(ino)?;
-    let mut same = rows.node(ino)?.is_some() && identity(now.as_ref()) == identity(begun.base.as_ref());
+    let mut same =
+        rows.node(ino)?.is_some() && identity(now.as_ref()) == identity(begun.base.as_ref());
     if let Some(target) = &begun.attempt.target {
         let owner = rows.base_at(target)?;
         same &= path_of(rows, target)? == begun.target && owner.is_none_or(|owner| owner == ino);
@@ -232,11 +233,7 @@ pub fn made_folder<R: Rows>(
 }
 
 /// `make_folder` found no folder to make it in.
-pub fn make_folder_refused<R: Rows>(
-    rows: &mut R,
-    ino: Ino,
-    begun: &Begun,
-) -> Result<(), R::Error> {
+pub fn make_folder_refused<R: Rows>(rows: &mut R, ino: Ino, begun: &Begun) -> Result<(), R::Error> {
     let Some(place) = &begun.attempt.target else { return Ok(()) };
     if current(rows, ino, begun)? {
         folder_gone(rows, place)?;
@@ -529,4 +526,3 @@ fn is_same_entry(kind: Kind, base: &Base, here: Option<&Observed>, there: &Obser
         }
     }
 }
-

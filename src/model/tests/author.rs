@@ -113,7 +113,8 @@ impl Author {
             words(&path)
         };
         let first: String = path[path.len() - 1].chars().take(1).collect();
-        let (temp, lock, plain) = (beside(&path, "t"), beside(&path, "lock~"), beside(&path, "old"));
+        let (temp, lock, plain) =
+            (beside(&path, "t"), beside(&path, "lock~"), beside(&path, "old"));
         let (backup, index) = (beside(&path, &format!("{first}~")), beside(&path, "lock"));
         let (aside, p, f) = (beside(&folder, "d~"), words(&path), words(&folder));
         let scripts: Vec<Vec<String>> = vec![
@@ -128,7 +129,11 @@ impl Author {
             vec![format!("rename {p} {plain}"), format!("create {p}"), format!("unlink {plain}")],
             vec![format!("write {p}"), format!("write {p}")],
             vec![format!("create {lock}"), format!("write {p}"), format!("unlink {lock}")],
-            vec![format!("create {index}"), format!("write {index}"), format!("rename {index} {p}")],
+            vec![
+                format!("create {index}"),
+                format!("write {index}"),
+                format!("rename {index} {p}"),
+            ],
             vec![format!("unlink {p}"), format!("mkdir {p}"), format!("create {p}/a")],
             vec![format!("mkdir {temp}"), format!("create {temp}/a"), format!("rename {temp} {f}")],
             vec![
@@ -136,7 +141,11 @@ impl Author {
                 format!("mkdir {f}"),
                 format!("rename {plain}/a {f}/a"),
             ],
-            vec![format!("create {temp}"), format!("exchange {temp} {p}"), format!("unlink {temp}")],
+            vec![
+                format!("create {temp}"),
+                format!("exchange {temp} {p}"),
+                format!("unlink {temp}"),
+            ],
             vec![format!("rename {f} {aside}"), format!("rename {aside} {f}")],
         ];
         self.pick(&scripts).into_iter().map(|line| format!("user {who} {line}")).collect()
@@ -174,7 +183,8 @@ impl Author {
     fn work(&mut self, world: &World) -> Vec<String> {
         let who = self.rng.usize(..world.engines.len());
         let upload = upload_name(self.rng.usize(..world.setup.uploads));
-        let worker = self.pick(&[&*upload, &*upload, &*upload, "feed", "feed", "lister"]).to_owned();
+        let worker =
+            self.pick(&[&*upload, &*upload, &*upload, "feed", "feed", "lister"]).to_owned();
         let whole = self.rng.f64() < 0.6;
         let phases = if whole { "whole".to_owned() } else { self.rng.usize(1..4).to_string() };
         let mut faults = vec!["request", "answer"];

@@ -87,7 +87,11 @@ impl Cloud {
 
     fn new_version(&mut self, old: Option<&Entry>) -> (u64, u64) {
         self.counter += 1;
-        if self.coarse { (self.clock, old.map_or(self.counter, |old| old.version.1)) } else { (0, self.counter) }
+        if self.coarse {
+            (self.clock, old.map_or(self.counter, |old| old.version.1))
+        } else {
+            (0, self.counter)
+        }
     }
 
     pub fn version(entry: &Entry) -> Version {

@@ -40,6 +40,7 @@ pub struct Engine {
 pub struct Pause {
     fault: Rc<Cell<Option<Fault>>>,
     waited: bool,
+    is_call: bool,
 }
 
 impl Future for Pause {
@@ -47,7 +48,7 @@ impl Future for Pause {
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         if self.waited {
-            return Poll::Ready(self.fault.take());
+            return Poll::Ready(if self.is_call { self.fault.take() } else { None });
         }
         self.waited = true;
         Poll::Pending
@@ -74,7 +75,7 @@ type Called = Result<Answer, Failed>;
 
 impl Run {
     fn pause(&self) -> Pause {
-        Pause { fault: self.fault.clone(), waited: false }
+        Pause { fault: self.fault.clone(), waited: false, is_call: true }
     }
 
     fn rows(&self) -> std::cell::RefMut<'_, TreeRows> {
@@ -235,10 +236,11 @@ impl Run {
 
     async fn write(&self, ino: Ino) -> Result<(), Failed> {
         // A snapshot is taken here, and the world goes on meanwhile.
-        self.pause().await;
+        Pause { is_call: false, ..self.pause() }.await;
         let (begun, sent, bytes) = {
             let mut rows = self.rows();
-            let others: Busy = self.engine.busy.borrow().iter().copied().filter(|i| *i != ino).collect();
+            let others: Busy =
+                self.engine.busy.borrow().iter().copied().filter(|i| *i != ino).collect();
             let step = plan(&*rows, ino, &others).unwrap();
             if step != (Step { kind: StepKind::Write, ino }) {
                 return Ok(());
@@ -372,8 +374,7 @@ impl Run {
         &self,
         due: &[(Ino, Tick)],
     ) -> Result<(Vec<Look>, Vec<(Ino, Tick, RemotePath, Option<Observed>)>, usize), Failed> {
-        let Answer::Hints(page, cursor) =
-            self.call(Ask::Changes(self.engine.cursor.get())).await?
+        let Answer::Hints(page, cursor) = self.call(Ask::Changes(self.engine.cursor.get())).await?
         else {
             unreachable!()
         };
@@ -417,7 +418,8 @@ impl Run {
             marked.sort();
             let marked = marked.into_iter().map(|(_, ino)| ino);
             let waiting: Vec<Ino> = rows.needed.iter().copied().chain(marked).collect();
-            let all: Vec<Ino> = waiting.into_iter().filter(|i| rows.bases.contains_key(i)).collect();
+            let all: Vec<Ino> =
+                waiting.into_iter().filter(|i| rows.bases.contains_key(i)).collect();
             let ready = |ino: &&Ino| !is_parked(&*rows, &rows.items[*ino].node).unwrap();
             let Some(folder) = all.iter().find(ready).or(all.first()).copied() else {
                 rows.needed.clear();

@@ -189,6 +189,7 @@ impl TreeRows {
         self.listing.clear();
         self.needed.clear();
         self.handles.clear();
+        recover(self).unwrap();
         let all: Vec<Ino> = self.items.keys().copied().collect();
         for ino in all {
             touch(self, ino).unwrap();
@@ -206,7 +207,10 @@ impl TreeRows {
         for (ino, item) in self.items.iter().filter(|(ino, _)| **ino != Ino::ROOT) {
             let base = self.bases.get(ino);
             if let Some(base) = base {
-                assert!(self.bases.contains_key(&base.place.parent), "{ino} has a base below nothing");
+                assert!(
+                    self.bases.contains_key(&base.place.parent),
+                    "{ino} has a base below nothing"
+                );
             }
             let row = self.outbox.contains_key(ino);
             let sync = super::super::around::is_in_sync(self, &item.node).unwrap();

@@ -270,7 +270,8 @@ impl World {
 
     fn hydrate(&self, rows: &mut TreeRows, ino: Ino) {
         let Some(base) = rows.bases.get(&ino).cloned() else { return };
-        let fits = base.edition == rows.items[&ino].node.edition && !rows.missing.contains_key(&ino);
+        let fits =
+            base.edition == rows.items[&ino].node.edition && !rows.missing.contains_key(&ino);
         let Some(path) = path(rows, ino).unwrap().filter(|_| fits) else { return };
         let seen = self.cloud.borrow().stat(&path).filter(|seen| seen.kind == Kind::File);
         if let Some(seen) = seen.filter(|seen| seen.version == base.version) {
@@ -512,7 +513,8 @@ impl World {
             let mut there = None;
             if item.node.kind == Kind::File {
                 let seen = cloud.stat(&path);
-                let fits = seen.filter(|seen| Some(&seen.version) == base.map(|base| &base.version));
+                let fits =
+                    seen.filter(|seen| Some(&seen.version) == base.map(|base| &base.version));
                 there = item.data.or(fits.and_then(|seen| seen.digest).map(content));
                 let (sees, is) = (self.name(item.seen), self.name(there));
                 assert!(there.is_none() || item.seen == there, "user sees {sees}, there is {is}");
