@@ -4,6 +4,10 @@
 //! kernel is answered from catalog and cache; what is missing is fetched *into* them, what differs is sent *from* them.
 //! `ARCHITECTURE.md` is the map of the house.
 
+pub mod cache;
 pub mod catalog;
+pub mod config;
+pub mod control;
+pub mod engine;
 pub mod model;
 pub mod remote;

@@ -35,4 +35,10 @@ pub enum CatalogError {
     /// Two inodes would sit in one place: an error of the caller, nothing was changed.
     #[error("catalog: {0} is taken")]
     Taken(String),
+    /// The change panicked: it was rolled back.
+    #[error("catalog: a change panicked: {0}")]
+    Panicked(String),
+    /// No such inode: an error of the caller, nothing was changed.
+    #[error("catalog: there is no inode {0}")]
+    NoInode(u64),
 }

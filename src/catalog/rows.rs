@@ -143,6 +143,71 @@ pub struct PendingItem {
     pub attempting: bool,
 }
 
+/// Is an outbox row with its times, for the uploader.
+#[derive(Clone, Debug)]
+pub struct OutboxItem {
+    /// The inode.
+    pub ino: Ino,
+    /// Since when it is not in sync, nanoseconds since 1970.
+    pub since: i64,
+    /// Not to be tried before, nanoseconds since 1970.
+    pub not_before: Option<i64>,
+    /// Tries that failed in a row.
+    pub tries: u32,
+    /// Why the last one failed, for people.
+    pub error: Option<String>,
+    /// The same as one word of the engine's choice.
+    pub error_kind: Option<String>,
+}
+
+/// Is what the catalog knows of a remote endpoint as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// How far the change feed was applied.
+    pub cursor: Option<String>,
+    /// Who the remote said it is.
+    pub identity: Option<String>,
+    /// Whether the mass-change guard holds removals and overwrites.
+    pub held: bool,
+}
+
+/// Is what a user set of an inode's attributes; `None` leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetAttributes {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Atime, nanoseconds since 1970.
+    pub atime: Option<i64>,
+    /// Mtime, nanoseconds since 1970.
+    pub mtime: Option<i64>,
+    /// Ctime, nanoseconds since 1970.
+    pub ctime: Option<i64>,
+    /// With `mtime`: the mtime of the data file at this moment, if there is one.
+    pub mtime_of_data: Option<i64>,
+}
+
+/// Is a line of an inode's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, nanoseconds since 1970.
+    pub time: i64,
+    /// What happened, in plain words.
+    pub what: String,
+}
+
+/// Sums up sizes, for `statfs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Inodes with a local place.
+    pub items: u64,
+    /// Their sizes.
+    pub bytes: u64,
+}
+
 /// Counts what the catalog holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {

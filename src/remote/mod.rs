@@ -7,6 +7,11 @@
 //! reversible escape.
 
 mod error;
+pub mod folder;
+pub mod layers;
+pub mod memory;
+pub mod names;
+pub mod webdav;
 
 use std::fmt;
 use std::ops::Range;
@@ -80,7 +85,7 @@ pub struct ChangePage {
 }
 
 /// Is a reason to look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Hint {
     /// Something may have happened to this entry.
     Entry(RemotePath),

@@ -1,0 +1,196 @@
+//! The one account of what data files occupy and what is promised to be written.
+//!
+//! A file in use has an entry with the bytes counted for it, so that writers that go past us cannot make a later removal
+//! give back more than was ever counted. Files at rest are counted by one walk after start, a directory at a time under the
+//! lock; who is opened before its directory is walked is counted then and skipped by the walk.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::Reservation;
+use crate::model::Ino;
+
+/// Where the walk is when it has seen every directory.
+const DONE: u16 = 256;
+
+/// The directory below `data/` that an inode's data files lie in.
+pub(super) fn shelf(ino: Ino) -> u8 {
+    (ino.0 & 0xff) as u8
+}
+
+/// Bytes that a file occupies on the disk.
+pub(super) fn allocated(metadata: &Metadata) -> u64 {
+    metadata.blocks().saturating_mul(512)
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    counted: u64,
+    openers: u32,
+    gone: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// Bytes that data files occupy, of those counted so far.
+    pub(super) used: u64,
+    /// Bytes promised and not yet written.
+    pub(super) reserved: u64,
+    /// Bytes of the ballast file.
+    pub(super) ballast: u64,
+    /// By the data file's own inode number on the disk, which is not used again while the file is open.
+    files: HashMap<u64, Entry>,
+    /// Counted by being opened before the walk came by.
+    claimed: HashSet<u64>,
+    /// The first directory not yet walked.
+    walked: u16,
+}
+
+impl Books {
+    fn recount(&mut self, file: u64, now: u64) {
+        if let Some(entry) = self.files.get_mut(&file) {
+            self.used = self.used.saturating_sub(entry.counted).saturating_add(now);
+            entry.counted = now;
+        }
+    }
+
+    /// Whether every data file is counted.
+    pub(super) fn is_counted(&self) -> bool {
+        self.walked >= DONE
+    }
+}
+
+/// Is the account. Its lock is a leaf: nothing else is locked under it.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    books: Mutex<Books>,
+    counted: Condvar,
+}
+
+impl Ledger {
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until every data file is counted.
+    pub(super) fn wait_counted<'a>(
+        &'a self,
+        books: MutexGuard<'a, Books>,
+    ) -> MutexGuard<'a, Books> {
+        self.counted
+            .wait_while(books, |books| !books.is_counted())
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a data file into use. What it occupies is asked under the lock, as everywhere: an older answer would undo
+    /// what others counted since.
+    pub(super) fn enter(self: &Arc<Self>, ino: Ino, file: &File) -> io::Result<Seat> {
+        let mut books = self.books();
+        let metadata = file.metadata()?;
+        let (file, now) = (metadata.ino(), allocated(&metadata));
+        let entry = books.files.entry(file).or_default();
+        entry.openers += 1;
+        if entry.openers == 1 {
+            entry.counted = now;
+            if u16::from(shelf(ino)) >= books.walked && books.claimed.insert(file) {
+                books.used = books.used.saturating_add(now);
+            }
+        } else {
+            books.recount(file, now);
+        }
+        drop(books);
+        Ok(Seat { ledger: Arc::clone(self), file })
+    }
+
+    /// Counts what lies in the directories of `data` that are not walked yet; ends early when `stopped` says so.
+    pub(super) fn walk(&self, data: &Path, mut stopped: impl FnMut() -> bool) {
+        loop {
+            let mut books = self.books();
+            let Ok(next) = u8::try_from(books.walked) else { break };
+            if stopped() {
+                return;
+            }
+            let sum = occupied(&data.join(format!("{next:02x}")), &books.claimed);
+            books.used = books.used.saturating_add(sum);
+            books.walked += 1;
+            drop(books);
+            std::thread::yield_now();
+        }
+        self.books().claimed = HashSet::new();
+        self.counted.notify_all();
+    }
+}
+
+fn occupied(shelf: &PathBuf, claimed: &HashSet<u64>) -> u64 {
+    let Ok(files) = std::fs::read_dir(shelf) else { return 0 };
+    files
+        .filter_map(|file| file.ok()?.metadata().ok())
+        .filter(|metadata| metadata.is_file() && !claimed.contains(&metadata.ino()))
+        .map(|metadata| allocated(&metadata))
+        .fold(0, u64::saturating_add)
+}
+
+/// Is one use of a data file; the file's entry goes with the last one.
+#[derive(Debug)]
+pub(super) struct Seat {
+    ledger: Arc<Ledger>,
+    file: u64,
+}
+
+impl Seat {
+    /// Reads anew what the file occupies. The lock is held over the question, so the last answer is the newest.
+    pub(super) fn recount(&self, file: &File) {
+        let mut books = self.ledger.books();
+        if let Ok(metadata) = file.metadata() {
+            books.recount(self.file, allocated(&metadata));
+        }
+    }
+
+    /// Reads anew what the file occupies, and takes `bytes` off what was promised to its writer.
+    pub(super) fn recount_from(&self, file: &File, room: &mut Reservation, bytes: u64) {
+        let mut books = self.ledger.books();
+        if let Ok(metadata) = file.metadata() {
+            books.recount(self.file, allocated(&metadata));
+        }
+        room.take(&mut books, bytes);
+    }
+
+    /// Takes another use of the same file.
+    pub(super) fn share(&self) -> Self {
+        if let Some(entry) = self.ledger.books().files.get_mut(&self.file) {
+            entry.openers += 1;
+        }
+        Self { ledger: Arc::clone(&self.ledger), file: self.file }
+    }
+
+    /// Says that the file is no longer in `data/`, or is after all: what it occupies is given back with its last use.
+    pub(super) fn set_gone(&self, gone: Gone) {
+        if let Some(entry) = self.ledger.books().files.get_mut(&self.file) {
+            entry.gone = gone == Gone::Yes;
+        }
+    }
+}
+
+/// Says whether a file has left `data/`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    Yes,
+    No,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut books = self.ledger.books();
+        let Some(entry) = books.files.get_mut(&self.file) else { return };
+        entry.openers -= 1;
+        if entry.openers == 0 {
+            let freed = if entry.gone { entry.counted } else { 0 };
+            books.files.remove(&self.file);
+            books.used = books.used.saturating_sub(freed);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The system calls that no safe wrapper offers.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Makes the process ignore SIGIO, whose default action would end it when a lease is broken.
+///
+/// Called before the first thread starts.
+pub fn ignore_sigio() -> io::Result<()> {
+    // SAFETY: SIG_IGN installs no handler, so no code of ours runs in a signal context.
+    let before = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Raises the limit of open descriptors to the most this process may have, and returns it.
+///
+/// An open inode in cached mode costs one, and the usual soft limit is 1,024.
+pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    }
+    Ok(maximum)
+}
+
+/// Is a kind of lease on a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lease {
+    /// Granted if nobody has the file open or mapped for writing.
+    Read,
+    /// Granted if nobody else has the file open or mapped at all.
+    Write,
+}
+
+/// Asks for a lease and gives it back at once; `false` if somebody stands in its way.
+pub(super) fn ask_lease(fd: impl AsFd, lease: Lease) -> io::Result<bool> {
+    let kind = match lease {
+        Lease::Read => libc::F_RDLCK,
+        Lease::Write => libc::F_WRLCK,
+    };
+    match set_lease(fd.as_fd(), kind) {
+        Ok(()) => set_lease(fd.as_fd(), libc::F_UNLCK).map(|()| true),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn set_lease(fd: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: F_SETLEASE takes an integer and touches no memory of ours; the descriptor is borrowed, so it is open.
+    let answer = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, kind) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Is one page of a file, mapped writable and shared; unmapped when dropped.
+pub(super) struct WritablePage {
+    at: *mut libc::c_void,
+    len: usize,
+}
+
+impl WritablePage {
+    /// Maps the first page of a file that is at least 4 KiB long.
+    pub(super) fn map(fd: impl AsFd) -> io::Result<Self> {
+        let len = 4096;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice aliases nothing of ours.
+        let at = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, fd, 0)?
+        };
+        Ok(Self { at, len })
+    }
+
+    /// Stores a byte at the start of the page.
+    #[cfg(test)]
+    pub(super) fn store(&self, byte: u8) {
+        // SAFETY: the page is mapped writable for the life of `self` and nothing holds a reference into it.
+        unsafe { self.at.cast::<u8>().write_volatile(byte) };
+    }
+}
+
+impl Drop for WritablePage {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `map` with this address and length, and is unmapped only here.
+        let given_back = unsafe { rustix::mm::munmap(self.at, self.len) };
+        if given_back.is_err() {
+            tracing::warn!("A scratch mapping could not be given back.");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Who signs in, and where the secret comes from: a file, systemd, the environment, a terminal, in this order.
+//!
+//! A secret is never an argument and never in a child's environment: what stood in the environment is moved to an unnamed
+//! file before anything else happens ([`hide_secrets_in_environment`]). Files are read anew each time the remote refuses what
+//! it was given, so a rotated password needs no restart.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use secrecy::SecretString;
+
+use super::{ConfigError, Who};
+
+/// Is a secret: never printed, wiped when dropped.
+pub type Secret = SecretString;
+
+/// Is what signs a request.
+#[derive(Clone, Debug)]
+pub enum Login {
+    /// User name and password.
+    Basic {
+        /// The user name.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// A bearer token.
+    Bearer(Secret),
+}
+
+const PASSWORD: &str = "DEWFS_PASSWORD";
+const TOKEN: &str = "DEWFS_TOKEN";
+const USER: &str = "DEWFS_USER";
+const HANDED_OVER: &str = "DEWFS_SECRET_FD";
+
+/// Is where a mount's credentials come from.
+#[derive(Debug)]
+pub struct Credentials {
+    file: Option<PathBuf>,
+    uid: u32,
+    user: Option<String>,
+    place: String,
+    known: Mutex<Option<Login>>,
+    may_ask: AtomicBool,
+    given_once: AtomicBool,
+}
+
+impl Credentials {
+    /// Finds the source and reads it once, so that a file that cannot be used is an error now. `user` is what options or URL
+    /// said; `place` names the remote in the question on a terminal.
+    pub fn find(
+        file: Option<&Path>,
+        user: Option<&str>,
+        place: &str,
+        who: &Who,
+    ) -> Result<Self, ConfigError> {
+        let file = file.map(Path::to_owned).or_else(systemd_file);
+        let found = Self {
+            uid: who.uid,
+            user: user.map(str::to_owned),
+            place: place.to_owned(),
+            known: Mutex::new(None),
+            may_ask: AtomicBool::new(true),
+            given_once: AtomicBool::new(false),
+            file,
+        };
+        let login = match &found.file {
+            Some(file) => Some(found.from_file(file)?),
+            None => found.from_environment()?,
+        };
+        found.remember(login);
+        Ok(found)
+    }
+
+    /// What to sign with now. Asked again, after what it gave was refused, it reads the file again or, while
+    /// [`stop_asking`](Self::stop_asking) was not called, asks on the terminal. `None`: sign nothing.
+    pub fn current(&self) -> Option<Login> {
+        let again = self.given_once.swap(true, Ordering::SeqCst);
+        if !again {
+            return self.remembered();
+        }
+        match &self.file {
+            Some(file) => match self.from_file(file) {
+                Ok(login) => self.remember(Some(login)),
+                Err(error) => tracing::warn!("{error}."),
+            },
+            None if self.may_ask.load(Ordering::SeqCst) => {
+                if let Some(login) = self.ask() {
+                    self.remember(Some(login));
+                }
+            }
+            None => {}
+        }
+        self.remembered()
+    }
+
+    /// From now on nobody is asked on a terminal: the mount is up.
+    pub fn stop_asking(&self) {
+        self.may_ask.store(false, Ordering::SeqCst);
+    }
+
+    fn remember(&self, login: Option<Login>) {
+        *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = login;
+    }
+
+    fn remembered(&self) -> Option<Login> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn from_file(&self, path: &Path) -> Result<Login, ConfigError> {
+        let refuse =
+            |why: &str| ConfigError::Credentials(format!("credentials {}: {why}", path.display()));
+        let file = File::open(path).map_err(|error| refuse(&error.to_string()))?;
+        let about = file.metadata().map_err(|error| refuse(&error.to_string()))?;
+        if about.uid() != self.uid && about.uid() != 0 {
+            return Err(refuse("it belongs to somebody else"));
+        }
+        if about.mode() & 0o077 != 0 {
+            return Err(refuse("others can read it; chmod 600 it"));
+        }
+        let mut lines = Lines::default();
+        let mut text = String::new();
+        file.take(64 << 10)
+            .read_to_string(&mut text)
+            .map_err(|error| refuse(&error.to_string()))?;
+        lines.read(&text).map_err(|why| refuse(&why))?;
+        self.login(lines)
+            .ok_or_else(|| refuse("it has neither password= with a username= nor token="))
+    }
+
+    fn from_environment(&self) -> Result<Option<Login>, ConfigError> {
+        let Some(number) = std::env::var(HANDED_OVER).ok().and_then(|n| n.parse::<u32>().ok())
+        else {
+            return Ok(None);
+        };
+        let refuse =
+            |error: std::io::Error| ConfigError::Credentials(format!("{HANDED_OVER}: {error}"));
+        let path = format!("/proc/self/fd/{number}");
+        let mut file = File::options().read(true).write(true).open(path).map_err(refuse)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(refuse)?;
+        // Children inherit the descriptor, so what it held is gone once it was read.
+        file.set_len(0).map_err(refuse)?;
+        let mut lines = Lines::default();
+        lines.read(&text).map_err(ConfigError::Credentials)?;
+        Ok(self.login(lines))
+    }
+
+    fn login(&self, lines: Lines) -> Option<Login> {
+        if let Some(token) = lines.token {
+            return Some(Login::Bearer(token));
+        }
+        let user = self.user.clone().or(lines.username)?;
+        Some(Login::Basic { user, password: lines.password? })
+    }
+
+    fn ask(&self) -> Option<Login> {
+        let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
+        let user = match &self.user {
+            Some(user) => user.clone(),
+            None => question(&terminal, &format!("User name for {}: ", self.place), true)?,
+        };
+        let text = format!("Password of {user} for {}: ", self.place);
+        let password = question(&terminal, &text, false)?;
+        Some(Login::Basic { user, password: password.into() })
+    }
+}
+
+/// Asks on the terminal; `None` if nothing was answered.
+fn question(terminal: &File, text: &str, shown: bool) -> Option<String> {
+    let mut out = terminal;
+    out.write_all(text.as_bytes()).ok()?;
+    let before = tcgetattr(terminal).ok()?;
+    if !shown {
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        silent.local_flags.insert(LocalFlags::ECHONL);
+        tcsetattr(terminal, SetArg::TCSANOW, &silent).ok()?;
+    }
+    let mut line = String::new();
+    let read = BufReader::new(terminal).read_line(&mut line);
+    let restored = tcsetattr(terminal, SetArg::TCSANOW, &before);
+    read.ok()?;
+    restored.ok()?;
+    let answer = line.trim_end_matches(['\n', '\r']).to_owned();
+    (!answer.is_empty()).then_some(answer)
+}
+
+fn systemd_file() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join("dewfs");
+    path.is_file().then_some(path)
+}
+
+/// Is what a credentials file says.
+#[derive(Default)]
+struct Lines {
+    username: Option<String>,
+    password: Option<Secret>,
+    token: Option<Secret>,
+}
+
+impl Lines {
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_end_matches('\r');
+            if line.trim().is_empty() || line.trim_start().starts_with('#') {
+                continue;
+            }
+            match line.split_once('=').map(|(key, value)| (key.trim(), value)) {
+                Some(("username", value)) => self.username = Some(value.trim().to_owned()),
+                Some(("password", value)) => self.password = Some(value.to_owned().into()),
+                Some(("token", value)) => self.token = Some(value.trim().to_owned().into()),
+                // The line may be a password somebody wrote without a key: it is not repeated.
+                _ => {
+                    return Err(format!(
+                        "line {}: write username=, password= or token=",
+                        number + 1
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves secrets out of the environment, before any thread or child exists: what stood there goes to an unnamed file in
+/// memory and the program starts itself again without it. Afterwards neither `/proc/PID/environ` nor any child has them.
+/// Returns only if there was nothing to hide, or if it could not be done.
+pub fn hide_secrets_in_environment() -> Result<(), ConfigError> {
+    let variables: Vec<(&str, &str)> =
+        [(PASSWORD, "password"), (TOKEN, "token"), (USER, "username")].into();
+    if std::env::var_os(PASSWORD).is_none() && std::env::var_os(TOKEN).is_none() {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| {
+        ConfigError::Credentials(format!(
+            "{PASSWORD}: cannot be taken out of the environment: {error}"
+        ))
+    };
+    let memory = rustix::fs::memfd_create("dewfs", rustix::fs::MemfdFlags::empty());
+    let mut memory = File::from(memory.map_err(|error| failed(error.into()))?);
+    let mut again = Command::new("/proc/self/exe");
+    for (name, key) in variables {
+        if let Some(value) = std::env::var_os(name) {
+            writeln!(memory, "{key}={}", value.to_string_lossy()).map_err(failed)?;
+            again.env_remove(name);
+        }
+    }
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    again.args(arguments).env(HANDED_OVER, memory.as_raw_fd().to_string());
+    Err(failed(again.exec()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn write(dir: &Path, text: &str, mode: u32) -> PathBuf {
+        let path = dir.join("secret");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn find(path: &Path, user: Option<&str>) -> Result<Credentials, ConfigError> {
+        Credentials::find(Some(path), user, "there", &Who::current())
+    }
+
+    fn password(login: Option<Login>) -> (String, String) {
+        match login.unwrap() {
+            Login::Basic { user, password } => (user, password.expose_secret().to_owned()),
+            Login::Bearer(token) => ("bearer".into(), token.expose_secret().to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_rotated_password_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "# mine\nusername=al\npassword= a=b \n", 0o600);
+        let found = find(&path, None).unwrap();
+        assert_eq!(password(found.current()), ("al".into(), " a=b ".into()));
+        write(dir.path(), "token=T\n", 0o600);
+        assert_eq!(password(found.current()), ("bearer".into(), "T".into()));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(password(found.current()), ("bearer".into(), "T".into()));
+    }
+
+    #[test]
+    fn a_file_others_can_read_is_refused_and_so_is_one_that_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, mode, named) in [
+            ("username=a\npassword=b", 0o640, "chmod 600"),
+            ("password=b", 0o600, "username="),
+            ("hunter2", 0o600, "line 1"),
+        ] {
+            let path = write(dir.path(), text, mode);
+            let message = find(&path, None).unwrap_err().to_string();
+            assert!(message.contains(named), "{message}");
+            assert!(!message.contains("hunter2"));
+        }
+        let path = write(dir.path(), "password=b", 0o400);
+        assert_eq!(password(find(&path, Some("al")).unwrap().current()).0, "al");
+        assert!(find(&dir.path().join("none"), None).is_err());
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "username=a\npassword=hunter2", 0o600);
+        assert!(!format!("{:?}", find(&path, None).unwrap()).contains("hunter2"));
+    }
+}

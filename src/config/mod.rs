@@ -1,0 +1,33 @@
+//! From words to plain values: remote specifications, mount options, configuration files, places, credentials.
+//!
+//! Words come from four sides: `config.toml` and `remotes/NAME.toml` in `/etc/dewfs` and in the user's configuration
+//! directory, and `-o` on the command line. All of them are the same options, read by the same parser ([`Options`]), later
+//! ones over earlier ones. [`resolve`] then fills in what nobody said and answers one [`MountOptions`], which is passed on
+//! by value and stored nowhere globally. What is misspelt is an error that names it and the nearest name; what a later
+//! version will honour is refused by name, never ignored.
+
+mod credentials;
+mod error;
+mod files;
+mod known;
+mod mounted;
+mod options;
+mod places;
+mod resolve;
+mod spec;
+mod values;
+mod who;
+
+pub use credentials::{Credentials, Login, Secret, hide_secrets_in_environment};
+pub use error::ConfigError;
+pub use files::{ConfigFiles, SavedRemote};
+pub use mounted::{FS_TYPE, Mounted, all_mounts, mount_over};
+pub use options::{Assignment, Options, split_options};
+pub use places::{Places, RunDir, state_base, state_id};
+pub use resolve::{
+    Access, Atime, KernelOptions, MountOptions, MountRequest, Mountpoint, RemoteOptions,
+    check_mountpoint, resolve, resolve_remote,
+};
+pub use spec::{RemoteSpec, Spec};
+pub use values::{Amount, parse_duration, parse_size};
+pub use who::Who;

@@ -1,0 +1,423 @@
+//! The option parser: `-o` words and `[mount]` tables become the same [`Options`], where everything nobody said is `None`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::engine::Returns;
+
+use super::ConfigError;
+use super::known::{FLAGS, NOT_YET, VALUED, foreign, is_generic, nearest};
+use super::values::{Amount, bad_value, parse_amount, parse_duration, parse_mode, parse_switch};
+use super::who::{parse_group, parse_user};
+
+/// Is one option as written: `key` or `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Its name.
+    pub key: String,
+    /// Its value, without the quotes.
+    pub value: Option<String>,
+}
+
+impl Assignment {
+    fn read(word: &str) -> Self {
+        match word.split_once('=') {
+            Some((key, value)) => Self { key: key.trim().to_owned(), value: Some(unquoted(value)) },
+            None => Self { key: word.trim().to_owned(), value: None },
+        }
+    }
+}
+
+/// Splits an option string at its commas; a comma inside double quotes belongs to the value. Empty words are dropped.
+pub fn split_options(text: &str) -> Result<Vec<Assignment>, ConfigError> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in text.chars() {
+        match (c, words.last_mut()) {
+            (',', _) if !quoted => words.push(String::new()),
+            (_, Some(word)) => {
+                quoted ^= c == '"';
+                word.push(c);
+            }
+            (_, None) => {}
+        }
+    }
+    if quoted {
+        return Err(ConfigError::Option(format!(
+            "options \"{text}\": a double quote is not closed"
+        )));
+    }
+    Ok(words
+        .iter()
+        .filter(|word| !word.trim().is_empty())
+        .map(|word| Assignment::read(word))
+        .collect())
+}
+
+fn unquoted(value: &str) -> String {
+    value.replace('"', "")
+}
+
+/// Is what was said about a mount, from any side; `None` = nobody said anything.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `ro`, `rw`.
+    pub read_only: Option<bool>,
+    /// `noexec`, `exec`.
+    pub no_exec: Option<bool>,
+    /// `noatime` (true), `relatime` (false).
+    pub no_atime: Option<bool>,
+    /// `allow_other`, `noallow_other`, `allow_root`.
+    pub access: Option<super::Access>,
+    /// `nonempty`.
+    pub nonempty: bool,
+    /// `uid=`.
+    pub uid: Option<u32>,
+    /// `gid=`.
+    pub gid: Option<u32>,
+    /// `umask=`.
+    pub umask: Option<u32>,
+    /// `fmask=`.
+    pub fmask: Option<u32>,
+    /// `dmask=`.
+    pub dmask: Option<u32>,
+    /// `file_mode=`.
+    pub file_mode: Option<u32>,
+    /// `dir_mode=`.
+    pub dir_mode: Option<u32>,
+    /// `state_dir=`.
+    pub state_dir: Option<PathBuf>,
+    /// `cache_size=`.
+    pub cache_size: Option<Amount>,
+    /// `min_free=`.
+    pub min_free: Option<Amount>,
+    /// `write_back_delay=`.
+    pub write_back_delay: Option<Duration>,
+    /// `close=`, `sync`.
+    pub close: Option<Returns>,
+    /// `fsync=`.
+    pub fsync: Option<Returns>,
+    /// `poll=`.
+    pub poll: Option<Duration>,
+    /// `requests=`.
+    pub requests: Option<u32>,
+    /// `transfers=`.
+    pub transfers: Option<u32>,
+    /// `timeout=`.
+    pub timeout: Option<Duration>,
+    /// `drain=`.
+    pub drain: Option<Duration>,
+    /// `guard=`.
+    pub guard: Option<u32>,
+    /// `auto_free=`.
+    pub auto_free: Option<bool>,
+    /// `exclude=`, in order.
+    pub exclude: Vec<String>,
+    /// `username=`.
+    pub username: Option<String>,
+    /// `credentials=`.
+    pub credentials: Option<PathBuf>,
+    /// `ca_file=`.
+    pub ca_file: Option<PathBuf>,
+    /// `client_cert=`.
+    pub client_cert: Option<PathBuf>,
+    /// `client_key=`.
+    pub client_key: Option<PathBuf>,
+    /// `proxy=`.
+    pub proxy: Option<String>,
+    /// `insecure_http`.
+    pub insecure_http: bool,
+    /// `adopt_remote`.
+    pub adopt_remote: bool,
+    /// `offline_ok`.
+    pub offline_ok: bool,
+    /// `name=`.
+    pub name: Option<String>,
+    /// `log=`.
+    pub log: Option<String>,
+}
+
+impl Options {
+    /// Reads an option string over what is here already.
+    pub fn apply_string(&mut self, text: &str) -> Result<(), ConfigError> {
+        split_options(text)?.iter().try_for_each(|one| self.apply(one))
+    }
+
+    /// Takes one option over what is here already.
+    pub fn apply(&mut self, one: &Assignment) -> Result<(), ConfigError> {
+        let key = one.key.as_str();
+        if key == "remount" {
+            return Err(ConfigError::Remount);
+        }
+        if NOT_YET.contains(&key) {
+            return Err(ConfigError::Unavailable(format!("option {key}")));
+        }
+        match &one.value {
+            None if FLAGS.contains(&key) => {
+                self.flag(key);
+                Ok(())
+            }
+            Some(value) if VALUED.contains(&key) => self.valued(key, value),
+            None if VALUED.contains(&key) => {
+                Err(ConfigError::Option(format!("option {key} needs a value: {key}=…")))
+            }
+            Some(_) if FLAGS.contains(&key) => {
+                Err(ConfigError::Option(format!("option {key} takes no value")))
+            }
+            _ if is_generic(key) => Ok(()),
+            _ => Err(unknown(key)),
+        }
+    }
+
+    fn flag(&mut self, key: &str) {
+        match key {
+            "ro" | "rw" => self.read_only = Some(key == "ro"),
+            "noexec" | "exec" => self.no_exec = Some(key == "noexec"),
+            "noatime" | "relatime" => self.no_atime = Some(key == "noatime"),
+            "sync" => self.close = Some(Returns::Remote),
+            "allow_other" => self.access = Some(super::Access::Everyone),
+            "noallow_other" => self.access = Some(super::Access::Owner),
+            "allow_root" => self.access = Some(super::Access::OwnerAndRoot),
+            "nonempty" => self.nonempty = true,
+            "insecure_http" => self.insecure_http = true,
+            "adopt_remote" => self.adopt_remote = true,
+            "offline_ok" => self.offline_ok = true,
+            // nosuid and nodev always hold.
+            _ => {}
+        }
+    }
+
+    fn valued(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        match key {
+            "uid" | "gid" | "umask" | "fmask" | "dmask" | "file_mode" | "dir_mode" => {
+                self.owner(key, value)
+            }
+            "hydration" | "population" | "close" | "fsync" | "namespace" | "auto_free"
+            | "verify" => self.choice(key, value),
+            "write_back_delay" | "poll" | "timeout" | "drain" => self.duration(key, value),
+            "requests" | "transfers" | "guard" => self.number(key, value),
+            "cache_size" | "min_free" => self.amount(key, value),
+            _ => self.text(key, value),
+        }
+    }
+
+    fn owner(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let mode = || {
+            parse_mode(value)
+                .ok_or_else(|| bad_value(key, value, "an octal mode such as 0022 is needed"))
+        };
+        match key {
+            "uid" => {
+                let user = parse_user(value);
+                self.uid = Some(user.ok_or_else(|| bad_value(key, value, "no such user"))?);
+            }
+            "gid" => {
+                let group = parse_group(value);
+                self.gid = Some(group.ok_or_else(|| bad_value(key, value, "no such group"))?);
+            }
+            "umask" => self.umask = Some(mode()?),
+            "fmask" => self.fmask = Some(mode()?),
+            "dmask" => self.dmask = Some(mode()?),
+            "file_mode" => self.file_mode = Some(mode()?),
+            _ => self.dir_mode = Some(mode()?),
+        }
+        Ok(())
+    }
+
+    fn choice(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let known: &[&str] = match key {
+            "hydration" => &["partial", "progressive", "full", "always"],
+            "population" => &["on-demand", "full"],
+            "close" | "fsync" | "namespace" => &["local", "remote"],
+            _ => &["on", "off"],
+        };
+        let switch = parse_switch(value);
+        if !known.contains(&value) && !(known.contains(&"on") && switch.is_some()) {
+            return Err(bad_value(key, value, &format!("one of {} is needed", known.join(", "))));
+        }
+        let returns = if value == "remote" { Returns::Remote } else { Returns::Local };
+        match (key, value) {
+            ("close", _) => self.close = Some(returns),
+            ("fsync", _) => self.fsync = Some(returns),
+            ("auto_free", _) => self.auto_free = switch,
+            ("hydration", "partial") | ("population", "on-demand") | ("namespace", "local") => {}
+            ("verify", _) if switch == Some(true) => {}
+            _ => return Err(ConfigError::Unavailable(format!("option {key}={value}"))),
+        }
+        Ok(())
+    }
+
+    fn duration(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let wanted = "a duration such as 500ms, 30s or 1h30m is needed";
+        let duration = parse_duration(value).ok_or_else(|| bad_value(key, value, wanted))?;
+        if duration.is_zero() && matches!(key, "poll" | "timeout") {
+            return Err(bad_value(key, value, "more than nothing is needed"));
+        }
+        match key {
+            "write_back_delay" => self.write_back_delay = Some(duration),
+            "poll" => self.poll = Some(duration),
+            "timeout" => self.timeout = Some(duration),
+            _ => self.drain = Some(duration),
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let number: u32 =
+            value.parse().map_err(|_| bad_value(key, value, "a whole number is needed"))?;
+        if number == 0 && key != "guard" {
+            return Err(bad_value(key, value, "at least 1 is needed"));
+        }
+        match key {
+            "requests" => self.requests = Some(number),
+            "transfers" => self.transfers = Some(number),
+            _ => self.guard = Some(number),
+        }
+        Ok(())
+    }
+
+    fn amount(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let wanted = "a size such as 500M, 20G or 10% is needed";
+        let amount = parse_amount(value).ok_or_else(|| bad_value(key, value, wanted))?;
+        match key {
+            "cache_size" => self.cache_size = Some(amount),
+            _ => self.min_free = Some(amount),
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        if value.is_empty() {
+            return Err(bad_value(key, value, "a value is needed"));
+        }
+        match key {
+            "state_dir" => self.state_dir = Some(value.into()),
+            "credentials" => self.credentials = Some(value.into()),
+            "ca_file" => self.ca_file = Some(value.into()),
+            "client_cert" => self.client_cert = Some(value.into()),
+            "client_key" => self.client_key = Some(value.into()),
+            "proxy" => self.proxy = Some(value.to_owned()),
+            "username" => self.username = Some(value.to_owned()),
+            "exclude" => self.exclude.push(value.to_owned()),
+            "name" => self.name = Some(value.to_owned()),
+            "log" => {
+                let levels = ["error", "warn", "info", "debug", "trace", "off"];
+                if !levels.contains(&value) {
+                    return Err(bad_value(
+                        key,
+                        value,
+                        &format!("one of {} is needed", levels.join(", ")),
+                    ));
+                }
+                self.log = Some(value.to_owned());
+            }
+            _ => return Err(unknown(key)),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(key: &str) -> ConfigError {
+    ConfigError::Option(match (foreign(key), nearest(key)) {
+        (Some(ours), _) => format!("unknown option {key}; dewfs says {ours}"),
+        (None, Some(near)) => format!("unknown option {key}; the nearest is {near}"),
+        (None, None) => format!("unknown option {key}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(text: &str) -> Result<Options, ConfigError> {
+        let mut options = Options::default();
+        options.apply_string(text).map(|()| options)
+    }
+
+    #[test]
+    fn a_comma_in_quotes_belongs_to_the_value() {
+        let options = read(r#"exclude="a,b",,ro,exclude=c"#).unwrap();
+        assert_eq!(options.exclude, ["a,b", "c"]);
+        assert_eq!(options.read_only, Some(true));
+        assert!(read("exclude=\"a,b").is_err());
+    }
+
+    #[test]
+    fn later_words_win_and_generic_ones_are_left_alone() {
+        let options =
+            read("ro,defaults,_netdev,nofail,user,x-gvfs-hide,x-a=b,comment=z,rw,dev,suid");
+        assert_eq!(options.unwrap().read_only, Some(false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, named) in [
+            ("cache-size=1G", "nearest is cache_size"),
+            ("vfs_cache_max_size=1G", "dewfs says cache_size="),
+            ("IdentityFile=/x", "dewfs says credentials=FILE"),
+            ("delay_upload=3", "dewfs says write_back_delay="),
+            ("remount,ro", "remount"),
+            ("hydration=full", "hydration=full: not available in this version"),
+            ("hydration=ful", "one of partial"),
+            ("metrics=:9", "metrics: not available"),
+            ("poll=soon", "poll=soon"),
+            ("poll=0", "poll=0"),
+            ("cache_size=many", "cache_size=many"),
+            ("uid=nobodyatall", "no such user"),
+            ("ro=1", "takes no value"),
+            ("poll", "needs a value"),
+            ("umask=9", "octal"),
+            ("log=loud", "log=loud"),
+        ] {
+            let message = read(text).unwrap_err().to_string();
+            assert!(message.contains(named), "{text}: {message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_ours_is_read() {
+        for key in FLAGS.iter().filter(|key| !NOT_YET.contains(key)) {
+            read(key).unwrap();
+        }
+        for (key, value) in [
+            ("uid", "0"),
+            ("gid", "0"),
+            ("umask", "0077"),
+            ("fmask", "0133"),
+            ("dmask", "0022"),
+            ("file_mode", "0600"),
+            ("dir_mode", "0700"),
+            ("state_dir", "/x"),
+            ("cache_size", "1G"),
+            ("min_free", "1%"),
+            ("hydration", "partial"),
+            ("population", "on-demand"),
+            ("write_back_delay", "1s"),
+            ("close", "remote"),
+            ("fsync", "remote"),
+            ("namespace", "local"),
+            ("poll", "5s"),
+            ("requests", "9"),
+            ("transfers", "2"),
+            ("timeout", "9s"),
+            ("drain", "0"),
+            ("guard", "0"),
+            ("auto_free", "off"),
+            ("verify", "on"),
+            ("exclude", "*.o"),
+            ("username", "a"),
+            ("credentials", "/c"),
+            ("name", "n"),
+            ("log", "debug"),
+            ("ca_file", "/c"),
+            ("client_cert", "/c"),
+            ("client_key", "/c"),
+            ("proxy", "http://p:1"),
+        ] {
+            assert!(VALUED.contains(&key), "{key}");
+            read(&format!("{key}={value}")).unwrap();
+        }
+    }
+}

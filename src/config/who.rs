@@ -1,0 +1,68 @@
+//! Who runs the program, and where this person's files are.
+
+use std::path::PathBuf;
+
+use nix::unistd::{Gid, Uid, User};
+
+/// Is the person who runs the program. mount(8) removes `HOME`, so what the environment does not say is asked of the
+/// user database.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Home directory by the user database, whatever the environment says.
+    pub home: Option<PathBuf>,
+    /// Where this person's configuration is: `$XDG_CONFIG_HOME`, else `~/.config`.
+    pub config_home: Option<PathBuf>,
+    /// Where this person's state is: `$XDG_STATE_HOME`, else `~/.local/state`.
+    pub state_home: Option<PathBuf>,
+}
+
+impl Who {
+    /// The person who runs this process.
+    pub fn current() -> Self {
+        let uid = Uid::effective();
+        let listed = home_of(uid.as_raw());
+        let home = absolute_from_env("HOME").or_else(|| listed.clone());
+        let config_home = absolute_from_env("XDG_CONFIG_HOME")
+            .or_else(|| home.as_ref().map(|home| home.join(".config")));
+        let state_home = absolute_from_env("XDG_STATE_HOME")
+            .or_else(|| home.as_ref().map(|home| home.join(".local/state")));
+        Self {
+            uid: uid.as_raw(),
+            gid: Gid::effective().as_raw(),
+            home: listed.or(home),
+            config_home,
+            state_home,
+        }
+    }
+
+    /// Whether this is root.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+}
+
+/// The home directory of a user, by the user database.
+pub(super) fn home_of(uid: u32) -> Option<PathBuf> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.dir)
+}
+
+/// The XDG rules: a path that is not absolute counts as not set.
+fn absolute_from_env(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// The number of a user given by number or name.
+pub(super) fn parse_user(text: &str) -> Option<u32> {
+    text.parse().ok().or_else(|| User::from_name(text).ok().flatten().map(|u| u.uid.as_raw()))
+}
+
+/// The number of a group given by number or name.
+pub(super) fn parse_group(text: &str) -> Option<u32> {
+    text.parse().ok().or_else(|| {
+        nix::unistd::Group::from_name(text).ok().flatten().map(|group| group.gid.as_raw())
+    })
+}

@@ -1,0 +1,454 @@
+//! The JSON documents of the contract, as types. `docs/json.md` shows each of them, and a test compares.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use crate::engine::{Freed, Happened, ItemStatus, MountStatus, Progress, pin_word};
+use crate::model::{Kind, Pin};
+
+use super::MountInfo;
+
+/// The value of `format` in every document.
+pub const FORMAT: u32 = 1;
+
+/// A time as RFC 3339 in UTC, to the millisecond.
+pub fn rfc3339(nanoseconds: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).ok()?;
+    Some(format!("{time:.3}"))
+}
+
+/// The document as one line, without its end.
+pub fn to_line(document: &impl Serialize) -> String {
+    // Plain structs of text and numbers always serialize.
+    serde_json::to_string(document).unwrap_or_default()
+}
+
+/// Is a path as JSON carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PathText {
+    /// Text; what is not UTF-8 is U+FFFD.
+    pub path: String,
+    /// The bytes, if they are not UTF-8.
+    pub path_base64: Option<String>,
+}
+
+impl PathText {
+    /// A path from bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self { path: text.to_owned(), path_base64: None },
+            Err(_) => Self {
+                path: String::from_utf8_lossy(bytes).into_owned(),
+                path_base64: Some(STANDARD.encode(bytes)),
+            },
+        }
+    }
+
+    /// The absolute path of `below` in the mount at `mountpoint`.
+    pub fn in_mount(mountpoint: &Path, below: &[u8]) -> Self {
+        let mut bytes = mountpoint.as_os_str().as_bytes().to_vec();
+        if !below.is_empty() {
+            if bytes.last() != Some(&b'/') {
+                bytes.push(b'/');
+            }
+            bytes.extend_from_slice(below);
+        }
+        Self::of(&bytes)
+    }
+}
+
+/// Is a mount's last trouble.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trouble {
+    /// When.
+    pub time: Option<String>,
+    /// Which item, if it was about one.
+    pub path: Option<String>,
+    /// What happened.
+    pub message: String,
+}
+
+/// Is the content kept here, in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct CacheDocument {
+    /// Bytes here.
+    pub used_bytes: u64,
+    /// The limit.
+    pub limit_bytes: u64,
+    /// Not yet sent.
+    pub pending_bytes: u64,
+    /// Pinned.
+    pub pinned_bytes: u64,
+}
+
+/// Is the remote's room, in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Quota {
+    /// Used.
+    pub used_bytes: Option<u64>,
+    /// The limit.
+    pub limit_bytes: Option<u64>,
+}
+
+/// Is what went to and fro since the mount began.
+#[derive(Clone, Debug, Serialize)]
+pub struct Traffic {
+    /// Requests in all.
+    pub requests: u64,
+    /// Of them, those that a program waited for.
+    pub requests_user: u64,
+    /// Of them, those that asked for changes and listed in the background.
+    pub requests_feed: u64,
+    /// Of them, those that sent, or fetched what is pinned.
+    pub requests_transfer: u64,
+    /// Bytes of content read.
+    pub bytes_down: u64,
+    /// Bytes of content written.
+    pub bytes_up: u64,
+}
+
+/// Is a mount's state.
+#[derive(Clone, Debug, Serialize)]
+pub struct Mount {
+    format: u32,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    facts: MountFacts,
+    state: &'static str,
+    reason: Option<String>,
+    read_only: bool,
+    items: u64,
+    pending: u64,
+    uploading: u64,
+    hydrating: u64,
+    held: u64,
+    conflicts: u64,
+    errors: u64,
+    last_error: Option<Trouble>,
+    oldest_pending: Option<String>,
+    last_contact: Option<String>,
+    feed: &'static str,
+    oldest_look: Option<String>,
+    cache: CacheDocument,
+    quota: Quota,
+    traffic: Traffic,
+    passthrough: bool,
+    passthrough_reason: Option<String>,
+}
+
+/// Is what a mount is, apart from how it goes.
+#[derive(Clone, Debug, Serialize)]
+pub struct MountFacts {
+    mountpoint: String,
+    mountpoint_base64: Option<String>,
+    remote: String,
+    name: String,
+    id: String,
+    pid: u32,
+    version: &'static str,
+}
+
+impl Mount {
+    /// The document of a mount.
+    pub fn of(status: &MountStatus, info: &MountInfo) -> Self {
+        let PathText { path, path_base64 } = PathText::in_mount(&info.mountpoint, b"");
+        let (used, limit) = status.quota.unwrap_or((None, None));
+        let requests = status.requests_by;
+        Self {
+            format: FORMAT,
+            kind: "mount",
+            facts: MountFacts {
+                mountpoint: path,
+                mountpoint_base64: path_base64,
+                remote: info.remote.clone(),
+                name: info.name.clone(),
+                id: info.id.clone(),
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION"),
+            },
+            state: status.state.word(),
+            reason: status.reason.clone(),
+            read_only: status.read_only,
+            items: status.items,
+            pending: status.pending,
+            uploading: status.uploading,
+            hydrating: status.hydrating,
+            held: status.held,
+            conflicts: status.conflicts,
+            errors: status.errors,
+            last_error: status.last_error.as_ref().map(|error| Trouble {
+                time: rfc3339(error.time),
+                path: error
+                    .path
+                    .as_ref()
+                    .map(|path| PathText::in_mount(&info.mountpoint, path).path),
+                message: error.message.clone(),
+            }),
+            oldest_pending: status.oldest_pending.and_then(rfc3339),
+            last_contact: status.last_contact.and_then(rfc3339),
+            feed: status.feed,
+            oldest_look: status.oldest_look.and_then(rfc3339),
+            cache: CacheDocument {
+                used_bytes: status.cache_used,
+                limit_bytes: status.cache_limit,
+                pending_bytes: status.cache_pending,
+                pinned_bytes: status.cache_pinned,
+            },
+            quota: Quota { used_bytes: used, limit_bytes: limit },
+            traffic: Traffic {
+                requests: requests.total(),
+                requests_user: requests.user,
+                requests_feed: requests.feed,
+                requests_transfer: requests.transfer,
+                bytes_down: status.bytes_down,
+                bytes_up: status.bytes_up,
+            },
+            passthrough: info.passthrough,
+            passthrough_reason: info.passthrough_reason.clone(),
+        }
+    }
+}
+
+/// Is an item's state.
+#[derive(Clone, Debug, Serialize)]
+pub struct Item {
+    format: u32,
+    #[serde(rename = "type")]
+    document: &'static str,
+    #[serde(flatten)]
+    path: PathText,
+    kind: &'static str,
+    state: &'static str,
+    content: &'static str,
+    sync: &'static str,
+    pin: &'static str,
+    pin_from: Option<String>,
+    size: u64,
+    present_bytes: u64,
+    pending_bytes: u64,
+    pending_below: u64,
+    mtime: Option<String>,
+    remote_id: Option<String>,
+    version: Option<String>,
+    error: Option<String>,
+    since: Option<String>,
+    retry_at: Option<String>,
+}
+
+impl Item {
+    /// The document of an item of the mount at `mountpoint`.
+    pub fn of(status: &ItemStatus, mountpoint: &Path) -> Self {
+        Self {
+            format: FORMAT,
+            document: "item",
+            path: PathText::in_mount(mountpoint, &status.path),
+            kind: kind_word(status.kind),
+            state: status.word(),
+            content: status.content_word(),
+            sync: status.sync.word(),
+            pin: pin_word(status.pin),
+            pin_from: status
+                .pin_from
+                .as_ref()
+                .map(|from| PathText::in_mount(mountpoint, from).path),
+            size: status.size,
+            present_bytes: status.present_bytes,
+            pending_bytes: status.pending_bytes,
+            pending_below: status.pending_below,
+            mtime: rfc3339(status.mtime),
+            remote_id: status.remote_id.clone(),
+            version: status.version.clone(),
+            error: status.error.clone(),
+            since: status.since.and_then(rfc3339),
+            retry_at: status.retry_at.and_then(rfc3339),
+        }
+    }
+}
+
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Folder => "folder",
+        Kind::Symlink => "symlink",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+    }
+}
+
+/// Is something that happened just now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    format: u32,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: Option<String>,
+    event: &'static str,
+    #[serde(flatten)]
+    path: PathText,
+    what: &'static str,
+    done: u64,
+    total: Option<u64>,
+}
+
+impl Event {
+    /// How far something is, now.
+    pub fn progress(progress: &Progress, mountpoint: &Path) -> Self {
+        Self {
+            format: FORMAT,
+            kind: "event",
+            time: Some(format!("{:.3}", jiff::Timestamp::now())),
+            event: "progress",
+            path: PathText::in_mount(mountpoint, &progress.path),
+            what: progress.what,
+            done: progress.done,
+            total: progress.total,
+        }
+    }
+}
+
+macro_rules! small_document {
+    ($(#[$doc:meta])* $name:ident, $type:literal, { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Serialize)]
+        pub struct $name {
+            format: u32,
+            #[serde(rename = "type")]
+            document: &'static str,
+            $($(#[$field_doc])* pub $field: $kind,)*
+        }
+
+        impl $name {
+            /// The document with these values.
+            #[allow(clippy::too_many_arguments)]
+            pub fn new($($field: $kind),*) -> Self {
+                Self { format: FORMAT, document: $type, $($field),* }
+            }
+        }
+    };
+}
+
+small_document! {
+    /// Is what `hydrate` brought.
+    Fetched, "hydrated", {
+        /// What was asked for.
+        #[serde(flatten)]
+        path: PathText,
+        /// Bytes fetched.
+        bytes: u64,
+    }
+}
+small_document! {
+    /// Is one thing that `free` or `cache clear` kept, and why.
+    Dropped, "freed", {
+        /// Bytes given back.
+        bytes: u64,
+        /// Whether it was only asked what would be.
+        dry_run: bool,
+        /// What had to be kept.
+        kept: Vec<Problem>,
+    }
+}
+small_document! {
+    /// Is an item and what is the matter with it.
+    Problem, "problem", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// What is the matter.
+        message: String,
+    }
+}
+small_document! {
+    /// Is a pin that was set or taken away.
+    Pinned, "pin", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// The state it was given.
+        pin: &'static str,
+        /// Bytes still to come.
+        bytes_left: u64,
+    }
+}
+small_document! {
+    /// Is one line of an item's history.
+    History, "history", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// When.
+        time: Option<String>,
+        /// What happened.
+        message: String,
+    }
+}
+small_document! {
+    /// Is how `sync`, `status --wait` and `umount` ended.
+    SyncDocument, "sync", {
+        /// Where.
+        #[serde(flatten)]
+        path: PathText,
+        /// Whether all is in sync.
+        in_sync: bool,
+        /// Items left.
+        left: u64,
+    }
+}
+small_document! {
+    /// Is what `cache verify` found in all.
+    Checked, "verified", {
+        /// How many files differ.
+        problems: u64,
+    }
+}
+small_document! {
+    /// Is the numbers of `cache stat`.
+    Flow, "cache", {
+        /// Bytes here.
+        used_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+        /// Not yet sent.
+        pending_bytes: u64,
+        /// Pinned.
+        pinned_bytes: u64,
+        /// Items known.
+        items: u64,
+        /// The state directory.
+        state_dir: String,
+    }
+}
+
+impl Dropped {
+    /// What the engine freed.
+    pub fn of(freed: &Freed, dry_run: bool, mountpoint: &Path) -> Self {
+        let kept = freed
+            .kept
+            .iter()
+            .map(|(path, why)| Problem::new(PathText::in_mount(mountpoint, path), why.clone()));
+        Self::new(freed.bytes, dry_run, kept.collect())
+    }
+}
+
+impl History {
+    /// One line of the engine's.
+    pub fn of(happened: &Happened, path: &[u8], mountpoint: &Path) -> Self {
+        Self::new(
+            PathText::in_mount(mountpoint, path),
+            rfc3339(happened.time),
+            happened.what.clone(),
+        )
+    }
+}
+
+impl Pinned {
+    /// A pin as it is now.
+    pub fn of(path: &[u8], pin: Pin, bytes_left: u64, mountpoint: &Path) -> Self {
+        Self::new(PathText::in_mount(mountpoint, path), pin_word(pin), bytes_left)
+    }
+}

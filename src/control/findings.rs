@@ -1,0 +1,32 @@
+//! Finding the daemon of a mountpoint.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Mounted, RunDir};
+
+use super::Note;
+
+/// Is a running daemon that said where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it noted.
+    pub note: Note,
+}
+
+/// The daemon of this mount: by the notes of the mount's owner, then of the caller.
+pub fn find_daemon(mount: &Mounted, caller: u32) -> Option<Found> {
+    let owners = mount.owner.into_iter().chain([caller, 0]);
+    owners.flat_map(find_daemons).find(|found| found.note.mountpoint == mount.mountpoint)
+}
+
+/// All daemons that a user's notes name.
+pub fn find_daemons(uid: u32) -> Vec<Found> {
+    let Some(run) = RunDir::of(uid) else { return Vec::new() };
+    notes_in(&run.notes).iter().filter_map(|at| Note::read(at)).map(|note| Found { note }).collect()
+}
+
+fn notes_in(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect()
+}

@@ -1,0 +1,350 @@
+//! Each request as verbs of the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc::Sender;
+
+use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus};
+use crate::model::{Ino, Kind, Pin};
+
+use super::document::{
+    Checked, Dropped, Event, Fetched, Flow, History, Item, Mount, PathText, Pinned, Problem,
+    SyncDocument, to_line,
+};
+use super::protocol::{Done, Request, Scope};
+use super::{MountInfo, StopSignal};
+
+/// How many items `pending` shows at most; the count in `mount` is of all.
+const MOST_PENDING: usize = 100_000;
+/// A drain without a limit ends when nothing goes further; this is only the engine's upper bound.
+const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
+/// Changes are shown at most this often.
+const WATCH_PAUSE: Duration = Duration::from_millis(250);
+const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Is one request on its way.
+pub(super) struct Handler {
+    pub(super) engine: Engine,
+    pub(super) info: Arc<MountInfo>,
+    pub(super) stop: StopSignal,
+    pub(super) out: Sender<String>,
+    /// Whether who asks may make the mount fetch listings.
+    pub(super) rules: bool,
+}
+
+type Outcome = Result<Done, EngineError>;
+
+impl Handler {
+    /// Answers the request; the caller sends what is returned as the last line.
+    pub(super) async fn handle(&self, request: Request, progress: bool) -> Done {
+        let work = self.dispatch(request);
+        let outcome = if progress { self.with_progress(work).await } else { work.await };
+        outcome.unwrap_or_else(|error| failed(&error))
+    }
+
+    async fn dispatch(&self, request: Request) -> Outcome {
+        match request {
+            Request::Status => self.status().await,
+            Request::Item { scope } => self.item(&scope).await,
+            Request::List { scope, recursive, fetch } => self.list(&scope, recursive, fetch).await,
+            Request::Pending { scope } => self.pending(&scope).await,
+            Request::Watch { scope } => self.watch(&scope).await,
+            Request::Sync { scope, wait, timeout_ms } => self.sync(&scope, wait, timeout_ms).await,
+            Request::Wait { scope, timeout_ms } => {
+                let top = self.find(&scope).await?;
+                self.wait(&scope, top, timeout_ms).await
+            }
+            Request::Hydrate { paths } => self.hydrate(&paths).await,
+            Request::Free { paths, dry_run } => self.free(&paths, dry_run).await,
+            Request::Pin { paths, wait } => self.pin(&paths, wait).await,
+            Request::Unpin { paths } => self.unpin(&paths).await,
+            Request::Why { scope } => self.why(&scope).await,
+            Request::CacheStat => self.cache_stat().await,
+            Request::CacheVerify => self.cache_verify().await,
+            Request::CacheClear { dry_run } => {
+                let freed = self.engine.clear_cache(dry_run).await?;
+                self.say(&Dropped::of(&freed, dry_run, &self.info.mountpoint)).await;
+                Ok(Done::well())
+            }
+            Request::Drain { timeout_ms } => self.drain(timeout_ms).await,
+            Request::Stop => {
+                self.stop.ask();
+                Ok(Done::well())
+            }
+        }
+    }
+
+    async fn with_progress(&self, work: impl Future<Output = Outcome>) -> Outcome {
+        tokio::pin!(work);
+        let mut pause = tokio::time::interval(PROGRESS_PAUSE);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                _ = pause.tick() => {
+                    for one in self.engine.progress() {
+                        self.say(&Event::progress(&one, &self.info.mountpoint)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a document. Who went away is noticed where requests are read.
+    async fn say(&self, document: &(impl Serialize + Sync)) {
+        let _gone = self.out.send(to_line(document)).await;
+    }
+
+    fn path_text(&self, path: &[u8]) -> PathText {
+        PathText::in_mount(&self.info.mountpoint, path)
+    }
+
+    async fn say_item(&self, item: &ItemStatus) {
+        self.say(&Item::of(item, &self.info.mountpoint)).await;
+    }
+
+    async fn find(&self, scope: &Scope) -> Result<Ino, EngineError> {
+        let path = scope.bytes().ok_or(EngineError::Invalid("path_base64 is no base64"))?;
+        self.engine.resolve(&path, self.rules).await
+    }
+
+    async fn status(&self) -> Outcome {
+        let status = self.engine.mount_status().await?;
+        self.say(&Mount::of(&status, &self.info)).await;
+        Ok(Done::with(health(&status), Some(status.pending), None))
+    }
+
+    async fn item(&self, scope: &Scope) -> Outcome {
+        let ino = self.find(scope).await?;
+        let item = self.engine.item_status(ino).await?;
+        self.say_item(&item).await;
+        Ok(Done::with(item_health(&item), Some(left_of(&item)), None))
+    }
+
+    async fn list(&self, scope: &Scope, recursive: bool, fetch: bool) -> Outcome {
+        let top = self.find(scope).await?;
+        let status = self.engine.item_status(top).await?;
+        if status.kind != Kind::Folder {
+            self.say_item(&status).await;
+            return Ok(Done::well());
+        }
+        let mut folders = vec![(top, self.rules)];
+        while let Some((folder, may_fetch)) = folders.pop() {
+            let items = self.engine.folder_status(folder, may_fetch).await?;
+            let mut below = Vec::new();
+            for item in &items {
+                self.say_item(item).await;
+                if recursive && item.kind == Kind::Folder && (item.listed || fetch) {
+                    below.push((self.engine.resolve(&item.path, false).await?, fetch));
+                }
+            }
+            folders.extend(below.into_iter().rev());
+        }
+        Ok(Done::well())
+    }
+
+    async fn pending(&self, scope: &Scope) -> Outcome {
+        let top = self.find(scope).await?;
+        let items = self.engine.pending(top, MOST_PENDING).await?;
+        for item in &items {
+            self.say_item(item).await;
+        }
+        let left = u64::try_from(items.len()).ok();
+        Ok(Done::with(0, left, None))
+    }
+
+    async fn watch(&self, scope: &Scope) -> Outcome {
+        let top = self.find(scope).await?;
+        let mut mark = 0;
+        while !self.out.is_closed() {
+            if top == Ino::ROOT {
+                self.say(&Mount::of(&self.engine.mount_status().await?, &self.info)).await;
+            } else {
+                self.say_item(&self.engine.item_status(top).await?).await;
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+            mark = self.engine.changed(mark).await;
+        }
+        Ok(Done::well())
+    }
+
+    async fn sync(&self, scope: &Scope, wait: bool, timeout_ms: Option<u64>) -> Outcome {
+        let top = self.find(scope).await?;
+        self.engine.sync_now(top).await?;
+        if wait {
+            return self.wait(scope, top, timeout_ms).await;
+        }
+        let item = self.engine.item_status(top).await?;
+        let left = left_of(&item);
+        self.say(&SyncDocument::new(self.path_text(&item.path), left == 0, left)).await;
+        Ok(Done::with(0, Some(left), None))
+    }
+
+    async fn wait(&self, scope: &Scope, top: Ino, timeout_ms: Option<u64>) -> Outcome {
+        let outcome = self.engine.wait_in_sync(top, timeout_ms.map(Duration::from_millis)).await;
+        let ran_out = matches!(outcome, Err(EngineError::TimedOut));
+        let in_sync = if ran_out { false } else { outcome? };
+        // What was waited for may be gone by now: then nothing of it is left.
+        let left = match self.engine.item_status(top).await {
+            Ok(item) => left_of(&item),
+            Err(_) => 0,
+        };
+        let path = scope.bytes().unwrap_or_default();
+        self.say(&SyncDocument::new(self.path_text(&path), in_sync, left)).await;
+        if in_sync {
+            return Ok(Done::with(0, Some(0), None));
+        }
+        let status = self.engine.mount_status().await?;
+        let (exit, why) = match &status {
+            _ if ran_out => (3, "time ran out".to_owned()),
+            status if health(status) == 4 => (4, attention(status)),
+            status => (3, status.reason.clone().unwrap_or_else(|| "work left".into())),
+        };
+        Ok(Done::with(exit, Some(left), Some(format!("{} not in sync: {why}", items(left)))))
+    }
+
+    async fn hydrate(&self, paths: &[Scope]) -> Outcome {
+        for scope in paths {
+            let ino = self.find(scope).await?;
+            let bytes = self.engine.hydrate(ino).await?;
+            let path = scope.bytes().unwrap_or_default();
+            self.say(&Fetched::new(self.path_text(&path), bytes)).await;
+        }
+        Ok(Done::well())
+    }
+
+    async fn free(&self, paths: &[Scope], dry_run: bool) -> Outcome {
+        let mut kept = 0;
+        for scope in paths {
+            let ino = self.find(scope).await?;
+            let freed = self.engine.free(ino, dry_run).await?;
+            kept += freed.kept.len();
+            self.say(&Dropped::of(&freed, dry_run, &self.info.mountpoint)).await;
+        }
+        Ok(Done::with(u8::from(kept > 0), None, None))
+    }
+
+    async fn pin(&self, paths: &[Scope], wait: bool) -> Outcome {
+        for scope in paths {
+            let ino = self.find(scope).await?;
+            self.engine.set_pin(ino, Pin::Pinned).await?;
+            let mut left = self.engine.pin_left(ino).await?;
+            let status = self.engine.mount_status().await?;
+            let path = scope.bytes().unwrap_or_default();
+            if status.cache_used.saturating_add(left) > status.cache_limit
+                && status.cache_pinned.saturating_add(left) > status.cache_limit
+            {
+                let text = self.path_text(&path).path;
+                let why = format!("{text}: {left} bytes more do not fit into cache_size");
+                return Ok(Done::with(1, None, Some(why)));
+            }
+            if wait && left > 0 {
+                match self.engine.hydrate(ino).await {
+                    // The pin holds, and goes on by itself when the remote is back.
+                    Err(EngineError::Offline | EngineError::TimedOut) => {}
+                    other => drop(other?),
+                }
+                left = self.engine.pin_left(ino).await?;
+            }
+            self.say(&Pinned::of(&path, Pin::Pinned, left, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
+    async fn unpin(&self, paths: &[Scope]) -> Outcome {
+        for scope in paths {
+            let ino = self.find(scope).await?;
+            self.engine.set_pin(ino, Pin::Unspecified).await?;
+            let path = scope.bytes().unwrap_or_default();
+            let effective = self.engine.item_status(ino).await?.pin;
+            self.say(&Pinned::of(&path, effective, 0, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
+    async fn why(&self, scope: &Scope) -> Outcome {
+        let ino = self.find(scope).await?;
+        let item = self.engine.item_status(ino).await?;
+        self.say_item(&item).await;
+        for happened in self.engine.history(ino).await? {
+            self.say(&History::of(&happened, &item.path, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
+    async fn cache_stat(&self) -> Outcome {
+        let status = self.engine.mount_status().await?;
+        let flow = Flow::new(
+            status.cache_used,
+            status.cache_limit,
+            status.cache_pending,
+            status.cache_pinned,
+            status.items,
+            self.engine.state_dir().to_string_lossy().into_owned(),
+        );
+        self.say(&flow).await;
+        Ok(Done::well())
+    }
+
+    async fn cache_verify(&self) -> Outcome {
+        let found = self.engine.verify_cache().await?;
+        for (path, what) in &found {
+            self.say(&Problem::new(self.path_text(path), what.clone())).await;
+        }
+        self.say(&Checked::new(u64::try_from(found.len()).unwrap_or(u64::MAX))).await;
+        Ok(Done::with(u8::from(!found.is_empty()), None, None))
+    }
+
+    async fn drain(&self, timeout_ms: Option<u64>) -> Outcome {
+        let left = match timeout_ms {
+            Some(0) => self.engine.mount_status().await?.pending,
+            limit => self.engine.drain(limit.map_or(NO_LIMIT, Duration::from_millis)).await,
+        };
+        self.say(&SyncDocument::new(self.path_text(b""), left == 0, left)).await;
+        Ok(Done::with(if left == 0 { 0 } else { 3 }, Some(left), None))
+    }
+}
+
+/// The exit status of `status --check`: 0 in sync, 3 work left, 4 a person is needed.
+fn health(status: &MountStatus) -> u8 {
+    let person = status.errors + status.conflicts + status.held > 0
+        || matches!(status.state, MountState::AuthRequired | MountState::RemoteMissing);
+    match (person, status.pending) {
+        (true, _) => 4,
+        (false, 0) => 0,
+        (false, _) => 3,
+    }
+}
+
+fn item_health(item: &ItemStatus) -> u8 {
+    use crate::engine::SyncState;
+    match item.sync {
+        SyncState::Error | SyncState::Conflict => 4,
+        SyncState::InSync | SyncState::LocalOnly if item.pending_below == 0 => 0,
+        _ => 3,
+    }
+}
+
+fn left_of(item: &ItemStatus) -> u64 {
+    use crate::engine::SyncState;
+    let own = !matches!(item.sync, SyncState::InSync | SyncState::LocalOnly);
+    item.pending_below + u64::from(own)
+}
+
+fn attention(status: &MountStatus) -> String {
+    match (&status.reason, &status.last_error) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(error)) => error.message.clone(),
+        (None, None) => "a person is needed".into(),
+    }
+}
+
+fn items(count: u64) -> String {
+    if count == 1 { "1 item".into() } else { format!("{count} items") }
+}
+
+fn failed(error: &EngineError) -> Done {
+    let exit = if matches!(error, EngineError::Unauthenticated) { 4 } else { 1 };
+    Done::with(exit, None, Some(error.to_string()))
+}

@@ -1,0 +1,49 @@
+//! The people's door: a socket where commands and programs ask a mount, and are told.
+//!
+//! One request is one line of JSON; the answer is documents, one a line, and at last one of type `done` with the exit status
+//! that a command should end with. A request that takes long sends `progress` events meanwhile, if that was asked for, and
+//! ends when who asked goes away. The daemon decides by peer uid who may do what ([`rights`]): the mount's owner, `uid=` and
+//! root may do everything, others may ask the state of what they may read. Nothing is decided here: each request is one or
+//! two verbs of the engine.
+
+mod client;
+mod document;
+mod findings;
+mod handler;
+mod note;
+mod protocol;
+mod rights;
+mod server;
+
+pub use client::{Answer, Client, ClientError};
+pub use document::{
+    CacheDocument, Checked, Dropped, Event, FORMAT, Fetched, Flow, History, Item, Mount,
+    MountFacts, PathText, Pinned, Problem, Quota, SyncDocument, Traffic, Trouble, rfc3339, to_line,
+};
+pub use findings::{Found, find_daemon, find_daemons};
+pub use note::Note;
+pub use protocol::{Done, Request, Scope, VERSION};
+pub use server::{Server, StopSignal};
+
+use std::path::PathBuf;
+
+/// Is what only the program knows of a mount.
+#[derive(Clone, Debug)]
+pub struct MountInfo {
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// The specification as given.
+    pub remote: String,
+    /// What people call it.
+    pub name: String,
+    /// Its name in the places.
+    pub id: String,
+    /// Who mounted it.
+    pub owner: u32,
+    /// The user of `uid=`.
+    pub uid: u32,
+    /// Whether hydrated files are read past the daemon.
+    pub passthrough: bool,
+    /// Why not.
+    pub passthrough_reason: Option<String>,
+}

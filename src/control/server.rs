@@ -1,0 +1,254 @@
+//! The socket itself: bound, guarded, read line by line.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::Places;
+use crate::engine::Engine;
+
+use super::handler::Handler;
+use super::protocol::{Done, Envelope, VERSION};
+use super::rights::{Peer, may_ask};
+use super::{MountInfo, Note, to_line};
+
+/// The longest request: a list of paths may be long.
+const LONGEST: u64 = 16 << 20;
+/// The longest path a socket can be bound to or reached by.
+const SUN_PATH: usize = 107;
+
+/// Carries the wish that the daemon ends.
+#[derive(Clone, Debug)]
+pub struct StopSignal(Arc<watch::Sender<bool>>);
+
+impl Default for StopSignal {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(false).0))
+    }
+}
+
+impl StopSignal {
+    /// Asks the daemon to end.
+    pub fn ask(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits until somebody asked.
+    pub async fn asked(&self) {
+        let mut receiver = self.0.subscribe();
+        // The sender lives as long as this does, so this ends only when it is true.
+        let _closed = receiver.wait_for(|asked| *asked).await;
+    }
+}
+
+/// Is a listening socket; dropped, it is gone.
+#[derive(Debug)]
+pub struct Server {
+    socket: PathBuf,
+    note: PathBuf,
+    inode: u64,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens at the places of the mount and answers from `engine`. Somebody who asks the mount to end sets `stop`.
+    pub async fn start(
+        engine: Engine,
+        info: MountInfo,
+        places: &Places,
+        stop: StopSignal,
+    ) -> io::Result<Self> {
+        let everybody = info.owner == 0;
+        for dir in [places.socket.parent(), places.note.parent()].into_iter().flatten() {
+            make_dir(dir, everybody)?;
+        }
+        let listener = bind(&places.socket)?;
+        // Root's mounts may be asked by others, who are told apart by their uid.
+        let mode = if everybody { 0o666 } else { 0o600 };
+        std::fs::set_permissions(&places.socket, std::fs::Permissions::from_mode(mode))?;
+        let note = Note {
+            mountpoint: info.mountpoint.clone(),
+            socket: places.socket.clone(),
+            state_dir: places.state_dir.clone(),
+            pid: std::process::id(),
+        };
+        note.write(&places.note)?;
+        let inode = std::fs::metadata(&places.socket)?.ino();
+        let task = tokio::spawn(accept(listener, engine, Arc::new(info), stop));
+        Ok(Self { socket: places.socket.clone(), note: places.note.clone(), inode, task })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Another daemon of this mount may have taken over already: its socket is not ours to remove.
+        if std::fs::metadata(&self.socket).is_ok_and(|about| about.ino() == self.inode) {
+            for path in [&self.socket, &self.note] {
+                if let Err(error) = std::fs::remove_file(path) {
+                    tracing::debug!("{}: {error}.", path.display());
+                }
+            }
+        }
+    }
+}
+
+fn make_dir(dir: &Path, everybody: bool) -> io::Result<()> {
+    let mode = if everybody { 0o755 } else { 0o700 };
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir)
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // What a killed daemon left; a living one holds the lock of the state directory.
+        _ => {}
+    }
+    with_short_path(path, |path| UnixListener::bind(path))
+}
+
+/// Calls `act` with a path to the same place that is short enough for a socket.
+pub(super) fn with_short_path<T>(
+    path: &Path,
+    act: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
+    use std::os::fd::AsRawFd as _;
+    if path.as_os_str().len() <= SUN_PATH {
+        return act(path);
+    }
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return act(path) };
+    let dir = std::fs::File::open(dir)?;
+    act(&PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name))
+}
+
+async fn accept(listener: UnixListener, engine: Engine, info: Arc<MountInfo>, stop: StopSignal) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (engine, info, stop) = (engine.clone(), info.clone(), stop.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = converse(stream, engine, info, stop).await {
+                        tracing::debug!("A client of the socket went away: {error}.");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("The socket could not take a client: {error}.");
+                // Out of descriptors, most likely: those in use come back.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(
+    stream: UnixStream,
+    engine: Engine,
+    info: Arc<MountInfo>,
+    stop: StopSignal,
+) -> io::Result<()> {
+    let who = stream.peer_cred()?;
+    let peer = Peer::of(who.uid(), who.gid(), who.pid());
+    let rules = peer.rules(&info);
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    while let Some(line) = next_line(&mut reader).await? {
+        let envelope = match understand(&line) {
+            Ok(envelope) => envelope,
+            Err(done) => {
+                write_line(&mut writer, &to_line(&*done)).await?;
+                continue;
+            }
+        };
+        if !rules && !may_ask(&engine, &peer, &envelope.request).await {
+            let refused = Done::with(1, None, Some("permission denied: not your mount".into()));
+            write_line(&mut writer, &to_line(&refused)).await?;
+            continue;
+        }
+        let (out, lines) = mpsc::channel(64);
+        let handler =
+            Handler { engine: engine.clone(), info: info.clone(), stop: stop.clone(), out, rules };
+        if !answer(handler, envelope, lines, &mut reader, &mut writer).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Works until the answer is whole or who asked is gone: then the work is dropped. `false` = gone.
+async fn answer(
+    handler: Handler,
+    envelope: Envelope,
+    mut lines: mpsc::Receiver<String>,
+    reader: &mut BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<bool> {
+    let work = async move { handler.handle(envelope.request, envelope.progress).await };
+    let (done, written) = {
+        let write = async {
+            while let Some(line) = lines.recv().await {
+                write_line(writer, &line).await?;
+            }
+            io::Result::Ok(())
+        };
+        let mut both = Box::pin(async { tokio::join!(work, write) });
+        tokio::select! {
+            outcome = &mut both => outcome,
+            gone = reader.fill_buf() => {
+                if gone?.is_empty() {
+                    return Ok(false);
+                }
+                // The next request is here already; it waits its turn.
+                both.await
+            }
+        }
+    };
+    written?;
+    write_line(writer, &to_line(&done)).await?;
+    Ok(true)
+}
+
+async fn next_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let read = reader.take(LONGEST).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a request that does not end"));
+    }
+    Ok(Some(line))
+}
+
+fn understand(line: &[u8]) -> Result<Envelope, Box<Done>> {
+    let refuse = |why: String| Box::new(Done::with(2, None, Some(why)));
+    #[derive(serde::Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let head: Head =
+        serde_json::from_slice(line).map_err(|error| refuse(format!("not a request: {error}")))?;
+    serde_json::from_slice(line).map_err(|error| {
+        refuse(if head.version > VERSION {
+            "the running mount is of an older dewfs, which cannot do this: unmount and mount again"
+                .into()
+        } else {
+            format!("not a request: {error}")
+        })
+    })
+}
+
+async fn write_line(writer: &mut OwnedWriteHalf, line: &str) -> io::Result<()> {
+    writer.write_all(line.as_bytes()).await?;
+    writer.write_all(b"\n").await
+}

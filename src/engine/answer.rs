@@ -1,0 +1,44 @@
+//! How a verb answers: at once, after a commit, or when the remote has answered. A door cannot block by mistake.
+
+use futures_util::future::BoxFuture;
+
+use super::EngineError;
+
+/// Is called exactly once with the outcome of a verb.
+pub type Done<T> = Box<dyn FnOnce(Result<T, EngineError>) + Send>;
+
+/// Is the answer of a verb.
+#[must_use = "an answer nobody gives leaves a program waiting"]
+pub enum Answer<T> {
+    /// Known now, from catalog and cache.
+    Ready(Result<T, EngineError>),
+    /// Given by the catalog's writer thread after its commit: call this with what is to be done with the outcome. It returns
+    /// at once.
+    Queued(Box<dyn FnOnce(Done<T>) + Send>),
+    /// Needs disk flushes, or the remote: to be spawned on the runtime.
+    Pending(BoxFuture<'static, Result<T, EngineError>>),
+}
+
+impl<T: Send + 'static> Answer<T> {
+    /// Waits for the answer, for callers that may wait.
+    pub async fn wait(self) -> Result<T, EngineError> {
+        match self {
+            Self::Ready(outcome) => outcome,
+            Self::Pending(future) => future.await,
+            Self::Queued(queue) => {
+                let (send, receive) = tokio::sync::oneshot::channel();
+                queue(Box::new(move |outcome| {
+                    // A caller that went away no longer wants the outcome.
+                    drop(send.send(outcome));
+                }));
+                receive.await.unwrap_or(Err(EngineError::Stopped))
+            }
+        }
+    }
+}
+
+impl<T> From<EngineError> for Answer<T> {
+    fn from(error: EngineError) -> Self {
+        Self::Ready(Err(error))
+    }
+}

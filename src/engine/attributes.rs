@@ -1,0 +1,284 @@
+//! The verbs on attributes and sizes: setattr, fallocate, seek, statfs.
+
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+
+use super::core::{Cause, Core, now};
+use super::files::edges_of_cut;
+use super::live::Live;
+use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
+use super::{Answer, Engine, EngineError};
+use crate::catalog::{Durability, Origin, SetAttributes as RowAttributes};
+use crate::model::{Ino, Kind};
+
+/// Set-user-id, and set-group-id where the group may execute, are cleared when somebody else's bytes come.
+const SUID: u32 = 0o4000;
+const SGID: u32 = 0o2000;
+const GROUP_EXECUTE: u32 = 0o010;
+
+impl Engine {
+    /// Changes attributes; a size change needs the file to be writable.
+    pub fn set_attributes(
+        &self,
+        ino: Ino,
+        handle: Option<Handle>,
+        set: SetAttributes,
+        caller: Caller,
+    ) -> Answer<Stat> {
+        let _who = (handle, caller);
+        let core = self.core.clone();
+        if core.settings.read_only {
+            return EngineError::ReadOnly.into();
+        }
+        let Some(size) = set.size else { return core.set_row(ino, set) };
+        Answer::Pending(Box::pin(async move {
+            core.cut(ino, size).await?;
+            core.set_row(ino, SetAttributes { size: None, ..set }).wait().await
+        }))
+    }
+
+    /// fallocate(2).
+    pub fn allocate(
+        &self,
+        ino: Ino,
+        handle: Handle,
+        offset: u64,
+        length: u64,
+        how: Allocate,
+    ) -> Answer<()> {
+        let live = match self.core.open.get(handle) {
+            Ok(file) if file.live.ino == ino && file.mode.write => file.live.clone(),
+            Ok(_) => return EngineError::Invalid("not open for writing").into(),
+            Err(error) => return error.into(),
+        };
+        if length == 0 {
+            return EngineError::Invalid("length 0").into();
+        }
+        let core = self.core.clone();
+        Answer::Pending(Box::pin(async move { core.allocate(&live, offset, length, how).await }))
+    }
+
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE: what is not here is data, a hole is only what was made a hole here.
+    pub fn seek(&self, ino: Ino, handle: Handle, offset: u64, what: Seek) -> Answer<u64> {
+        let live = match self.core.open.get(handle) {
+            Ok(file) if file.live.ino == ino => file.live.clone(),
+            Ok(_) => return EngineError::Invalid("handle of another file").into(),
+            Err(error) => return error.into(),
+        };
+        Answer::Ready(self.core.seek(&live, offset, what))
+    }
+
+    /// How much room there is.
+    pub fn space(&self) -> Answer<FileSystemSpace> {
+        let disk = match rustix::fs::statvfs(&self.core.state_dir) {
+            Ok(disk) => disk,
+            Err(error) => return EngineError::Disk(error.into()).into(),
+        };
+        let items = match self.core.catalog.read(|rows| rows.sums()) {
+            Ok(sums) => sums.items,
+            Err(error) => return EngineError::from(error).into(),
+        };
+        let quota = *super::open::lock(&self.core.quota);
+        let (total, free) =
+            match quota.and_then(|space| space.limit.map(|limit| (limit, space.used))) {
+                Some((limit, used)) => (limit, limit.saturating_sub(used.unwrap_or(0))),
+                None => (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize),
+            };
+        Answer::Ready(Ok(FileSystemSpace { total, free, items }))
+    }
+}
+
+impl Core {
+    /// Sets what a user set in the row; without anything, clears suid and sgid.
+    fn set_row(self: &Arc<Self>, ino: Ino, set: SetAttributes) -> Answer<Stat> {
+        let core = self.clone();
+        let mtime_of_data = self.open.live(ino).and_then(|live| live.open_data()?.mtime().ok());
+        Answer::Queued(Box::new(move |done| {
+            let catalog = core.catalog.clone();
+            let shown = core.clone();
+            catalog.submit(
+                Durability::Soon,
+                Origin::Kernel,
+                move |tx| {
+                    let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                    let mut row = RowAttributes {
+                        mode: set.mode,
+                        uid: set.uid,
+                        gid: set.gid,
+                        atime: set.atime.map(time),
+                        mtime: set.mtime.map(time),
+                        ctime: Some(now()),
+                        mtime_of_data,
+                    };
+                    let silent = set.mode.is_none()
+                        && set.uid.is_none()
+                        && set.gid.is_none()
+                        && set.atime.is_none()
+                        && set.mtime.is_none();
+                    if let (true, Some(mode)) = (silent, inode.attributes.mode) {
+                        row.mode = Some(without_suid(mode));
+                    }
+                    if row.mtime.is_some() && mtime_of_data.is_none() {
+                        row.mtime_of_data = core.closed_mtime(&inode);
+                    }
+                    tx.set_attributes(ino, row)?;
+                    tx.inode(ino)?.ok_or(EngineError::Stale)
+                },
+                move |outcome| done(outcome.map(|inode| shown.stat_now(&inode))),
+            );
+        }))
+    }
+
+    /// The mtime of the data file of an inode that is not open.
+    fn closed_mtime(&self, inode: &crate::catalog::Inode) -> Option<i64> {
+        if inode.kind != Kind::File {
+            return None;
+        }
+        let data = self.cache.open_data(inode.ino, inode.generation, crate::cache::Access::Read);
+        data.ok().flatten()?.mtime().ok()
+    }
+
+    /// Cuts or lengthens a file: intent, then bytes, then the fact.
+    async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
+        self.open.begin(ino, true);
+        let outcome = self.cut_open(ino, size).await;
+        let (_, last_writer) = self.open.end(ino, true);
+        if last_writer {
+            self.writer_closed(ino).await;
+        }
+        self.open.settle(ino);
+        outcome
+    }
+
+    async fn cut_open(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
+        self.catalog
+            .write(Durability::Soon, Origin::Kernel, move |tx| {
+                tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                tx.mark_pending(ino)?;
+                Ok::<_, EngineError>(())
+            })
+            .await?;
+        let live = self.live_for(ino)?;
+        self.prepare_cut(&live, size).await?;
+        let (core, kept) = (self.clone(), live.clone());
+        self.blocking(move || core.truncate_here(&kept, size)).await?;
+        self.clear_suid(ino).await?;
+        self.record(&live, Durability::Soon).await
+    }
+
+    /// Fetches the block that a cut or a longer end would leave half known.
+    async fn prepare_cut(self: &Arc<Self>, live: &Arc<Live>, size: u64) -> Result<(), EngineError> {
+        if size == 0 || live.state().hydrated {
+            return Ok(());
+        }
+        self.mark_edited(live).await?;
+        let edges = edges_of_cut(&live.state(), size);
+        for edge in edges {
+            self.ensure(live, edge.clone(), edge, Cause::User).await?;
+        }
+        Ok(())
+    }
+
+    async fn allocate(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        offset: u64,
+        length: u64,
+        how: Allocate,
+    ) -> Result<(), EngineError> {
+        let end = offset.checked_add(length).ok_or(EngineError::Invalid("too large"))?;
+        let size = live.state().size;
+        let grows = matches!(how, Allocate::Grow | Allocate::Zero) && end > size;
+        if !live.state().hydrated {
+            // Rare, and then mostly on files about to be rewritten: all of it is brought here first.
+            self.mark_edited(live).await?;
+            self.ensure(live, 0..size, 0..size, Cause::User).await?;
+        }
+        let mut reservation = match how {
+            Allocate::PunchHole => None,
+            _ => Some(self.make_room(length).await?),
+        };
+        let (core, kept) = (self.clone(), live.clone());
+        self.blocking(move || {
+            let data = kept.data(&core.cache)?;
+            let flags = match how {
+                Allocate::Grow => FallocateFlags::empty(),
+                Allocate::KeepSize => FallocateFlags::KEEP_SIZE,
+                Allocate::PunchHole => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                Allocate::Zero => FallocateFlags::ZERO_RANGE,
+                Allocate::ZeroKeepSize => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+            };
+            data.fallocate(flags, offset, length)?;
+            let mut state = kept.state();
+            if grows {
+                state.size = state.size.max(end);
+            }
+            state.wrote = true;
+            Ok(())
+        })
+        .await?;
+        if let Some(reservation) = &mut reservation {
+            reservation.used(length);
+        }
+        Ok(())
+    }
+
+    fn seek(&self, live: &Live, offset: u64, what: Seek) -> Result<u64, EngineError> {
+        let (size, hydrated) = {
+            let state = live.state();
+            (state.size, state.hydrated)
+        };
+        if offset >= size {
+            return Err(EngineError::NoDataBeyond);
+        }
+        if !hydrated || live.open_data().is_none() && size == 0 {
+            return Ok(if what == Seek::Data { offset } else { size });
+        }
+        let data = live.data(&self.cache)?;
+        let found = match what {
+            Seek::Data => data.seek_data(offset)?,
+            Seek::Hole => data.seek_hole(offset)?,
+        };
+        found.ok_or(EngineError::NoDataBeyond)
+    }
+
+    /// Clears suid and sgid of an inode that has them.
+    async fn clear_suid(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+        self.catalog
+            .write(Durability::Soon, Origin::Engine, move |tx| {
+                let mode = tx.inode(ino)?.and_then(|inode| inode.attributes.mode);
+                if let Some(mode) = mode.filter(|mode| without_suid(*mode) != *mode) {
+                    let set = RowAttributes {
+                        mode: Some(without_suid(mode)),
+                        ..RowAttributes::default()
+                    };
+                    tx.set_attributes(ino, set)?;
+                }
+                Ok::<_, EngineError>(())
+            })
+            .await
+    }
+
+    /// The same beside a write, which need not wait for it.
+    pub(crate) fn clear_suid_later(self: &Arc<Self>, ino: Ino) {
+        let core = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = core.clear_suid(ino).await {
+                tracing::warn!(ino = ino.0, %error, "cannot clear set-user-id");
+            }
+        });
+    }
+}
+
+fn without_suid(mode: u32) -> u32 {
+    let sgid = if mode & GROUP_EXECUTE != 0 { SGID } else { 0 };
+    mode & !(SUID | sgid)
+}
+
+fn time(set: SetTime) -> i64 {
+    match set {
+        SetTime::Now => now(),
+        SetTime::At(time) => time,
+    }
+}

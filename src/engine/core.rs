@@ -1,0 +1,195 @@
+//! What the verbs and the workers share.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::EngineError;
+use super::link::Link;
+use super::open::{OpenTable, lock};
+use super::settings::Settings;
+use super::state::LastError;
+use super::verbs::Invalidation;
+use crate::cache::{Cache, CacheError, Reservation};
+use crate::catalog::{Catalog, Memory};
+use crate::model::{Generation, Handles, Ino, Name};
+use crate::remote::{Locator, Remote, Space};
+
+/// Says for whom a remote request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A program waits for it.
+    User,
+    /// The change feed and background listing.
+    Feed,
+    /// Uploads and pins.
+    Transfer,
+}
+
+/// Is one remote, seen through a stack of layers for each cause.
+#[derive(Clone, Debug)]
+pub(crate) struct Remotes {
+    pub(crate) user: Arc<dyn Remote>,
+    pub(crate) feed: Arc<dyn Remote>,
+    pub(crate) transfer: Arc<dyn Remote>,
+}
+
+impl Remotes {
+    /// The remote as it is asked for this cause.
+    pub(crate) fn of(&self, cause: Cause) -> &Arc<dyn Remote> {
+        match cause {
+            Cause::User => &self.user,
+            Cause::Feed => &self.feed,
+            Cause::Transfer => &self.transfer,
+        }
+    }
+}
+
+/// Counts what only the engine sees.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) bytes_down: AtomicU64,
+    pub(crate) bytes_up: AtomicU64,
+}
+
+/// Is everything that verbs and workers share.
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) state_dir: PathBuf,
+    /// The mount's identity in temporary names: short, safe in a file name, durable.
+    pub(crate) mount: String,
+    pub(crate) catalog: Catalog,
+    pub(crate) cache: Cache,
+    pub(crate) remotes: Remotes,
+    /// What is known of the connection.
+    pub(crate) link: Link,
+    /// Whether the remote has said, since the start, that it is the one we know.
+    pub(crate) identified: AtomicBool,
+    pub(crate) open: Arc<OpenTable>,
+    pub(crate) runtime: Runtime,
+    pub(crate) counters: Counters,
+    pub(crate) invalidations: mpsc::UnboundedSender<Vec<Invalidation>>,
+    /// Moves on whenever something shown may have changed.
+    pub(crate) pulse: watch::Sender<u64>,
+    /// `true` once the engine is being stopped.
+    pub(crate) stopping: watch::Sender<bool>,
+    /// There is something for the recorder.
+    pub(crate) recorder: Notify,
+    /// There may be something to send.
+    pub(crate) outbox: Notify,
+    /// There may be a folder to list.
+    pub(crate) listing: Notify,
+    /// There may be pinned content to fetch.
+    pub(crate) pins: Notify,
+    /// Content may be freed, or something waits for room.
+    pub(crate) room: Notify,
+    /// There are data files to unlink, or uses to write down.
+    pub(crate) sweep: Notify,
+    /// Data files whose rows have forgotten them.
+    pub(crate) forgotten: Mutex<Vec<(Ino, Generation)>>,
+    /// When files were last used, not yet in the catalog.
+    pub(crate) uses: Mutex<HashMap<Ino, i64>>,
+    /// What the remote last said of its room.
+    pub(crate) quota: Mutex<Option<Space>>,
+    /// Whether leases on data files tell the truth here.
+    pub(crate) leases_trusted: bool,
+    pub(crate) last_error: Mutex<Option<LastError>>,
+    pub(crate) stopped: AtomicBool,
+    /// The locked file that keeps other daemons out.
+    pub(crate) lock: Mutex<Option<File>>,
+}
+
+/// Is what the catalog's decisions ask that is only in memory.
+pub(crate) struct InMemory {
+    pub(crate) open: Arc<OpenTable>,
+    pub(crate) exclude: super::exclude::Exclude,
+}
+
+impl Memory for InMemory {
+    fn handles(&self, ino: Ino) -> Handles {
+        self.open.handles(ino)
+    }
+
+    fn is_excluded(&self, name: &Name) -> bool {
+        self.exclude.matches(name)
+    }
+}
+
+/// Now, in nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl Core {
+    /// Where the remote has an inode; `Stale` if it has not (any more).
+    pub(crate) fn locator(&self, ino: Ino) -> Result<Locator, EngineError> {
+        self.catalog
+            .read(|rows| {
+                let (Some(base), Some(path)) = (rows.base(ino)?, rows.base_path(ino)?) else {
+                    return Ok(None);
+                };
+                Ok(Some(Locator { path, id: base.id, extra: base.extra }))
+            })?
+            .ok_or(EngineError::Stale)
+    }
+
+    /// Runs blocking disk work where blocking is allowed.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.runtime.spawn_blocking(work).await.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// Reserves room for bytes to be written, evicting what may go.
+    pub(crate) async fn make_room(
+        self: &Arc<Self>,
+        bytes: u64,
+    ) -> Result<Reservation, EngineError> {
+        match self.cache.reserve(bytes) {
+            Ok(reservation) => Ok(reservation),
+            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => {
+                self.evict_for(bytes).await
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Says that something shown may have changed.
+    pub(crate) fn pulse(&self) {
+        self.pulse.send_modify(|mark| *mark += 1);
+    }
+
+    /// Keeps the last thing that went wrong for `status`.
+    pub(crate) fn note_problem(&self, ino: Option<Ino>, message: &str) {
+        let path = ino.and_then(|ino| self.path_bytes(ino));
+        *lock(&self.last_error) =
+            Some(LastError { time: now(), path, message: message.to_owned() });
+        self.pulse();
+    }
+
+    /// An item's path below the mountpoint, for people.
+    pub(crate) fn path_bytes(&self, ino: Ino) -> Option<Vec<u8>> {
+        let names = self.catalog.read(|rows| rows.local_path(ino)).ok().flatten()?;
+        let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
+        Some(parts.join(&b'/'))
+    }
+
+    /// Asks for the folder of an item to be looked at again, because a read found another version there.
+    pub(crate) fn look_at(self: &Arc<Self>, ino: Ino) {
+        let core = self.clone();
+        self.runtime.spawn(async move { core.observe_now(ino).await });
+    }
+
+    /// Whether the engine is being stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,547 @@
+//! The verbs on bytes: open, read, write, sync, release.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::core::{Cause, Core, now};
+use super::live::{Live, Source};
+use super::settings::Returns;
+use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
+use super::{Answer, Engine, EngineError};
+use crate::cache::{Access, CacheError};
+use crate::catalog::{Durability, Inode, NewInode, Origin, Reader};
+use crate::model::{BlockSet, Content, Ino, Kind, Name, Place};
+
+/// The largest file, bytes: what 2^32 blocks hold.
+const LARGEST: u64 = crate::model::BLOCK << 32;
+
+impl Engine {
+    /// Opens a file.
+    pub fn open(&self, ino: Ino, mode: OpenMode) -> Answer<Opened> {
+        let core = self.core.clone();
+        if mode.write && core.settings.read_only {
+            return EngineError::ReadOnly.into();
+        }
+        core.open.begin(ino, mode.write);
+        let live = match core.live_for(ino) {
+            Ok(live) => live,
+            Err(error) => {
+                core.open.end(ino, mode.write);
+                return error.into();
+            }
+        };
+        if !mode.write {
+            return Answer::Ready(Ok(core.opened(live, mode)));
+        }
+        // Intent before bytes: the outbox row is there before the first write can be.
+        Answer::Queued(Box::new(move |done| {
+            let catalog = core.catalog.clone();
+            catalog.submit(
+                Durability::Soon,
+                Origin::Kernel,
+                move |tx| {
+                    let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                    tx.mark_pending(ino)?;
+                    Ok::<_, EngineError>(inode.generation)
+                },
+                move |outcome| done(core.open_for_writing(live, mode, outcome)),
+            );
+        }))
+    }
+
+    /// Creates and opens a file; opens it if it exists and `mode.exclusive` is not set.
+    pub fn create(
+        &self,
+        parent: Ino,
+        name: Name,
+        permissions: u32,
+        mode: OpenMode,
+        caller: Caller,
+    ) -> Answer<(Stat, Opened)> {
+        let engine = self.clone();
+        let new = match self.new_inode(Kind::File, parent, name, permissions, None, caller) {
+            Ok(new) => new,
+            Err(error) => return error.into(),
+        };
+        self.when_listed(parent, move || {
+            let core = engine.core.clone();
+            Answer::Queued(Box::new(move |done| {
+                let catalog = core.catalog.clone();
+                catalog.submit(
+                    Durability::Soon,
+                    Origin::Kernel,
+                    move |tx| match tx.lookup(new.place.parent, &new.place.name)? {
+                        Some(_) if mode.exclusive => Err(EngineError::Exists),
+                        Some(inode) if inode.kind != Kind::File => Err(EngineError::IsFolder),
+                        Some(inode) => {
+                            tx.mark_pending(inode.ino)?;
+                            Ok(inode)
+                        }
+                        None => Ok(tx.create(new)?),
+                    },
+                    move |outcome: Result<Inode, EngineError>| {
+                        done(outcome.and_then(|inode| core.open_created(&inode, mode)));
+                    },
+                );
+            }))
+        })
+    }
+
+    /// Up to `length` bytes from `offset`; fewer only at the end of the file.
+    pub fn read(&self, ino: Ino, handle: Handle, offset: u64, length: u32) -> Answer<Bytes> {
+        let file = match self.core.open.get(handle) {
+            Ok(file) if file.live.ino == ino => file,
+            Ok(_) => return EngineError::Invalid("handle of another file").into(),
+            Err(error) => return error.into(),
+        };
+        let live = file.live.clone();
+        let (here, asked) = {
+            let state = live.state();
+            let end = (offset + u64::from(length)).min(state.size);
+            let asked = offset.min(end)..end;
+            (state.has(asked.clone()), asked)
+        };
+        if asked.is_empty() {
+            return Answer::Ready(Ok(Bytes::new()));
+        }
+        let want = super::open::lock(&file.reader).advance(&asked);
+        if here {
+            if want.end > asked.end && !live.state().hydrated {
+                self.core.start_fetches(&live, asked.clone(), want, Cause::User);
+            }
+            return Answer::Ready(self.core.read_here(&live, asked));
+        }
+        let core = self.core.clone();
+        Answer::Pending(Box::pin(async move {
+            core.ensure(&live, asked.clone(), want, Cause::User).await?;
+            core.read_here(&live, asked)
+        }))
+    }
+
+    /// Writes all of `data` (at the end if the handle appends).
+    pub fn write(
+        &self,
+        ino: Ino,
+        handle: Handle,
+        offset: u64,
+        data: Bytes,
+        kill_suid: bool,
+    ) -> Answer<u32> {
+        let file = match self.core.open.get(handle) {
+            Ok(file) if file.live.ino == ino && file.mode.write => file,
+            Ok(_) => return EngineError::Invalid("not open for writing").into(),
+            Err(error) => return error.into(),
+        };
+        if kill_suid {
+            self.core.clear_suid_later(ino);
+        }
+        let live = file.live.clone();
+        let append = file.mode.append;
+        if let Some(answer) = self.core.write_here(&live, offset, &data, append) {
+            return Answer::Ready(answer);
+        }
+        let core = self.core.clone();
+        Answer::Pending(Box::pin(
+            async move { core.write_slowly(&live, offset, data, append).await },
+        ))
+    }
+
+    /// A descriptor is being closed: with `close=remote` and edits, waits until the remote has them.
+    pub fn flush(&self, ino: Ino, handle: Handle) -> Answer<()> {
+        let Ok(file) = self.core.open.get(handle) else { return Answer::Ready(Ok(())) };
+        if !file.mode.write || !file.live.has_news() {
+            return Answer::Ready(Ok(()));
+        }
+        let core = self.core.clone();
+        let live = file.live.clone();
+        if core.settings.close == Returns::Remote {
+            return Answer::Pending(Box::pin(async move {
+                core.record(&live, Durability::Soon).await?;
+                core.send_now(ino).await
+            }));
+        }
+        if live.state().hydrated {
+            return Answer::Ready(Ok(()));
+        }
+        // Written blocks of a file that is not all here are told from absent ones by the catalog only.
+        Answer::Pending(Box::pin(async move { core.record(&live, Durability::Soon).await }))
+    }
+
+    /// Makes bytes and rows survive a power cut; with `fsync=remote` also waits for the remote.
+    pub fn sync_file(&self, ino: Ino, handle: Handle) -> Answer<()> {
+        let file = match self.core.open.get(handle) {
+            Ok(file) => file,
+            Err(error) => return error.into(),
+        };
+        let core = self.core.clone();
+        Answer::Pending(Box::pin(async move {
+            core.record(&file.live, Durability::Synced).await?;
+            if core.settings.fsync == Returns::Remote && file.mode.write {
+                core.send_now(ino).await?;
+            }
+            Ok(())
+        }))
+    }
+
+    /// The last descriptor of this open is gone. Never fails.
+    pub fn release(&self, ino: Ino, handle: Handle) {
+        let Some(file) = self.core.open.remove(handle) else { return };
+        let (last, last_writer) = self.core.open.end(ino, file.mode.write);
+        let live = file.live.clone();
+        drop(file);
+        if last_writer || (last && live.has_news()) {
+            let core = self.core.clone();
+            self.core.runtime.spawn(async move { core.after_release(live, last_writer).await });
+        } else if last {
+            self.core.closed(&live);
+        }
+    }
+}
+
+impl Core {
+    /// The live content of a file as the catalog has it now.
+    pub(crate) fn live_for(self: &Arc<Self>, ino: Ino) -> Result<Arc<Live>, EngineError> {
+        let (inode, blocks, source) = self
+            .catalog
+            .read(|rows| {
+                let Some(inode) = rows.inode(ino)? else { return Ok(None) };
+                let base = rows.base(ino)?;
+                let blocks = blocks_of(rows, &inode)?;
+                let source = base.map(|base| Source { version: base.version, size: base.size });
+                Ok(Some((inode, blocks, source)))
+            })?
+            .ok_or(EngineError::Stale)?;
+        match inode.kind {
+            Kind::File => {}
+            Kind::Folder => return Err(EngineError::IsFolder),
+            _ => return Err(EngineError::Invalid("not a file")),
+        }
+        if let Some(live) = self.open.live(ino)
+            && live.generation == inode.generation
+        {
+            return Ok(live);
+        }
+        let fresh = Arc::new(Live::new(
+            ino,
+            inode.generation,
+            inode.attributes.size,
+            inode.content,
+            blocks,
+            source,
+            inode.edited,
+        ));
+        self.check_at_first_open(&inode, &fresh)?;
+        Ok(self.open.adopt(fresh))
+    }
+
+    /// What the catalog says of a hydrated file is compared with its data file at each first open: a power cut may have
+    /// taken the row of an edit, or the file.
+    fn check_at_first_open(
+        self: &Arc<Self>,
+        inode: &Inode,
+        live: &Arc<Live>,
+    ) -> Result<(), EngineError> {
+        if inode.content != Content::Hydrated {
+            return Ok(());
+        }
+        let Some(data) = self.cache.open_data(inode.ino, inode.generation, Access::Read)? else {
+            // A row whose generation never had bytes is an empty file; in sync, lost bytes can be fetched again.
+            if inode.attributes.size > 0 && !inode.pending && live.source.is_some() {
+                let mut state = live.state();
+                state.hydrated = false;
+                state.blocks = BlockSet::default();
+                state.blocks_unrecorded = true;
+            }
+            return Ok(());
+        };
+        let stamp = data.stamp()?;
+        if inode.stamp != Some(stamp) {
+            let mut state = live.state();
+            state.wrote = true;
+            state.size = stamp.size;
+            drop(state);
+            self.recorder.notify_one();
+        }
+        Ok(())
+    }
+
+    fn opened(&self, live: Arc<Live>, mode: OpenMode) -> Opened {
+        let keep_pages = self.open.same_as_last(live.ino, live.generation);
+        self.used(live.ino);
+        let handle = self.open.insert(live, mode);
+        Opened { handle, keep_pages, stale_attributes: !keep_pages }
+    }
+
+    fn open_for_writing(
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        mode: OpenMode,
+        outcome: Result<crate::model::Generation, EngineError>,
+    ) -> Result<Opened, EngineError> {
+        let ino = live.ino;
+        let ready = outcome.and_then(|generation| {
+            let live = if live.generation == generation { live } else { self.live_for(ino)? };
+            if mode.truncate {
+                self.truncate_here(&live, 0)?;
+            }
+            Ok(live)
+        });
+        match ready {
+            Ok(live) => Ok(self.opened(live, mode)),
+            Err(error) => {
+                self.open.end(ino, mode.write);
+                Err(error)
+            }
+        }
+    }
+
+    fn open_created(
+        self: &Arc<Self>,
+        inode: &Inode,
+        mode: OpenMode,
+    ) -> Result<(Stat, Opened), EngineError> {
+        self.open.begin(inode.ino, mode.write);
+        let opened = self
+            .live_for(inode.ino)
+            .and_then(|live| self.open_for_writing(live, mode, Ok(inode.generation)));
+        match opened {
+            Ok(opened) => Ok((self.stat_of(inode, None), opened)),
+            // `open_for_writing` has ended what was begun, `live_for` has not.
+            Err(error) => {
+                if self.open.handles(inode.ino).open > 0 {
+                    self.open.end(inode.ino, mode.write);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads bytes that are here.
+    fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let data = live.data(&self.cache)?;
+        let mut buffer = BytesMut::zeroed(length);
+        let got = data.read_at(&mut buffer, range.start)?;
+        if got < length && !live.state().hydrated && range.start + (got as u64) < live.state().size
+        {
+            return Err(EngineError::Disk(std::io::Error::other(
+                "the data file is shorter than its file",
+            )));
+        }
+        buffer.truncate(got);
+        Ok(buffer.freeze())
+    }
+
+    /// Writes at once if nothing has to be fetched or freed first; `None` if something has.
+    fn write_here(
+        &self,
+        live: &Arc<Live>,
+        offset: u64,
+        bytes: &Bytes,
+        append: bool,
+    ) -> Option<Result<u32, EngineError>> {
+        let mut reservation = match self.cache.reserve(bytes.len() as u64) {
+            Ok(reservation) => reservation,
+            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => return None,
+            Err(other) => return Some(Err(other.into())),
+        };
+        let data = match live.data(&self.cache) {
+            Ok(data) => data,
+            Err(error) => return Some(Err(error)),
+        };
+        // Locked over the copy into the page cache: a fetch must not see these blocks as absent, nor two appends one end.
+        let mut state = live.state();
+        let at = if append { state.size } else { offset };
+        let range = at..at + bytes.len() as u64;
+        if range.end > LARGEST {
+            return Some(Err(EngineError::Invalid("too large")));
+        }
+        if !state.hydrated && (!state.edit_recorded || !edges_here(&state, &range)) {
+            return None;
+        }
+        if let Err(error) = data.write_at(bytes, at) {
+            return match error {
+                CacheError::DiskFull { .. } => None,
+                other => Some(Err(other.into())),
+            };
+        }
+        reservation.used(bytes.len() as u64);
+        state.written(&range);
+        Some(Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// Fetches what a write touches in part, makes room, and writes.
+    async fn write_slowly(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        offset: u64,
+        bytes: Bytes,
+        append: bool,
+    ) -> Result<u32, EngineError> {
+        let mut rounds = 0;
+        loop {
+            drop(self.make_room(bytes.len() as u64).await?);
+            let edges = {
+                let state = live.state();
+                let at = if append { state.size } else { offset };
+                edges_of(&state, &(at..at + bytes.len() as u64))
+            };
+            if !live.state().hydrated {
+                self.mark_edited(live).await?;
+                for edge in edges {
+                    self.ensure(live, edge.clone(), edge, Cause::User).await?;
+                }
+                self.hydrate_rest(live);
+            }
+            if let Some(answer) = self.write_here(live, offset, &bytes, append) {
+                return answer;
+            }
+            rounds += 1;
+            if rounds > 100 {
+                return Err(EngineError::NoSpace(
+                    "others take the room faster than it is made".into(),
+                ));
+            }
+        }
+    }
+
+    /// Cuts or lengthens a file whose touched blocks are here. With length 0 nothing is ever fetched.
+    pub(crate) fn truncate_here(&self, live: &Live, size: u64) -> Result<(), EngineError> {
+        let data = live.data(&self.cache)?;
+        let mut state = live.state();
+        data.set_len(size)?;
+        state.blocks.truncate(size);
+        if size > state.size {
+            let grown = state.size..size;
+            state.blocks.insert(BlockSet::covered(grown, size));
+        }
+        state.size = size;
+        state.wrote = true;
+        state.blocks_unrecorded |= !state.hydrated;
+        state.hydrated |= size == 0 || state.blocks.is_full(size);
+        Ok(())
+    }
+
+    /// Records, with its row, that a file that is not all here is being edited: from now on its absent blocks are only
+    /// ever taken from the version it was edited from.
+    pub(crate) async fn mark_edited(&self, live: &Arc<Live>) -> Result<(), EngineError> {
+        if live.state().edit_recorded {
+            return Ok(());
+        }
+        let (ino, generation) = (live.ino, live.generation);
+        self.catalog
+            .write(Durability::Soon, Origin::Kernel, move |tx| {
+                let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                if inode.generation != generation {
+                    return Err(EngineError::Stale);
+                }
+                tx.mark_edited(ino)?;
+                Ok(())
+            })
+            .await?;
+        live.state().edit_recorded = true;
+        Ok(())
+    }
+
+    /// Fetches the rest of an edited file in the background: nothing is sent before all of it is here.
+    pub(crate) fn hydrate_rest(self: &Arc<Self>, live: &Arc<Live>) {
+        let size = live.state().size;
+        self.start_fetches(live, 0..size, 0..size, Cause::Transfer);
+    }
+
+    fn closed(self: &Arc<Self>, live: &Live) {
+        if self.open.handles(live.ino).open == 0 {
+            live.close_data();
+            self.forget_unnamed(live.ino);
+        }
+        self.open.settle(live.ino);
+    }
+
+    async fn after_release(self: Arc<Self>, live: Arc<Live>, last_writer: bool) {
+        if let Err(error) = self.record(&live, Durability::Soon).await {
+            tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; it is found at the next open");
+        }
+        if last_writer {
+            self.writer_closed(live.ino).await;
+        }
+        self.closed(&live);
+    }
+
+    /// What `mknod` and `create` begin with.
+    pub(crate) fn stat_now(&self, inode: &Inode) -> Stat {
+        let live = self.open.live(inode.ino);
+        self.stat_of(inode, live.as_deref())
+    }
+}
+
+fn blocks_of(rows: &Reader, inode: &Inode) -> crate::catalog::Result<BlockSet> {
+    if inode.content == Content::Partial {
+        Ok(rows.presence(inode.ino)?.blocks)
+    } else {
+        Ok(BlockSet::default())
+    }
+}
+
+/// The parts of blocks at the ends of a write, and the old end of a file that grows: they must be here first.
+fn edges_of(state: &super::live::State, range: &Range<u64>) -> Vec<Range<u64>> {
+    use crate::model::BLOCK;
+    let mut edges = Vec::new();
+    let mut need = |at: u64| {
+        let block = at / BLOCK * BLOCK;
+        let end = (block + BLOCK).min(state.size);
+        if block < end && !state.has(block..end) {
+            edges.push(block..end);
+        }
+    };
+    if !range.start.is_multiple_of(BLOCK) {
+        need(range.start);
+    }
+    if !range.end.is_multiple_of(BLOCK) && range.end < state.size {
+        need(range.end);
+    }
+    if range.end > state.size && !state.size.is_multiple_of(BLOCK) {
+        need(state.size);
+    }
+    edges
+}
+
+fn edges_here(state: &super::live::State, range: &Range<u64>) -> bool {
+    edges_of(state, range).is_empty()
+}
+
+/// The parts that must be here before a file is cut or lengthened to `size`.
+pub(crate) fn edges_of_cut(state: &super::live::State, size: u64) -> Vec<Range<u64>> {
+    edges_of(state, &(size..size))
+}
+
+impl Engine {
+    /// Checks what is to be created and fills in who owns it.
+    pub(crate) fn new_inode(
+        &self,
+        kind: Kind,
+        parent: Ino,
+        name: Name,
+        mode: u32,
+        target: Option<Vec<u8>>,
+        caller: Caller,
+    ) -> Result<NewInode, EngineError> {
+        let settings = &self.core.settings;
+        if settings.read_only {
+            return Err(EngineError::ReadOnly);
+        }
+        if name.as_bytes().starts_with(crate::remote::OWN_PREFIX) {
+            return Err(EngineError::NotPermitted("names that begin with .dewfs- belong to dewfs"));
+        }
+        Ok(NewInode {
+            kind,
+            place: Place::new(parent, name),
+            mode: mode & 0o7777,
+            uid: (caller.uid != settings.uid).then_some(caller.uid),
+            gid: (caller.gid != settings.gid).then_some(caller.gid),
+            now: now(),
+            target,
+        })
+    }
+}

@@ -1,0 +1,292 @@
+//! Hydration: fetching the blocks that somebody waits for, each run once, into the data file.
+//!
+//! A fetch is a task of its own that every reader of its blocks waits for; it ends when its run is here or cannot be had. It
+//! is pinned to the version its [`Live`] stands for and writes only blocks that are still absent, so what a user wrote
+//! meanwhile stays.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use super::EngineError;
+use super::core::{Cause, Core};
+use super::live::{Failure, Live};
+use crate::model::{BLOCK, BlockSet};
+use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
+
+/// Bytes written to the data file at once.
+const PIECE: usize = 256 << 10;
+/// Longest run fetched by one request, bytes: others may fetch beside it.
+const LONGEST_RUN: u64 = 64 << 20;
+/// How often a stream that is cut short is taken up again without any progress.
+const TRIES: u32 = 3;
+
+impl Core {
+    /// Resolves when the bytes of `need` are here; fetches `want` (which holds `need`) where nobody does yet.
+    pub(crate) async fn ensure(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        need: Range<u64>,
+        want: Range<u64>,
+        cause: Cause,
+    ) -> Result<(), EngineError> {
+        let failures = live.state().failures;
+        loop {
+            let arrived = live.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            let last_progress = {
+                let state = live.state();
+                if state.has(need.clone()) {
+                    return Ok(());
+                }
+                if state.failures != failures
+                    && let Some(failure) = state.failure
+                {
+                    return Err(failure.error());
+                }
+                state.progress
+            };
+            self.start_fetches(live, need.clone(), want.clone(), cause);
+            let left = self.settings.timeout.saturating_sub(last_progress.elapsed());
+            // A reader that comes long after the last byte still gets its whole patience.
+            let patience = left.max(Duration::from_millis(50)).max(
+                if last_progress.elapsed() > self.settings.timeout {
+                    self.settings.timeout
+                } else {
+                    left
+                },
+            );
+            if tokio::time::timeout(patience, arrived).await.is_err()
+                && live.state().progress.elapsed() >= self.settings.timeout
+            {
+                return Err(EngineError::TimedOut);
+            }
+        }
+    }
+
+    /// Starts fetching what nobody fetches yet: all of `want` if some of `need` is among it, else only a worthwhile part.
+    pub(crate) fn start_fetches(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        need: Range<u64>,
+        want: Range<u64>,
+        cause: Cause,
+    ) {
+        let runs: Vec<Range<u32>> = {
+            let mut state = live.state();
+            let Some(source) = &live.source else {
+                state.failures += 1;
+                state.failure = Some(Failure::Stale);
+                live.arrived.notify_waiters();
+                return;
+            };
+            let end = want.end.min(state.size).min(source.size);
+            let runs = state.wanting(want.start.min(end)..end);
+            let ahead: u64 = runs.iter().map(|run| u64::from(run.end - run.start) * BLOCK).sum();
+            let urgent = !state.wanting(need.clone()).is_empty();
+            if runs.is_empty() || (!urgent && ahead * 2 < want.end - want.start) {
+                return;
+            }
+            let runs: Vec<_> = runs.into_iter().flat_map(split).collect();
+            state.fetching.extend(runs.iter().cloned());
+            if state.fetching.len() == runs.len() {
+                state.progress = Instant::now();
+            }
+            runs
+        };
+        for run in runs {
+            let (core, live) = (self.clone(), live.clone());
+            self.runtime.spawn(async move {
+                let visit = core.open.visit(live.ino);
+                let outcome = core.fetch(&live, run.clone(), cause).await;
+                core.fetched(&live, &run, outcome).await;
+                drop(visit);
+            });
+        }
+    }
+
+    /// Fetches one run, taking up a stream that was cut where it ended.
+    async fn fetch(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        run: Range<u32>,
+        cause: Cause,
+    ) -> Result<(), EngineError> {
+        let size = live.source.as_ref().map_or(0, |source| source.size);
+        let mut bytes = BlockSet::bytes(&run, size);
+        let mut tries = 0;
+        while !bytes.is_empty() {
+            let begun = bytes.start;
+            let outcome = self.fetch_once(live, &mut bytes, cause).await;
+            let Err(error) = outcome else { continue };
+            let moved = bytes.start > begun;
+            tries = if moved { 0 } else { tries + 1 };
+            let worth_it = matches!(error, EngineError::Corrupt(_) | EngineError::Offline);
+            if !worth_it || tries >= TRIES || (!moved && matches!(error, EngineError::Offline)) {
+                return Err(error);
+            }
+            tracing::debug!(ino = live.ino.0, at = bytes.start, %error, "fetch goes on after an interruption");
+        }
+        Ok(())
+    }
+
+    async fn fetch_once(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        bytes: &mut Range<u64>,
+        cause: Cause,
+    ) -> Result<(), EngineError> {
+        let source = live.source.clone().ok_or(EngineError::Stale)?;
+        let locator = self.locator(live.ino)?;
+        let remote = self.remotes.of(cause);
+        let stream = match remote.read(&locator, &source.version, bytes.clone()).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(self.read_failed(live, &locator, error)),
+        };
+        if stream.length != bytes.end - bytes.start {
+            return Err(EngineError::Corrupt(format!(
+                "{}: {} bytes promised, {} asked",
+                locator.path,
+                stream.length,
+                bytes.end - bytes.start
+            )));
+        }
+        self.take_stream(live, stream, bytes, &locator).await
+    }
+
+    async fn take_stream(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        mut stream: ByteStream,
+        bytes: &mut Range<u64>,
+        locator: &Locator,
+    ) -> Result<(), EngineError> {
+        let mut waiting = BytesMut::new();
+        while let Some(piece) = stream.bytes.next().await {
+            match piece {
+                Ok(piece) => waiting.extend_from_slice(&piece),
+                Err(error) => {
+                    self.put_blocks(live, bytes, &mut waiting).await?;
+                    return Err(self.read_failed(live, locator, error));
+                }
+            }
+            if waiting.len() as u64 > bytes.end - bytes.start {
+                return Err(EngineError::Corrupt(format!(
+                    "{}: more bytes than asked",
+                    locator.path
+                )));
+            }
+            let first =
+                bytes.start / BLOCK * BLOCK == bytes.start && waiting.len() >= BLOCK as usize;
+            if waiting.len() >= PIECE || (first && live.state().progress.elapsed() > FLUSH_AFTER) {
+                self.put_blocks(live, bytes, &mut waiting).await?;
+            }
+        }
+        self.put_blocks(live, bytes, &mut waiting).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        Err(EngineError::Corrupt(format!("{}: the answer ended early", locator.path)))
+    }
+
+    /// Writes the whole blocks among `waiting`, which begin at `bytes.start`; keeps the rest for later.
+    async fn put_blocks(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        bytes: &mut Range<u64>,
+        waiting: &mut BytesMut,
+    ) -> Result<(), EngineError> {
+        let have = waiting.len() as u64;
+        let whole = if bytes.start + have == bytes.end { have } else { have / BLOCK * BLOCK };
+        if whole == 0 {
+            return Ok(());
+        }
+        let piece = waiting.split_to(usize::try_from(whole).unwrap_or(waiting.len())).freeze();
+        let at = bytes.start;
+        let reservation = self.make_room(whole).await?;
+        let (core, kept) = (self.clone(), live.clone());
+        self.blocking(move || core.put(&kept, at, &piece, reservation)).await?;
+        bytes.start += whole;
+        self.counters.bytes_down.fetch_add(whole, std::sync::atomic::Ordering::Relaxed);
+        live.arrived.notify_waiters();
+        Ok(())
+    }
+
+    /// Writes fetched bytes into blocks that are still absent, and marks those.
+    fn put(
+        &self,
+        live: &Live,
+        at: u64,
+        piece: &Bytes,
+        mut reservation: crate::cache::Reservation,
+    ) -> Result<(), EngineError> {
+        let data = live.data(&self.cache)?;
+        let mut state = live.state();
+        let end = (at + piece.len() as u64).min(state.size);
+        if state.hydrated || at >= end {
+            return Ok(());
+        }
+        for run in state.blocks.absent(BlockSet::touched(at..end)) {
+            let bytes = BlockSet::bytes(&run, end);
+            let (from, to) = ((bytes.start - at) as usize, (bytes.end - at) as usize);
+            let Some(part) = piece.get(from..to) else { continue };
+            data.write_at(part, bytes.start)?;
+            reservation.used(part.len() as u64);
+            state.blocks.insert(run);
+        }
+        state.blocks_unrecorded = true;
+        state.progress = Instant::now();
+        let size = state.size;
+        state.hydrated = state.blocks.is_full(size);
+        Ok(())
+    }
+
+    fn read_failed(self: &Arc<Self>, live: &Live, at: &Locator, error: RemoteError) -> EngineError {
+        tracing::debug!(path = %at.path, %error, "read failed");
+        if matches!(error.kind, ErrorKind::VersionMismatch | ErrorKind::NotFound) {
+            self.look_at(live.ino);
+        }
+        error.into()
+    }
+
+    /// Ends a fetch: its waiters go on, and what it brought is recorded soon.
+    async fn fetched(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        run: &Range<u32>,
+        outcome: Result<(), EngineError>,
+    ) {
+        {
+            let mut state = live.state();
+            if let Some(at) = state.fetching.iter().position(|other| other == run) {
+                state.fetching.swap_remove(at);
+            }
+            if let Err(error) = &outcome {
+                state.failures += 1;
+                state.failure = Some(Failure::of(error));
+            }
+        }
+        live.arrived.notify_waiters();
+        if let Err(error) = outcome {
+            tracing::info!(ino = live.ino.0, %error, "cannot fetch");
+            self.note_problem(Some(live.ino), &error.to_string());
+        }
+        self.recorder.notify_one();
+        self.pulse();
+    }
+}
+
+/// How long a reader waits at most for the rest of a piece while whole blocks are there already.
+const FLUSH_AFTER: Duration = Duration::from_millis(20);
+
+/// Cuts a long run into runs that are fetched side by side.
+fn split(run: Range<u32>) -> impl Iterator<Item = Range<u32>> {
+    let most = u32::try_from(LONGEST_RUN / BLOCK).unwrap_or(u32::MAX);
+    (run.start..run.end)
+        .step_by(most as usize)
+        .map(move |start| start..start.saturating_add(most).min(run.end))
+}

@@ -1,0 +1,224 @@
+//! The live content of an inode that is open or being fetched: its size, the blocks that are here, and its data file.
+//!
+//! One [`Live`] stands for one generation, that is for one remote version or one local content; bytes of another version are
+//! never put into its data file. What it knows goes to the catalog when it is recorded: bytes before facts.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::EngineError;
+use super::open::lock;
+use crate::cache::{Access, Cache, DataFile};
+use crate::model::{BlockSet, Content, Generation, Ino, Version};
+
+/// Says where missing bytes come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// The one version whose bytes may be put into the data file.
+    pub(crate) version: Version,
+    /// How many bytes that version has.
+    pub(crate) size: u64,
+}
+
+/// Is what changes while an inode is open.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Length in bytes, as users see it.
+    pub(crate) size: u64,
+    /// Whether all bytes are here.
+    pub(crate) hydrated: bool,
+    /// Which blocks are here, while not all are.
+    pub(crate) blocks: BlockSet,
+    /// Blocks being fetched.
+    pub(crate) fetching: Vec<Range<u32>>,
+    /// How many fetches failed so far, and the last failure.
+    pub(crate) failures: u64,
+    pub(crate) failure: Option<Failure>,
+    /// Whether blocks came that the catalog does not know of.
+    pub(crate) blocks_unrecorded: bool,
+    /// Whether a user wrote since the data file was last observed by the catalog.
+    pub(crate) wrote: bool,
+    /// Whether the catalog knows that this partial content was edited.
+    pub(crate) edit_recorded: bool,
+    /// When bytes last came.
+    pub(crate) progress: Instant,
+}
+
+/// Is why a fetch failed, kept for everybody who waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Stale,
+    Offline,
+    TimedOut,
+    Unauthenticated,
+    Denied,
+    Corrupt,
+    NoSpace,
+    Disk,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &EngineError) -> Self {
+        match error {
+            EngineError::Stale | EngineError::NotFound => Self::Stale,
+            EngineError::Offline | EngineError::Stopped => Self::Offline,
+            EngineError::TimedOut => Self::TimedOut,
+            EngineError::Unauthenticated => Self::Unauthenticated,
+            EngineError::Denied(_) => Self::Denied,
+            EngineError::NoSpace(_) => Self::NoSpace,
+            EngineError::Disk(_) => Self::Disk,
+            _ => Self::Corrupt,
+        }
+    }
+
+    pub(crate) fn error(self) -> EngineError {
+        match self {
+            Self::Stale => EngineError::Stale,
+            Self::Offline => EngineError::Offline,
+            Self::TimedOut => EngineError::TimedOut,
+            Self::Unauthenticated => EngineError::Unauthenticated,
+            Self::Denied => EngineError::Denied("the remote does not let this be read".into()),
+            Self::Corrupt => EngineError::Corrupt("see the log".into()),
+            Self::NoSpace => {
+                EngineError::NoSpace("the cache is full and nothing in it can be freed".into())
+            }
+            Self::Disk => {
+                EngineError::Disk(std::io::Error::other("the state directory cannot be written"))
+            }
+        }
+    }
+}
+
+/// Is the live content of one generation of an inode.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) ino: Ino,
+    pub(crate) generation: Generation,
+    pub(crate) source: Option<Source>,
+    data: Mutex<Option<Arc<DataFile>>>,
+    state: Mutex<State>,
+    /// Rung whenever blocks come or a fetch ends.
+    pub(crate) arrived: Notify,
+}
+
+impl Live {
+    /// What the catalog says of an inode's content.
+    pub(crate) fn new(
+        ino: Ino,
+        generation: Generation,
+        size: u64,
+        content: Content,
+        blocks: BlockSet,
+        source: Option<Source>,
+        edited: bool,
+    ) -> Self {
+        let state = State {
+            size,
+            hydrated: content == Content::Hydrated,
+            blocks,
+            fetching: Vec::new(),
+            failures: 0,
+            failure: None,
+            blocks_unrecorded: false,
+            wrote: false,
+            edit_recorded: edited,
+            progress: Instant::now(),
+        };
+        Self {
+            ino,
+            generation,
+            source,
+            data: Mutex::default(),
+            state: Mutex::new(state),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// The state, locked: never over an await, a remote call or a copy larger than one write.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Whether the catalog has something to be told.
+    pub(crate) fn has_news(&self) -> bool {
+        let state = self.state();
+        state.blocks_unrecorded || state.wrote
+    }
+
+    /// The data file, opened for reading and writing; made, with its length, if there is none.
+    pub(crate) fn data(&self, cache: &Cache) -> Result<Arc<DataFile>, EngineError> {
+        let mut data = lock(&self.data);
+        if let Some(file) = &*data {
+            return Ok(file.clone());
+        }
+        let (size, hydrated) = {
+            let state = self.state();
+            (state.size, state.hydrated)
+        };
+        let file = match cache.open_data(self.ino, self.generation, Access::Write)? {
+            Some(file) => file,
+            None if hydrated && size > 0 => {
+                return Err(EngineError::Disk(std::io::Error::other(
+                    "the data file of this item is gone from the state directory",
+                )));
+            }
+            None => cache.create(self.ino, self.generation)?,
+        };
+        if file.size()? != size && !hydrated {
+            file.set_len(size)?;
+        }
+        let file = Arc::new(file);
+        *data = Some(file.clone());
+        Ok(file)
+    }
+
+    /// The data file, if it is open already.
+    pub(crate) fn open_data(&self) -> Option<Arc<DataFile>> {
+        lock(&self.data).clone()
+    }
+
+    /// Lets go of the descriptor.
+    pub(crate) fn close_data(&self) {
+        lock(&self.data).take();
+    }
+}
+
+impl State {
+    /// Whether all bytes of the range are here.
+    pub(crate) fn has(&self, bytes: Range<u64>) -> bool {
+        self.hydrated || self.blocks.has(bytes)
+    }
+
+    /// The runs of blocks touched by `bytes` that are neither here nor on their way.
+    pub(crate) fn wanting(&self, bytes: Range<u64>) -> Vec<Range<u32>> {
+        if self.hydrated {
+            return Vec::new();
+        }
+        let mut known = self.blocks.clone();
+        self.fetching.iter().for_each(|run| known.insert(run.clone()));
+        known.absent(BlockSet::touched(bytes))
+    }
+
+    /// How many bytes are here.
+    pub(crate) fn present(&self) -> u64 {
+        if self.hydrated { self.size } else { self.blocks.present_bytes(self.size) }
+    }
+
+    /// Takes note that a range was written by a user.
+    pub(crate) fn written(&mut self, bytes: &Range<u64>) {
+        let old = self.size;
+        self.size = self.size.max(bytes.end);
+        self.wrote = true;
+        if self.hydrated {
+            return;
+        }
+        // What lies between the old end and a write beyond it is a hole, and here.
+        let grown = if bytes.end > old { old.min(bytes.start)..bytes.end } else { bytes.clone() };
+        self.blocks.insert(BlockSet::covered(grown, self.size));
+        self.blocks_unrecorded = true;
+        self.hydrated = self.blocks.is_full(self.size);
+    }
+}

@@ -1,0 +1,95 @@
+//! The verbs: the only room that sees catalog, cache and remote together.
+//!
+//! One verb is one catalog transaction. What is here is answered at once; what needs the remote is a future; what changes
+//! the catalog is answered by its writer after the commit. Decisions are asked of `model`, never made here.
+
+mod answer;
+mod attributes;
+mod core;
+mod error;
+mod exclude;
+mod files;
+mod hydrate;
+mod link;
+mod live;
+mod namespace;
+mod open;
+mod people;
+mod pins;
+mod record;
+mod settings;
+mod space;
+mod start;
+mod state;
+mod verbs;
+mod window;
+mod workers;
+mod xattrs;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+pub use answer::{Answer, Done};
+pub use error::EngineError;
+pub use settings::{Returns, Settings};
+pub use start::StartError;
+pub use state::{
+    Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
+    SyncState, pin_word,
+};
+pub use verbs::{
+    Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,
+    RenameMode, Seek, SetAttributes, SetTime, Stat,
+};
+
+use crate::catalog::Durability;
+use crate::model::Ino;
+
+/// Is one mount's engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) core: Arc<core::Core>,
+    invalidations: Arc<std::sync::Mutex<Option<UnboundedReceiver<Vec<Invalidation>>>>>,
+}
+
+impl Engine {
+    /// What the kernel must forget, in order; there is one receiver.
+    pub fn take_invalidations(&self) -> Option<UnboundedReceiver<Vec<Invalidation>>> {
+        open::lock(&self.invalidations).take()
+    }
+
+    /// Makes the names in a folder survive a power cut.
+    pub fn sync_folder(&self, folder: Ino) -> Answer<()> {
+        let _any = folder;
+        let core = self.core.clone();
+        Answer::Pending(Box::pin(async move { Ok(core.catalog.barrier().await?) }))
+    }
+
+    /// Sends what is pending while that makes progress, at most `drain` long: how many items are left.
+    pub async fn drain(&self, drain: Duration) -> u64 {
+        if let Err(error) = self.sync_now(Ino::ROOT).await {
+            tracing::warn!(%error, "cannot send what is pending before the end");
+        }
+        // Whether all went, or time ran out, is in the count.
+        let _outcome = self.wait_in_sync(Ino::ROOT, Some(drain)).await;
+        self.core.catalog.read(|rows| rows.totals()).map_or(0, |totals| totals.pending)
+    }
+
+    /// Stops the workers, makes everything durable and lets go of the state directory. Verbs answer `Stopped` afterwards.
+    pub async fn stop(&self) {
+        for live in self.core.open.all() {
+            if let Err(error) = self.core.record(&live, Durability::Soon).await {
+                tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; the next start finds it");
+            }
+        }
+        self.core.stop().await;
+    }
+
+    /// The state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.core.state_dir.clone()
+    }
+}

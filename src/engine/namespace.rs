@@ -1,0 +1,387 @@
+//! The verbs on names: lookup, listing, create, remove, rename. One verb is one transaction whose checks run inside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::{Core, now};
+use super::live::Live;
+use super::settings::Returns;
+use super::verbs::{Caller, PageEntry, RenameMode, Stat};
+use super::{Answer, Engine, EngineError};
+use crate::catalog::{Durability, Inode, Origin, Tx};
+use crate::model::{self, Content, Ino, Kind, Name, Place, Rows as _};
+
+/// How long the kernel believes what it was told: it is told when something changes.
+const BELIEVE: Duration = Duration::from_secs(4 * 3600);
+
+impl Engine {
+    /// The entry of this name in this folder.
+    pub fn lookup(&self, parent: Ino, name: &Name) -> Answer<Stat> {
+        if is_ours(name) {
+            return EngineError::NotFound.into();
+        }
+        match self.core.lookup_here(parent, name) {
+            Ok(Some(stat)) => Answer::Ready(Ok(stat)),
+            Ok(None) => {
+                let (core, name) = (self.core.clone(), name.clone());
+                Answer::Pending(Box::pin(async move {
+                    core.list_folder(parent).await?;
+                    core.lookup_here(parent, &name)?.ok_or(EngineError::NotFound)
+                }))
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    /// What is known of an inode.
+    pub fn stat(&self, ino: Ino) -> Answer<Stat> {
+        let inode = self.core.catalog.read(|rows| rows.inode(ino));
+        Answer::Ready(match inode {
+            Ok(Some(inode)) => Ok(self.core.stat_now(&inode)),
+            Ok(None) => Err(EngineError::Stale),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// The target of a symlink.
+    pub fn read_link(&self, ino: Ino) -> Answer<Vec<u8>> {
+        let inode = self.core.catalog.read(|rows| rows.inode(ino));
+        Answer::Ready(match inode {
+            Ok(Some(inode)) => inode.target.ok_or(EngineError::Invalid("not a symlink")),
+            Ok(None) => Err(EngineError::Stale),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// Up to `most` entries after `cookie` (0: from the start; a cookie is the inode number of the last entry given).
+    pub fn read_dir(&self, folder: Ino, cookie: u64, most: usize) -> Answer<Vec<PageEntry>> {
+        let engine = self.clone();
+        self.when_listed(folder, move || Answer::Ready(engine.core.page(folder, cookie, most)))
+    }
+
+    /// A new folder.
+    pub fn make_folder(&self, parent: Ino, name: Name, mode: u32, caller: Caller) -> Answer<Stat> {
+        self.make_node(parent, name, Kind::Folder, mode, None, caller)
+    }
+
+    /// A new symlink, fifo or socket, kept here only; a regular file without opening it.
+    pub fn make_node(
+        &self,
+        parent: Ino,
+        name: Name,
+        kind: Kind,
+        mode: u32,
+        target: Option<Vec<u8>>,
+        caller: Caller,
+    ) -> Answer<Stat> {
+        let new = match self.new_inode(kind, parent, name, mode, target, caller) {
+            Ok(new) => new,
+            Err(error) => return error.into(),
+        };
+        let engine = self.clone();
+        self.when_listed(parent, move || {
+            let core = engine.core.clone();
+            engine.change(kind, move |tx| {
+                if tx
+                    .inode(new.place.parent)?
+                    .is_none_or(|folder| folder.local.is_none() && folder.ino != Ino::ROOT)
+                {
+                    return Err(EngineError::NotFound);
+                }
+                let inode = tx.create(new)?;
+                Ok((core.stat_of(&inode, None), inode.ino))
+            })
+        })
+    }
+
+    /// Removes a file (or symlink, fifo, socket).
+    pub fn unlink(&self, parent: Ino, name: &Name) -> Answer<()> {
+        self.remove(parent, name, false)
+    }
+
+    /// Removes an empty folder.
+    pub fn remove_folder(&self, parent: Ino, name: &Name) -> Answer<()> {
+        self.remove(parent, name, true)
+    }
+
+    fn remove(&self, parent: Ino, name: &Name, folder: bool) -> Answer<()> {
+        if self.core.settings.read_only {
+            return EngineError::ReadOnly.into();
+        }
+        let victim = match self.core.catalog.read(|rows| rows.lookup(parent, name)) {
+            Ok(Some(inode)) => inode,
+            Ok(None) => return EngineError::NotFound.into(),
+            Err(error) => return EngineError::from(error).into(),
+        };
+        let place = Place::new(parent, name.clone());
+        let engine = self.clone();
+        let act = move || {
+            engine.change(victim.kind, move |tx| {
+                let victim = tx.lookup(place.parent, &place.name)?.ok_or(EngineError::NotFound)?;
+                removable(tx, &victim, folder)?;
+                model::unlink(tx, victim.ino)?;
+                tx.touch_times(place.parent, now())?;
+                Ok(((), victim.ino))
+            })
+        };
+        // An unlisted folder is listed before it counts as empty.
+        if folder && victim.kind == Kind::Folder {
+            self.when_listed(victim.ino, act)
+        } else {
+            act()
+        }
+    }
+
+    /// Moves an entry.
+    pub fn rename(
+        &self,
+        parent: Ino,
+        name: &Name,
+        to_parent: Ino,
+        to_name: Name,
+        mode: RenameMode,
+    ) -> Answer<()> {
+        if self.core.settings.read_only {
+            return EngineError::ReadOnly.into();
+        }
+        if is_ours(&to_name) {
+            return EngineError::NotPermitted("names that begin with .dewfs- belong to dewfs")
+                .into();
+        }
+        let (from, to) = (Place::new(parent, name.clone()), Place::new(to_parent, to_name));
+        let victim = match self.core.catalog.read(|rows| rows.lookup(to.parent, &to.name)) {
+            Ok(victim) => victim,
+            Err(error) => return EngineError::from(error).into(),
+        };
+        let engine = self.clone();
+        let listed_first = match &victim {
+            Some(victim) if victim.kind == Kind::Folder => victim.ino,
+            _ => to_parent,
+        };
+        self.when_listed(listed_first, move || {
+            engine.change(Kind::File, move |tx| rename_rows(tx, &from, &to, mode))
+        })
+    }
+
+    /// Runs `act` at once if the folder is listed, else after it was.
+    pub(crate) fn when_listed<T: Send + 'static>(
+        &self,
+        folder: Ino,
+        act: impl FnOnce() -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        match self.core.catalog.read(|rows| Ok((rows.is_listed(folder)?, rows.inode(folder)?))) {
+            Ok((_, None)) => EngineError::Stale.into(),
+            Ok((_, Some(inode))) if inode.kind != Kind::Folder => EngineError::NotFolder.into(),
+            Ok((true, _)) => act(),
+            Ok((false, _)) => {
+                let core = self.core.clone();
+                Answer::Pending(Box::pin(async move {
+                    core.list_folder(folder).await?;
+                    act().wait().await
+                }))
+            }
+            Err(error) => EngineError::from(error).into(),
+        }
+    }
+
+    /// Runs a change of names on the writer; with `namespace=remote` (not yet) it would wait for the remote here.
+    fn change<T: Send + 'static>(
+        &self,
+        _kind: Kind,
+        change: impl FnOnce(&mut Tx) -> Result<(T, Ino), EngineError> + Send + 'static,
+    ) -> Answer<T> {
+        let core = self.core.clone();
+        Answer::Queued(Box::new(move |done| {
+            let catalog = core.catalog.clone();
+            catalog.submit(Durability::Soon, Origin::Kernel, change, move |outcome| {
+                done(outcome.map(|(value, _)| value));
+            });
+        }))
+    }
+}
+
+fn is_ours(name: &Name) -> bool {
+    name.as_bytes().starts_with(crate::remote::OWN_PREFIX)
+}
+
+fn removable(tx: &Tx, victim: &Inode, folder: bool) -> Result<(), EngineError> {
+    match (victim.kind, folder) {
+        (Kind::Folder, false) => Err(EngineError::IsFolder),
+        (Kind::Folder, true) if tx.has_entries(victim.ino)? => Err(EngineError::NotEmpty),
+        (Kind::Folder, true) | (_, false) => Ok(()),
+        (_, true) => Err(EngineError::NotFolder),
+    }
+}
+
+fn rename_rows(
+    tx: &mut Tx,
+    from: &Place,
+    to: &Place,
+    mode: RenameMode,
+) -> Result<((), Ino), EngineError> {
+    let mover = tx.lookup(from.parent, &from.name)?.ok_or(EngineError::NotFound)?;
+    let victim = tx.lookup(to.parent, &to.name)?;
+    if tx.inode(to.parent)?.is_none_or(|folder| folder.kind != Kind::Folder) {
+        return Err(EngineError::NotFolder);
+    }
+    // What moves to a name that is kept here only must be here wholly: mv and file managers copy instead.
+    if tx.is_excluded_place(to)? && !tx.is_excluded_place(from)? && !is_whole(&mover) {
+        return Err(EngineError::CrossDevice);
+    }
+    let time = now();
+    let moved = match (&victim, mode) {
+        (Some(victim), RenameMode::Exchange) => model::exchange(tx, mover.ino, victim.ino)?,
+        (None, RenameMode::Exchange) => return Err(EngineError::NotFound),
+        (Some(_), RenameMode::NoReplace) => return Err(EngineError::Exists),
+        (Some(victim), RenameMode::Replace) if victim.ino == mover.ino => true,
+        (Some(victim), RenameMode::Replace) => {
+            removable(tx, victim, mover.kind == Kind::Folder)?;
+            model::rename(tx, mover.ino, to.clone())?
+        }
+        (None, _) => model::rename(tx, mover.ino, to.clone())?,
+    };
+    if !moved {
+        return Err(EngineError::IntoItself);
+    }
+    tx.touch_times(from.parent, time)?;
+    if to.parent != from.parent {
+        tx.touch_times(to.parent, time)?;
+    }
+    Ok(((), mover.ino))
+}
+
+fn is_whole(inode: &Inode) -> bool {
+    match inode.kind {
+        Kind::File => inode.content == Content::Hydrated,
+        Kind::Folder => false,
+        _ => true,
+    }
+}
+
+impl Core {
+    /// The entry, if its name is known here; `None` if the folder must be listed to know.
+    fn lookup_here(&self, parent: Ino, name: &Name) -> Result<Option<Stat>, EngineError> {
+        let (inode, listed) = self.catalog.read(|rows| {
+            let inode = rows.lookup(parent, name)?;
+            let listed = if inode.is_none() {
+                Some((rows.is_listed(parent)?, rows.inode(parent)?))
+            } else {
+                None
+            };
+            Ok((inode, listed))
+        })?;
+        match (inode, listed) {
+            (Some(inode), _) => Ok(Some(self.stat_now(&inode))),
+            (None, Some((_, None))) => Err(EngineError::Stale),
+            (None, Some((_, Some(folder)))) if folder.kind != Kind::Folder => {
+                Err(EngineError::NotFolder)
+            }
+            (None, Some((true, _))) => Err(EngineError::NotFound),
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn page(&self, folder: Ino, cookie: u64, most: usize) -> Result<Vec<PageEntry>, EngineError> {
+        let entries = self.catalog.read(|rows| rows.read_dir(folder, Ino(cookie), most))?;
+        let page = entries.into_iter().map(|entry| PageEntry {
+            cookie: entry.inode.ino.0,
+            stat: self.stat_now(&entry.inode),
+            name: entry.name,
+        });
+        Ok(page.collect())
+    }
+
+    /// What `stat` shows of a row, and of its live content while it is open.
+    pub(crate) fn stat_of(&self, inode: &Inode, live: Option<&Live>) -> Stat {
+        let shown = &inode.attributes;
+        let settings = &self.settings;
+        let is_folder = inode.kind == Kind::Folder;
+        let (mut size, mut mtime, mut ctime) = (shown.size, shown.mtime, shown.ctime);
+        let mut present = match inode.content {
+            Content::Hydrated => size,
+            _ => 0,
+        };
+        let mut believe = BELIEVE;
+        if let Some(live) = live.filter(|live| live.generation == inode.generation) {
+            let state = live.state();
+            present = state.present();
+            size = state.size;
+            if state.wrote || self.open.handles(inode.ino).writers > 0 {
+                believe = Duration::ZERO;
+            }
+            let wrote = state.wrote;
+            drop(state);
+            if let (true, Some(data)) = (wrote, live.open_data())
+                && let Ok(moved) = data.mtime()
+                && inode.mtime_of_data != Some(moved)
+            {
+                mtime = moved;
+                ctime = ctime.max(moved);
+            }
+        }
+        if let Some(target) = &inode.target {
+            size = target.len() as u64;
+        }
+        Stat {
+            ino: inode.ino,
+            kind: inode.kind,
+            size: if is_folder { 4096 } else { size },
+            // Archivers read 0 as "all zeros": a file with bytes has at least one.
+            blocks: if is_folder { 8 } else { present.div_ceil(512).max(u64::from(size > 0)) },
+            mtime,
+            atime: shown.atime,
+            ctime,
+            mode: shown.mode.unwrap_or(match inode.kind {
+                Kind::Folder => settings.dir_mode,
+                Kind::Symlink => 0o777,
+                _ => settings.file_mode,
+            }),
+            uid: shown.uid.unwrap_or(settings.uid),
+            gid: shown.gid.unwrap_or(settings.gid),
+            links: if is_folder { 2 } else { u32::from(inode.local.is_some()) },
+            believe,
+        }
+    }
+
+    /// Forgets an inode that nothing names any more, once its last handle is gone.
+    pub(crate) fn forget_unnamed(self: &Arc<Self>, ino: Ino) {
+        match self.catalog.read(|rows| rows.inode(ino)) {
+            Ok(Some(inode)) if inode.local.is_none() && ino != Ino::ROOT => {}
+            _ => return,
+        }
+        self.catalog.submit(
+            Durability::Soon,
+            Origin::Kernel,
+            move |tx| model::touch(tx, ino).map_err(EngineError::from),
+            move |outcome| {
+                if let Err(error) = outcome {
+                    tracing::warn!(ino = ino.0, %error, "cannot forget a removed file; the next start does");
+                }
+            },
+        );
+    }
+
+    /// The last writer of a file is gone: its row may go, or its content be sent.
+    pub(crate) async fn writer_closed(self: &Arc<Self>, ino: Ino) {
+        let rests = i64::try_from(self.settings.write_back_delay.as_nanos()).unwrap_or(i64::MAX);
+        let outcome = self
+            .catalog
+            .write(Durability::Soon, Origin::Kernel, move |tx| {
+                model::handled(tx, ino)?;
+                if tx.outbox(ino)?.is_some() {
+                    tx.outbox_defer(ino, now().saturating_add(rests))?;
+                }
+                Ok::<_, EngineError>(())
+            })
+            .await;
+        if let Err(error) = outcome {
+            tracing::warn!(ino = ino.0, %error, "cannot note that a file was closed");
+        }
+        self.outbox.notify_one();
+    }
+
+    /// Whether `fsync` and `close` wait for the remote.
+    pub(crate) fn waits_for_remote(&self) -> bool {
+        self.settings.close == Returns::Remote || self.settings.fsync == Returns::Remote
+    }
+}

@@ -1,0 +1,165 @@
+//! The table of open inodes: handles, writer counts, and the live content of what is open or being fetched. Memory only.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::EngineError;
+use super::live::Live;
+use super::verbs::{Handle, OpenMode};
+use crate::model::{Generation, Handles, Ino};
+
+/// How many last-opened generations are remembered for keeping kernel pages.
+const REMEMBERED: usize = 65_536;
+
+/// Is one open file description of the kernel.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) live: Arc<Live>,
+    pub(crate) mode: OpenMode,
+    /// Where the next read begins if the reader goes on in order, and how far was read ahead.
+    pub(crate) reader: Mutex<super::window::Window>,
+}
+
+#[derive(Default)]
+struct Entry {
+    counts: Handles,
+    /// Work that is no handle but must not lose the live content: fetches, truncation by path, snapshots.
+    guests: u32,
+    live: Option<Arc<Live>>,
+}
+
+/// Is the table of open inodes.
+#[derive(Default)]
+pub(crate) struct OpenTable {
+    entries: Mutex<HashMap<Ino, Entry>>,
+    handles: Mutex<HashMap<u64, Arc<OpenFile>>>,
+    next: AtomicU64,
+    last_opened: Mutex<HashMap<Ino, Generation>>,
+}
+
+/// Locks, also after a panic elsewhere: every critical section here leaves the value whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OpenTable {
+    /// The handles open on an inode, those being opened included.
+    pub(crate) fn handles(&self, ino: Ino) -> Handles {
+        lock(&self.entries).get(&ino).map_or_else(Handles::default, |entry| entry.counts)
+    }
+
+    /// The live content of an inode, if it is open or being fetched.
+    pub(crate) fn live(&self, ino: Ino) -> Option<Arc<Live>> {
+        lock(&self.entries).get(&ino).and_then(|entry| entry.live.clone())
+    }
+
+    /// All live contents.
+    pub(crate) fn all(&self) -> Vec<Arc<Live>> {
+        lock(&self.entries).values().filter_map(|entry| entry.live.clone()).collect()
+    }
+
+    /// Counts a handle before its row is read, so that nothing replaces the content meanwhile.
+    pub(crate) fn begin(&self, ino: Ino, write: bool) {
+        let mut entries = lock(&self.entries);
+        let entry = entries.entry(ino).or_default();
+        entry.counts.open += 1;
+        entry.counts.writers += u32::from(write);
+    }
+
+    /// Takes back what [`Self::begin`] counted. Returns whether that was the last handle, and whether the last writer.
+    pub(crate) fn end(&self, ino: Ino, write: bool) -> (bool, bool) {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.get_mut(&ino) else { return (true, write) };
+        entry.counts.open = entry.counts.open.saturating_sub(1);
+        entry.counts.writers = entry.counts.writers.saturating_sub(u32::from(write));
+        let ended = (entry.counts.open == 0, write && entry.counts.writers == 0);
+        Self::sweep(&mut entries, ino);
+        ended
+    }
+
+    /// Keeps the live content of an inode for work that is no handle.
+    pub(crate) fn visit(self: &Arc<Self>, ino: Ino) -> Visit {
+        lock(&self.entries).entry(ino).or_default().guests += 1;
+        Visit { table: self.clone(), ino }
+    }
+
+    /// The live content for this generation: the one in the table, or `fresh` put there.
+    pub(crate) fn adopt(&self, fresh: Arc<Live>) -> Arc<Live> {
+        let mut entries = lock(&self.entries);
+        let entry = entries.entry(fresh.ino).or_default();
+        match &entry.live {
+            Some(live) if live.generation == fresh.generation => live.clone(),
+            _ => {
+                entry.live = Some(fresh.clone());
+                fresh
+            }
+        }
+    }
+
+    /// Forgets the live content of an inode whose row now has another generation.
+    pub(crate) fn forget_live(&self, ino: Ino) {
+        if let Some(entry) = lock(&self.entries).get_mut(&ino) {
+            entry.live = None;
+        }
+    }
+
+    /// Makes a handle for a file that was begun.
+    pub(crate) fn insert(&self, live: Arc<Live>, mode: OpenMode) -> Handle {
+        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let file = OpenFile { live, mode, reader: Mutex::default() };
+        lock(&self.handles).insert(number, Arc::new(file));
+        Handle(number)
+    }
+
+    /// The open file of a handle.
+    pub(crate) fn get(&self, handle: Handle) -> Result<Arc<OpenFile>, EngineError> {
+        lock(&self.handles).get(&handle.0).cloned().ok_or(EngineError::Invalid("unknown handle"))
+    }
+
+    /// Takes a handle away.
+    pub(crate) fn remove(&self, handle: Handle) -> Option<Arc<OpenFile>> {
+        lock(&self.handles).remove(&handle.0)
+    }
+
+    /// Notes that this generation is being opened, and tells whether it was the last one opened before.
+    pub(crate) fn same_as_last(&self, ino: Ino, generation: Generation) -> bool {
+        let mut last = lock(&self.last_opened);
+        if last.len() >= REMEMBERED {
+            last.clear();
+        }
+        last.insert(ino, generation) == Some(generation)
+    }
+
+    fn sweep(entries: &mut HashMap<Ino, Entry>, ino: Ino) {
+        let idle = |entry: &Entry| {
+            entry.counts.open == 0
+                && entry.guests == 0
+                && entry.live.as_ref().is_none_or(|live| !live.has_news())
+        };
+        if entries.get(&ino).is_some_and(idle) {
+            entries.remove(&ino);
+        }
+    }
+
+    /// Drops the live content of an inode that nobody uses any more and that has nothing left to record.
+    pub(crate) fn settle(&self, ino: Ino) {
+        Self::sweep(&mut lock(&self.entries), ino);
+    }
+}
+
+/// Keeps an inode's live content in the table while it lives.
+pub(crate) struct Visit {
+    table: Arc<OpenTable>,
+    ino: Ino,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut entries = lock(&self.table.entries);
+        if let Some(entry) = entries.get_mut(&self.ino) {
+            entry.guests = entry.guests.saturating_sub(1);
+        }
+        OpenTable::sweep(&mut entries, self.ino);
+    }
+}

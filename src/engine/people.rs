@@ -1,0 +1,504 @@
+//! What people and scripts ask: states, syncing now, hydrating, freeing, pins, history.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::core::{Cause, Core};
+use super::state::{Freed, Happened, ItemStatus, MountState, MountStatus, Progress, SyncState};
+use super::{Engine, EngineError};
+use crate::catalog::{Durability, Inode, Origin, Reader};
+use crate::model::{Content, Ino, Kind, Name, Pin};
+use crate::remote::FeedKind;
+
+type Ready<T> = Result<T, EngineError>;
+
+impl Engine {
+    /// The inode at a path below the mountpoint (bytes, `/`-separated, no leading slash; empty = root). With `fetch`,
+    /// lists folders on the way; else a name in an unlisted folder is `NotFound`.
+    pub async fn resolve(&self, path: &[u8], fetch: bool) -> Ready<Ino> {
+        let mut at = Ino::ROOT;
+        for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".") {
+            let name = Name::new(part).map_err(|_| EngineError::NotFound)?;
+            let found = self.core.catalog.read(|rows| rows.lookup(at, &name))?;
+            at = match found {
+                Some(inode) => inode.ino,
+                None if fetch => self.lookup(at, &name).wait().await?.ino,
+                None => return Err(EngineError::NotFound),
+            };
+        }
+        Ok(at)
+    }
+
+    /// The mount's state.
+    pub async fn mount_status(&self) -> Ready<MountStatus> {
+        self.core.mount_status()
+    }
+
+    /// One item's state.
+    pub async fn item_status(&self, ino: Ino) -> Ready<ItemStatus> {
+        self.core.item_status(ino)
+    }
+
+    /// The states of what is in a folder, sorted by name; with `fetch` it is listed first if need be.
+    pub async fn folder_status(&self, folder: Ino, fetch: bool) -> Ready<Vec<ItemStatus>> {
+        if fetch && !self.core.catalog.read(|rows| rows.is_listed(folder))? {
+            self.core.list_folder(folder).await?;
+        }
+        let mut items = Vec::new();
+        let mut after = Ino(0);
+        loop {
+            let page = self.core.catalog.read(|rows| rows.read_dir(folder, after, 500))?;
+            let Some(last) = page.last() else { break };
+            after = last.inode.ino;
+            for entry in &page {
+                items.push(self.core.item_status(entry.inode.ino)?);
+            }
+        }
+        items.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(items)
+    }
+
+    /// Items not in sync at or below `top`, at most `most`.
+    pub async fn pending(&self, top: Ino, most: usize) -> Ready<Vec<ItemStatus>> {
+        let mut items = Vec::new();
+        let all = self.core.catalog.read(|rows| rows.pending(usize::MAX >> 1))?;
+        for row in all {
+            if items.len() >= most {
+                break;
+            }
+            if self.core.is_below(row.ino, top)? {
+                items.push(self.core.item_status(row.ino)?);
+            }
+        }
+        Ok(items)
+    }
+
+    /// Sends pending changes at or below `top` now and asks the remote for its changes now; returns when asked.
+    pub async fn sync_now(&self, top: Ino) -> Ready<()> {
+        for live in self.core.open.all() {
+            self.core.record(&live, Durability::Soon).await?;
+        }
+        let mut rows = Vec::new();
+        for row in self.core.catalog.read(|rows| rows.pending(usize::MAX >> 1))? {
+            if top == Ino::ROOT || self.core.is_below(row.ino, top)? {
+                rows.push(row.ino);
+            }
+        }
+        self.core
+            .catalog
+            .write(Durability::Soon, Origin::Engine, move |tx| {
+                rows.into_iter().try_for_each(|ino| tx.outbox_wake(ino))
+            })
+            .await?;
+        self.core.outbox.notify_one();
+        self.core.ask_for_changes();
+        Ok(())
+    }
+
+    /// Waits until nothing at or below `top` can go further by itself: true if all is in sync, false if something is left
+    /// that needs a person or the remote. Ends at `deadline` with `TimedOut`.
+    pub async fn wait_in_sync(&self, top: Ino, deadline: Option<Duration>) -> Ready<bool> {
+        let end = deadline.map(|deadline| Instant::now() + deadline);
+        let mut pulse = self.core.pulse.subscribe();
+        loop {
+            pulse.borrow_and_update();
+            let (left, stuck) = self.core.left_below(top)?;
+            if left == 0 {
+                return Ok(true);
+            }
+            if stuck == left {
+                return Ok(false);
+            }
+            // Back-off ends without a pulse: look again at the latest after a second.
+            let pause = end.map_or(Duration::from_secs(1), |end| {
+                end.saturating_duration_since(Instant::now()).min(Duration::from_secs(1))
+            });
+            if pause.is_zero() {
+                return Err(EngineError::TimedOut);
+            }
+            let _either = tokio::time::timeout(pause, pulse.changed()).await;
+        }
+    }
+
+    /// Brings all bytes of a file here, or of everything below a folder (listing what is not listed). Answers the bytes.
+    pub async fn hydrate(&self, top: Ino) -> Ready<u64> {
+        self.core.list_below(top).await?;
+        let mut bytes = 0;
+        for ino in self.core.files_below(top)? {
+            bytes += self.core.hydrate_whole(ino, Cause::User).await?;
+        }
+        Ok(bytes)
+    }
+
+    /// Gives space back: sets `unpinned` and drops content of what is in sync and not open. `dry_run` only tells.
+    pub async fn free(&self, top: Ino, dry_run: bool) -> Ready<Freed> {
+        self.core.free_below(top, dry_run).await
+    }
+
+    /// Sets a pin state.
+    pub async fn set_pin(&self, ino: Ino, pin: Pin) -> Ready<()> {
+        self.core
+            .catalog
+            .write(Durability::Soon, Origin::Engine, move |tx| {
+                tx.inode(ino)?.ok_or(EngineError::NotFound)?;
+                tx.set_pin(ino, pin)?;
+                Ok::<_, EngineError>(())
+            })
+            .await
+    }
+
+    /// Bytes still to come for what is pinned at or below `top`.
+    pub async fn pin_left(&self, top: Ino) -> Ready<u64> {
+        let mut left = 0;
+        let mut after = Ino(0);
+        loop {
+            let page = self.core.catalog.read(|rows| rows.pinned_not_hydrated(after, 500))?;
+            let Some(last) = page.last() else { return Ok(left) };
+            after = *last;
+            for ino in page {
+                if self.core.is_below(ino, top)? {
+                    let item = self.core.item_status(ino)?;
+                    left += item.size.saturating_sub(item.present_bytes);
+                }
+            }
+        }
+    }
+
+    /// What happened to an item, oldest first.
+    pub async fn history(&self, ino: Ino) -> Ready<Vec<Happened>> {
+        let events = self.core.catalog.read(|rows| rows.history(ino))?;
+        Ok(events
+            .into_iter()
+            .map(|event| Happened { time: event.time, what: event.what })
+            .collect())
+    }
+
+    /// Drops all clean content that is not pinned; `dry_run` only tells.
+    pub async fn clear_cache(&self, dry_run: bool) -> Ready<Freed> {
+        let mut freed = Freed::default();
+        for ino in self.core.files_below(Ino::ROOT)? {
+            let (inode, pin) =
+                self.core.catalog.read(|rows| Ok((rows.inode(ino)?, rows.effective_pin(ino)?)))?;
+            if let (Some(inode), true) = (inode, pin != Pin::Pinned) {
+                self.core.free_one(&inode, dry_run, &mut freed).await?;
+            }
+        }
+        self.core.catalog.barrier().await?;
+        self.core.unlink_forgotten().await;
+        Ok(freed)
+    }
+
+    /// Compares hydrated files in sync with what the catalog knows of them: paths that differ, with what differs.
+    pub async fn verify_cache(&self) -> Ready<Vec<(Vec<u8>, String)>> {
+        let mut wrong = Vec::new();
+        for ino in self.core.files_below(Ino::ROOT)? {
+            if let Some(what) = self.core.verify_one(ino).await? {
+                wrong.push((self.core.path_bytes(ino).unwrap_or_default(), what));
+            }
+        }
+        Ok(wrong)
+    }
+
+    /// What is being transferred now.
+    pub fn progress(&self) -> Vec<Progress> {
+        let mut all: Vec<Progress> = self.core.upload_progress();
+        for live in self.core.open.all() {
+            let state = live.state();
+            if state.fetching.is_empty() {
+                continue;
+            }
+            let (done, total) = (state.present(), state.size);
+            drop(state);
+            let path = self.core.path_bytes(live.ino).unwrap_or_default();
+            all.push(Progress { path, what: "hydrate", done, total: Some(total) });
+        }
+        all
+    }
+
+    /// Resolves when something shown may have changed since `seen`; returns the new mark.
+    pub async fn changed(&self, seen: u64) -> u64 {
+        let mut pulse = self.core.pulse.subscribe();
+        match pulse.wait_for(|mark| *mark != seen).await {
+            Ok(mark) => *mark,
+            Err(_) => seen,
+        }
+    }
+}
+
+impl Core {
+    fn mount_status(self: &Arc<Self>) -> Ready<MountStatus> {
+        let (totals, oldest, look) = self
+            .catalog
+            .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
+        let usage = self.cache.usage()?;
+        let (state, reason) = self.state_now(totals.errors);
+        let quota = *super::open::lock(&self.quota);
+        let capabilities = self.remotes.user.capabilities();
+        Ok(MountStatus {
+            state,
+            reason,
+            read_only: self.settings.read_only || !capabilities.writable,
+            items: totals.items,
+            pending: totals.pending,
+            uploading: self.upload_progress().len() as u64,
+            hydrating: self
+                .open
+                .all()
+                .iter()
+                .filter(|live| !live.state().fetching.is_empty())
+                .count() as u64,
+            held: 0,
+            conflicts: totals.conflicts,
+            errors: totals.errors,
+            last_error: super::open::lock(&self.last_error).clone(),
+            oldest_pending: oldest.first().map(|row| nanos(row.since)),
+            last_contact: self.last_contact(),
+            feed: feed_word(capabilities.feed),
+            oldest_look: look.first().map(|(_, when)| *when),
+            cache_used: usage.used_bytes,
+            cache_limit: usage.limit_bytes,
+            cache_pending: self.pending_bytes()?,
+            cache_pinned: 0,
+            quota: quota.map(|space| (space.used, space.limit)),
+            requests_by: self.requests_by(),
+            bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
+            bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
+        })
+    }
+
+    fn state_now(&self, errors: u64) -> (MountState, Option<String>) {
+        if let Some(state) = self.connection_state() {
+            return state;
+        }
+        if errors > 0 {
+            let reason = format!("{errors} item(s) cannot be sent: see dewfs status --pending");
+            return (MountState::Degraded, Some(reason));
+        }
+        (MountState::Online, None)
+    }
+
+    /// Bytes of files not in sync.
+    fn pending_bytes(&self) -> Ready<u64> {
+        let mut bytes = 0;
+        for row in self.catalog.read(|rows| rows.pending(10_000))? {
+            if let Some(inode) = self.catalog.read(|rows| rows.inode(row.ino))? {
+                bytes += if inode.kind == Kind::File { inode.attributes.size } else { 0 };
+            }
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn item_status(self: &Arc<Self>, ino: Ino) -> Ready<ItemStatus> {
+        let live = self.open.live(ino);
+        self.catalog
+            .read(|rows| {
+                let Some(inode) = rows.inode(ino)? else { return Ok(None) };
+                let stat = self.stat_now(&inode);
+                let row = rows.outbox_item(ino)?;
+                let base = rows.base(ino)?;
+                let present = present_bytes(rows, &inode, live.as_deref())?;
+                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino);
+                let local_only = inode.kind.is_local_only()
+                    || inode
+                        .local
+                        .as_ref()
+                        .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
+                Ok(Some(ItemStatus {
+                    path: path_of(rows, ino)?,
+                    kind: inode.kind,
+                    content: content_word(present, stat.size, inode.content),
+                    hydrating: live.as_ref().is_some_and(|live| !live.state().fetching.is_empty()),
+                    listed: inode.kind == Kind::Folder && rows.is_listed(ino)?,
+                    sync: self.sync_state(ino, row.as_ref(), local_only),
+                    pin: rows.effective_pin(ino)?,
+                    pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
+                    size: if inode.kind == Kind::Folder { 0 } else { stat.size },
+                    present_bytes: present,
+                    pending_bytes: if row.is_some() && inode.kind == Kind::File {
+                        stat.size
+                    } else {
+                        0
+                    },
+                    pending_below: if inode.kind == Kind::Folder {
+                        rows.pending_below(ino)?
+                    } else {
+                        0
+                    },
+                    mtime: stat.mtime,
+                    remote_id: base
+                        .as_ref()
+                        .and_then(|base| base.id.as_ref())
+                        .map(ToString::to_string),
+                    version: base
+                        .map(|base| base.version.to_string())
+                        .filter(|version| !version.is_empty()),
+                    error: row.as_ref().and_then(|row| row.error.clone()),
+                    since: row.as_ref().map(|row| row.since),
+                    retry_at: row
+                        .and_then(|row| row.error.is_some().then_some(row.not_before).flatten()),
+                }))
+            })?
+            .ok_or(EngineError::NotFound)
+    }
+
+    fn sync_state(
+        &self,
+        ino: Ino,
+        row: Option<&crate::catalog::OutboxItem>,
+        local_only: bool,
+    ) -> SyncState {
+        match row {
+            None if local_only => SyncState::LocalOnly,
+            None => SyncState::InSync,
+            Some(_) if self.is_uploading(ino) => SyncState::Uploading,
+            Some(row) if row.error.is_some() => SyncState::Error,
+            Some(_) => SyncState::Pending,
+        }
+    }
+
+    /// Whether an item is `top` or lies below it.
+    pub(crate) fn is_below(&self, ino: Ino, top: Ino) -> Ready<bool> {
+        if top == Ino::ROOT || ino == top {
+            return Ok(true);
+        }
+        let mut at = ino;
+        loop {
+            let place = self.catalog.read(|rows| rows.inode(at))?.and_then(|inode| inode.local);
+            match place {
+                Some(place) if place.parent == top => return Ok(true),
+                Some(place) => at = place.parent,
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// How many items at or below `top` are not in sync, and how many of those cannot go by themselves.
+    fn left_below(&self, top: Ino) -> Ready<(u64, u64)> {
+        let rows = self.catalog.read(|rows| rows.pending(usize::MAX >> 1))?;
+        let can_send = self.can_send();
+        let (mut left, mut stuck) = (0, 0);
+        for row in rows {
+            if !self.is_below(row.ino, top)? {
+                continue;
+            }
+            left += 1;
+            stuck += u64::from(!can_send || row.error.is_some() && row.not_before.is_none());
+        }
+        Ok((left, stuck))
+    }
+
+    /// Lists every folder at or below `top` that is not listed.
+    pub(crate) async fn list_below(self: &Arc<Self>, top: Ino) -> Ready<()> {
+        let mut folders = vec![top];
+        while let Some(ino) = folders.pop() {
+            let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { continue };
+            if inode.kind != Kind::Folder {
+                continue;
+            }
+            if !self.catalog.read(|rows| rows.is_listed(ino))? {
+                self.list_folder(ino).await?;
+            }
+            let mut after = Ino(0);
+            loop {
+                let page = self.catalog.read(|rows| rows.read_dir(ino, after, 1000))?;
+                let Some(last) = page.last() else { break };
+                after = last.inode.ino;
+                folders.extend(
+                    page.iter().filter(|e| e.inode.kind == Kind::Folder).map(|e| e.inode.ino),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings all bytes of a file here and records it as hydrated. Answers the bytes that came.
+    pub(crate) async fn hydrate_whole(self: &Arc<Self>, ino: Ino, cause: Cause) -> Ready<u64> {
+        let _visit = self.open.visit(ino);
+        let live = self.live_for(ino)?;
+        let (size, before) = {
+            let state = live.state();
+            (state.size, state.present())
+        };
+        if before < size {
+            self.ensure(&live, 0..size, 0..size, cause).await?;
+        }
+        self.record(&live, Durability::Soon).await?;
+        Ok(size - before.min(size))
+    }
+
+    async fn verify_one(self: &Arc<Self>, ino: Ino) -> Ready<Option<String>> {
+        let (inode, base) = self.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
+        let (Some(inode), Some(base)) = (inode, base) else { return Ok(None) };
+        if inode.content != Content::Hydrated || inode.pending {
+            return Ok(None);
+        }
+        let core = self.clone();
+        self.blocking(move || {
+            let data = core.cache.open_data(ino, inode.generation, crate::cache::Access::Read)?;
+            let Some(data) = data else {
+                let gone = inode.attributes.size > 0;
+                return Ok(gone.then(|| "its data file is gone".to_owned()));
+            };
+            let size = data.size()?;
+            if size != inode.attributes.size {
+                return Ok(Some(format!("{size} bytes here, {} expected", inode.attributes.size)));
+            }
+            let wrong = match base.known {
+                Some(known) => data.digest()? != known,
+                None => false,
+            };
+            Ok(wrong.then(|| "its checksum differs".to_owned()))
+        })
+        .await
+    }
+}
+
+fn present_bytes(
+    rows: &Reader,
+    inode: &Inode,
+    live: Option<&super::live::Live>,
+) -> crate::catalog::Result<u64> {
+    if let Some(live) = live.filter(|live| live.generation == inode.generation) {
+        return Ok(live.state().present());
+    }
+    Ok(match (inode.kind, inode.content) {
+        (Kind::File, Content::Hydrated) => inode.attributes.size,
+        (Kind::File, Content::Partial) => {
+            rows.presence(inode.ino)?.blocks.present_bytes(inode.attributes.size)
+        }
+        _ => 0,
+    })
+}
+
+fn content_word(present: u64, size: u64, known: Content) -> Content {
+    match known {
+        Content::Hydrated => Content::Hydrated,
+        _ if present >= size => Content::Hydrated,
+        _ if present > 0 => Content::Partial,
+        _ => Content::Placeholder,
+    }
+}
+
+fn path_of(rows: &Reader, ino: Ino) -> crate::catalog::Result<Vec<u8>> {
+    let names = rows.local_path(ino)?.unwrap_or_default();
+    let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
+    Ok(parts.join(&b'/'))
+}
+
+fn nanos(time: std::time::SystemTime) -> i64 {
+    let since = time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn feed_word(feed: FeedKind) -> &'static str {
+    match feed {
+        FeedKind::Push => "push",
+        FeedKind::Poll => "poll",
+        FeedKind::Walk => "walk",
+        FeedKind::Inotify => "inotify",
+        FeedKind::None => "none",
+    }
+}

@@ -1,0 +1,84 @@
+//! What the engine is told at start: plain values, resolved from the mount's options.
+
+use std::time::Duration;
+
+/// Says when a call that changes something returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// When it is safe here.
+    Local,
+    /// When the remote has it.
+    Remote,
+}
+
+/// Is everything the engine is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Nothing may be changed.
+    pub read_only: bool,
+    /// Owner of what has none of its own.
+    pub uid: u32,
+    /// Group of what has none of its own.
+    pub gid: u32,
+    /// Permission bits of files that have none of their own.
+    pub file_mode: u32,
+    /// Permission bits of folders that have none of their own.
+    pub dir_mode: u32,
+    /// Bytes that data files may take.
+    pub cache_size: u64,
+    /// Bytes of the disk that stay free.
+    pub min_free: u64,
+    /// How long a written file rests before it is sent.
+    pub write_back_delay: Duration,
+    /// When `close` returns.
+    pub close: Returns,
+    /// When `fsync` returns.
+    pub fsync: Returns,
+    /// How often the remote is asked for changes.
+    pub poll: Duration,
+    /// Background requests a second.
+    pub requests: u32,
+    /// Parallel uploads.
+    pub transfers: u32,
+    /// How long a waiting program waits without progress.
+    pub timeout: Duration,
+    /// How long sending goes on after an unmount.
+    pub drain: Duration,
+    /// Mass-change guard; 0 = off.
+    pub guard: u32,
+    /// Whether content may be evicted under pressure.
+    pub auto_free: bool,
+    /// The remote is meant to be another one than before.
+    pub adopt_remote: bool,
+    /// A first mount without the remote is all right.
+    pub offline_ok: bool,
+    /// Gitignore patterns kept local only.
+    pub exclude: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            uid: 0,
+            gid: 0,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            cache_size: 50 << 30,
+            min_free: 0,
+            write_back_delay: Duration::from_secs(1),
+            close: Returns::Local,
+            fsync: Returns::Local,
+            poll: Duration::from_secs(30),
+            requests: 20,
+            transfers: 4,
+            timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(20),
+            guard: 100,
+            auto_free: true,
+            adopt_remote: false,
+            offline_ok: false,
+            exclude: Vec::new(),
+        }
+    }
+}

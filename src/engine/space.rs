@@ -1,0 +1,301 @@
+//! Room: freeing content on request, evicting it under pressure, and unlinking data files that no row needs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::EngineError;
+use super::core::{Core, now};
+use super::state::Freed;
+use crate::cache::{Access, Reservation};
+use crate::catalog::{Change, Durability, Inode, Origin};
+use crate::model::{Content, Generation, Ino, Kind, Pin};
+
+/// How many files are looked at for eviction at once.
+const BATCH: usize = 64;
+
+/// Says why content was kept.
+pub(crate) enum Kept {
+    /// There was nothing to drop.
+    NothingHere,
+    /// It must stay, for this reason.
+    Because(&'static str),
+}
+
+impl Core {
+    /// Evicts until `bytes` fit, least recently used first; waits while uploads are making room.
+    pub(crate) async fn evict_for(
+        self: &Arc<Self>,
+        bytes: u64,
+    ) -> Result<Reservation, EngineError> {
+        let mut last_freed = Instant::now();
+        loop {
+            let freed = if self.settings.auto_free { self.evict(bytes).await? } else { 0 };
+            if freed > 0 {
+                last_freed = Instant::now();
+            }
+            let refused = match self.cache.reserve(bytes) {
+                Ok(reservation) => return Ok(reservation),
+                Err(refused) => refused,
+            };
+            let hope = freed > 0 || self.uploads_under_way();
+            if !hope || last_freed.elapsed() > self.settings.timeout {
+                return Err(refused.into());
+            }
+            // Room is made when something was sent; look again at the latest soon after.
+            let _either =
+                tokio::time::timeout(Duration::from_millis(500), self.room.notified()).await;
+        }
+    }
+
+    /// Drops content that may go, until about `bytes` are free; answers how many are.
+    async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+        let mut freed = 0;
+        for inode in self.catalog.read(|rows| rows.eviction_candidates(BATCH))? {
+            if let Ok((bytes, None)) = self.drop_content(&inode, false).await {
+                freed += bytes;
+            }
+            if freed >= bytes {
+                break;
+            }
+        }
+        if freed > 0 {
+            // A data file is unlinked only after the commit that forgot it is safe.
+            self.catalog.barrier().await?;
+            self.unlink_forgotten().await;
+        }
+        Ok(freed)
+    }
+
+    /// Drops the content of one file if it is in sync and not open. Answers the bytes given back, or why it was kept.
+    pub(crate) async fn drop_content(
+        self: &Arc<Self>,
+        inode: &Inode,
+        dry_run: bool,
+    ) -> Result<(u64, Option<Kept>), EngineError> {
+        let (ino, generation) = (inode.ino, inode.generation);
+        if self.open.handles(ino).open > 0 {
+            return Ok((0, Some(Kept::Because("open"))));
+        }
+        if let Some(live) = self.open.live(ino) {
+            self.record(&live, Durability::Soon).await?;
+        }
+        let Some(data) = self.cache.open_data(ino, generation, Access::Read)? else {
+            return Ok((0, Some(Kept::NothingHere)));
+        };
+        let (bytes, stamp) = (data.allocated()?, data.stamp()?);
+        if self.leases_trusted && !data.nobody_can_write()? {
+            return Ok((0, Some(Kept::Because("being written"))));
+        }
+        drop(data);
+        if dry_run {
+            let row = self.catalog.read(|rows| rows.inode(ino))?;
+            let kept = row.and_then(|row| reason_to_keep(&row, stamp)).map(Kept::Because);
+            return Ok((if kept.is_some() { 0 } else { bytes }, kept));
+        }
+        let open = self.open.clone();
+        let kept = self
+            .catalog
+            .write(Durability::Soon, Origin::Engine, move |tx| {
+                let Some(row) = tx.inode(ino)? else { return Ok(Some(Kept::NothingHere)) };
+                if open.handles(ino).open > 0 || row.generation != generation {
+                    return Ok(Some(Kept::Because("open")));
+                }
+                if tx.base(ino)?.is_none() {
+                    return Ok(Some(Kept::Because("not sent yet")));
+                }
+                if let Some(reason) = reason_to_keep(&row, stamp) {
+                    return Ok(Some(Kept::Because(reason)));
+                }
+                tx.set_content(ino, generation, Content::Placeholder, None)?;
+                Ok::<_, EngineError>(None)
+            })
+            .await?;
+        if kept.is_none() {
+            self.open.forget_live(ino);
+        }
+        Ok((if kept.is_some() { 0 } else { bytes }, kept))
+    }
+
+    /// Frees everything at or below `top` that may go, and sets it `unpinned`.
+    pub(crate) async fn free_below(
+        self: &Arc<Self>,
+        top: Ino,
+        dry_run: bool,
+    ) -> Result<Freed, EngineError> {
+        if !dry_run {
+            self.catalog
+                .write(Durability::Soon, Origin::Engine, move |tx| tx.set_pin(top, Pin::Unpinned))
+                .await
+                .map_err(EngineError::from)?;
+        }
+        let mut freed = Freed::default();
+        for ino in self.files_below(top)? {
+            let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { continue };
+            self.free_one(&inode, dry_run, &mut freed).await?;
+        }
+        self.catalog.barrier().await?;
+        self.unlink_forgotten().await;
+        self.pulse();
+        Ok(freed)
+    }
+
+    pub(crate) async fn free_one(
+        self: &Arc<Self>,
+        inode: &Inode,
+        dry_run: bool,
+        freed: &mut Freed,
+    ) -> Result<(), EngineError> {
+        match self.drop_content(inode, dry_run).await? {
+            (bytes, None) => freed.bytes += bytes,
+            (_, Some(Kept::NothingHere)) => {}
+            (_, Some(Kept::Because(why))) => {
+                freed.kept.push((self.path_bytes(inode.ino).unwrap_or_default(), why.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// All files at or below an item that are known here.
+    pub(crate) fn files_below(&self, top: Ino) -> Result<Vec<Ino>, EngineError> {
+        let mut files = Vec::new();
+        let mut folders = vec![top];
+        while let Some(ino) = folders.pop() {
+            let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { continue };
+            match inode.kind {
+                Kind::File => files.push(ino),
+                Kind::Folder => {
+                    let mut after = Ino(0);
+                    loop {
+                        let page = self.catalog.read(|rows| rows.read_dir(ino, after, 1000))?;
+                        let Some(last) = page.last() else { break };
+                        after = last.inode.ino;
+                        for entry in &page {
+                            match entry.inode.kind {
+                                Kind::File => files.push(entry.inode.ino),
+                                Kind::Folder => folders.push(entry.inode.ino),
+                                _ => {}
+                            }
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(files)
+    }
+
+    /// Whether an upload that may make room is under way or waits for its turn.
+    fn uploads_under_way(&self) -> bool {
+        self.can_send()
+            && self.catalog.read(|rows| rows.totals()).is_ok_and(|t| t.pending > t.errors)
+    }
+
+    /// Notes when a file was last used; written to the catalog now and then.
+    pub(crate) fn used(&self, ino: Ino) {
+        super::open::lock(&self.uses).insert(ino, now());
+    }
+
+    /// Unlinks data files whose rows have forgotten them, after that is safe.
+    pub(crate) async fn unlink_forgotten(&self) {
+        let forgotten: Vec<(Ino, Generation)> =
+            std::mem::take(&mut *super::open::lock(&self.forgotten));
+        if forgotten.is_empty() {
+            return;
+        }
+        let cache = self.cache.clone();
+        let outcome = self
+            .blocking(move || {
+                for (ino, generation) in forgotten {
+                    cache.remove(ino, generation)?;
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot unlink a data file that nothing needs");
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Tells everybody who cares what was committed; ends with the catalog.
+    pub(crate) async fn run_changes(self: Arc<Self>, mut changes: UnboundedReceiver<Vec<Change>>) {
+        while let Some(changes) = changes.recv().await {
+            let mut invalidations = Vec::new();
+            let mut forgotten = false;
+            for change in changes {
+                forgotten |= matches!(change, Change::Forgotten { .. });
+                self.tell(change, &mut invalidations);
+            }
+            if !invalidations.is_empty() {
+                // The door is gone only when nobody can look any more.
+                drop(self.invalidations.send(invalidations));
+            }
+            self.pulse();
+            if forgotten {
+                self.sweep.notify_one();
+            }
+        }
+    }
+
+    fn tell(&self, change: Change, invalidations: &mut Vec<super::Invalidation>) {
+        use super::Invalidation;
+        match change {
+            Change::Name { parent, name, gone } => {
+                invalidations.push(Invalidation::Entry { parent, name, gone });
+                invalidations.push(Invalidation::Attributes(parent));
+            }
+            Change::Attributes(ino) | Change::Content(ino) => {
+                invalidations.push(Invalidation::Attributes(ino));
+            }
+            Change::Outbox => self.outbox.notify_one(),
+            Change::Listing => self.listing.notify_one(),
+            Change::Listed(_) => {
+                self.listing.notify_one();
+                self.pins.notify_one();
+            }
+            Change::Forgotten { ino, generation } => {
+                super::open::lock(&self.forgotten).push((ino, generation));
+            }
+            Change::Pins => self.pins.notify_one(),
+        }
+    }
+
+    /// Unlinks, now and then, what was forgotten, and writes down last uses; ends with the engine.
+    pub(crate) async fn run_sweeper(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            tokio::select! {
+                () = self.sweep.notified() => {}
+                () = tokio::time::sleep(Duration::from_secs(60)) => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+            if self.catalog.barrier().await.is_ok() {
+                self.unlink_forgotten().await;
+            }
+            let uses: Vec<(Ino, i64)> =
+                std::mem::take(&mut *super::open::lock(&self.uses)).into_iter().collect();
+            if !uses.is_empty() {
+                let outcome = self
+                    .catalog
+                    .write(Durability::Soon, Origin::Engine, move |tx| tx.set_last_use(&uses))
+                    .await;
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "cannot note last uses");
+                }
+            }
+        }
+    }
+}
+
+/// Why the content of a row must stay, if it must.
+fn reason_to_keep(row: &Inode, stamp: crate::model::Stamp) -> Option<&'static str> {
+    if row.pending || row.edited {
+        return Some("not sent yet");
+    }
+    if row.content == Content::Hydrated && row.stamp != Some(stamp) {
+        return Some("edited");
+    }
+    None
+}

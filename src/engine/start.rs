@@ -1,0 +1,272 @@
+//! Start and stop: lock the state directory, open and examine what is there, recover what a crash left, start the workers.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::core::{Core, Counters, InMemory, Remotes};
+use super::exclude::Exclude;
+use super::open::OpenTable;
+use super::{Engine, EngineError, Settings};
+use crate::cache::{self, Cache, Limits};
+use crate::catalog::{Catalog, CatalogError, Durability, Origin};
+use crate::model::Ino;
+use crate::remote::{Capabilities, ErrorKind, Remote};
+
+/// The catalog's file in the state directory.
+const CATALOG: &str = "catalog.db";
+/// Under which key the catalog keeps the mount's identity.
+const MOUNT: &str = "mount";
+/// How often a data directory that another daemon is about to let go of is asked for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says why an engine could not start, in one line for people.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else uses the state directory.
+    #[error("{dir}: another dewfs uses this state directory (process {pid})")]
+    InUse {
+        /// The directory.
+        dir: String,
+        /// Who.
+        pid: u32,
+    },
+    /// The state directory cannot be used.
+    #[error("{0}")]
+    StateDir(String),
+    /// The first mount needs the remote.
+    #[error("{0}")]
+    Remote(String),
+    /// The remote is another one than before.
+    #[error("{0}")]
+    OtherRemote(String),
+    /// The catalog cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Engine {
+    /// Opens the state, recovers what a crash left, asks the remote once if it is new, and starts the workers on the
+    /// runtime it is called on.
+    pub async fn start(
+        settings: Settings,
+        state_dir: &Path,
+        remote: Arc<dyn Remote>,
+    ) -> Result<Self, StartError> {
+        make_dir(state_dir)?;
+        let lock = take_lock(state_dir).await?;
+        let examined =
+            cache::examine(state_dir).map_err(|e| StartError::StateDir(e.to_string()))?;
+        let limits = Limits { cache_size: settings.cache_size, min_free: settings.min_free };
+        let cache =
+            Cache::open(state_dir, limits).map_err(|e| StartError::StateDir(e.to_string()))?;
+        let open = Arc::new(OpenTable::default());
+        let memory =
+            Arc::new(InMemory { open: open.clone(), exclude: Exclude::new(&settings.exclude) });
+        let catalog = open_catalog(state_dir, &cache, memory)?;
+        let identified = identify(&catalog, &settings, &remote).await?;
+        let mount = mount_id(&catalog).await?;
+        let changes = catalog.take_changes();
+        let (invalidations, receiver) = mpsc::unbounded_channel();
+        let (remotes, link) = Remotes::layered(remote, &settings);
+        let core = Arc::new(Core {
+            state_dir: state_dir.to_owned(),
+            mount,
+            catalog,
+            cache,
+            remotes,
+            link,
+            identified: AtomicBool::new(identified),
+            open,
+            runtime: tokio::runtime::Handle::current(),
+            counters: Counters::default(),
+            invalidations,
+            pulse: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
+            recorder: Notify::new(),
+            outbox: Notify::new(),
+            listing: Notify::new(),
+            pins: Notify::new(),
+            room: Notify::new(),
+            sweep: Notify::new(),
+            forgotten: Mutex::default(),
+            uses: Mutex::default(),
+            quota: Mutex::default(),
+            leases_trusted: examined.leases_trusted,
+            last_error: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+            settings,
+        });
+        core.recover().await.map_err(|e| StartError::StateDir(e.to_string()))?;
+        if let Some(changes) = changes {
+            core.runtime.spawn(core.clone().run_changes(changes));
+        }
+        core.start_workers();
+        Ok(Self { core, invalidations: Arc::new(Mutex::new(Some(receiver))) })
+    }
+}
+
+impl Core {
+    /// What a crash may have left is put right before anybody looks.
+    async fn recover(self: &Arc<Self>) -> Result<(), EngineError> {
+        let attempts: Vec<(Ino, u64)> = Vec::new();
+        self.cache.clear_staging(|ino, nonce| attempts.contains(&(ino, nonce)))?;
+        // Files that were removed while open: their last handle ended with the old process.
+        let unnamed = self.catalog.read(|rows| rows.unnamed(100_000))?;
+        if !unnamed.is_empty() {
+            self.catalog
+                .write(Durability::Soon, Origin::Engine, move |tx| {
+                    unnamed.into_iter().try_for_each(|ino| crate::model::touch(tx, ino))
+                })
+                .await
+                .map_err(EngineError::from)?;
+        }
+        if let Err(error) = self.cache.restore_ballast() {
+            tracing::debug!(%error, "no ballast");
+        }
+        Ok(())
+    }
+
+    fn start_workers(self: &Arc<Self>) {
+        self.runtime.spawn(self.clone().run_recorder());
+        self.runtime.spawn(self.clone().run_sweeper());
+        self.runtime.spawn(self.clone().run_pins());
+        self.start_sync_workers();
+    }
+
+    /// Ends the workers and closes the catalog.
+    pub(crate) async fn stop(self: &Arc<Self>) {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.stopping.send_replace(true);
+        let catalog = self.catalog.clone();
+        let closed = self.runtime.spawn_blocking(move || catalog.close()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::warn!(%error, "cannot close the catalog");
+        }
+        super::open::lock(&self.lock).take();
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), StartError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
+        StartError::StateDir(format!("cannot create the state directory {}: {e}", dir.display()))
+    })
+}
+
+/// Locks the state directory; one that another daemon is about to let go of is asked for again for a second.
+async fn take_lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| StartError::StateDir(format!("cannot open {}: {e}", path.display())))?;
+    let end = tokio::time::Instant::now() + LOCK_PATIENCE;
+    while file.try_lock().is_err() {
+        if tokio::time::Instant::now() >= end {
+            let mut text = String::new();
+            let read = file.read_to_string(&mut text);
+            let pid = read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0);
+            return Err(StartError::InUse { dir: dir.display().to_string(), pid });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    // The number only serves messages; on a full disk the lock itself still holds.
+    if let Err(error) = written {
+        tracing::debug!(%error, "cannot note the process id in the lock file");
+    }
+    Ok(file)
+}
+
+/// Opens the catalog; a damaged one is kept in `recovered/` with all data files, and a fresh one begins.
+fn open_catalog(dir: &Path, cache: &Cache, memory: Arc<InMemory>) -> Result<Catalog, StartError> {
+    let path = dir.join(CATALOG);
+    match Catalog::open(&path, memory.clone()) {
+        Err(CatalogError::Corrupt { path: file, reason }) => {
+            tracing::error!(
+                file,
+                reason,
+                "the catalog is damaged: it and all local content go to recovered/"
+            );
+            let recovered = dir.join("recovered");
+            let kept = |e: std::io::Error| {
+                StartError::StateDir(format!(
+                    "{file} is damaged ({reason}) and cannot be set aside: {e}"
+                ))
+            };
+            Catalog::set_aside(&path, &recovered).map_err(kept)?;
+            for found in cache.data_files() {
+                if let Err(error) = cache.set_aside(found.ino, found.generation, b"") {
+                    return Err(StartError::StateDir(error.to_string()));
+                }
+            }
+            Ok(Catalog::open(&path, memory)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Asks the remote who it is, if that is not known yet; `false` if a later look must tell.
+async fn identify(
+    catalog: &Catalog,
+    settings: &Settings,
+    remote: &Arc<dyn Remote>,
+) -> Result<bool, StartError> {
+    let known = catalog.read(|rows| Ok((rows.endpoint()?.identity, rows.is_listed(Ino::ROOT)?)))?;
+    let first = known.0.is_none() && !known.1;
+    if !first && !settings.adopt_remote {
+        // The catalog serves at once; the feed worker asks before anything is sent or believed.
+        return Ok(false);
+    }
+    match remote.probe().await {
+        Ok(found) => {
+            note_identity(catalog, &found).await?;
+            Ok(true)
+        }
+        Err(error) if settings.offline_ok && error.kind == ErrorKind::Offline => Ok(false),
+        Err(error) => Err(StartError::Remote(error.to_string())),
+    }
+}
+
+pub(crate) async fn note_identity(
+    catalog: &Catalog,
+    found: &Capabilities,
+) -> Result<(), CatalogError> {
+    let identity = found.identity.clone();
+    catalog
+        .write(Durability::Synced, Origin::Engine, move |tx| tx.set_identity(identity.as_deref()))
+        .await
+}
+
+/// The mount's identity in temporary names, made once.
+async fn mount_id(catalog: &Catalog) -> Result<String, StartError> {
+    if let Some(bytes) = catalog.read(|rows| rows.state(MOUNT))?
+        && let Ok(text) = String::from_utf8(bytes)
+    {
+        return Ok(text);
+    }
+    let fresh = format!("{:012x}", fastrand::u64(..) & 0xffff_ffff_ffff);
+    let kept = fresh.clone();
+    catalog
+        .write(Durability::Synced, Origin::Engine, move |tx| {
+            tx.set_state(MOUNT, Some(kept.as_bytes()))
+        })
+        .await?;
+    Ok(fresh)
+}

@@ -1,0 +1,66 @@
+//! What the verbs ask of the workers.
+
+use std::sync::Arc;
+
+use super::EngineError;
+use super::core::Core;
+use super::state::{MountState, Progress, RequestsBy};
+use crate::model::Ino;
+
+impl Core {
+    /// Lists a folder, once for all who ask at the same time; resolves when its names are known.
+    pub(crate) async fn list_folder(self: &Arc<Self>, folder: Ino) -> Result<(), EngineError> {
+        let _ = folder;
+        todo!()
+    }
+
+    /// Sends an item now and resolves when the remote has what it holds now.
+    pub(crate) async fn send_now(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+        let _ = ino;
+        todo!()
+    }
+
+    /// Asks the remote for its changes now.
+    pub(crate) fn ask_for_changes(&self) {}
+
+    /// Looks at an item at the remote now and applies what is seen.
+    pub(crate) async fn observe_now(self: &Arc<Self>, ino: Ino) {
+        let _ = ino;
+    }
+
+    /// Whether an item is being sent.
+    pub(crate) fn is_uploading(&self, ino: Ino) -> bool {
+        let _ = ino;
+        false
+    }
+
+    /// What is being sent.
+    pub(crate) fn upload_progress(&self) -> Vec<Progress> {
+        Vec::new()
+    }
+
+    /// Whether anything can be sent now.
+    pub(crate) fn can_send(&self) -> bool {
+        true
+    }
+
+    /// What keeps the mount from being online, if anything.
+    pub(crate) fn connection_state(&self) -> Option<(MountState, Option<String>)> {
+        None
+    }
+
+    /// When the remote last answered.
+    pub(crate) fn last_contact(&self) -> Option<i64> {
+        None
+    }
+
+    /// Requests sent so far, by cause.
+    pub(crate) fn requests_by(&self) -> RequestsBy {
+        RequestsBy::default()
+    }
+}
+
+impl Core {
+    /// Starts the workers that sync: outbox, listing, feed.
+    pub(crate) fn start_sync_workers(self: &Arc<Self>) {}
+}

@@ -1,0 +1,131 @@
+//! The verbs on extended attributes: `user.*` as users set them, `user.dewfs.*` as the contract says.
+
+use super::settings::Settings;
+use super::state::{ItemStatus, pin_word};
+use super::{Answer, Engine, EngineError};
+use crate::catalog::{Durability, Origin};
+use crate::model::{Ino, Kind, Pin};
+
+const OURS: &[u8] = b"user.dewfs.";
+const PIN: &[u8] = b"user.dewfs.pin";
+/// Bytes a value may have; Linux's own limit.
+const LARGEST: usize = 65_536;
+
+impl Engine {
+    /// A `user.*` attribute, or one of `user.dewfs.*`.
+    pub fn get_xattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>> {
+        if let Some(word) = name.strip_prefix(OURS) {
+            let item = self.core.item_status(ino);
+            return Answer::Ready(
+                item.and_then(|item| ours(&item, word).ok_or(EngineError::NoAttribute)),
+            );
+        }
+        let value = self.core.catalog.read(|rows| rows.xattr(ino, name));
+        Answer::Ready(match value {
+            Ok(value) => value.ok_or(EngineError::NoAttribute),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// The names of the `user.*` attributes that users set.
+    pub fn list_xattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>> {
+        let names = self.core.catalog.read(|rows| rows.xattrs(ino));
+        Answer::Ready(names.map_err(EngineError::from))
+    }
+
+    /// Sets a `user.*` attribute; `create`/`replace` as in setxattr(2).
+    pub fn set_xattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        create: bool,
+        replace: bool,
+    ) -> Answer<()> {
+        if name == PIN {
+            return self.set_pin_xattr(ino, value);
+        }
+        if let Err(error) = settable(&self.core.settings, name) {
+            return error.into();
+        }
+        if value.len() > LARGEST {
+            return EngineError::Invalid("value too large").into();
+        }
+        let (core, name, value) = (self.core.clone(), name.to_vec(), value.to_vec());
+        Answer::Queued(Box::new(move |done| {
+            let set = move |tx: &mut crate::catalog::Tx| {
+                let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                if !matches!(inode.kind, Kind::File | Kind::Folder) {
+                    return Err(EngineError::NotPermitted(
+                        "only files and folders have user attributes",
+                    ));
+                }
+                match tx.xattr(ino, &name)? {
+                    Some(_) if create => return Err(EngineError::Exists),
+                    None if replace => return Err(EngineError::NoAttribute),
+                    _ => tx.set_xattr(ino, &name, &value)?,
+                }
+                Ok(())
+            };
+            core.catalog.submit(Durability::Soon, Origin::Kernel, set, done);
+        }))
+    }
+
+    /// Removes a `user.*` attribute.
+    pub fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Answer<()> {
+        if name == PIN {
+            return self.set_pin_xattr(ino, b"unspecified");
+        }
+        if let Err(error) = settable(&self.core.settings, name) {
+            return error.into();
+        }
+        let (core, name) = (self.core.clone(), name.to_vec());
+        Answer::Queued(Box::new(move |done| {
+            let remove = move |tx: &mut crate::catalog::Tx| match tx.remove_xattr(ino, &name)? {
+                true => Ok(()),
+                false => Err(EngineError::NoAttribute),
+            };
+            core.catalog.submit(Durability::Soon, Origin::Kernel, remove, done);
+        }))
+    }
+
+    fn set_pin_xattr(&self, ino: Ino, value: &[u8]) -> Answer<()> {
+        let pin = match value.strip_suffix(b"\n").unwrap_or(value) {
+            b"unspecified" => Pin::Unspecified,
+            b"pinned" => Pin::Pinned,
+            b"unpinned" => Pin::Unpinned,
+            _ => return EngineError::Invalid("a pin is unspecified, pinned or unpinned").into(),
+        };
+        let engine = self.clone();
+        Answer::Pending(Box::pin(async move { engine.set_pin(ino, pin).await }))
+    }
+}
+
+fn settable(settings: &Settings, name: &[u8]) -> Result<(), EngineError> {
+    if settings.read_only {
+        return Err(EngineError::ReadOnly);
+    }
+    if name.starts_with(OURS) {
+        return Err(EngineError::NotPermitted("dewfs tells this, nobody sets it"));
+    }
+    Ok(())
+}
+
+fn ours(item: &ItemStatus, word: &[u8]) -> Option<Vec<u8>> {
+    let text = match word {
+        b"state" => item.word().to_owned(),
+        b"content" if matches!(item.kind, Kind::File | Kind::Folder) => {
+            item.content_word().to_owned()
+        }
+        b"sync" => item.sync.word().to_owned(),
+        b"pin" => pin_word(item.pin).to_owned(),
+        b"present" => item.present_bytes.to_string(),
+        b"pending" => item.pending_bytes.to_string(),
+        b"pending_below" if item.kind == Kind::Folder => item.pending_below.to_string(),
+        b"id" => item.remote_id.clone()?,
+        b"version" => item.version.clone()?,
+        b"error" => item.error.clone()?,
+        _ => return None,
+    };
+    Some(text.into_bytes())
+}

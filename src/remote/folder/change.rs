@@ -1,0 +1,248 @@
+//! Changing names and attributes: folders made, entries moved and removed, and the leftovers of attempts.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::FolderRemote;
+use super::disk::{Found, look, look_open, now, open_entry, refused};
+use super::write::{Spot, rename_free, sync_folder, timestamps};
+use crate::remote::names;
+use crate::remote::{
+    AttemptTag, ErrorKind, Expect, Kind, Metadata, Name, Observed, RemoteError, RemotePath, Result,
+};
+
+const DAY: i128 = 24 * 60 * 60 * 1_000_000_000;
+/// After this long without a write a temporary is nobody's any more.
+const ABANDONED: i128 = 30 * DAY;
+
+fn nobody() -> AttemptTag {
+    AttemptTag { mount: "none".to_owned(), item: 0, nonce: 0 }
+}
+
+pub(super) fn make_folder(remote: &FolderRemote, at: &RemotePath) -> Result<Observed> {
+    let spot = Spot::open(remote, at, &nobody(), "make folder", ErrorKind::NoParent)?;
+    match fs::mkdirat(&spot.folder, spot.name.as_bytes(), Mode::from_raw_mode(0o777)) {
+        Ok(()) => {}
+        Err(Errno::EXIST) if spot.look(&spot.name)? == Found::Strange => return Err(spot.strange()),
+        Err(error) => return Err(spot.fail(error)),
+    }
+    spot.sync()?;
+    let made = spot.look(&spot.name)?.entry();
+    let made = made.ok_or_else(|| spot.error(ErrorKind::Other))?;
+    Ok(made.observed(remote.state().root.tick))
+}
+
+pub(super) fn rename(
+    remote: &FolderRemote,
+    from: &RemotePath,
+    to: &RemotePath,
+    expect: &Expect,
+    tag: &AttemptTag,
+) -> Result<Observed> {
+    let source = Spot::open(remote, from, tag, "rename", ErrorKind::NotFound)?;
+    let known = source.expect(expect)?.ok_or_else(|| source.error(ErrorKind::NotFound))?;
+    if to.starts_with(from) && to != from {
+        return Err(source.error(ErrorKind::NameRejected));
+    }
+    let target = Spot::open(remote, to, tag, "rename", ErrorKind::NoParent)?;
+    match rename_free(&source.folder, &source.name, &target.folder, &target.name) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => match target.look(&target.name)? {
+            Found::Strange => return Err(target.strange()),
+            // Two spellings of one name, where case or form do not count: it goes by a name between.
+            Found::Entry(there) if there.is_same_inode(&known) && from != to => {
+                respell(&source, &target)?;
+            }
+            Found::Entry(_) | Found::Nothing => return Err(target.error(ErrorKind::AlreadyExists)),
+        },
+        Err(error) => return Err(source.fail(error)),
+    }
+    let moved = target.look(&target.name)?.entry();
+    let moved = moved.ok_or_else(|| target.error(ErrorKind::Other))?;
+    if moved.fits(expect).is_err()
+        && rename_free(&target.folder, &target.name, &source.folder, &source.name).is_ok()
+    {
+        return Err(source.error(ErrorKind::VersionMismatch));
+    }
+    target.sync()?;
+    source.sync()?;
+    Ok(moved.observed(remote.state().root.tick))
+}
+
+fn respell(source: &Spot<'_>, target: &Spot<'_>) -> Result<()> {
+    if fs::statat(&source.folder, source.name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| stat.st_nlink > 1 && !is_folder(source))
+    {
+        return Err(target.error(ErrorKind::AlreadyExists));
+    }
+    source.move_free(&source.name, &source.aside).map_err(|error| source.fail(error))?;
+    let back = rename_free(&source.folder, &source.aside, &target.folder, &target.name);
+    if let Err(error) = back {
+        source.give_back()?;
+        return Err(source.fail(error));
+    }
+    Ok(())
+}
+
+fn is_folder(spot: &Spot<'_>) -> bool {
+    let there = spot.look(&spot.name).ok().and_then(Found::entry);
+    there.is_some_and(|there| there.kind == Kind::Folder)
+}
+
+pub(super) fn remove(
+    remote: &FolderRemote,
+    at: &RemotePath,
+    expect: &Expect,
+    tag: &AttemptTag,
+) -> Result<()> {
+    let spot = Spot::open(remote, at, tag, "remove", ErrorKind::NotFound)?;
+    let known = match spot.expect(expect) {
+        // A link is not shown, so for us there is nothing.
+        Err(error) if error.kind == ErrorKind::NameRejected => {
+            return Err(spot.error(ErrorKind::NotFound));
+        }
+        other => other?.ok_or_else(|| spot.error(ErrorKind::NotFound))?,
+    };
+    match (known.kind, expect) {
+        (Kind::Folder, _) => remove_folder(&spot, tag)?,
+        (_, Expect::Version(_)) => remove_version(&spot, expect)?,
+        _ => spot.unlink(&spot.name)?,
+    }
+    spot.sync()
+}
+
+fn remove_folder(spot: &Spot<'_>, tag: &AttemptTag) -> Result<()> {
+    let rmdir = || fs::unlinkat(&spot.folder, spot.name.as_bytes(), AtFlags::REMOVEDIR);
+    let mut done = rmdir();
+    if done == Err(Errno::NOTEMPTY)
+        && open_folder(spot).is_ok_and(|folder| clean(&folder, Some(tag)))
+    {
+        done = rmdir();
+    }
+    match done {
+        Ok(()) => Ok(()),
+        Err(Errno::NOTDIR) => Err(spot.error(ErrorKind::VersionMismatch)),
+        Err(Errno::EXIST) => Err(spot.error(ErrorKind::NotEmpty)),
+        Err(error) => Err(spot.fail(error)),
+    }
+}
+
+fn open_folder(spot: &Spot<'_>) -> rustix::io::Result<OwnedFd> {
+    open_entry(&spot.folder, &spot.name)
+}
+
+/// Moves the file to a private visible name, looks, and removes it or brings it back.
+fn remove_version(spot: &Spot<'_>, expect: &Expect) -> Result<()> {
+    spot.take_turn();
+    spot.expect(expect)?;
+    spot.move_free(&spot.name, &spot.aside).map_err(|error| spot.fail(error))?;
+    let out = spot.look(&spot.aside)?.entry();
+    if out.is_some_and(|out| out.fits(expect).is_ok()) {
+        return spot.unlink(&spot.aside);
+    }
+    spot.give_back()?;
+    Err(spot.error(ErrorKind::VersionMismatch))
+}
+
+pub(super) fn tidy(
+    remote: &FolderRemote,
+    at: &RemotePath,
+    expect: &Expect,
+    tag: &AttemptTag,
+) -> Result<()> {
+    let spot = match Spot::open(remote, at, tag, "tidy", ErrorKind::NotFound) {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    spot.unlink(&spot.temp)?;
+    let Some(aside) = spot.look(&spot.aside)?.entry() else { return Ok(()) };
+    let is_known = matches!(expect, Expect::Version(_)) && aside.fits(expect).is_ok();
+    match is_known && spot.look(&spot.name)?.entry().is_some() {
+        true => spot.unlink(&spot.aside)?,
+        false => spot.give_back()?,
+    }
+    spot.sync()
+}
+
+pub(super) fn set_metadata(
+    remote: &FolderRemote,
+    at: &RemotePath,
+    metadata: &Metadata,
+    expect: &Expect,
+) -> Result<Observed> {
+    let operation = "set metadata of";
+    let fail = |error: Errno| refused(error, operation, at);
+    let root = remote.state().root;
+    let entry = if at.is_root() {
+        root.folder(at).map_err(fail)?
+    } else {
+        let spot = Spot::open(remote, at, &nobody(), operation, ErrorKind::NotFound)?;
+        spot.expect(expect)?.ok_or_else(|| spot.error(ErrorKind::NotFound))?;
+        open_entry(&spot.folder, &spot.name).map_err(fail)?
+    };
+    let missing = || RemoteError::new(ErrorKind::NotFound, operation, at);
+    let opened = look_open(&entry).map_err(fail)?.ok_or_else(missing)?;
+    opened.fits(expect).map_err(|kind| RemoteError::new(kind, operation, at))?;
+    if let Some(mode) = metadata.mode {
+        fs::fchmod(&entry, Mode::from_raw_mode(mode & 0o7777)).map_err(fail)?;
+    }
+    if let Some(mtime) = metadata.mtime {
+        fs::futimens(&entry, &timestamps(mtime)).map_err(fail)?;
+    }
+    let seen = look_open(&entry).map_err(fail)?.ok_or_else(missing)?;
+    Ok(seen.observed(root.tick))
+}
+
+/// Removes temporaries that nobody will come back for: anybody's after thirty days, those of `owner`'s mount after one.
+/// Whether any was removed.
+pub(super) fn clean(folder: &OwnedFd, owner: Option<&AttemptTag>) -> bool {
+    let Ok(entries) = fs::Dir::read_from(folder) else { return false };
+    let now = now();
+    let mut removed = false;
+    for entry in entries.flatten() {
+        let Some((tag, _)) = names::parse_temp(entry.file_name().to_bytes()) else { continue };
+        let Ok(name) = Name::new(entry.file_name().to_bytes()) else { continue };
+        let is_own = owner.is_some_and(|owner| names::is_same_mount(owner, &tag));
+        let limit = if is_own { DAY } else { ABANDONED };
+        let is_old = look(folder, &name).ok().and_then(Found::entry).is_some_and(|meta| {
+            meta.kind == Kind::File && now - meta.changed.max(meta.mtime) > limit
+        });
+        if is_old && fs::unlinkat(folder, name.as_bytes(), AtFlags::empty()).is_ok() {
+            tracing::debug!(%name, "removed an abandoned temporary");
+            removed = true;
+        }
+    }
+    removed
+}
+
+/// Tries what the file system under `folder` can do: create at all, rename without replacing, and exchange.
+pub(super) fn try_out(folder: &OwnedFd) -> rustix::io::Result<bool> {
+    let tag = AttemptTag {
+        mount: "probe".to_owned(),
+        item: std::process::id().into(),
+        nonce: fastrand::u64(..),
+    };
+    let name = |text: &[u8]| Name::new(text).map(|name| names::temp(&tag, &name));
+    let (Ok(a), Ok(b)) = (name(b"a"), name(b"b")) else { return Err(Errno::INVAL) };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let create = |name: &Name| {
+        fs::openat(folder, name.as_bytes(), flags, Mode::from_raw_mode(0o600)).map(drop)
+    };
+    let rename = |from: &Name, to: &Name, how| {
+        fs::renameat_with(folder, from.as_bytes(), folder, to.as_bytes(), how)
+    };
+    create(&a)?;
+    let free = rename(&a, &b, RenameFlags::NOREPLACE).is_ok();
+    let both = if free { create(&a) } else { create(&b) };
+    let swapped = both.is_ok() && rename(&a, &b, RenameFlags::EXCHANGE).is_ok();
+    for name in [&a, &b] {
+        match fs::unlinkat(folder, name.as_bytes(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    sync_folder(folder)?;
+    Ok(free && swapped)
+}

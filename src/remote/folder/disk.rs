@@ -1,0 +1,328 @@
+//! The directory behind the remote: resolving below the root without ever following a link, and looking at what is there.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{
+    self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp,
+};
+use rustix::io::Errno;
+
+use crate::remote::{
+    ErrorKind, Expect, Kind, Name, Observed, RemoteError, RemoteId, RemotePath, Result, Version,
+};
+
+/// Steps of a path are resolved together up to this many bytes; `PATH_MAX` is 4096.
+const PATH_STEP: usize = 3500;
+
+const INSIDE: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// Is the opened root.
+#[derive(Debug)]
+pub(super) struct Root {
+    fd: OwnedFd,
+    /// Who the directory is, to notice another one in its place.
+    pub(super) identity: String,
+    /// What it is, for people.
+    pub(super) product: String,
+    /// Whether changes by other machines are told to nobody here.
+    pub(super) is_shared: bool,
+    /// Two changes within this long may leave the same mtime.
+    pub(super) tick: Duration,
+}
+
+/// Is what the kernel says about one file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) kind: Kind,
+    pub(super) inode: u64,
+    pub(super) born: i128,
+    pub(super) has_born: bool,
+    pub(super) size: u64,
+    pub(super) mtime: i128,
+    /// When content or attributes last changed; nobody can set it.
+    pub(super) changed: i128,
+    pub(super) mode: u32,
+    pub(super) owner: (u32, u32),
+}
+
+impl Meta {
+    /// The mark of the content: which inode, how long, and when last written. A rename leaves it as it is.
+    pub(super) fn version(&self) -> Version {
+        match self.kind {
+            Kind::Folder => Version(format!("{:x}", self.mtime)),
+            _ => Version(format!(
+                "{:x}.{:x}-{:x}-{:x}",
+                self.inode, self.born, self.size, self.mtime
+            )),
+        }
+    }
+
+    /// Whether two looks are at the same inode, and at no later one that got its number.
+    pub(super) fn is_same_inode(&self, other: &Self) -> bool {
+        self.inode == other.inode && self.born == other.born
+    }
+
+    /// What the remote says about it. An mtime within one clock tick of now could be given again by the next edit.
+    pub(super) fn observed(&self, tick: Duration) -> Observed {
+        let age = now().saturating_sub(self.mtime).unsigned_abs();
+        Observed {
+            kind: self.kind,
+            size: if self.kind == Kind::File { self.size } else { 0 },
+            mtime: i64::try_from(self.mtime).ok(),
+            version: self.version(),
+            settled: age >= tick.as_nanos(),
+            id: self.has_born.then(|| RemoteId(format!("{:x}-{:x}", self.inode, self.born))),
+            digest: None,
+            mode: Some(self.mode),
+            extra: None,
+        }
+    }
+
+    pub(super) fn fits(&self, expect: &Expect) -> std::result::Result<(), ErrorKind> {
+        match expect {
+            Expect::Absent => Err(ErrorKind::AlreadyExists),
+            Expect::Any => Ok(()),
+            Expect::Folder if self.kind == Kind::Folder => Ok(()),
+            Expect::Version(version) if self.kind == Kind::File && self.version() == *version => {
+                Ok(())
+            }
+            Expect::Folder | Expect::Version(_) => Err(ErrorKind::VersionMismatch),
+        }
+    }
+}
+
+fn nanoseconds(time: StatxTimestamp) -> i128 {
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+pub(super) fn now() -> i128 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i128::try_from(since.as_nanos()).unwrap_or(i128::MAX),
+        Err(_) => 0,
+    }
+}
+
+fn meta(stat: &Statx) -> Option<Meta> {
+    let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Folder,
+        _ => return None,
+    };
+    let has_born = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    Some(Meta {
+        kind,
+        inode: stat.stx_ino,
+        born: if has_born { nanoseconds(stat.stx_btime) } else { 0 },
+        has_born,
+        size: stat.stx_size,
+        mtime: nanoseconds(stat.stx_mtime),
+        changed: nanoseconds(stat.stx_ctime),
+        mode: u32::from(stat.stx_mode) & 0o7777,
+        owner: (stat.stx_uid, stat.stx_gid),
+    })
+}
+
+/// Is what is found at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A file or a folder.
+    Entry(Meta),
+    /// A link, device, pipe or socket: not shown, never followed.
+    Strange,
+}
+
+impl Found {
+    pub(super) fn entry(self) -> Option<Meta> {
+        match self {
+            Self::Entry(meta) => Some(meta),
+            Self::Nothing | Self::Strange => None,
+        }
+    }
+}
+
+/// Says what is at `name` in a folder.
+pub(super) fn look(folder: &OwnedFd, name: &Name) -> rustix::io::Result<Found> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    match fs::statx(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW, wanted) {
+        Ok(stat) => Ok(meta(&stat).map_or(Found::Strange, Found::Entry)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(Found::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says what an open descriptor is; `None` for what is neither file nor folder.
+pub(super) fn look_open(file: &OwnedFd) -> rustix::io::Result<Option<Meta>> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    fs::statx(file, "", AtFlags::EMPTY_PATH, wanted).map(|stat| meta(&stat))
+}
+
+impl Root {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let fail = |kind, error: Errno| {
+            Err(RemoteError::new(kind, "open", path.display()).because(std::io::Error::from(error)))
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = match fs::openat(CWD, path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(error @ Errno::NOTDIR) => return fail(ErrorKind::Unsupported, error),
+            Err(error) => return fail(kind_of(error), error),
+        };
+        match fs::openat2(&fd, ".", flags, Mode::empty(), INSIDE) {
+            Ok(_) => {}
+            Err(error @ Errno::NOSYS) => return fail(ErrorKind::Unsupported, error),
+            Err(error) => return fail(kind_of(error), error),
+        }
+        let described = look_open(&fd).and_then(|meta| {
+            Ok((meta, fs::fstatvfs(&fd)?.f_fsid, FileSystem::of(fs::fstatfs(&fd)?.f_type)))
+        });
+        match described {
+            Ok((Some(meta), fsid, system)) => Ok(Self {
+                fd,
+                identity: format!("{fsid:x}-{:x}-{:x}", meta.inode, meta.born),
+                product: format!("directory on {}", system.name),
+                is_shared: system.is_shared,
+                tick: system.tick,
+            }),
+            Ok((None, ..)) => fail(ErrorKind::Unsupported, Errno::NOTDIR),
+            Err(error) => fail(kind_of(error), error),
+        }
+    }
+
+    /// Opens a folder. A link on the way is as if nothing were there.
+    pub(super) fn folder(&self, path: &RemotePath) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // A root that was removed looks empty: its entries are not gone, it is.
+        if fs::fstat(&self.fd)?.st_nlink == 0 {
+            return Err(Errno::STALE);
+        }
+        let mut at = self.resolve(&self.fd, Path::new("."), flags)?;
+        let mut step = Vec::new();
+        for name in &path.0 {
+            if step.len() + name.as_bytes().len() > PATH_STEP {
+                at = self.resolve(&at, Path::new(OsStr::from_bytes(&step)), flags)?;
+                step.clear();
+            }
+            if !step.is_empty() {
+                step.push(b'/');
+            }
+            step.extend_from_slice(name.as_bytes());
+        }
+        match step.is_empty() {
+            true => Ok(at),
+            false => self.resolve(&at, Path::new(OsStr::from_bytes(&step)), flags),
+        }
+    }
+
+    fn resolve(&self, at: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        loop {
+            match fs::openat2(at, path, flags, Mode::empty(), INSIDE) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::LOOP | Errno::XDEV) => return Err(Errno::NOENT),
+                other => return other,
+            }
+        }
+    }
+
+    /// Opens the folder that `path` is in, and its name there.
+    pub(super) fn parent<'p>(
+        &self,
+        path: &'p RemotePath,
+    ) -> rustix::io::Result<(OwnedFd, &'p Name)> {
+        let (folder, name) = path.parent().zip(path.name()).ok_or(Errno::BUSY)?;
+        Ok((self.folder(&folder)?, name))
+    }
+
+    /// Says what is at a path, links and all else that is not shown being nothing.
+    pub(super) fn stat(&self, path: &RemotePath) -> rustix::io::Result<Option<Meta>> {
+        if path.is_root() {
+            return look_open(&self.folder(path)?);
+        }
+        match self.parent(path) {
+            Ok((folder, name)) => Ok(look(&folder, name)?.entry()),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Opens what is at `name` for reading; never waits for a pipe, never follows a link.
+pub(super) fn open_entry(folder: &OwnedFd, name: &Name) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    fs::openat2(folder, name.as_bytes(), flags, Mode::empty(), INSIDE)
+}
+
+struct FileSystem {
+    name: &'static str,
+    is_shared: bool,
+    tick: Duration,
+}
+
+impl FileSystem {
+    #[expect(clippy::cast_possible_truncation, reason = "magic numbers have 32 bits")]
+    fn of(magic: fs::FsWord) -> Self {
+        let (name, is_shared, is_fine) = match magic as u32 {
+            0xEF53 => ("ext4", false, true),
+            0x5846_5342 => ("xfs", false, true),
+            0x9123_683E => ("btrfs", false, true),
+            0x0102_1994 => ("tmpfs", false, true),
+            0x794C_7630 => ("overlayfs", false, true),
+            0x2FC1_2FC1 => ("zfs", false, true),
+            0xF2F5_2010 => ("f2fs", false, true),
+            0xCA45_1A4E => ("bcachefs", false, true),
+            0x4D44 => ("vfat", false, false),
+            0x2011_BAB0 => ("exfat", false, false),
+            0x6969 => ("NFS", true, false),
+            0xFF53_4D42 | 0xFE53_4D42 | 0x517B => ("SMB", true, false),
+            0x0102_1997 => ("9p", true, false),
+            0x6573_5546 => ("FUSE", true, false),
+            0x00C3_6400 => ("ceph", true, false),
+            0x5346_414F => ("AFS", true, false),
+            0x0BD0_0BD0 => ("lustre", true, false),
+            0x786F_4256 => ("vboxsf", true, false),
+            0x0116_1970 => ("gfs2", true, false),
+            0x7461_636F => ("ocfs2", true, false),
+            _ => ("an unknown file system", false, false),
+        };
+        // Local kernels give times by a clock that ticks every 10 ms at worst; FAT and old servers every 2 s.
+        let tick = Duration::from_millis(if is_fine { 20 } else { 2000 });
+        Self { name, is_shared, tick }
+    }
+}
+
+/// What an errno means to a caller who asked about a path.
+pub(super) fn kind_of(error: Errno) -> ErrorKind {
+    match error {
+        Errno::NOENT | Errno::NOTDIR => ErrorKind::NotFound,
+        Errno::EXIST => ErrorKind::AlreadyExists,
+        Errno::NOTEMPTY => ErrorKind::NotEmpty,
+        Errno::ACCESS | Errno::PERM => ErrorKind::Denied,
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::MLINK => ErrorKind::NoSpace,
+        Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL => ErrorKind::NameRejected,
+        Errno::ROFS => ErrorKind::ReadOnly,
+        Errno::BUSY | Errno::TXTBSY => ErrorKind::Locked { after: None },
+        Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV => ErrorKind::Unsupported,
+        Errno::STALE
+        | Errno::TIMEDOUT
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH
+        | Errno::NETUNREACH
+        | Errno::CONNREFUSED
+        | Errno::CONNRESET
+        | Errno::NOTCONN
+        | Errno::NODEV
+        | Errno::NXIO => ErrorKind::Offline,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// The error of an operation that the kernel refused.
+pub(super) fn refused(error: Errno, operation: &'static str, at: &RemotePath) -> RemoteError {
+    RemoteError::new(kind_of(error), operation, at).because(std::io::Error::from(error))
+}

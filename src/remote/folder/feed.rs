@@ -1,0 +1,271 @@
+//! What the kernel tells about listed folders, as hints behind a cursor.
+//!
+//! Hints wait in memory until the next `changes` says by its cursor that they were taken. A queue that overflowed, here or
+//! in the kernel, and every new process, begin a new era: cursors of another one are expired.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::watch;
+
+use crate::remote::names::is_hidden;
+use crate::remote::{
+    ChangePage, Cursor, ErrorKind, FeedKind, Hint, Name, RemoteError, RemotePath, Result,
+};
+
+/// Hints kept at most; more are one look at everything.
+const QUEUE: usize = 65_536;
+const PAGE: usize = 512;
+
+/// Is the feed of one folder remote.
+#[derive(Debug)]
+pub(super) struct Feed {
+    root: PathBuf,
+    queue: Arc<Mutex<Queue>>,
+    watching: Mutex<Option<Watching>>,
+    woken: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Watching {
+    watcher: RecommendedWatcher,
+    /// The kernel's watch is on the inode, whatever its name is now.
+    folders: BTreeMap<RemotePath, Inode>,
+    names: HashMap<Inode, RemotePath>,
+}
+
+/// Tells one directory from every other, also from a later one with its number.
+type Inode = (u64, Option<SystemTime>);
+
+fn inode(path: &Path) -> Option<Inode> {
+    let stat = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+    Some((stat.ino(), stat.created().ok()))
+}
+
+impl Watching {
+    fn unwatch(&mut self, folder: &RemotePath, path: &Path) {
+        if let Some(inode) = self.folders.remove(folder) {
+            self.names.remove(&inode);
+        }
+        if let Err(error) = self.watcher.unwatch(path) {
+            tracing::trace!(%folder, %error, "was not watched any more");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Queue {
+    era: String,
+    /// The number of the first hint in `hints`.
+    first: u64,
+    hints: VecDeque<Hint>,
+    /// Those that were not handed out yet.
+    fresh: HashSet<Hint>,
+    /// Folders that moved away or went: their watches are under old names.
+    stale: Vec<RemotePath>,
+}
+
+impl Queue {
+    fn new() -> Self {
+        let (first, hints) = (0, VecDeque::new());
+        let era = format!("{:016x}", fastrand::u64(..));
+        Self { era, first, hints, fresh: HashSet::new(), stale: Vec::new() }
+    }
+
+    fn push(&mut self, hint: Hint) {
+        if self.hints.len() >= QUEUE {
+            self.overflow();
+        } else if self.fresh.insert(hint.clone()) {
+            self.hints.push_back(hint);
+        }
+    }
+
+    fn overflow(&mut self) {
+        let stale = std::mem::take(&mut self.stale);
+        *self = Self { stale, ..Self::new() };
+    }
+
+    fn cursor(&self, number: u64) -> Cursor {
+        Cursor(format!("{}-{number}", self.era))
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.hints.len() as u64
+    }
+
+    /// The hints from `number` on; those before it were taken.
+    fn page(&mut self, number: u64) -> ChangePage {
+        while self.first < number {
+            if let Some(hint) = self.hints.pop_front() {
+                self.fresh.remove(&hint);
+            }
+            self.first += 1;
+        }
+        let hints: Vec<Hint> = self.hints.iter().take(PAGE).cloned().collect();
+        // What was handed out may be looked at before the next change of the same name: that one is told again.
+        for hint in &hints {
+            self.fresh.remove(hint);
+        }
+        let next = self.first + hints.len() as u64;
+        ChangePage { hints, cursor: self.cursor(next), more: next < self.end() }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Feed {
+    pub(super) fn new(root: &Path, is_shared: bool) -> Self {
+        let queue = Arc::new(Mutex::new(Queue::new()));
+        let woken = watch::Sender::new(0);
+        let watching = if is_shared { None } else { start(root, &queue, &woken) };
+        Self { root: root.to_owned(), queue, watching: Mutex::new(watching), woken }
+    }
+
+    pub(super) fn kind(&self) -> FeedKind {
+        if lock(&self.watching).is_some() { FeedKind::Inotify } else { FeedKind::Walk }
+    }
+
+    fn path(&self, folder: &RemotePath) -> PathBuf {
+        let mut path = self.root.clone();
+        path.extend(folder.0.iter().map(|name| OsStr::from_bytes(name.as_bytes())));
+        path
+    }
+
+    /// Watches a folder; when the kernel has no more watches, there is no feed any more.
+    pub(super) fn interested(&self, folder: &RemotePath) {
+        let mut watching = lock(&self.watching);
+        let Some(at) = watching.as_mut() else { return };
+        self.drop_stale(at);
+        let path = self.path(folder);
+        let Some(now) = inode(&path) else { return };
+        if at.folders.get(folder) == Some(&now) {
+            return;
+        }
+        // One inode has one watch: its old name's must go before its new name's is set, or both go.
+        let known =
+            at.names.get(&now).into_iter().chain(at.folders.get_key_value(folder).map(|(n, _)| n));
+        for name in known.cloned().collect::<Vec<_>>() {
+            at.unwatch(&name, &self.path(&name));
+        }
+        match at.watcher.watch(&path, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                at.folders.insert(folder.clone(), now);
+                at.names.insert(now, folder.clone());
+            }
+            Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
+                tracing::warn!(
+                    "the kernel's inotify watches are used up: folders are walked instead"
+                );
+                *watching = None;
+                drop(watching);
+                self.woken.send_modify(|count| *count += 1);
+            }
+            // It went meanwhile; its parent's watch tells.
+            Err(error) => tracing::debug!(%folder, %error, "cannot be watched"),
+        }
+    }
+
+    /// Takes back the watches of folders that are not at their names any more, and of all below them.
+    fn drop_stale(&self, watching: &mut Watching) {
+        let stale = std::mem::take(&mut lock(&self.queue).stale);
+        for gone in stale {
+            let below = watching.folders.range(gone.clone()..);
+            let below = below.take_while(|(path, _)| path.starts_with(&gone));
+            let below: Vec<_> = below.map(|(path, inode)| (path.clone(), *inode)).collect();
+            for (folder, known) in below {
+                let path = self.path(&folder);
+                if inode(&path) != Some(known) {
+                    watching.unwatch(&folder, &path);
+                }
+            }
+        }
+    }
+
+    pub(super) fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
+        let fail = |kind| Err(RemoteError::new(kind, "changes of", RemotePath::root()));
+        let mut watching = lock(&self.watching);
+        let Some(at) = watching.as_mut() else { return fail(ErrorKind::Unsupported) };
+        self.drop_stale(at);
+        drop(watching);
+        let mut queue = lock(&self.queue);
+        let Some(since) = since else {
+            let cursor = queue.cursor(queue.end());
+            return Ok(ChangePage { hints: Vec::new(), cursor, more: false });
+        };
+        let known = since.0.split_once('-').filter(|(era, _)| *era == queue.era);
+        let number = known.and_then(|(_, number)| number.parse::<u64>().ok());
+        match number.filter(|number| (queue.first..=queue.end()).contains(number)) {
+            Some(number) => Ok(queue.page(number)),
+            None => fail(ErrorKind::CursorExpired),
+        }
+    }
+
+    pub(super) fn watch(&self) -> Option<BoxStream<'static, ()>> {
+        lock(&self.watching).as_ref()?;
+        let wait = |mut woken: watch::Receiver<u64>| async move {
+            woken.changed().await.ok().map(|()| ((), woken))
+        };
+        Some(stream::unfold(self.woken.subscribe(), wait).boxed())
+    }
+}
+
+fn start(root: &Path, queue: &Arc<Mutex<Queue>>, woken: &watch::Sender<u64>) -> Option<Watching> {
+    let (root, queue, woken) = (root.to_owned(), Arc::clone(queue), woken.clone());
+    let told = move |event: notify::Result<notify::Event>| {
+        hear(&root, &mut lock(&queue), event);
+        woken.send_modify(|count| *count += 1);
+    };
+    match notify::recommended_watcher(told) {
+        Ok(watcher) => Some(Watching { watcher, folders: BTreeMap::new(), names: HashMap::new() }),
+        Err(error) => {
+            tracing::warn!(%error, "inotify cannot be used: folders are walked instead");
+            None
+        }
+    }
+}
+
+fn hear(root: &Path, queue: &mut Queue, event: notify::Result<notify::Event>) {
+    let event = match event {
+        Ok(event) if event.need_rescan() => return queue.overflow(),
+        Ok(event) => event,
+        Err(error) => {
+            tracing::warn!(%error, "inotify lost something");
+            return queue.overflow();
+        }
+    };
+    if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
+    {
+        return;
+    }
+    let moved = matches!(
+        event.kind,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+    );
+    for path in &event.paths {
+        let Some(path) = below(root, path) else { continue };
+        if path.0.iter().any(|name| is_hidden(name.as_bytes())) {
+            continue;
+        }
+        if moved {
+            queue.stale.push(path.clone());
+        }
+        queue.push(if path.is_root() { Hint::Folder(path) } else { Hint::Entry(path) });
+    }
+}
+
+fn below(root: &Path, path: &Path) -> Option<RemotePath> {
+    let rest = path.strip_prefix(root).ok()?;
+    let names = rest.iter().map(|name| Name::new(name.as_bytes()));
+    names.collect::<std::result::Result<Vec<_>, _>>().ok().map(RemotePath)
+}

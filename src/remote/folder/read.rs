@@ -1,0 +1,102 @@
+//! Reading one version: each piece is handed out only after a look that the file is still that version.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use rustix::io::Errno;
+
+use super::FolderRemote;
+use super::disk::{Meta, look, look_open, open_entry, refused};
+use crate::remote::{ByteStream, ErrorKind, Kind, RemoteError, RemotePath, Result, Version};
+
+const PIECE: u64 = 256 * 1024;
+const READ: &str = "read";
+
+struct Reading {
+    file: Arc<OwnedFd>,
+    opened: Meta,
+    at: RemotePath,
+    rest: Range<u64>,
+}
+
+fn open(remote: &FolderRemote, at: &RemotePath, version: &Version) -> Result<(OwnedFd, Meta)> {
+    let fail = |error: Errno| refused(error, READ, at);
+    let mismatch = || RemoteError::new(ErrorKind::VersionMismatch, READ, at);
+    let (folder, name) = remote.state().root.parent(at).map_err(fail)?;
+    match look(&folder, name).map_err(fail)?.entry() {
+        None => return Err(fail(Errno::NOENT)),
+        Some(meta) if meta.kind != Kind::File || meta.version() != *version => {
+            return Err(mismatch());
+        }
+        Some(_) => {}
+    }
+    let file = open_entry(&folder, name).map_err(fail)?;
+    let opened = look_open(&file).map_err(fail)?.ok_or_else(mismatch)?;
+    if opened.kind != Kind::File || opened.version() != *version {
+        return Err(mismatch());
+    }
+    Ok((file, opened))
+}
+
+pub(super) fn read(
+    remote: &FolderRemote,
+    at: &RemotePath,
+    version: &Version,
+    range: Range<u64>,
+) -> Result<ByteStream> {
+    let (file, opened) = open(remote, at, version)?;
+    if range.start > range.end || range.end > opened.size {
+        let error = RemoteError::new(ErrorKind::Unsupported, READ, at);
+        return Err(error.because("the range lies outside the file"));
+    }
+    let length = range.end - range.start;
+    let reading = Reading { file: Arc::new(file), opened, at: at.clone(), rest: range };
+    let bytes = stream::unfold(Some(reading), |reading| async move {
+        let reading = reading.filter(|reading| !reading.rest.is_empty())?;
+        match piece(reading).await {
+            Ok((bytes, reading)) => Some((Ok(bytes), Some(reading))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Ok(ByteStream { length, bytes: bytes.boxed() })
+}
+
+async fn piece(mut reading: Reading) -> Result<(Bytes, Reading)> {
+    let at = reading.at.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let bytes = read_piece(&reading)?;
+        reading.rest.start += bytes.len() as u64;
+        Ok((bytes, reading))
+    });
+    match done.await {
+        Ok(result) => result,
+        Err(stopped) => Err(RemoteError::new(ErrorKind::Other, READ, &at).because(stopped)),
+    }
+}
+
+fn read_piece(reading: &Reading) -> Result<Bytes> {
+    let fail = |error: Errno| refused(error, READ, &reading.at);
+    let wanted = (reading.rest.end - reading.rest.start).min(PIECE);
+    let mut buffer = vec![0; usize::try_from(wanted).unwrap_or(0)];
+    let mut filled = 0;
+    while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {
+        match rustix::io::pread(&*reading.file, free, reading.rest.start + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    let now = look_open(&reading.file).map_err(fail)?;
+    if now.is_none_or(|now| now.version() != reading.opened.version()) {
+        return Err(RemoteError::new(ErrorKind::VersionMismatch, READ, &reading.at));
+    }
+    if filled < buffer.len() {
+        return Err(RemoteError::new(ErrorKind::Corrupt, READ, &reading.at).because("a short read"));
+    }
+    Ok(Bytes::from(buffer))
+}

@@ -1,0 +1,262 @@
+//! The trait's methods: each waits for the disk on a thread that may.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::disk::{Found, Root, kind_of, look, refused};
+use super::{FolderRemote, State, change, has_birth_times, read, write};
+use crate::remote::names::is_hidden;
+use crate::remote::{
+    AttemptTag, ByteStream, Capabilities, ChangePage, Conditional, Cursor, ErrorKind, Expect,
+    ListPage, Listed, Locator, Metadata, Name, Observed, PageToken, Remote, RemoteError,
+    RemotePath, Result, Space, Upload, Version,
+};
+
+const PAGE: usize = 1000;
+/// Listings under way whose names are kept; the names of others are read again for their next page.
+const KEPT: usize = 8;
+
+/// Holds the names of listings under way.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    started: u64,
+    names: VecDeque<(u64, Arc<Vec<Name>>)>,
+}
+
+impl Listings {
+    fn start(&mut self, names: Arc<Vec<Name>>) -> u64 {
+        self.started += 1;
+        self.names.push_back((self.started, names));
+        if self.names.len() > KEPT {
+            self.names.pop_front();
+        }
+        self.started
+    }
+
+    fn find(&self, listing: u64) -> Option<Arc<Vec<Name>>> {
+        let found = self.names.iter().find(|(number, _)| *number == listing);
+        found.map(|(_, names)| Arc::clone(names))
+    }
+}
+
+fn names(folder: &rustix::fd::OwnedFd) -> rustix::io::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        // `.` and `..` are no names; nothing else here can fail to be one.
+        if !is_hidden(name)
+            && let Ok(name) = Name::new(name)
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+fn token(page: &PageToken, at: &RemotePath) -> Result<(u64, Vec<u8>)> {
+    let parse = || {
+        let (listing, last) = page.0.split_once('-')?;
+        let digits: Vec<char> = last.chars().collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).ok();
+        Some((listing.parse().ok()?, digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?))
+    };
+    parse().ok_or_else(|| RemoteError::new(ErrorKind::Corrupt, "list", at))
+}
+
+fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Result<ListPage> {
+    let fail = |error: Errno| refused(error, "list", at);
+    let root = remote.state().root;
+    let folder = root.folder(at).map_err(fail)?;
+    if page.is_none() {
+        // Watched before it is read, so that no change falls between.
+        remote.shared.feed.interested(at);
+    }
+    let kept = || remote.shared.listings.lock().unwrap_or_else(PoisonError::into_inner);
+    let (listing, after) = match page {
+        Some(page) => token(page, at).map(|(listing, after)| (listing, Some(after)))?,
+        None => (0, None),
+    };
+    let found = kept().find(listing);
+    let (listing, all) = match found {
+        Some(all) => (listing, all),
+        None => {
+            let all = Arc::new(names(&folder).map_err(fail)?);
+            let listing = if all.len() > PAGE { kept().start(Arc::clone(&all)) } else { 0 };
+            (listing, all)
+        }
+    };
+    let start = after.map_or(0, |after| all.partition_point(|name| *name.as_bytes() <= *after));
+    let rest = all.get(start..).unwrap_or_default();
+    let these = rest.get(..PAGE.min(rest.len())).unwrap_or_default();
+    let mut entries = Vec::with_capacity(these.len());
+    for name in these {
+        match look(&folder, name).map_err(fail)? {
+            Found::Entry(meta) => {
+                entries.push(Listed { name: name.clone(), entry: meta.observed(root.tick) });
+            }
+            Found::Nothing => {}
+            Found::Strange => {
+                tracing::debug!(folder = %at, %name, "not shown: neither file nor folder");
+            }
+        }
+    }
+    let next = these.last().filter(|_| these.len() < rest.len()).map(|last| {
+        let hex: String = last.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        PageToken(format!("{listing}-{hex}"))
+    });
+    Ok(ListPage { entries, next })
+}
+
+/// Opens the root anew, since another directory may be in its place, and tries what it can do.
+fn probe(remote: &FolderRemote) -> Result<()> {
+    let at = RemotePath::root();
+    let fail = |error: Errno| refused(error, "probe", &at);
+    let opened = Root::open(&remote.shared.path)?;
+    let folder = opened.folder(&at).map_err(fail)?;
+    change::clean(&folder, None);
+    let (writable, conditional) = match change::try_out(&folder) {
+        Ok(true) => (true, Conditional::Atomic),
+        Ok(false) => (true, Conditional::Checked),
+        // Some roots take no new entries though folders in them do (a share's top): only a read-only system is sure.
+        Err(Errno::ROFS) => (false, Conditional::Atomic),
+        Err(error) => match kind_of(error) {
+            ErrorKind::Offline => return Err(fail(error)),
+            _ => (true, Conditional::Atomic),
+        },
+    };
+    let stable_ids = has_birth_times(&opened);
+    let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = state.root.identity == opened.identity;
+    let root = if same { Arc::clone(&state.root) } else { Arc::new(opened) };
+    *state = State { root, conditional, writable, stable_ids };
+    Ok(())
+}
+
+fn space(remote: &FolderRemote) -> Result<Option<Space>> {
+    let at = RemotePath::root();
+    let fail = |error: Errno| refused(error, "space", &at);
+    let folder = remote.state().root.folder(&at).map_err(fail)?;
+    let stat = fs::fstatvfs(&folder).map_err(fail)?;
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    Ok(Some(Space { used: Some(used), limit: Some(used.saturating_add(free)) }))
+}
+
+#[async_trait]
+impl Remote for FolderRemote {
+    fn capabilities(&self) -> Capabilities {
+        let state = self.state();
+        Capabilities {
+            ranges: true,
+            conditional: state.conditional,
+            writable: state.writable,
+            stable_ids: state.stable_ids,
+            rename: true,
+            server_copy: false,
+            settable_mtime: true,
+            settable_mode: true,
+            version_tick: state.root.tick,
+            feed: self.shared.feed.kind(),
+            product: state.root.product.clone(),
+            identity: Some(state.root.identity.clone()),
+        }
+    }
+
+    async fn probe(&self) -> Result<Capabilities> {
+        self.blocking("probe", &RemotePath::root(), probe).await?;
+        Ok(self.capabilities())
+    }
+
+    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+        let path = at.path.clone();
+        self.blocking("stat", &at.path, move |this| {
+            let root = this.state().root;
+            let seen = root.stat(&path).map_err(|error| refused(error, "stat", &path))?;
+            Ok(seen.map(|meta| meta.observed(root.tick)))
+        })
+        .await
+    }
+
+    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
+        let path = folder.path.clone();
+        self.blocking("list", &folder.path, move |this| list(this, &path, page.as_ref())).await
+    }
+
+    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+        let (path, version) = (at.path.clone(), version.clone());
+        self.blocking("read", &at.path, move |this| read::read(this, &path, &version, range)).await
+    }
+
+    async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
+        let path = at.path.clone();
+        self.blocking("write", &at.path, move |this| write::write(this, &path, &body, &expect))
+            .await
+    }
+
+    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
+        let path = at.path.clone();
+        self.blocking("make folder", &at.path, move |this| change::make_folder(this, &path)).await
+    }
+
+    async fn rename(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+        tag: &AttemptTag,
+    ) -> Result<Observed> {
+        let (old, new, tag) = (from.path.clone(), to.path.clone(), tag.clone());
+        let act = move |this: &Self| change::rename(this, &old, &new, &expect, &tag);
+        self.blocking("rename", &from.path, act).await
+    }
+
+    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        let (path, tag) = (at.path.clone(), tag.clone());
+        let act = move |this: &Self| change::remove(this, &path, &expect, &tag);
+        self.blocking("remove", &at.path, act).await
+    }
+
+    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
+        let (path, expect, tag) = (at.path.clone(), expect.clone(), tag.clone());
+        let act = move |this: &Self| change::tidy(this, &path, &expect, &tag);
+        self.blocking("tidy", &at.path, act).await
+    }
+
+    async fn set_metadata(
+        &self,
+        at: &Locator,
+        metadata: &Metadata,
+        expect: Expect,
+    ) -> Result<Observed> {
+        let (path, metadata) = (at.path.clone(), metadata.clone());
+        let act = move |this: &Self| change::set_metadata(this, &path, &metadata, &expect);
+        self.blocking("set metadata of", &at.path, act).await
+    }
+
+    async fn space(&self) -> Result<Option<Space>> {
+        self.blocking("space", &RemotePath::root(), space).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
+        let since = since.cloned();
+        let drain = move |this: &Self| this.shared.feed.changes(since.as_ref());
+        self.blocking("changes of", &RemotePath::root(), drain).await
+    }
+
+    fn watch(&self) -> Option<BoxStream<'static, ()>> {
+        self.shared.feed.watch()
+    }
+
+    fn interested(&self, folder: &Locator) {
+        self.shared.feed.interested(&folder.path);
+    }
+}

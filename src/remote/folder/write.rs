@@ -1,0 +1,377 @@
+//! Writing: a temporary beside the target, then one step that makes it the content, under the condition asked for.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{
+    self, AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid,
+};
+use rustix::io::Errno;
+
+use super::FolderRemote;
+use super::disk::{Found, Meta, look, look_open, refused};
+use crate::remote::names;
+use crate::remote::{
+    AttemptTag, Body, ErrorKind, Expect, Kind, Name, Observed, RemoteError, RemotePath, Result,
+    Upload,
+};
+
+const WRITE: &str = "write";
+const PIECE: usize = 256 * 1024;
+/// How long a commit waits for another one in the same folder before it goes on without having been let in.
+const TURN: Duration = Duration::from_millis(200);
+
+/// Is a place in an opened folder, with the private names an attempt may use beside it.
+pub(super) struct Spot<'a> {
+    pub(super) folder: OwnedFd,
+    pub(super) name: Name,
+    pub(super) temp: Name,
+    pub(super) aside: Name,
+    pub(super) kept: Name,
+    pub(super) at: &'a RemotePath,
+    pub(super) operation: &'static str,
+}
+
+impl<'a> Spot<'a> {
+    /// Opens the folder; `missing` is what it means if it is not there.
+    pub(super) fn open(
+        remote: &FolderRemote,
+        at: &'a RemotePath,
+        tag: &AttemptTag,
+        operation: &'static str,
+        missing: ErrorKind,
+    ) -> Result<Self> {
+        let (folder, name) = match remote.state().root.parent(at) {
+            Ok(found) => found,
+            Err(error @ (Errno::NOENT | Errno::NOTDIR)) => {
+                return Err(RemoteError { kind: missing, ..refused(error, operation, at) });
+            }
+            Err(error) => return Err(refused(error, operation, at)),
+        };
+        let (temp, aside) = (names::temp(tag, name), names::aside(tag, name));
+        let kept = names::kept(tag, name);
+        Ok(Self { folder, name: name.clone(), temp, aside, kept, at, operation })
+    }
+
+    pub(super) fn fail(&self, error: Errno) -> RemoteError {
+        refused(error, self.operation, self.at)
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind) -> RemoteError {
+        RemoteError::new(kind, self.operation, self.at)
+    }
+
+    pub(super) fn look(&self, name: &Name) -> Result<Found> {
+        look(&self.folder, name).map_err(|error| self.fail(error))
+    }
+
+    /// What is at the place if it fits; a link or device there means that the name cannot be used.
+    pub(super) fn expect(&self, expect: &Expect) -> Result<Option<Meta>> {
+        match (self.look(&self.name)?, expect) {
+            (Found::Strange, _) => Err(self.strange()),
+            (Found::Nothing, Expect::Absent | Expect::Any) => Ok(None),
+            (Found::Nothing, _) => Err(self.error(ErrorKind::NotFound)),
+            (Found::Entry(meta), expect) => match meta.fits(expect) {
+                Ok(()) => Ok(Some(meta)),
+                Err(kind) => Err(self.error(kind)),
+            },
+        }
+    }
+
+    pub(super) fn strange(&self) -> RemoteError {
+        self.error(ErrorKind::NameRejected).because("a link or device has this name there")
+    }
+
+    /// Moves one name to another that must be free.
+    pub(super) fn move_free(&self, from: &Name, to: &Name) -> rustix::io::Result<()> {
+        rename_free(&self.folder, from, &self.folder, to)
+    }
+
+    /// Removes a file; that it is gone is as good.
+    pub(super) fn unlink(&self, name: &Name) -> Result<()> {
+        match fs::unlinkat(&self.folder, name.as_bytes(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Makes the names durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        sync_folder(&self.folder).map_err(|error| self.fail(error))
+    }
+
+    /// Waits for its turn among the dewfs processes of this machine that change this folder; ends when the spot is dropped.
+    ///
+    /// Nothing depends on it but peace: without it two commits could exchange with each other's withdrawn files, and a
+    /// content would end beside its name.
+    pub(super) fn take_turn(&self) {
+        let end = Instant::now() + TURN;
+        while fs::flock(&self.folder, FlockOperation::NonBlockingLockExclusive)
+            == Err(Errno::WOULDBLOCK)
+            && Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Brings what was moved aside back, or, if the name is taken meanwhile, to a visible name beside it.
+    pub(super) fn give_back(&self) -> Result<()> {
+        let back = match self.move_free(&self.aside, &self.name) {
+            Err(Errno::EXIST) => self.move_free(&self.aside, &self.kept),
+            other => other,
+        };
+        match back {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+}
+
+/// Flushes a folder; some file systems have nothing to flush there.
+pub(super) fn sync_folder(folder: &OwnedFd) -> rustix::io::Result<()> {
+    match fs::fsync(folder) {
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        other => other,
+    }
+}
+
+/// Renames without replacing. Where the file system cannot, a file gets its second name by a link, which never replaces
+/// either; a folder only after a look.
+pub(super) fn rename_free(
+    from_folder: &OwnedFd,
+    from: &Name,
+    to_folder: &OwnedFd,
+    to: &Name,
+) -> rustix::io::Result<()> {
+    let (old, new) = (from.as_bytes(), to.as_bytes());
+    match fs::renameat_with(from_folder, old, to_folder, new, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        other => return other,
+    }
+    match fs::linkat(from_folder, old, to_folder, new, AtFlags::empty()) {
+        Ok(()) => return fs::unlinkat(from_folder, old, AtFlags::empty()),
+        Err(Errno::EXIST) => return Err(Errno::EXIST),
+        Err(_) => {}
+    }
+    match look(to_folder, to)? {
+        Found::Nothing => fs::renameat(from_folder, old, to_folder, new),
+        Found::Entry(_) | Found::Strange => Err(Errno::EXIST),
+    }
+}
+
+pub(super) fn timestamps(mtime: i64) -> Timestamps {
+    let (seconds, nanos) = (mtime.div_euclid(1_000_000_000), mtime.rem_euclid(1_000_000_000));
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos },
+    }
+}
+
+pub(super) fn write(
+    remote: &FolderRemote,
+    at: &RemotePath,
+    body: &Upload,
+    expect: &Expect,
+) -> Result<Observed> {
+    let spot = Spot::open(remote, at, &body.tag, WRITE, ErrorKind::NoParent)?;
+    let there = spot.expect(expect)?;
+    if there.is_some_and(|there| there.kind == Kind::Folder) {
+        return Err(spot.error(ErrorKind::AlreadyExists));
+    }
+    let result = send(&spot, body, there).and_then(|file| {
+        if body.still_whole.as_ref().is_some_and(|whole| !whole()) {
+            return Err(spot.error(ErrorKind::Other).because("changed while it was sent"));
+        }
+        spot.take_turn();
+        spot.expect(expect)?;
+        commit(&spot, expect, &file)?;
+        spot.sync()?;
+        look_open(&file).map_err(|error| spot.fail(error))
+    });
+    let tick = remote.state().root.tick;
+    match result {
+        Ok(Some(meta)) => Ok(meta.observed(tick)),
+        Ok(None) => Err(spot.error(ErrorKind::Other)),
+        Err(error) => {
+            // Under the temporary's own name there is never anything but our own bytes.
+            if let Err(left) = spot.unlink(&spot.temp) {
+                tracing::debug!(%left, "a temporary stays behind");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn create_temp(spot: &Spot<'_>, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let temp = spot.temp.as_bytes();
+    match fs::openat(&spot.folder, temp, flags, mode) {
+        Err(Errno::EXIST) => {
+            fs::unlinkat(&spot.folder, temp, AtFlags::empty())?;
+            fs::openat(&spot.folder, temp, flags, mode)
+        }
+        other => other,
+    }
+}
+
+/// Fills the temporary: bytes, owner and mode of the file it will replace, mode and mtime asked for; flushed.
+fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> {
+    let file = create_temp(spot, Mode::from_raw_mode(0o666)).map_err(|error| spot.fail(error))?;
+    let sent = match &body.body {
+        Body::Memory(bytes) => copy(spot, &mut bytes.as_ref(), &file, body)?,
+        Body::File(path) => {
+            let mut from =
+                File::open(path).map_err(|error| spot.error(ErrorKind::Other).because(error))?;
+            copy(spot, &mut from, &file, body)?
+        }
+    };
+    if sent != body.digest.size {
+        return Err(spot
+            .error(ErrorKind::Other)
+            .because("the body is not as long as it should be"));
+    }
+    if let Some(there) = there {
+        // Only root may give files away; for everybody else the new file is the writer's own, as after any safe-save.
+        let (user, group) = there.owner;
+        let owner = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+        if fs::fchown(&file, owner.0, owner.1).is_err() {
+            tracing::trace!(path = %spot.at, "a replaced file's owner cannot be kept");
+        }
+    }
+    let finish = || {
+        if let Some(mode) = body.mode.or(there.map(|there| there.mode)) {
+            fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
+        }
+        if let Some(mtime) = body.mtime {
+            fs::futimens(&file, &timestamps(mtime))?;
+        }
+        fs::fsync(&file)
+    };
+    finish().map_err(|error| spot.fail(error))?;
+    Ok(file)
+}
+
+fn copy(spot: &Spot<'_>, from: &mut dyn Read, to: &OwnedFd, body: &Upload) -> Result<u64> {
+    let mut buffer = vec![0; PIECE];
+    let mut sent = 0u64;
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(sent),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(spot.error(ErrorKind::Other).because(error)),
+        };
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        while !rest.is_empty() {
+            match rustix::io::write(to, rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(spot.fail(error)),
+            }
+        }
+        sent += count as u64;
+        if let Some(progress) = &body.progress {
+            progress(sent);
+        }
+    }
+}
+
+fn commit(spot: &Spot<'_>, expect: &Expect, file: &OwnedFd) -> Result<()> {
+    match expect {
+        Expect::Absent => place(spot),
+        Expect::Version(_) => exchange(spot, expect, file),
+        Expect::Folder => Err(spot.error(ErrorKind::VersionMismatch)),
+        Expect::Any => match spot.look(&spot.name)? {
+            Found::Strange => Err(spot.strange()),
+            Found::Nothing | Found::Entry(_) => {
+                let (temp, name) = (spot.temp.as_bytes(), spot.name.as_bytes());
+                fs::renameat(&spot.folder, temp, &spot.folder, name).map_err(|error| match error {
+                    Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST => {
+                        spot.error(ErrorKind::AlreadyExists)
+                    }
+                    error => spot.fail(error),
+                })
+            }
+        },
+    }
+}
+
+fn place(spot: &Spot<'_>) -> Result<()> {
+    match spot.move_free(&spot.temp, &spot.name) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) if spot.look(&spot.name)? == Found::Strange => Err(spot.strange()),
+        Err(error) => Err(spot.fail(error)),
+    }
+}
+
+/// Exchanges the new file with the one to replace, looks at what came out, and takes it back if it is not the one expected.
+///
+/// From here on the private name may hold somebody's only copy, so it is the visible one.
+fn exchange(spot: &Spot<'_>, expect: &Expect, file: &OwnedFd) -> Result<()> {
+    let ours = look_open(file).map_err(|error| spot.fail(error))?;
+    let ours = ours.ok_or_else(|| spot.error(ErrorKind::Other))?;
+    spot.move_free(&spot.temp, &spot.aside).map_err(|error| spot.fail(error))?;
+    let swap = || {
+        let (aside, name) = (spot.aside.as_bytes(), spot.name.as_bytes());
+        fs::renameat_with(&spot.folder, aside, &spot.folder, name, RenameFlags::EXCHANGE)
+    };
+    match swap() {
+        Ok(()) => {}
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return replace(spot, expect),
+        Err(error) => {
+            spot.unlink(&spot.aside)?;
+            return Err(spot.fail(error));
+        }
+    }
+    let out = spot.look(&spot.aside)?.entry();
+    if out.is_some_and(|out| out.fits(expect).is_ok()) {
+        return spot.unlink(&spot.aside);
+    }
+    match swap() {
+        // Somebody removed ours from the name: what came out goes back to it.
+        Err(Errno::NOENT) => spot.give_back()?,
+        Err(error) => return Err(spot.fail(error)),
+        Ok(()) => match spot.look(&spot.aside)?.entry() {
+            Some(back) if back.is_same_inode(&ours) => spot.unlink(&spot.aside)?,
+            // Somebody replaced ours meanwhile: theirs goes back, and what we held stays beside it.
+            _ => {
+                swap().map_err(|error| spot.fail(error))?;
+                keep(spot)?;
+            }
+        },
+    }
+    Err(spot.error(ErrorKind::VersionMismatch))
+}
+
+fn keep(spot: &Spot<'_>) -> Result<()> {
+    match spot.move_free(&spot.aside, &spot.kept) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(spot.fail(error)),
+    }
+}
+
+/// Replaces where nothing can be exchanged: the old file moves aside, is looked at, and the new one moves in. The new one
+/// waits under the aside name, which it gives up first.
+fn replace(spot: &Spot<'_>, expect: &Expect) -> Result<()> {
+    let step = |result: rustix::io::Result<()>| result.map_err(|error| spot.fail(error));
+    step(spot.move_free(&spot.aside, &spot.temp))?;
+    step(spot.move_free(&spot.name, &spot.aside))?;
+    let out = spot.look(&spot.aside)?.entry();
+    if out.is_none_or(|out| out.fits(expect).is_err()) {
+        spot.give_back()?;
+        return Err(spot.error(ErrorKind::VersionMismatch));
+    }
+    match spot.move_free(&spot.temp, &spot.name) {
+        Ok(()) => spot.unlink(&spot.aside),
+        Err(Errno::EXIST) => {
+            spot.unlink(&spot.aside)?;
+            Err(spot.error(ErrorKind::VersionMismatch))
+        }
+        Err(error) => {
+            spot.give_back()?;
+            Err(spot.fail(error))
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Somebody else at the store: verbs for tests that change the tree at once, without faults, gates or counts.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::store::{MemoryStore, path};
+use super::tree::Put;
+use crate::remote::{Expect, Observed, RemotePath, Result};
+
+impl MemoryStore {
+    /// Writes a file, whatever was there.
+    pub fn put(&self, at: &str, content: impl Into<Bytes>) -> Result<Observed> {
+        let put = Put { content: content.into(), mtime: None, mode: None };
+        self.act(|tree| tree.write(&path(at), put, &Expect::Any))
+    }
+
+    /// Makes a folder.
+    pub fn mkdir(&self, at: &str) -> Result<Observed> {
+        self.act(|tree| tree.make_folder(&path(at)))
+    }
+
+    /// Removes a file or a folder with all in it.
+    pub fn rm(&self, at: &str) -> Result<()> {
+        self.act(|tree| tree.remove(&path(at), &Expect::Any, true))
+    }
+
+    /// Moves a file or a folder; never replaces.
+    pub fn mv(&self, from: &str, to: &str) -> Result<Observed> {
+        self.act(|tree| tree.rename(&path(from), &path(to), &Expect::Any, false))
+    }
+
+    /// Moves a file or a folder over whatever is there.
+    pub fn mv_over(&self, from: &str, to: &str) -> Result<Observed> {
+        self.act(|tree| tree.rename(&path(from), &path(to), &Expect::Any, true))
+    }
+
+    /// What is there now, without a request.
+    pub fn peek(&self, at: &str) -> Option<Observed> {
+        self.tree().stat(&path(at))
+    }
+
+    /// The bytes of a file, without a request.
+    pub fn content(&self, at: &str) -> Option<Bytes> {
+        self.tree().entries.get(&path(at)).map(|entry| entry.content.clone())
+    }
+
+    /// Everything but the root: files with their bytes, folders with `None`. Private names are in it, too.
+    pub fn snapshot(&self) -> BTreeMap<RemotePath, Option<Bytes>> {
+        let tree = self.tree();
+        let entries = tree.entries.iter().filter(|(path, _)| !path.is_root());
+        entries
+            .map(|(path, entry)| {
+                let is_file = entry.kind == crate::remote::Kind::File;
+                (path.clone(), is_file.then(|| entry.content.clone()))
+            })
+            .collect()
+    }
+
+    /// The same with paths like `a/b`.
+    pub fn snapshot_text(&self) -> BTreeMap<String, Option<Bytes>> {
+        let text = |path: RemotePath| path.to_string().trim_start_matches('/').to_owned();
+        self.snapshot().into_iter().map(|(path, content)| (text(path), content)).collect()
+    }
+}

@@ -1,0 +1,199 @@
+//! Looking: PROPFIND of one entry or one folder, and what its properties mean.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+
+use super::WebDavRemote;
+use super::client::Request;
+use super::failure::{Failure, Outcome, refusal};
+use super::multistatus::{Props, Response};
+use super::paths::RawPath;
+use super::version::{Etag, by_time, nanos, parse_date, young_for};
+use super::xml_stream::read_multistatus;
+use crate::remote::{ErrorKind, Kind, Listed, Observed, RemoteId, Version, names};
+
+/// Just what is needed: some servers compute the others.
+const ASK: &str = r#"<?xml version="1.0" encoding="utf-8"?>
+<d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop><d:resourcetype/><d:getcontentlength/><d:getlastmodified/><d:getetag/><oc:fileid/><oc:permissions/></d:prop></d:propfind>"#;
+const ASK_SPACE: &str = r#"<?xml version="1.0" encoding="utf-8"?>
+<d:propfind xmlns:d="DAV:"><d:prop><d:resourcetype/><d:quota-available-bytes/><d:quota-used-bytes/></d:prop></d:propfind>"#;
+
+/// How long an ETag may stay weak, and the clock tick where it is not known.
+pub(super) const TICK: Duration = Duration::from_secs(2);
+
+/// Is one entry of a folder as the server names it.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) raw: Vec<u8>,
+    pub(super) entry: Observed,
+}
+
+impl WebDavRemote {
+    /// What is there; `None` if nothing is.
+    pub(super) async fn look(&self, path: &RawPath) -> Outcome<Option<Observed>> {
+        let url = if path.0.is_empty() { self.root.folder(path)? } else { self.root.file(path)? };
+        let request = Request::dav("PROPFIND", url)?.header("depth", "0")?.xml(ASK);
+        let answer = self.client.send(request).await?;
+        match answer.status().as_u16() {
+            404 | 410 => return Ok(None),
+            207 => {}
+            _ => return Err(refusal(&answer)),
+        }
+        let headers = answer.headers().clone();
+        let found = read_multistatus(answer, self.client.stall).await?;
+        let own = found.into_iter().find(|one| self.root.locate(&one.href).as_ref() == Some(path));
+        let Some(own) = own else {
+            return Err(Failure::corrupt("the answer is about something else"));
+        };
+        match own.status {
+            Some(404 | 410) => Ok(None),
+            _ => self.observed(&own.props, &headers).map(Some),
+        }
+    }
+
+    /// All that is in a folder, hidden names too. `NotFound` if there is no folder.
+    pub(super) async fn children(&self, folder: &RawPath) -> Outcome<Vec<Child>> {
+        let url = self.root.folder(folder)?;
+        let request = Request::dav("PROPFIND", url)?.header("depth", "1")?.xml(ASK);
+        let answer = self.client.send(request).await?;
+        if answer.status().as_u16() != 207 {
+            return Err(self.no_folder(folder, refusal(&answer)).await);
+        }
+        let headers = answer.headers().clone();
+        let found = read_multistatus(answer, self.client.stall).await?;
+        let mut children = Vec::with_capacity(found.len());
+        let mut is_folder = None;
+        for one in found {
+            let Some(path) = self.root.locate(&one.href) else {
+                tracing::debug!(href = one.href, "an entry outside the remote is left out");
+                continue;
+            };
+            if path == *folder {
+                is_folder = Some(one.props.collection);
+            } else if let Some(raw) = name_in(&path, folder) {
+                self.take_child(raw, &one, &headers, &mut children)?;
+            } else {
+                tracing::debug!(href = one.href, "an entry outside the folder is left out");
+            }
+        }
+        match is_folder {
+            Some(true) => Ok(children),
+            Some(false) => Err(Failure::new(ErrorKind::NotFound, "it is a file")),
+            None => Err(Failure::corrupt("the listing lacks the folder itself")),
+        }
+    }
+
+    /// Servers refuse to list a file in many ways.
+    async fn no_folder(&self, folder: &RawPath, refused: Failure) -> Failure {
+        use ErrorKind::{Denied, NameRejected, NoParent, NotFound, Unsupported};
+        if !matches!(refused.kind, Denied | NameRejected | NoParent | NotFound | Unsupported) {
+            return refused;
+        }
+        match self.look(folder).await {
+            Ok(Some(seen)) if seen.kind == Kind::Folder => refused,
+            Ok(_) => Failure::new(NotFound, "there is no folder"),
+            Err(failure) => failure,
+        }
+    }
+
+    fn take_child(
+        &self,
+        raw: Vec<u8>,
+        one: &Response,
+        headers: &HeaderMap,
+        children: &mut Vec<Child>,
+    ) -> Outcome<()> {
+        if one.status.is_some_and(|status| status >= 400) {
+            // a listing without it would look as if it were gone
+            return Err(Failure::corrupt(format!("{} answered {:?}", one.href, one.status)));
+        }
+        children.push(Child { raw, entry: self.observed(&one.props, headers)? });
+        Ok(())
+    }
+
+    /// A whole listing under legal names, without hidden ones.
+    pub(super) async fn list_folder(&self, folder: &RawPath) -> Outcome<Vec<Listed>> {
+        let mut children = self.children(folder).await?;
+        children.sort_by(|a, b| a.raw.cmp(&b.raw));
+        children.dedup_by(|a, b| a.raw == b.raw);
+        let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();
+        let shown = names::show_all(&items);
+        let mut listed = Vec::with_capacity(children.len());
+        for (child, shown) in children.into_iter().zip(shown) {
+            if let Some(shown) = shown {
+                let entry = Observed { extra: shown.raw, ..child.entry };
+                listed.push(Listed { name: shown.name, entry });
+            }
+        }
+        Ok(listed)
+    }
+
+    fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
+        let mtime = props.modified.as_deref().and_then(parse_date);
+        let id = props.file_id.clone().map(RemoteId);
+        let etag = props.etag.as_deref().and_then(Etag::parse);
+        let mut seen = Observed {
+            kind: Kind::Folder,
+            size: 0,
+            mtime: mtime.map(nanos),
+            version: Version(String::new()),
+            settled: true,
+            id,
+            digest: None,
+            mode: None,
+            extra: None,
+        };
+        if props.collection {
+            // only servers with ids pass a change below on to the folders above
+            if let Some(etag) = etag.filter(|_| seen.id.is_some()) {
+                seen.version = etag.version();
+            }
+            return Ok(seen);
+        }
+        seen.kind = Kind::File;
+        seen.size = match &props.length {
+            Some(text) => text.parse().map_err(|_| Failure::corrupt("a length that is none"))?,
+            None => return Err(Failure::corrupt("a file without a length")),
+        };
+        self.client.clock.note(headers);
+        let now = self.client.clock.now();
+        match etag {
+            Some(etag) => {
+                let is_young = mtime.is_some() && young_for(mtime, now, self.tick()).is_some();
+                seen.settled = !etag.weak && !is_young;
+                seen.version = etag.version();
+            }
+            None => {
+                seen.settled = young_for(mtime, now, self.tick().max(TICK)).is_none();
+                seen.version = by_time(mtime.unwrap_or_default(), seen.size);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Used and free bytes, where the server tells them.
+    pub(super) async fn quota(&self) -> Outcome<Option<crate::remote::Space>> {
+        let root = self.root.url().clone();
+        let request = Request::dav("PROPFIND", root)?.header("depth", "0")?.xml(ASK_SPACE);
+        let answer = self.client.send(request).await?;
+        if answer.status().as_u16() != 207 {
+            return Err(refusal(&answer));
+        }
+        let found = read_multistatus(answer, self.client.stall).await?;
+        let Some(own) = found.first() else { return Ok(None) };
+        let number = |text: &Option<String>| text.as_ref().and_then(|t| t.parse::<u64>().ok());
+        let (used, free) = (number(&own.props.used), number(&own.props.available));
+        if used.is_none() && free.is_none() {
+            return Ok(None);
+        }
+        let limit = free.map(|free| free.saturating_add(used.unwrap_or_default()));
+        Ok(Some(crate::remote::Space { used, limit }))
+    }
+}
+
+/// The last name of `path`, if it lies directly in `folder`.
+fn name_in(path: &RawPath, folder: &RawPath) -> Option<Vec<u8>> {
+    let (name, above) = path.0.split_last()?;
+    (above == folder.0).then(|| name.clone())
+}

@@ -1,0 +1,157 @@
+//! A WebDAV server as a remote: an own client, since no server keeps all that the protocol promises.
+//!
+//! What a server can do is found by trying (`probe`); what it says is checked on every answer. A listing counts only when
+//! it is a whole `207`; a part of a file only when range, length and version are those asked for. A write is seen whole or
+//! not at all: straight to the place where the server is known to replace in one step under a condition, else to a hidden
+//! name beside it, and what is in the way is moved aside, looked at, and only then removed (`publish`). Nothing is followed
+//! to another server but reads, and those without credentials.
+
+mod aside;
+mod client;
+mod failure;
+mod look;
+mod multistatus;
+mod options;
+mod paths;
+mod probe;
+mod profile;
+mod publish;
+mod read;
+mod upload;
+mod verbs;
+mod version;
+mod xml_stream;
+
+use std::ops::Range;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::remote::{
+    AttemptTag, ByteStream, Capabilities, ErrorKind, Expect, ListPage, Locator, Metadata, Observed,
+    PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Version,
+};
+use aside::Site;
+use client::Client;
+pub use options::{Credentials, CredentialsSource, WebDavOptions};
+use paths::{RawPath, Root};
+use profile::{Known, Profile};
+
+/// Is a folder on a WebDAV server.
+#[derive(Debug)]
+pub struct WebDavRemote {
+    client: Client,
+    root: Root,
+    known: RwLock<Known>,
+}
+
+impl WebDavRemote {
+    /// Opens a server without asking it anything yet. Until [`probe`](Remote::probe) has looked, every change is made in
+    /// the most careful way.
+    pub fn open(options: &WebDavOptions) -> Result<Self> {
+        let client = Client::new(options)?;
+        let root = Root::new(client.root().clone());
+        Ok(Self { client, root, known: RwLock::new(Known::careful()) })
+    }
+
+    fn profile(&self) -> Profile {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).profile.clone()
+    }
+
+    fn tick(&self) -> Duration {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.capabilities.version_tick
+    }
+
+    fn learn(&self, known: Known) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// The server gave a whole file instead of a part.
+    fn forget_ranges(&self) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.capabilities.ranges = false;
+    }
+}
+
+#[async_trait]
+impl Remote for WebDavRemote {
+    fn capabilities(&self) -> Capabilities {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).capabilities.clone()
+    }
+
+    async fn probe(&self) -> Result<Capabilities> {
+        self.find_out().await.map_err(|f| f.at("open", &RemotePath::root()))
+    }
+
+    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+        let seen = self.look(&RawPath::of(at)).await.map_err(|f| f.at("stat", &at.path))?;
+        Ok(seen.map(|seen| Observed { extra: at.extra.clone(), ..seen }))
+    }
+
+    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
+        if page.is_some() {
+            let error = RemoteError::new(ErrorKind::Unsupported, "list", &folder.path);
+            return Err(error.because("a listing here has one page"));
+        }
+        let listed = self.list_folder(&RawPath::of(folder)).await;
+        let entries = listed.map_err(|f| f.at("list", &folder.path))?;
+        Ok(ListPage { entries, next: None })
+    }
+
+    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+        let path = RawPath::of(at);
+        let read = self.read_range(&path, &at.path, version, range).await;
+        read.map_err(|f| f.at("read", &at.path))
+    }
+
+    async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
+        let site = Site::new(RawPath::of(at), at.path.name(), &body.tag);
+        let site = site.map_err(|f| f.at("write", &at.path))?;
+        let seen = self.write_file(&site, &body, &expect).await;
+        let seen = seen.map_err(|f| f.at("write", &at.path))?;
+        Ok(Observed { extra: at.extra.clone(), digest: Some(body.digest), ..seen })
+    }
+
+    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
+        self.create_folder(&RawPath::of(at)).await.map_err(|f| f.at("make folder", &at.path))
+    }
+
+    async fn rename(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+        _tag: &AttemptTag,
+    ) -> Result<Observed> {
+        let moved = self.move_entry(&RawPath::of(from), &RawPath::of_path(&to.path), &expect).await;
+        moved.map_err(|f| f.at("rename", &from.path))
+    }
+
+    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        let site = Site::new(RawPath::of(at), at.path.name(), tag);
+        let site = site.map_err(|f| f.at("remove", &at.path))?;
+        self.remove_entry(&site, &expect).await.map_err(|f| f.at("remove", &at.path))
+    }
+
+    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
+        let site = Site::new(RawPath::of(at), at.path.name(), tag);
+        let site = site.map_err(|f| f.at("tidy", &at.path))?;
+        self.sweep(&site, expect).await.map_err(|f| f.at("tidy", &at.path))
+    }
+
+    async fn set_metadata(
+        &self,
+        at: &Locator,
+        metadata: &Metadata,
+        expect: Expect,
+    ) -> Result<Observed> {
+        let seen = self.set_times(&RawPath::of(at), metadata, &expect).await;
+        seen.map_err(|f| f.at("set metadata of", &at.path))
+    }
+
+    async fn space(&self) -> Result<Option<Space>> {
+        self.quota().await.map_err(|f| f.at("space", &RemotePath::root()))
+    }
+}

@@ -1,0 +1,64 @@
+//! What is known of one server beyond what the engine asks for; the careful assumption until it was probed.
+
+use crate::remote::{Capabilities, Conditional, FeedKind};
+
+use super::look::TICK;
+
+/// Is how a server behaves, as far as the steps of a change depend on it.
+#[derive(Clone, Debug)]
+pub(super) struct Profile {
+    /// PUT and DELETE honour conditions, and a PUT is seen whole or not at all.
+    pub(super) straight: bool,
+    /// MOVE honours `Overwrite: F`.
+    pub(super) no_overwrite: bool,
+    /// MOVE keeps the version.
+    pub(super) keeps_version: bool,
+    /// MKCOL refuses where something is.
+    pub(super) honest_mkcol: bool,
+    /// MOVE makes missing parents.
+    pub(super) move_makes_parents: bool,
+    /// PUT makes missing parents.
+    pub(super) put_makes_parents: bool,
+    /// PUT takes an mtime with it.
+    pub(super) mtime_by_put: bool,
+    /// PROPPATCH sets an mtime.
+    pub(super) mtime_by_proppatch: bool,
+}
+
+/// Is all that is known of a server.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) capabilities: Capabilities,
+    pub(super) profile: Profile,
+}
+
+impl Known {
+    /// What is safe with every server.
+    pub(super) fn careful() -> Self {
+        let capabilities = Capabilities {
+            ranges: true,
+            conditional: Conditional::None,
+            writable: true,
+            stable_ids: false,
+            rename: true,
+            server_copy: false,
+            settable_mtime: false,
+            settable_mode: false,
+            version_tick: TICK,
+            feed: FeedKind::Walk,
+            product: "WebDAV".to_owned(),
+            identity: None,
+        };
+        let profile = Profile {
+            straight: false,
+            no_overwrite: false,
+            keeps_version: false,
+            honest_mkcol: false,
+            move_makes_parents: true,
+            put_makes_parents: true,
+            mtime_by_put: false,
+            mtime_by_proppatch: false,
+        };
+        Self { capabilities, profile }
+    }
+}

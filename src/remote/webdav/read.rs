@@ -1,0 +1,211 @@
+//! Reading a range of one version, and never other bytes.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use reqwest::{Method, Response};
+
+use super::WebDavRemote;
+use super::client::{Request, stalled};
+use super::failure::{Failure, Outcome, refusal};
+use super::paths::RawPath;
+use super::version::told;
+use crate::remote::{ByteStream, ErrorKind, Kind, RemotePath, Version};
+
+/// Is an answer's body with what is known of it.
+struct Part {
+    answer: Response,
+    /// Bytes to leave out at the beginning.
+    skip: u64,
+    /// Bytes to hand on.
+    left: u64,
+    /// Whether the body must end after that.
+    must_end: bool,
+}
+
+impl WebDavRemote {
+    pub(super) async fn read_range(
+        &self,
+        path: &RawPath,
+        shown: &RemotePath,
+        version: &Version,
+        range: Range<u64>,
+    ) -> Outcome<ByteStream> {
+        let length = range.end.saturating_sub(range.start);
+        if length == 0 {
+            self.check_version(path, version).await?;
+            return Ok(ByteStream { length: 0, bytes: stream::empty().boxed() });
+        }
+        let last = range.end - 1;
+        let request = Request::new(Method::GET, self.root.file(path)?)
+            .header("range", &format!("bytes={}-{last}", range.start))?;
+        let answer = self.client.send(request).await?;
+        let part = match answer.status().as_u16() {
+            206 => self.ranged(path, version, &range, answer).await?,
+            200 => self.whole(path, version, &range, answer).await?,
+            412 => return Err(other_version()),
+            416 => {
+                self.check_version(path, version).await?;
+                return Err(Failure::corrupt("the range lies outside the file"));
+            }
+            _ => return Err(refusal(&answer)),
+        };
+        let (shown, stall) = (shown.clone(), self.client.stall);
+        let bytes = stream::try_unfold(part, move |part| part.next(stall))
+            .map(move |chunk| chunk.map_err(|failure| failure.at("read", &shown)));
+        Ok(ByteStream { length, bytes: bytes.boxed() })
+    }
+
+    async fn ranged(
+        &self,
+        path: &RawPath,
+        version: &Version,
+        range: &Range<u64>,
+        answer: Response,
+    ) -> Outcome<Part> {
+        let told_range = answer.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok());
+        let Some((first, last, total)) = told_range.and_then(parse_range) else {
+            return Err(Failure::corrupt("a part without a Content-Range"));
+        };
+        self.check_told(path, version, total, &answer).await?;
+        if first != range.start || last.checked_add(1) != Some(range.end) {
+            let why = format!("bytes {first}-{last} instead of {}-{}", range.start, range.end - 1);
+            return Err(Failure::corrupt(why));
+        }
+        let length = range.end - range.start;
+        if length_of(&answer).is_some_and(|told| told != length) {
+            return Err(Failure::corrupt("a part of another length than its range"));
+        }
+        Ok(Part { answer, skip: 0, left: length, must_end: true })
+    }
+
+    /// The whole file in answer to a range: the server cannot, or would not, give a part.
+    async fn whole(
+        &self,
+        path: &RawPath,
+        version: &Version,
+        range: &Range<u64>,
+        answer: Response,
+    ) -> Outcome<Part> {
+        let total = length_of(&answer);
+        self.check_told(path, version, total, &answer).await?;
+        if total.is_some_and(|total| total < range.end) {
+            return Err(Failure::corrupt("the whole file is shorter than the range in it"));
+        }
+        let is_all = range.start == 0 && total == Some(range.end);
+        if !is_all {
+            self.forget_ranges();
+        }
+        let left = range.end - range.start;
+        Ok(Part { answer, skip: range.start, left, must_end: false })
+    }
+
+    /// Whether an answer's headers are those of `version`; looks at the entry if they do not say.
+    async fn check_told(
+        &self,
+        path: &RawPath,
+        version: &Version,
+        total: Option<u64>,
+        answer: &Response,
+    ) -> Outcome<()> {
+        match told(answer.headers(), total, version) {
+            Some(told) if told == *version => Ok(()),
+            Some(_) => Err(other_version()),
+            None => self.check_version(path, version).await,
+        }
+    }
+
+    async fn check_version(&self, path: &RawPath, version: &Version) -> Outcome<()> {
+        match self.look(path).await? {
+            None => Err(Failure::new(ErrorKind::NotFound, "nothing is there")),
+            Some(seen) if seen.kind == Kind::File && seen.version == *version => Ok(()),
+            Some(_) => Err(other_version()),
+        }
+    }
+}
+
+impl Part {
+    async fn next(mut self, stall: Duration) -> Outcome<Option<(Bytes, Self)>> {
+        while self.left > 0 {
+            let Some(mut chunk) = self.chunk(stall).await? else {
+                let why = format!("the answer ends {} bytes early", self.left);
+                return Err(Failure::corrupt(why));
+            };
+            let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= skipped as u64;
+            let mut chunk = chunk.split_off(skipped);
+            let room = usize::try_from(self.left).unwrap_or(usize::MAX);
+            if chunk.len() > room {
+                if self.must_end {
+                    return Err(Failure::corrupt("the answer is longer than promised"));
+                }
+                chunk.truncate(room);
+            }
+            if chunk.is_empty() {
+                continue;
+            }
+            self.left -= chunk.len() as u64;
+            if self.left == 0 && self.must_end {
+                self.check_end(stall).await?;
+            }
+            return Ok(Some((chunk, self)));
+        }
+        Ok(None)
+    }
+
+    /// Asked before the last bytes are handed on: whoever has them all need not ask for an error after them.
+    async fn check_end(&mut self, stall: Duration) -> Outcome<()> {
+        while let Some(more) = self.chunk(stall).await? {
+            if !more.is_empty() {
+                return Err(Failure::corrupt("the answer is longer than promised"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn chunk(&mut self, stall: Duration) -> Outcome<Option<Bytes>> {
+        match tokio::time::timeout(stall, self.answer.chunk()).await {
+            Ok(chunk) => Ok(chunk?),
+            Err(_) => Err(stalled(stall)),
+        }
+    }
+}
+
+fn other_version() -> Failure {
+    Failure::new(ErrorKind::VersionMismatch, "there is another version now")
+}
+
+fn length_of(answer: &Response) -> Option<u64> {
+    answer.headers().get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// First byte, last byte and, where told, the whole length of `bytes 0-9/100`.
+fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let total = match total.trim() {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    let is_sound = first <= last && total.is_none_or(|total| last < total);
+    is_sound.then_some((first, last, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_range;
+
+    #[test]
+    fn only_sound_ranges_are_read() {
+        assert_eq!(parse_range("bytes 0-9/10"), Some((0, 9, Some(10))));
+        assert_eq!(parse_range("bytes 5-9/*"), Some((5, 9, None)));
+        for text in ["bytes 9-5/10", "bytes 0-10/10", "0-9/10", "bytes */10", "bytes 0-9", ""] {
+            assert_eq!(parse_range(text), None, "{text}");
+        }
+    }
+}

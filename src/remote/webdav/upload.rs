@@ -1,0 +1,196 @@
+//! The bytes of an upload on their way: read again from the start for each request, counted, and held back at the very end
+//! until it is certain that what was sent is still whole.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, Stream};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::time::Instant;
+
+use super::failure::{Failure, Outcome};
+use crate::remote::{Body, CommitCheck, ErrorKind, Upload};
+
+/// How much is read and counted at a time.
+const CHUNK: usize = 256 << 10;
+
+/// Notes when bytes went out last.
+#[derive(Debug)]
+pub(super) struct Progress {
+    begun: Instant,
+    last: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Progress {
+    fn note(&self) {
+        let elapsed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+
+    /// What `work` gives, or nothing if neither it nor the bytes got on for `stall`.
+    pub(super) async fn watch<T>(
+        &self,
+        work: impl Future<Output = T>,
+        stall: Duration,
+    ) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let until = self.last() + stall;
+            if let Ok(done) = tokio::time::timeout_at(until, &mut work).await {
+                return Some(done);
+            }
+            if self.last() + stall <= Instant::now() {
+                return None;
+            }
+        }
+    }
+}
+
+/// Is what one request sends.
+#[derive(Clone)]
+pub(super) struct Sending {
+    source: Body,
+    pub(super) length: u64,
+    told: Option<Arc<dyn Fn(u64) + Send + Sync>>,
+    /// Asked before the last bytes go out, if those bytes make the upload visible.
+    check: Option<CommitCheck>,
+    refused: Arc<Mutex<Option<Failure>>>,
+}
+
+impl std::fmt::Debug for Sending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sending").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+impl Sending {
+    /// An upload whose last byte makes it visible at once, or (`is_final` false) one that is moved into place afterwards.
+    pub(super) async fn new(upload: &Upload, is_final: bool) -> Outcome<Self> {
+        let length = match &upload.body {
+            Body::Memory(bytes) => bytes.len() as u64,
+            Body::File(path) => length_of(path).await?,
+        };
+        if length != upload.digest.size {
+            return Err(changed());
+        }
+        let check = upload.still_whole.clone().filter(|_| is_final);
+        if length == 0 && check.as_ref().is_some_and(|is_whole| !is_whole()) {
+            return Err(changed());
+        }
+        let told = upload.progress.clone();
+        Ok(Self { source: upload.body.clone(), length, told, check, refused: Arc::default() })
+    }
+
+    pub(super) fn small(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let length = bytes.len() as u64;
+        let source = Body::Memory(bytes);
+        Self { source, length, told: None, check: None, refused: Arc::default() }
+    }
+
+    /// Why the stream gave up, if it did.
+    pub(super) fn verdict(&self) -> Outcome<()> {
+        match self.refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&self, failure: Failure) -> std::io::Error {
+        let error = std::io::Error::other(failure.why.clone());
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        error
+    }
+
+    /// The body of one request.
+    pub(super) fn body(&self, progress: Arc<Progress>) -> reqwest::Body {
+        match (&self.source, &self.check, &self.told) {
+            (Body::Memory(bytes), None, None) => reqwest::Body::from(bytes.clone()),
+            _ => reqwest::Body::wrap_stream(self.stream(progress)),
+        }
+    }
+
+    fn stream(
+        &self,
+        progress: Arc<Progress>,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+        let state = (self.clone(), None, 0u64, progress);
+        stream::try_unfold(state, |(sending, file, sent, progress)| async move {
+            if sent == sending.length {
+                return Ok(None);
+            }
+            let (chunk, file) = sending.next(file, sent).await?;
+            let sent = sent + chunk.len() as u64;
+            let is_last = sent == sending.length;
+            if is_last && sending.check.as_ref().is_some_and(|is_whole| !is_whole()) {
+                return Err(sending.refuse(changed()));
+            }
+            progress.note();
+            if let Some(told) = &sending.told {
+                told(sent);
+            }
+            Ok(Some((chunk, (sending, file, sent, progress))))
+        })
+    }
+
+    async fn next(
+        &self,
+        file: Option<tokio::fs::File>,
+        sent: u64,
+    ) -> std::io::Result<(Bytes, Option<tokio::fs::File>)> {
+        let left = usize::try_from(self.length - sent).unwrap_or(usize::MAX).min(CHUNK);
+        let path = match &self.source {
+            Body::Memory(bytes) => {
+                let start = usize::try_from(sent).unwrap_or(usize::MAX).min(bytes.len());
+                let end = start.saturating_add(left).min(bytes.len());
+                return Ok((bytes.slice(start..end), None));
+            }
+            Body::File(path) => path,
+        };
+        let mut file = match file {
+            Some(file) => file,
+            None => {
+                let mut file =
+                    tokio::fs::File::open(path).await.map_err(|e| self.unreadable(&e))?;
+                file.seek(std::io::SeekFrom::Start(sent)).await?;
+                file
+            }
+        };
+        let mut chunk = BytesMut::with_capacity(left);
+        while chunk.len() < left {
+            let room = (left - chunk.len()) as u64;
+            let read = (&mut file).take(room).read_buf(&mut chunk).await;
+            if read.map_err(|e| self.unreadable(&e))? == 0 {
+                return Err(self.refuse(changed()));
+            }
+        }
+        Ok((chunk.freeze(), Some(file)))
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> std::io::Error {
+        self.refuse(Failure::new(ErrorKind::Other, format!("the local file: {error}")))
+    }
+}
+
+async fn length_of(path: &Path) -> Outcome<u64> {
+    let failed = |e| Failure::new(ErrorKind::Other, format!("the local file: {e}"));
+    Ok(tokio::fs::metadata(path).await.map_err(failed)?.len())
+}
+
+/// The failure that the local file is not what the upload began with.
+pub(super) fn changed() -> Failure {
+    Failure::new(ErrorKind::Other, "the file changed here while it was sent")
+}

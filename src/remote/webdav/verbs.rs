@@ -1,0 +1,149 @@
+//! The changes besides writing: folders, renames, removals, times.
+
+use super::WebDavRemote;
+use super::aside::Site;
+use super::client::Request;
+use super::failure::{Failure, Outcome, refusal};
+use super::paths::RawPath;
+use super::version::condition;
+use super::xml_stream::read_multistatus;
+use crate::remote::{ErrorKind, Expect, Kind, Metadata, Observed};
+
+impl WebDavRemote {
+    pub(super) async fn create_folder(&self, path: &RawPath) -> Outcome<Observed> {
+        if !self.profile().honest_mkcol {
+            self.check(path, &Expect::Absent).await?;
+        }
+        let request = Request::dav("MKCOL", self.root.folder(path)?)?;
+        let answer = self.client.send(request).await?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(match status.as_u16() {
+                400 | 403 | 404 | 405 | 409 | 500 => {
+                    self.why_no_folder(path, refusal(&answer)).await
+                }
+                _ => refusal(&answer),
+            });
+        }
+        match self.look(path).await? {
+            Some(seen) if seen.kind == Kind::Folder => Ok(seen),
+            _ => Err(Failure::new(ErrorKind::Other, "it is gone right after it was made")),
+        }
+    }
+
+    async fn why_no_folder(&self, path: &RawPath, refused: Failure) -> Failure {
+        if let Err(taken) = self.check(path, &Expect::Absent).await {
+            return taken;
+        }
+        match self.has_parent(path).await {
+            Ok(false) => Failure::new(ErrorKind::NoParent, "its folder is not there"),
+            _ if refused.kind == ErrorKind::NoParent => Failure::new(ErrorKind::Other, refused.why),
+            _ => refused,
+        }
+    }
+
+    /// Looks, moves, looks again: what was moved and is not what was expected is moved back.
+    pub(super) async fn move_entry(
+        &self,
+        from: &RawPath,
+        to: &RawPath,
+        expect: &Expect,
+    ) -> Outcome<Observed> {
+        let Some(before) = self.check(from, expect).await? else {
+            return Err(Failure::new(ErrorKind::NotFound, "nothing is there"));
+        };
+        if self.profile().move_makes_parents && !self.has_parent(to).await? {
+            return Err(Failure::new(ErrorKind::NoParent, "the new folder is not there"));
+        }
+        self.move_to(from, to, before.kind).await?;
+        let Some(moved) = self.look(to).await? else {
+            return Err(Failure::new(ErrorKind::Other, "it is gone right after it was moved"));
+        };
+        if matches!(expect, Expect::Any) || self.is_same(&before, &moved) {
+            return Ok(moved);
+        }
+        self.move_to(to, from, moved.kind).await.map_err(|failure| {
+            let why = format!("another version was moved, and back it cannot: {failure}");
+            Failure::new(ErrorKind::Other, why)
+        })?;
+        Err(Failure::new(ErrorKind::VersionMismatch, "there is another version now"))
+    }
+
+    pub(super) async fn remove_entry(&self, site: &Site, expect: &Expect) -> Outcome<()> {
+        let Some(seen) = self.check(&site.path, expect).await? else {
+            return Err(Failure::new(ErrorKind::NotFound, "nothing is there"));
+        };
+        if seen.kind == Kind::Folder {
+            return self.remove_folder(site).await;
+        }
+        match condition(&seen.version).filter(|_| self.profile().straight) {
+            Some(etag) => match self.delete(&site.path, Kind::File, Some(&etag)).await {
+                Err(failure) if failure.kind == ErrorKind::VersionMismatch => {
+                    let now = Expect::Version(seen.version);
+                    Err(self.why_precondition(&site.path, &now).await)
+                }
+                other => other,
+            },
+            None => {
+                self.take_file_aside(site, &seen).await?;
+                self.delete(&site.aside, Kind::File, None).await
+            }
+        }
+    }
+
+    /// No server removes a folder only if it is empty: it is moved to a name that nobody knows, listed there, and only
+    /// then removed.
+    async fn remove_folder(&self, site: &Site) -> Outcome<()> {
+        let not_empty = || Failure::new(ErrorKind::NotEmpty, "the folder is not empty");
+        if !self.is_empty(&site.path).await? {
+            return Err(not_empty());
+        }
+        self.move_to(&site.path, &site.aside, Kind::Folder).await?;
+        match self.is_empty(&site.aside).await {
+            Ok(true) => self.delete(&site.aside, Kind::Folder, None).await,
+            Ok(false) => {
+                self.give_back(site, Kind::Folder).await?;
+                Err(not_empty())
+            }
+            Err(failure) => {
+                self.give_back(site, Kind::Folder).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    pub(super) async fn set_times(
+        &self,
+        path: &RawPath,
+        metadata: &Metadata,
+        expect: &Expect,
+    ) -> Outcome<Observed> {
+        let unsupported = || Failure::new(ErrorKind::Unsupported, "the server sets no such times");
+        let seconds = metadata.mtime.map(|mtime| mtime.div_euclid(1_000_000_000));
+        let Some(seconds) = seconds.filter(|_| self.profile().mtime_by_proppatch) else {
+            return Err(unsupported());
+        };
+        if self.check(path, expect).await?.is_none() {
+            return Err(Failure::new(ErrorKind::NotFound, "nothing is there"));
+        }
+        self.patch_mtime(path, seconds).await?;
+        match self.look(path).await? {
+            Some(seen) if seen.mtime == Some(super::version::nanos(seconds)) => Ok(seen),
+            Some(_) => Err(unsupported()),
+            None => Err(Failure::new(ErrorKind::NotFound, "nothing is there")),
+        }
+    }
+
+    /// Asks for an mtime; whether it was set only a look can tell.
+    pub(super) async fn patch_mtime(&self, path: &RawPath, seconds: i64) -> Outcome<()> {
+        let body = format!(
+            r#"<?xml version="1.0" encoding="utf-8"?><d:propertyupdate xmlns:d="DAV:"><d:set><d:prop><d:lastmodified>{seconds}</d:lastmodified></d:prop></d:set></d:propertyupdate>"#
+        );
+        let request = Request::dav("PROPPATCH", self.root.file(path)?)?.xml(body);
+        let answer = self.client.send(request).await?;
+        if answer.status().as_u16() != 207 {
+            return Err(refusal(&answer));
+        }
+        read_multistatus(answer, self.client.stall).await.map(drop)
+    }
+}

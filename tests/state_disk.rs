@@ -1,0 +1,185 @@
+//! State directories on small and on other disks. Mounting needs root; what cannot run here says why.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+use dewfs::cache::{Cache, CacheError, Limits, SnapshotBody, examine};
+use dewfs::model::{Generation, Ino};
+
+const G: Generation = Generation(1);
+const PLENTY: Limits = Limits { cache_size: 1 << 40, min_free: 0 };
+
+/// A mounted directory, unmounted when dropped.
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn root(&self) -> std::path::PathBuf {
+        self.dir.path().join("mnt")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.root()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    match Command::new(program).args(args).output() {
+        Ok(out) if out.status.success() => Ok(()),
+        Ok(out) => Err(format!("{program}: {}", String::from_utf8_lossy(&out.stderr).trim())),
+        Err(error) => Err(format!("{program}: {error}")),
+    }
+}
+
+fn mounted(mount: impl FnOnce(&Path, &str) -> Result<(), String>) -> Option<Disk> {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("mnt");
+    std::fs::create_dir(&root).unwrap();
+    match mount(dir.path(), root.to_str().unwrap()) {
+        Ok(()) => Some(Disk { dir }),
+        Err(why) => {
+            assert!(!rustix::process::geteuid().is_root() || !why.starts_with("mount"), "{why}");
+            eprintln!("NOT RUN: {why}");
+            None
+        }
+    }
+}
+
+fn tmpfs(size: &'static str) -> Option<Disk> {
+    mounted(|_, root| run("mount", &["-t", "tmpfs", "-o", size, "dewfs-test", root]))
+}
+
+fn image(kind: &'static str, megabytes: u64) -> Option<Disk> {
+    mounted(|dir, root| {
+        let image = dir.join("image");
+        std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        let image = image.to_str().unwrap();
+        run(&format!("mkfs.{kind}"), &["-q", image])?;
+        run("mount", &["-o", "loop", image, root])
+    })
+}
+
+/// Writes until the disk is full, past all reservations, as a passthrough writer would.
+fn fill(cache: &Cache) -> CacheError {
+    let data = cache.create(Ino(3), G).unwrap();
+    loop {
+        let mut last = None;
+        // What a file system holds back for its own bookkeeping comes free at a sync: on until not even a block fits then.
+        for piece in [1 << 20, 1 << 16, 1 << 12] {
+            let before = data.size().unwrap();
+            last =
+                (before..).step_by(piece).find_map(|at| data.write_at(&vec![1; piece], at).err());
+        }
+        let before = data.allocated().unwrap();
+        if data.sync_data().is_err() || data.write_at(&[1; 4096], data.size().unwrap()).is_err() {
+            assert_eq!(data.allocated().unwrap(), before);
+            return last.unwrap();
+        }
+    }
+}
+
+fn a_full_disk_is_said_and_the_ballast_frees_room(disk: &Disk) {
+    let cache = Cache::open(&disk.root().join("state"), PLENTY).unwrap();
+    let ballast = cache.restore_ballast().unwrap();
+    assert!(ballast > 0);
+    let error = fill(&cache);
+    assert!(matches!(error, CacheError::DiskFull { .. }), "{error}");
+    assert!(matches!(cache.reserve(1 << 20), Err(CacheError::DiskFull { .. })));
+    let note = disk.root().join("state/note");
+    assert!(std::fs::write(&note, vec![1; 64 << 10]).is_err());
+
+    assert_eq!(cache.give_up_ballast().unwrap(), ballast);
+    std::fs::write(&note, vec![1; 64 << 10]).unwrap();
+    assert_eq!(cache.restore_ballast().unwrap(), 0, "no room for it yet");
+
+    assert!(cache.remove(Ino(3), G).unwrap() > 0);
+    assert_eq!(cache.usage().unwrap().used_bytes, 0);
+    assert_eq!(cache.restore_ballast().unwrap(), ballast);
+    drop(cache.reserve(1 << 20).unwrap());
+}
+
+/// Reserved writers stop at `min_free`, to which the ballast counts, and never meet a full disk.
+fn min_free_holds_for_reserved_writers(disk: &Disk) {
+    let min_free = 8 << 20;
+    let limits = Limits { cache_size: 1 << 40, min_free };
+    let cache = Cache::open(&disk.root().join("state"), limits).unwrap();
+    cache.restore_ballast().unwrap();
+    let data = cache.open_or_create(Ino(3), G).unwrap();
+    let mut at = 0;
+    while let Ok(mut room) = cache.reserve(100_000) {
+        data.write_reserved(&mut room, &[1; 100_000], at).unwrap();
+        at += 100_000;
+    }
+    data.sync_data().unwrap();
+    let usage = cache.usage().unwrap();
+    let free = usage.free_bytes + usage.ballast_bytes;
+    assert!(free >= min_free && free < min_free + 200_000, "{usage:?}");
+    drop(data);
+    cache.remove(Ino(3), G).unwrap();
+}
+
+#[test]
+fn a_small_tmpfs() {
+    let Some(disk) = tmpfs("size=32M") else { return };
+    a_full_disk_is_said_and_the_ballast_frees_room(&disk);
+    min_free_holds_for_reserved_writers(&disk);
+    assert!(examine(&disk.root()).unwrap().leases_trusted);
+}
+
+#[test]
+fn a_small_ext4() {
+    let Some(disk) = image("ext4", 64) else { return };
+    a_full_disk_is_said_and_the_ballast_frees_room(&disk);
+    min_free_holds_for_reserved_writers(&disk);
+    let found = examine(&disk.root()).unwrap();
+    assert!(found.leases_trusted && found.brake && !found.reflink, "{found:?}");
+}
+
+#[test]
+fn a_snapshot_on_xfs_shares_blocks_and_stays_as_it_was() {
+    let Some(disk) = image("xfs", 320) else { return };
+    let found = examine(&disk.root()).unwrap();
+    assert!(found.leases_trusted && found.reflink, "{found:?}");
+    let cache = Cache::open(&disk.root().join("state"), PLENTY).unwrap();
+    let data = cache.create(Ino(3), G).unwrap();
+    data.write_at(&vec![1; 3 << 20], 0).unwrap();
+    let snapshot = cache.snapshot(Ino(3), 7, &data).unwrap();
+    data.write_at(&vec![2; 3 << 20], 0).unwrap();
+    let SnapshotBody::File { path, owned: true } = &snapshot.body else { panic!("{snapshot:?}") };
+    assert_eq!(path, &disk.root().join("state/staging/3.7"));
+    assert!(std::fs::read(path).unwrap() == vec![1; 3 << 20]);
+    assert_eq!(snapshot.digest, dewfs::cache::digest_bytes(&vec![1; 3 << 20]));
+    let path = path.clone();
+    drop(snapshot);
+    assert!(!path.exists());
+}
+
+#[test]
+fn leases_on_overlayfs_are_not_trusted() {
+    let disk = mounted(|dir, root| {
+        // An overlay cannot lie on another one, where containers have their temporary directories.
+        let layers = dir.join("layers");
+        std::fs::create_dir(&layers).unwrap();
+        let layers = layers.to_str().unwrap();
+        run("mount", &["-t", "tmpfs", "dewfs-test", layers])?;
+        for layer in ["lower", "upper", "work"] {
+            std::fs::create_dir(format!("{layers}/{layer}")).unwrap();
+        }
+        let options =
+            format!("lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work");
+        let done = run("mount", &["-t", "overlay", "-o", &options, "dewfs-test", root]);
+        // The overlay holds on to the layers; nobody else needs to see them.
+        run("umount", &["-l", layers])?;
+        done
+    });
+    let Some(disk) = disk else { return };
+    let found = examine(&disk.root()).unwrap();
+    assert_eq!(found.file_system, "overlayfs");
+    assert!(!found.leases_trusted, "{found:?}");
+    drop(Cache::open(&disk.root().join("state"), PLENTY).unwrap());
+}

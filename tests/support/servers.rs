@@ -1,0 +1,287 @@
+//! Real WebDAV servers on loopback, each in its own temporary directory, stopped by the process that was started.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Names a server program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    Nginx,
+    Apache,
+    Lighttpd,
+    Rclone,
+}
+
+/// All servers that can be started.
+pub const ALL: [Product; 4] = [Product::Nginx, Product::Apache, Product::Lighttpd, Product::Rclone];
+
+/// A running server; stopped when dropped.
+pub struct Server {
+    pub product: Product,
+    pub port: u16,
+    root: PathBuf,
+    log: Option<PathBuf>,
+    process: Child,
+    _home: TempDir,
+}
+
+impl Server {
+    /// Starts a server and waits until it answers.
+    pub fn start(product: Product) -> Self {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            if let Some(server) = Self::try_start(product) {
+                return server;
+            }
+            assert!(tries < 5, "{product:?} does not start: run scripts/test-servers");
+        }
+    }
+
+    fn try_start(product: Product) -> Option<Self> {
+        let home = tempfile::Builder::new().prefix("dewfs-server-").tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let root = home.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let port = free_port();
+        let (mut command, log) = match product {
+            Product::Nginx => nginx(home.path(), port),
+            Product::Apache => apache(home.path(), port),
+            Product::Lighttpd => lighttpd(home.path(), port),
+            Product::Rclone => rclone(home.path(), port),
+        };
+        let output = fs::File::create(home.path().join("output")).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let process = command.spawn().unwrap_or_else(|error| {
+            panic!("{product:?} cannot be started ({error}): run scripts/test-servers")
+        });
+        let mut server = Self { product, port, root, log, process, _home: home };
+        server.answers().then_some(server)
+    }
+
+    fn answers(&mut self) -> bool {
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            if self.process.try_wait().unwrap().is_some() {
+                let said = fs::read_to_string(self.root.with_file_name("output"));
+                eprintln!("{:?} ended: {}", self.product, said.unwrap_or_default());
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+
+    /// The directory that it serves.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Puts a file there behind everybody's back.
+    pub fn put(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+        let path = self.root.join(name);
+        fs::write(&path, bytes).unwrap();
+        self.own(&path);
+    }
+
+    /// Makes a folder there behind everybody's back.
+    pub fn make_folder(&self, name: impl AsRef<Path>) {
+        let path = self.root.join(name);
+        fs::create_dir(&path).unwrap();
+        self.own(&path);
+    }
+
+    fn own(&self, path: &Path) {
+        if self.product == Product::Apache {
+            give_to_www_data(path);
+        }
+    }
+
+    /// How many requests of `method` were answered so far; only where the server keeps a log.
+    pub fn requests(&self, method: &str) -> Option<usize> {
+        let log = fs::read_to_string(self.log.as_ref()?).unwrap_or_default();
+        let mark = format!("\"{method} ");
+        Some(log.lines().filter(|line| line.contains(&mark)).count())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            if let Ok(Some(_)) = self.process.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn give_to_www_data(path: &Path) {
+    if is_root() {
+        let id = |file: &str| {
+            let text = fs::read_to_string(file).unwrap();
+            let line = text.lines().find(|line| line.starts_with("www-data:")).unwrap();
+            line.split(':').nth(2).unwrap().parse::<u32>().unwrap()
+        };
+        chown(path, Some(id("/etc/passwd")), Some(id("/etc/group"))).unwrap();
+    }
+}
+
+fn program(candidates: &[&str]) -> PathBuf {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let places = path.split(':').chain(["/usr/sbin", "/usr/local/bin", "/root/.local/bin"]);
+    for place in places {
+        for name in candidates {
+            let file = Path::new(place).join(name);
+            if file.is_file() {
+                return file;
+            }
+        }
+    }
+    panic!("{candidates:?} is not installed: run scripts/test-servers");
+}
+
+fn module(directories: &[&str], file: &str) -> String {
+    for directory in directories {
+        let path = Path::new(directory).join(file);
+        if path.is_file() {
+            return path.display().to_string();
+        }
+    }
+    panic!("{file} is not installed: run scripts/test-servers");
+}
+
+fn nginx(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
+    let module = module(
+        &["/usr/lib/nginx/modules", "/usr/share/nginx/modules", "/usr/lib64/nginx/modules"],
+        "ngx_http_dav_ext_module.so",
+    );
+    let home = home.display();
+    let user = if is_root() { "user root;" } else { "" };
+    let config = format!(
+        "load_module {module};
+         daemon off; master_process off; worker_processes 1; pid {home}/pid; {user}
+         error_log {home}/error.log;
+         events {{ worker_connections 512; }}
+         http {{
+           access_log {home}/access.log; default_type application/octet-stream;
+           client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
+           fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
+           dav_ext_lock_zone zone=locks:10m;
+           server {{
+             listen 127.0.0.1:{port}; root {home}/root; client_max_body_size 0;
+             location / {{
+               dav_methods PUT DELETE MKCOL COPY MOVE;
+               dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK; dav_ext_lock zone=locks;
+             }}
+           }}
+         }}"
+    );
+    let file = format!("{home}/nginx.conf");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new(program(&["nginx"]));
+    command.args(["-c", &file, "-p", &home.to_string(), "-e", &format!("{home}/error.log")]);
+    (command, Some(PathBuf::from(format!("{home}/access.log"))))
+}
+
+fn apache(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
+    let mut config = String::new();
+    for name in ["mpm_event", "authz_core", "log_config", "dav", "dav_fs", "dav_lock"] {
+        let places = ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules"];
+        let compiled_in = name == "log_config";
+        if compiled_in && !Path::new(places[0]).join("mod_log_config.so").is_file() {
+            continue;
+        }
+        let file = module(&places, &format!("mod_{name}.so"));
+        config.push_str(&format!("LoadModule {name}_module {file}\n"));
+    }
+    give_to_www_data(home);
+    give_to_www_data(&home.join("root"));
+    let shown = home.display();
+    let user = if is_root() { "User www-data\nGroup www-data" } else { "" };
+    config.push_str(&format!(
+        "ServerRoot {shown}
+         ServerName 127.0.0.1
+         Listen 127.0.0.1:{port}
+         PidFile {shown}/pid
+         Mutex file:{shown}
+         {user}
+         ErrorLog {shown}/error.log
+         LogFormat \"\\\"%r\\\" %>s\" short
+         CustomLog {shown}/access.log short
+         DavLockDB {shown}/DavLock
+         DocumentRoot {shown}/root
+         LimitXMLRequestBody 0
+         AllowEncodedSlashes NoDecode
+         <Directory {shown}/root>
+           Dav On
+           FileETag MTime Size
+           Require all granted
+         </Directory>\n"
+    ));
+    let file = home.join("httpd.conf");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new(program(&["apache2", "httpd"]));
+    command.args(["-D", "FOREGROUND", "-f"]).arg(file);
+    (command, Some(home.join("access.log")))
+}
+
+/// Its stat cache is off: with it, what is put there behind its back is served under the old ETag for a second.
+fn lighttpd(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
+    let shown = home.display();
+    let config = format!(
+        "server.modules = (\"mod_access\", \"mod_accesslog\", \"mod_webdav\", \"mod_staticfile\")
+         server.document-root = \"{shown}/root\"
+         server.bind = \"127.0.0.1\"
+         server.port = {port}
+         server.errorlog = \"{shown}/error.log\"
+         server.stat-cache-engine = \"disable\"
+         server.upload-dirs = (\"{shown}\")
+         accesslog.filename = \"{shown}/access.log\"
+         webdav.activate = \"enable\"
+         webdav.sqlite-db-name = \"{shown}/webdav.db\"
+         mimetype.assign = (\"\" => \"application/octet-stream\")\n"
+    );
+    let file = home.join("lighttpd.conf");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new(program(&["lighttpd"]));
+    command.arg("-D").arg("-f").arg(file);
+    (command, None) // its log is written only now and then
+}
+
+fn rclone(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
+    let mut command = Command::new(program(&["rclone"]));
+    command.args(["serve", "webdav", "--etag-hash", "auto", "--vfs-cache-mode", "writes"]);
+    // changes behind its back are seen at once, and uploads are on disk when they are answered
+    command.args(["--dir-cache-time", "0s", "--poll-interval", "0", "--vfs-write-back", "0s"]);
+    command.arg("--addr").arg(format!("127.0.0.1:{port}"));
+    command.arg("--cache-dir").arg(home.join("cache")).arg("--config").arg(home.join("config"));
+    command.arg(home.join("root"));
+    (command, None)
+}
