@@ -1,19 +1,65 @@
 //! The connection to the remote: the layers it is seen through, and what they tell.
+//!
+//! All causes share one line: one limit on requests, one knowledge of whether the remote can be reached. Each cause has a
+//! count of its own.
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::core::Remotes;
 use super::settings::Settings;
+use super::state::RequestsBy;
 use crate::remote::Remote;
+use crate::remote::layers::{Connection, Limit, Limits, Patience, Retry, Trace};
 
 /// Is what is known of the connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Link {}
+pub(crate) struct Link {
+    connection: watch::Receiver<Connection>,
+    user: Trace,
+    feed: Trace,
+    transfer: Trace,
+}
+
+impl Link {
+    /// Whether the remote can be reached.
+    pub(crate) fn connection(&self) -> Connection {
+        *self.connection.borrow()
+    }
+
+    /// Tells when that changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<Connection> {
+        self.connection.clone()
+    }
+
+    /// Requests so far, by cause.
+    pub(crate) fn requests_by(&self) -> RequestsBy {
+        RequestsBy {
+            user: self.user.traffic().requests,
+            feed: self.feed.traffic().requests,
+            transfer: self.transfer.traffic().requests,
+        }
+    }
+}
 
 impl Remotes {
     /// Puts the layers around a remote, one stack for each cause.
     pub(crate) fn layered(remote: Arc<dyn Remote>, settings: &Settings) -> (Self, Link) {
-        let _ = settings;
-        (Self { user: remote.clone(), feed: remote.clone(), transfer: remote }, Link {})
+        let limits =
+            Limits { background_per_second: Some(settings.requests), ..Limits::default() };
+        let limited: Arc<dyn Remote> = Arc::new(Limit::new(remote, limits));
+        let patience = Patience { online: settings.timeout, ..Patience::default() };
+        let retry = Retry::new(limited, patience);
+        let connection = retry.connection();
+        let retry: Arc<dyn Remote> = Arc::new(retry);
+        let counted = || Trace::new(retry.clone());
+        let link = Link { connection, user: counted(), feed: counted(), transfer: counted() };
+        let remotes = Self {
+            user: Arc::new(link.user.clone()),
+            feed: Arc::new(link.feed.clone()),
+            transfer: Arc::new(link.transfer.clone()),
+        };
+        (remotes, link)
     }
 }

@@ -28,7 +28,7 @@ pub use blocks::{BLOCK, BlockSet};
 pub use entry::{Content, Digest, Kind, Observed, Pin};
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{
-    Listing, Look, Sight, apply_page, begin_listing, break_listing, end_listing, hint_folder,
+    Listing, Look, Sight, apply_page, begin_listing, begin_page, break_listing, end_listing, hint_folder,
     list_page, listing_refused, lost_hints, settle_missing,
 };
 pub use place::{Name, NameError, Place, RemotePath};

@@ -443,6 +443,7 @@ impl Run {
                         break_listing(&mut *rows, &listing);
                         return true;
                     }
+                    begin_page(&mut *rows, &mut listing).unwrap();
                     if last {
                         end_listing(&mut *rows, listing).unwrap();
                         return true;
