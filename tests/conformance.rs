@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dewfs::remote::folder::FolderRemote;
+use dewfs::remote::layers::{Limit, Limits, Patience, Retry, Trace};
 use dewfs::remote::memory::{MemoryOptions, MemoryStore, VersionKind};
 use dewfs::remote::{Conditional, Remote};
 use support::conformance::{Actor, Subject, run_all};
@@ -116,4 +117,33 @@ async fn memory_with_coarse_versions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_directory() {
     run_all(async || folder()).await;
+}
+
+fn dressed(subject: Subject, dress: impl Fn(Arc<dyn Remote>) -> Arc<dyn Remote>) -> Subject {
+    Subject { remote: dress(subject.remote), actor: subject.actor }
+}
+
+fn limited(remote: Arc<dyn Remote>) -> Arc<dyn Remote> {
+    let limits = Limits { concurrent: 1, background: 1, background_per_second: None };
+    Arc::new(Limit::new(remote, limits))
+}
+
+fn retried(remote: Arc<dyn Remote>) -> Arc<dyn Remote> {
+    Arc::new(Retry::new(remote, Patience::default()))
+}
+
+fn traced(remote: Arc<dyn Remote>) -> Arc<dyn Remote> {
+    Arc::new(Trace::new(remote))
+}
+
+#[tokio::test]
+async fn every_decorator_is_transparent() {
+    for dress in [limited, retried, traced] {
+        run_all(async || dressed(memory(&MemoryOptions::default()), dress)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_decorators_at_once_over_a_directory() {
+    run_all(async || dressed(folder(), |remote| traced(retried(limited(remote))))).await;
 }

@@ -372,9 +372,8 @@ async fn a_removal_removes_only_what_it_expects(s: &Subject) {
     s.actor.mkdir("f").await;
     let old = s.settled("a").await;
     s.actor.put("a", b"new").await;
-    let remove = async |path: &str, expect: Expect| {
-        kind(s.remote.remove(&at(path), expect, &tag()).await)
-    };
+    let remove =
+        async |path: &str, expect: Expect| kind(s.remote.remove(&at(path), expect, &tag()).await);
     assert_eq!(remove("a", version(&old)).await, ErrorKind::VersionMismatch);
     assert_eq!(remove("a", Expect::Folder).await, ErrorKind::VersionMismatch);
     assert_eq!(remove("f", version(&old)).await, ErrorKind::VersionMismatch);
