@@ -184,8 +184,11 @@ async fn equal_content_is_no_conflict() {
 /// A safe-save (temp + rename over) is one conditional write of the same remote file, not delete + create (RULES 15).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_safe_save_stays_the_same_remote_file() {
-    let world =
-        World::with(MemoryOptions { stable_ids: true, ..MemoryOptions::default() }, quick_settings()).await;
+    let world = World::with(
+        MemoryOptions { stable_ids: true, ..MemoryOptions::default() },
+        quick_settings(),
+    )
+    .await;
     world.store.put("doc", "old").unwrap();
     let id = world.store.peek("doc").unwrap().id;
     assert!(id.is_some());
@@ -323,9 +326,7 @@ async fn an_unlinked_open_file_lives_until_it_is_closed() {
     world.close(ino, handle).await;
     world.in_sync().await;
     assert_eq!(world.there(), []);
-    world
-        .until("the row goes", async || world.engine.stat(ino).wait().await.is_err())
-        .await;
+    world.until("the row goes", async || world.engine.stat(ino).wait().await.is_err()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

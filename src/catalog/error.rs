@@ -1,11 +1,13 @@
 //! What can go wrong in the catalog.
 
+use rusqlite::ErrorCode;
+
 /// Is a failed catalog call.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// SQLite failed.
     #[error("catalog: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
     /// The disk is full: free some room and try again.
     #[error("catalog: no room left on the disk of the state directory")]
     DiskFull,
@@ -41,4 +43,60 @@ pub enum CatalogError {
     /// No such inode: an error of the caller, nothing was changed.
     #[error("catalog: there is no inode {0}")]
     NoInode(u64),
+}
+
+impl From<rusqlite::Error> for CatalogError {
+    fn from(error: rusqlite::Error) -> Self {
+        let damaged = |reason: String| Self::Corrupt { path: "catalog.db".to_owned(), reason };
+        if matches!(error, rusqlite::Error::FromSqlConversionFailure(..)) {
+            return damaged(error.to_string());
+        }
+        let unique = error.sqlite_error().is_some_and(|code| {
+            matches!(
+                code.extended_code,
+                rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
+                    | rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+            )
+        });
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                damaged(error.to_string())
+            }
+            Some(ErrorCode::ConstraintViolation) if unique => Self::Taken("the place".to_owned()),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Is a failure of a whole transaction, to be told to everybody who took part in it.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    code: Option<rusqlite::ffi::Error>,
+    message: Option<String>,
+}
+
+impl Failure {
+    /// Keeps of `error` what can be told many times.
+    pub(super) fn of(error: &rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::SqliteFailure(code, message) => {
+                Self { code: Some(*code), message: message.clone() }
+            }
+            other => Self { code: other.sqlite_error().copied(), message: Some(other.to_string()) },
+        }
+    }
+
+    /// The writer has gone.
+    pub(super) fn closed() -> Self {
+        Self { code: None, message: None }
+    }
+
+    /// The error for one of them.
+    pub(super) fn to_error(&self) -> CatalogError {
+        match self.code {
+            Some(code) => rusqlite::Error::SqliteFailure(code, self.message.clone()).into(),
+            None => CatalogError::Closed,
+        }
+    }
 }

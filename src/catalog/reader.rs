@@ -1,6 +1,116 @@
-//! A read transaction: all that can be asked, one theme a file.
+//! A read transaction, and the connections for them.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Params, Row};
+
+use super::error::Failure;
+use super::{CatalogError, Memory, Result, schema};
+
+/// Connections kept open while nobody reads. Each may hold 4 MiB of pages.
+const IDLE_CONNECTIONS: usize = 4;
 
 /// Is a read transaction; [`super::Tx`] derefs to it, so a write transaction can ask the same.
 pub struct Reader {
-    _private: (),
+    pub(super) connection: Connection,
+    pub(super) memory: Arc<dyn Memory>,
+    /// The last failure that may have ended a whole transaction.
+    pub(super) failure: RefCell<Option<Failure>>,
+}
+
+impl Reader {
+    pub(super) fn new(connection: Connection, memory: Arc<dyn Memory>) -> Self {
+        Self { connection, memory, failure: RefCell::new(None) }
+    }
+
+    /// The row that `sql` finds, if any.
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let found = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(params, read).optional());
+        found.map_err(|error| self.failed(error))
+    }
+
+    /// All rows that `sql` finds.
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let found = self.connection.prepare_cached(sql).and_then(|mut statement| {
+            statement.query_map(params, read)?.collect::<rusqlite::Result<Vec<T>>>()
+        });
+        found.map_err(|error| self.failed(error))
+    }
+
+    /// Whether `sql` finds a row.
+    pub(super) fn any(&self, sql: &str, params: impl Params) -> Result<bool> {
+        Ok(self.one(sql, params, |_| Ok(()))?.is_some())
+    }
+
+    /// Executes `sql`; answers how many rows it changed.
+    pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
+        let changed =
+            self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
+        changed.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> CatalogError {
+        *self.failure.borrow_mut() = Some(Failure::of(&error));
+        error.into()
+    }
+}
+
+/// Holds the connections that nobody reads with at the moment.
+pub(super) struct Readers {
+    path: PathBuf,
+    memory: Arc<dyn Memory>,
+    /// `None` once closed.
+    idle: Mutex<Option<Vec<Reader>>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, memory: Arc<dyn Memory>) -> Self {
+        Self { path, memory, idle: Mutex::new(Some(Vec::new())) }
+    }
+
+    /// Runs `read` in a read transaction that ends with it. The connection used last is used first: its pages are warm.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
+        let idle = match self.lock().as_mut() {
+            Some(idle) => idle.pop(),
+            None => return Err(CatalogError::Closed),
+        };
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::new(schema::open_reader(&self.path)?, self.memory.clone()),
+        };
+        reader.run("BEGIN", [])?;
+        let answer = read(&reader);
+        // A connection that cannot end its transaction is dropped, and the transaction with it.
+        if reader.run("COMMIT", []).is_ok()
+            && let Some(idle) = self.lock().as_mut()
+            && idle.len() < IDLE_CONNECTIONS
+        {
+            idle.push(reader);
+        }
+        answer
+    }
+
+    /// Closes what is idle now and what is in use when its read ends.
+    pub(super) fn close(&self) {
+        drop(self.lock().take());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Reader>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,82 +1,168 @@
-#![allow(unused_variables, unused_imports, dead_code)]
 //! What the catalog answers about names, places and inodes.
 
+use super::codec::{self, inode_sql, int};
 use super::{DirEntry, Event, Inode, Reader, Result};
 use crate::model::{Ino, Name, Place, RemotePath};
+
+/// Folders above one another before a chain is taken for a ring: the kernel allows no path of more than 4096 bytes.
+const DEEPEST: usize = 4096;
 
 impl Reader {
     /// The inode of this number.
     pub fn inode(&self, ino: Ino) -> Result<Option<Inode>> {
-        todo!()
+        self.one(inode_sql!("WHERE i.ino = ?1"), [int(ino.0)], codec::inode)
     }
 
     /// Who has this name in this folder.
     pub fn lookup(&self, parent: Ino, name: &Name) -> Result<Option<Inode>> {
-        todo!()
+        let sql = inode_sql!("WHERE i.parent = ?1 AND i.name = ?2");
+        self.one(sql, (int(parent.0), name.as_bytes()), codec::inode)
     }
 
     /// The entries of a folder in the order of their numbers, those beyond `after`.
     pub fn read_dir(&self, folder: Ino, after: Ino, limit: usize) -> Result<Vec<DirEntry>> {
-        todo!()
+        let sql = inode_sql!(
+            "INDEXED BY inode_folder WHERE i.parent = ?1 AND i.ino > ?2 ORDER BY i.ino LIMIT ?3"
+        );
+        let inodes = self.all(sql, (int(folder.0), int(after.0), count(limit)), codec::inode)?;
+        let entry = |inode: Inode| {
+            inode
+                .local
+                .as_ref()
+                .map(|place| place.name.clone())
+                .map(|name| DirEntry { name, inode })
+        };
+        Ok(inodes.into_iter().filter_map(entry).collect())
     }
 
     /// Whether anything is in this folder here.
     pub fn has_entries(&self, folder: Ino) -> Result<bool> {
-        todo!()
+        self.any("SELECT 1 FROM inode WHERE parent = ?1 LIMIT 1", [int(folder.0)])
     }
 
     /// Whether all names of this folder are known: it has no base, or its base is listed.
     pub fn is_listed(&self, folder: Ino) -> Result<bool> {
-        todo!()
+        let sql = "SELECT 1 FROM base WHERE endpoint = 0 AND ino = ?1 AND listed = 0";
+        Ok(!self.any(sql, [int(folder.0)])?)
     }
 
     /// Where users see it, as names from the root; `None` if it or a folder above has no place.
     pub fn local_path(&self, ino: Ino) -> Result<Option<Vec<Name>>> {
-        todo!()
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT && names.len() < DEEPEST {
+            let Some(place) = self.local_place(at)? else { return Ok(None) };
+            names.push(place.name);
+            at = place.parent;
+        }
+        names.reverse();
+        Ok(Some(names))
     }
 
     /// Whether it or a folder above it has a name that is kept local only.
     pub fn is_below_excluded(&self, ino: Ino) -> Result<bool> {
-        todo!()
+        match self.local_place(ino)? {
+            Some(place) => self.is_excluded_place(&place),
+            None => Ok(false),
+        }
     }
 
     /// Whether something placed here would be kept local only by its name or a folder above.
     pub fn is_excluded_place(&self, place: &Place) -> Result<bool> {
-        todo!()
+        if self.memory.is_excluded(&place.name) {
+            return Ok(true);
+        }
+        let mut at = place.parent;
+        for _ in 0..DEEPEST {
+            let Some(above) = self.local_place(at)? else { return Ok(false) };
+            if self.memory.is_excluded(&above.name) {
+                return Ok(true);
+            }
+            at = above.parent;
+        }
+        Ok(false)
     }
 
     /// Where the remote has it; `None` without base.
     pub fn base_path(&self, ino: Ino) -> Result<Option<RemotePath>> {
-        todo!()
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT && names.len() < DEEPEST {
+            let Some(place) = self.base_place(at)? else { return Ok(None) };
+            names.push(place.name);
+            at = place.parent;
+        }
+        names.reverse();
+        Ok(Some(RemotePath(names)))
     }
 
     /// The remote path of a base place; `None` if its folder has no base.
     pub fn base_path_of(&self, place: &Place) -> Result<Option<RemotePath>> {
-        todo!()
+        Ok(self.base_path(place.parent)?.map(|folder| folder.child(place.name.clone())))
     }
 
     /// Whose base is at this remote path.
     pub fn by_base_path(&self, path: &RemotePath) -> Result<Option<Ino>> {
-        todo!()
+        let mut at = Ino::ROOT;
+        for name in &path.0 {
+            let Some(next) = self.in_base(at, name)? else { return Ok(None) };
+            at = next;
+        }
+        Ok(Some(at))
     }
 
     /// Inodes that nothing names any more: no local place, no base, no outbox row (kept only while open).
     pub fn unnamed(&self, limit: usize) -> Result<Vec<Ino>> {
-        todo!()
+        let sql = "SELECT ino FROM inode i WHERE parent IS NULL AND ino > 2
+                   AND NOT EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+                   ORDER BY ino LIMIT ?1";
+        self.all(sql, [count(limit)], |row| codec::ino(row, 0))
     }
 
     /// The value of an extended attribute.
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        todo!()
+        let sql = "SELECT value FROM xattr WHERE ino = ?1 AND name = ?2";
+        self.one(sql, (int(ino.0), name), |row| row.get(0))
     }
 
     /// The names of all extended attributes.
     pub fn xattrs(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
-        todo!()
+        self.all("SELECT name FROM xattr WHERE ino = ?1", [int(ino.0)], |row| row.get(0))
     }
 
     /// What happened to an inode, oldest first; the last 50 things are kept.
     pub fn history(&self, ino: Ino) -> Result<Vec<Event>> {
-        todo!()
+        let sql = "SELECT time, what FROM history WHERE ino = ?1 ORDER BY id";
+        self.all(sql, [int(ino.0)], |row| Ok(Event { time: row.get(0)?, what: row.get(1)? }))
     }
+
+    /// Where users see it.
+    pub(super) fn local_place(&self, ino: Ino) -> Result<Option<Place>> {
+        let sql = "SELECT parent, name FROM inode WHERE ino = ?1";
+        Ok(self.one(sql, [int(ino.0)], |row| codec::place(row, 0))?.flatten())
+    }
+
+    /// Where the remote last had it.
+    pub(super) fn base_place(&self, ino: Ino) -> Result<Option<Place>> {
+        let sql = "SELECT parent, name FROM base WHERE endpoint = 0 AND ino = ?1";
+        Ok(self.one(sql, [int(ino.0)], |row| codec::place(row, 0))?.flatten())
+    }
+
+    /// Who has this name in this folder, by number only.
+    pub(super) fn in_local(&self, parent: Ino, name: &Name) -> Result<Option<Ino>> {
+        let sql = "SELECT ino FROM inode WHERE parent = ?1 AND name = ?2";
+        self.one(sql, (int(parent.0), name.as_bytes()), |row| codec::ino(row, 0))
+    }
+
+    /// Whose base has this name in this base folder.
+    pub(super) fn in_base(&self, parent: Ino, name: &Name) -> Result<Option<Ino>> {
+        let sql = "SELECT ino FROM base WHERE endpoint = 0 AND parent = ?1 AND name = ?2";
+        self.one(sql, (int(parent.0), name.as_bytes()), |row| codec::ino(row, 0))
+    }
+}
+
+/// A limit as SQLite takes it.
+pub(super) fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }

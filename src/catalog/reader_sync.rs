@@ -1,117 +1,213 @@
-#![allow(unused_variables, unused_imports, dead_code)]
-//! What the catalog answers about contents, the outbox, pins and the endpoint.
+//! What the catalog answers about the outbox, what to look at, and the endpoint.
 
-use super::{Endpoint, Inode, OutboxItem, PendingItem, Presence, Reader, Result, Sums, Totals};
-use crate::model::{Base, Ino, OutboxRow, Pin, Tick};
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::codec::{self, attempt_sql, int};
+use super::reader_names::count;
+use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
+use crate::model::{Attempt, Base, Ino, OutboxRow, Tick};
 
 impl Reader {
     /// What the remote last had of it (as in `Rows`).
     pub fn base(&self, ino: Ino) -> Result<Option<Base>> {
-        todo!()
+        self.one(codec::BASE, [int(ino.0)], codec::base)
     }
 
     /// Its outbox row (as in `Rows`).
     pub fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>> {
-        todo!()
+        let sql = attempt_sql!("ours, released FROM outbox WHERE endpoint = 0 AND ino = ?1");
+        self.one(sql, [int(ino.0)], |row| {
+            Ok(OutboxRow {
+                attempt: codec::attempt(row)?,
+                ours: codec::ours(row.get::<_, Option<Vec<u8>>>(8)?.as_deref()),
+                released: row.get(9)?,
+            })
+        })
+    }
+
+    /// All inodes with an attempt without an outcome.
+    pub fn attempts(&self) -> Result<Vec<(Ino, Attempt)>> {
+        let sql = attempt_sql!(
+            "ino FROM outbox INDEXED BY outbox_attempt WHERE endpoint = 0 AND attempt IS NOT NULL"
+        );
+        let found = self.all(sql, [], |row| {
+            let ino = codec::ino(row, 8)?;
+            Ok(codec::attempt(row)?.map(|attempt| (ino, attempt)))
+        })?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Its outbox row with times and errors.
     pub fn outbox_item(&self, ino: Ino) -> Result<Option<OutboxItem>> {
-        todo!()
-    }
-
-    /// Which blocks are here. Hydrated: all of them; a placeholder or no such inode: none.
-    pub fn presence(&self, ino: Ino) -> Result<Presence> {
-        todo!()
+        let sql = "SELECT ino, since, not_before, tries, error, error_kind
+                   FROM outbox WHERE endpoint = 0 AND ino = ?1";
+        self.one(sql, [int(ino.0)], |row| {
+            Ok(OutboxItem {
+                ino: codec::ino(row, 0)?,
+                since: row.get(1)?,
+                not_before: row.get(2)?,
+                tries: row.get(3)?,
+                error: row.get(4)?,
+                error_kind: row.get(5)?,
+            })
+        })
     }
 
     /// Outbox rows whose time has come, the one waiting longest first; a row that was tried goes to the end.
     pub fn outbox_due(&self, now: i64, limit: usize) -> Result<Vec<Ino>> {
-        todo!()
+        let sql = "SELECT ino FROM outbox WHERE endpoint = 0 AND due <= ?1 ORDER BY due LIMIT ?2";
+        self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
     /// When the next outbox row may go, nanoseconds since 1970 (in the past if it may go now).
     pub fn next_due(&self) -> Result<Option<i64>> {
-        todo!()
+        let sql = "SELECT due FROM outbox WHERE endpoint = 0 ORDER BY due LIMIT 1";
+        self.one(sql, [], |row| row.get(0))
     }
 
     /// Items not in sync, the oldest first, for people.
     pub fn pending(&self, limit: usize) -> Result<Vec<PendingItem>> {
-        todo!()
+        let sql = "SELECT ino, since, not_before, tries, error, attempt IS NOT NULL
+                   FROM outbox WHERE endpoint = 0 ORDER BY since, ino LIMIT ?1";
+        self.all(sql, [count(limit)], |row| {
+            Ok(PendingItem {
+                ino: codec::ino(row, 0)?,
+                since: time(row.get(1)?),
+                not_before: row.get::<_, Option<i64>>(2)?.map(time),
+                tries: row.get(3)?,
+                error: row.get(4)?,
+                attempting: row.get(5)?,
+            })
+        })
     }
 
-    /// How many items in this folder, at any depth, are not in sync.
+    /// How many items in this folder, at any depth, are not in sync; what was deleted counts where the remote has it.
     pub fn pending_below(&self, folder: Ino) -> Result<u64> {
-        todo!()
+        let sql = "SELECT COALESCE(i.parent, b.parent) FROM outbox o
+                   LEFT JOIN inode i ON i.ino = o.ino
+                   LEFT JOIN base b ON b.endpoint = 0 AND b.ino = o.ino
+                   WHERE o.endpoint = 0 AND o.ino <> 1";
+        let parents = self.all(sql, [], |row| row.get::<_, Option<i64>>(0))?;
+        let mut known = HashMap::from([(folder, true), (Ino::ROOT, folder == Ino::ROOT)]);
+        let mut found = 0;
+        for parent in parents.into_iter().flatten() {
+            found += u64::from(self.is_below(Ino(parent.cast_unsigned()), &mut known)?);
+        }
+        Ok(found)
+    }
+
+    /// Whether the way up from `ino` meets a folder known to be below; notes what it learns.
+    fn is_below(&self, ino: Ino, known: &mut HashMap<Ino, bool>) -> Result<bool> {
+        let mut passed = Vec::new();
+        let mut at = ino;
+        let below = loop {
+            if let Some(below) = known.get(&at) {
+                break *below;
+            }
+            // Noted at once, so that a ring ends as well.
+            known.insert(at, false);
+            passed.push(at);
+            match self
+                .local_place(at)?
+                .map_or_else(|| self.base_place(at), |place| Ok(Some(place)))?
+            {
+                Some(place) => at = place.parent,
+                None => break false,
+            }
+        };
+        known.extend(passed.into_iter().map(|one| (one, below)));
+        Ok(below)
     }
 
     /// Counts of everything.
     pub fn totals(&self) -> Result<Totals> {
-        todo!()
+        let counted = |sql: &str| -> Result<u64> {
+            Ok(self.one(sql, [], |row| codec::number(row, 0))?.unwrap_or(0))
+        };
+        Ok(Totals {
+            items: self.sums()?.items,
+            pending: counted(
+                "SELECT COUNT(*) FROM outbox INDEXED BY outbox_due WHERE endpoint = 0",
+            )?,
+            errors: counted(
+                "SELECT COUNT(*) FROM outbox INDEXED BY outbox_error WHERE endpoint = 0 AND error IS NOT NULL",
+            )?,
+            unlisted: counted("SELECT COUNT(*) FROM base WHERE endpoint = 0 AND listed = 0")?,
+            conflicts: counted("SELECT COUNT(*) FROM inode WHERE conflict = 1")?,
+        })
     }
 
     /// Items and their sizes, at the cost of one row.
     pub fn sums(&self) -> Result<Sums> {
-        todo!()
-    }
-
-    /// The pin that holds for it, by its own and those of the folders above.
-    pub fn effective_pin(&self, ino: Ino) -> Result<Pin> {
-        todo!()
-    }
-
-    /// The inode whose pin decides for it, if any was set.
-    pub fn pin_from(&self, ino: Ino) -> Result<Option<Ino>> {
-        todo!()
-    }
-
-    /// Files pinned by themselves or by a folder above and not hydrated, with numbers beyond `after`, in order.
-    pub fn pinned_not_hydrated(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
-        todo!()
-    }
-
-    /// Files with bytes here that may be freed because they are unpinned: in sync, with a base.
-    pub fn unpinned_with_bytes(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
-        todo!()
-    }
-
-    /// Files with bytes here that may be freed: in sync, with a base, not pinned; the least recently used first.
-    pub fn eviction_candidates(&self, limit: usize) -> Result<Vec<Inode>> {
-        todo!()
+        let sums = self.one("SELECT items, bytes FROM counter", [], |row| {
+            let never_below_0 = |value: i64| u64::try_from(value).unwrap_or(0);
+            Ok(Sums { items: never_below_0(row.get(0)?), bytes: never_below_0(row.get(1)?) })
+        })?;
+        Ok(sums.unwrap_or_default())
     }
 
     /// All inodes missing at the remote, with since when.
     pub fn all_missing(&self) -> Result<Vec<(Ino, Tick)>> {
-        todo!()
+        let sql = "SELECT ino, since FROM missing WHERE endpoint = 0";
+        self.all(sql, [], |row| Ok((codec::ino(row, 0)?, Tick(codec::number(row, 1)?))))
+    }
+
+    /// Since when the remote has not had it where we thought, if so.
+    pub fn missing_since(&self, ino: Ino) -> Result<Option<Tick>> {
+        let sql = "SELECT since FROM missing WHERE endpoint = 0 AND ino = ?1";
+        self.one(sql, [int(ino.0)], |row| codec::number(row, 0).map(Tick))
+    }
+
+    /// Since when this folder waits to be looked at again, if so.
+    pub fn look_again_since(&self, folder: Ino) -> Result<Option<Tick>> {
+        let sql = "SELECT since FROM look_again WHERE endpoint = 0 AND folder = ?1";
+        self.one(sql, [int(folder.0)], |row| codec::number(row, 0).map(Tick))
     }
 
     /// Folders marked look-again whose time has come, the oldest mark first.
     pub fn look_again_due(&self, now: i64, limit: usize) -> Result<Vec<(Ino, Tick)>> {
-        todo!()
+        let sql = "SELECT folder, since FROM look_again WHERE endpoint = 0 AND due <= ?1
+                   ORDER BY due, since LIMIT ?2";
+        self.all(sql, (now, count(limit)), |row| {
+            Ok((codec::ino(row, 0)?, Tick(codec::number(row, 1)?)))
+        })
     }
 
-    /// When the next look-again mark comes due, nanoseconds since 1970.
+    /// When the next look-again mark comes due, nanoseconds since 1970 (0: at once).
     pub fn next_look(&self) -> Result<Option<i64>> {
-        todo!()
+        let sql = "SELECT due FROM look_again WHERE endpoint = 0 ORDER BY due LIMIT 1";
+        self.one(sql, [], |row| row.get(0))
     }
 
-    /// Listed folders, the one looked at longest ago first, with when that was (nanoseconds since 1970).
+    /// Listed folders, the one looked at longest ago first, with when that was (nanoseconds since 1970, 0: not noted).
     pub fn oldest_looks(&self, limit: usize) -> Result<Vec<(Ino, i64)>> {
-        todo!()
+        let sql = "SELECT ino, looked FROM base WHERE endpoint = 0 AND listed = 1
+                   ORDER BY looked LIMIT ?1";
+        self.all(sql, [count(limit)], |row| Ok((codec::ino(row, 0)?, row.get(1)?)))
     }
 
     /// Conflict copies made here and not resolved.
     pub fn conflicts(&self, limit: usize) -> Result<Vec<Ino>> {
-        todo!()
+        let sql = "SELECT ino FROM inode WHERE conflict = 1 ORDER BY ino LIMIT ?1";
+        self.all(sql, [count(limit)], |row| codec::ino(row, 0))
     }
 
     /// Cursor, identity and guard.
     pub fn endpoint(&self) -> Result<Endpoint> {
-        todo!()
+        let sql = "SELECT cursor, identity, held FROM endpoint WHERE endpoint = 0";
+        let found = self.one(sql, [], |row| {
+            Ok(Endpoint { cursor: row.get(0)?, identity: row.get(1)?, held: row.get(2)? })
+        })?;
+        Ok(found.unwrap_or_default())
     }
 
     /// A value that the engine keeps under a key of its own.
     pub fn state(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        todo!()
+        self.one("SELECT value FROM state WHERE key = ?1", [key], |row| row.get(0))
     }
+}
+
+fn time(nanoseconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }

@@ -42,6 +42,13 @@ pub enum Change {
         /// The generation of the data file.
         generation: Generation,
     },
+    /// A data file holds edits that can never be made whole: to be kept in `recovered/`, before it is forgotten.
+    Rescued {
+        /// The inode.
+        ino: Ino,
+        /// The generation of the data file.
+        generation: Generation,
+    },
     /// A pin changed somewhere.
     Pins,
 }

@@ -1,16 +1,21 @@
-#![allow(unused_variables, unused_imports, dead_code)]
 //! The engine's own verbs on contents: sizes, generations, blocks, stamps.
 
-use super::{Result, Tx};
+use super::codec::{self, int};
+use super::{CatalogError, Change, Inode, Result, Tx};
 use crate::model::{BlockSet, Content, Edition, Generation, Ino, Stamp};
 
 impl Tx {
     /// Sets the shown size.
     pub fn set_size(&mut self, ino: Ino, size: u64) -> Result<()> {
-        todo!()
+        self.resize(ino, size)?;
+        self.tell_attributes(ino);
+        Ok(())
     }
 
-    /// Says how much is here, if `generation` still is the one; `false` if not. `Hydrated` and `Placeholder` drop the block set. `Placeholder` also moves on to the next generation and forgets the data file, so that what is fetched later never meets its unlinking.
+    /// Says how much is here, if `generation` still is the one; `false` if not.
+    ///
+    /// `Hydrated` drops the block set. `Placeholder` forgets the data file and moves on to the next generation, so that what
+    /// is fetched later never meets the late unlinking of the old data file. A stamp is recorded unless `None`.
     pub fn set_content(
         &mut self,
         ino: Ino,
@@ -18,35 +23,80 @@ impl Tx {
         content: Content,
         stamp: Option<Stamp>,
     ) -> Result<bool> {
-        todo!()
+        if !self.is_generation(ino, generation)? {
+            return Ok(false);
+        }
+        if content == Content::Placeholder {
+            self.new_generation(ino)?;
+            return Ok(true);
+        }
+        self.put_content(ino, content)?;
+        if stamp.is_some() {
+            self.put_stamp(ino, stamp)?;
+        }
+        if content == Content::Hydrated {
+            self.run("DELETE FROM presence WHERE ino = ?1", [int(ino.0)])?;
+        }
+        self.tell(Change::Attributes(ino));
+        Ok(true)
     }
 
-    /// Adds blocks to what is here; `false` if `generation` no longer is the one.
+    /// Adds blocks to what is here; `false` if `generation` no longer is the one. All blocks do not make it hydrated by
+    /// themselves: the engine says so when it has verified them.
     pub fn add_blocks(
         &mut self,
         ino: Ino,
         generation: Generation,
         blocks: &BlockSet,
     ) -> Result<bool> {
-        todo!()
+        let sql = "SELECT i.content, p.blocks FROM inode i
+                   LEFT JOIN presence p ON p.ino = i.ino AND p.generation = i.generation
+                   WHERE i.ino = ?1 AND i.generation = ?2";
+        let found = self.one(sql, (int(ino.0), int(generation.0)), |row| {
+            Ok((codec::content(row, 0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+        })?;
+        let Some((content, bytes)) = found else { return Ok(false) };
+        if content == Content::Hydrated {
+            return Ok(true);
+        }
+        let mut all = bytes.map(|bytes| BlockSet::from_bytes(&bytes)).unwrap_or_default();
+        all.union(blocks);
+        self.put_presence(ino, generation, &all)?;
+        Ok(true)
     }
 
-    /// Replaces the set of blocks that are here (after truncate or evict); `false` if `generation` no longer is the one. Also turns a hydrated file into a partial one.
+    /// Replaces the set of blocks that are here (after truncate or evict); `false` if `generation` no longer is the one.
+    /// The file is partial afterwards, a placeholder if nothing is here.
     pub fn set_presence(
         &mut self,
         ino: Ino,
         generation: Generation,
         blocks: &BlockSet,
     ) -> Result<bool> {
-        todo!()
+        if !self.is_generation(ino, generation)? {
+            return Ok(false);
+        }
+        self.put_presence(ino, generation, blocks)?;
+        self.tell(Change::Attributes(ino));
+        Ok(true)
     }
 
     /// Notes an edit: a new edition, and an outbox row if a remote is to get it.
     pub fn mark_edited(&mut self, ino: Ino) -> Result<Edition> {
-        todo!()
+        let edition = Edition(self.next_tick()?.0);
+        let sql = "UPDATE inode SET edition = ?2, edited = 1 WHERE ino = ?1";
+        if self.run(sql, (int(ino.0), int(edition.0)))? == 0 {
+            return Err(CatalogError::NoInode(ino.0));
+        }
+        self.mark_pending(ino)?;
+        Ok(edition)
     }
 
-    /// Compares the stamp of a data file with the recorded one. Unequal: a new edition, the stamp recorded, size and shown mtime follow the data file (a mtime set by the user stays until the data file moves on), an outbox row; answers `true`.
+    /// Compares the stamp of a data file with the recorded one; answers whether it moved.
+    ///
+    /// If it did: a new edition, the stamp recorded, size and shown mtime follow the data file, an outbox row. A mtime set by
+    /// the user stays until the data file moves on from the one noted then. A data file without a recorded stamp counts as
+    /// moved. `false` of another generation, and of a file that is not all here and not edited: fetching moves its stamp.
     pub fn observe(
         &mut self,
         ino: Ino,
@@ -54,7 +104,32 @@ impl Tx {
         stamp: Stamp,
         mtime_of_data: i64,
     ) -> Result<bool> {
-        todo!()
+        let Some(inode) = self.inode(ino)? else { return Ok(false) };
+        let fetching = inode.content != Content::Hydrated && !inode.edited;
+        if inode.generation != generation || inode.stamp == Some(stamp) || fetching {
+            return Ok(false);
+        }
+        self.mark_edited(ino)?;
+        self.put_stamp(ino, Some(stamp))?;
+        // A file that is not all here is as long as its row says; its data file may not have grown to that yet.
+        if inode.content == Content::Hydrated {
+            self.resize(ino, stamp.size)?;
+        }
+        self.follow_mtime(&inode, stamp, mtime_of_data)?;
+        self.tell(Change::Attributes(ino));
+        Ok(true)
+    }
+
+    fn follow_mtime(&mut self, inode: &Inode, stamp: Stamp, mtime_of_data: i64) -> Result<()> {
+        if inode.mtime_of_data == Some(mtime_of_data) {
+            let sql = "UPDATE inode SET ctime = MAX(ctime, ?2) WHERE ino = ?1";
+            self.run(sql, (int(inode.ino.0), stamp.ctime))?;
+        } else {
+            let sql = "UPDATE inode SET ctime = MAX(ctime, ?2), mtime = ?3, mtime_of_data = NULL
+                       WHERE ino = ?1";
+            self.run(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
+        }
+        Ok(())
     }
 
     /// Records the stamp of the data file as that of the present edition; `false` if `generation` no longer is the one.
@@ -64,11 +139,49 @@ impl Tx {
         generation: Generation,
         stamp: Option<Stamp>,
     ) -> Result<bool> {
-        todo!()
+        let current = self.is_generation(ino, generation)?;
+        if current {
+            self.put_stamp(ino, stamp)?;
+        }
+        Ok(current)
     }
 
-    /// Forgets all bytes and moves on to a fresh data file for the same edition.
+    /// Forgets all bytes and moves on to a fresh data file for the same edition; answers its generation.
     pub fn new_generation(&mut self, ino: Ino) -> Result<Generation> {
-        todo!()
+        let generation = self.forget_bytes(ino)?.next();
+        let sql = "UPDATE inode SET generation = ?2 WHERE ino = ?1";
+        self.run(sql, (int(ino.0), int(generation.0)))?;
+        self.tell(Change::Attributes(ino));
+        Ok(generation)
+    }
+
+    fn is_generation(&self, ino: Ino, generation: Generation) -> Result<bool> {
+        let sql = "SELECT 1 FROM inode WHERE ino = ?1 AND generation = ?2";
+        self.any(sql, (int(ino.0), int(generation.0)))
+    }
+
+    fn put_content(&mut self, ino: Ino, content: Content) -> Result<()> {
+        // A file is used last when its bytes come, as long as nothing else is known.
+        self.run(
+            "UPDATE inode SET content = ?2, last_use = MAX(last_use, ?3) WHERE ino = ?1 AND content <> ?2",
+            (int(ino.0), codec::content_code(content), self.now),
+        )?;
+        Ok(())
+    }
+
+    fn put_stamp(&mut self, ino: Ino, stamp: Option<Stamp>) -> Result<()> {
+        let (size, ctime) = stamp.map(|stamp| (int(stamp.size), stamp.ctime)).unzip();
+        let sql = "UPDATE inode SET stamp_size = ?2, stamp_ctime = ?3 WHERE ino = ?1";
+        self.run(sql, (int(ino.0), size, ctime)).map(drop)
+    }
+
+    fn put_presence(&mut self, ino: Ino, generation: Generation, blocks: &BlockSet) -> Result<()> {
+        let empty = blocks.is_empty();
+        self.put_content(ino, if empty { Content::Placeholder } else { Content::Partial })?;
+        self.run(
+            "INSERT OR REPLACE INTO presence (ino, generation, blocks) VALUES (?1, ?2, ?3)",
+            (int(ino.0), int(generation.0), blocks.to_bytes()),
+        )?;
+        Ok(())
     }
 }

@@ -1,152 +1,363 @@
-#![allow(unused_variables, unused_imports)]
 //! The decisions' view of a write transaction.
 
-use super::{CatalogError, Tx};
+use super::codec::{self, int};
+use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
-    Attempt, Base, Edition, Handles, Ino, Name, Node, Observed, OutboxRow, Place, RemoteId, Rows,
-    Tick,
+    Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Name, Node, Observed,
+    OutboxRow, Place, RemoteId, Rows, Tick, conflict_name,
 };
+
+/// Things kept of an inode's history.
+const HISTORY: i64 = 50;
 
 impl Rows for Tx {
     type Error = CatalogError;
 
-    fn node(&self, ino: Ino) -> Result<Option<Node>, CatalogError> {
-        todo!()
+    fn node(&self, ino: Ino) -> Result<Option<Node>> {
+        let sql = "SELECT kind, parent, name, edition, content FROM inode WHERE ino = ?1";
+        self.one(sql, [int(ino.0)], |row| {
+            Ok(Node {
+                ino,
+                kind: codec::kind(row, 0)?,
+                local: codec::place(row, 1)?,
+                edition: Edition(codec::number(row, 3)?),
+                hydrated: codec::content(row, 4)? == Content::Hydrated,
+            })
+        })
     }
 
-    fn resident(&self, place: &Place) -> Result<Option<Ino>, CatalogError> {
-        todo!()
+    fn resident(&self, place: &Place) -> Result<Option<Ino>> {
+        self.in_local(place.parent, &place.name)
     }
 
-    fn has_children(&self, folder: Ino) -> Result<bool, CatalogError> {
-        todo!()
+    fn has_children(&self, folder: Ino) -> Result<bool> {
+        self.has_entries(folder)
     }
 
-    fn children(&self, folder: Ino) -> Result<Vec<Ino>, CatalogError> {
-        todo!()
+    fn children(&self, folder: Ino) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM inode INDEXED BY inode_folder WHERE parent = ?1 ORDER BY ino";
+        self.all(sql, [int(folder.0)], |row| codec::ino(row, 0))
     }
 
-    fn base(&self, ino: Ino) -> Result<Option<Base>, CatalogError> {
-        todo!()
+    fn base(&self, ino: Ino) -> Result<Option<Base>> {
+        self.reader.base(ino)
     }
 
-    fn base_at(&self, place: &Place) -> Result<Option<Ino>, CatalogError> {
-        todo!()
+    fn base_at(&self, place: &Place) -> Result<Option<Ino>> {
+        self.in_base(place.parent, &place.name)
     }
 
-    fn base_by_id(&self, id: &RemoteId) -> Result<Option<Ino>, CatalogError> {
-        todo!()
+    fn base_by_id(&self, id: &RemoteId) -> Result<Option<Ino>> {
+        let sql = "SELECT ino FROM base WHERE endpoint = 0 AND remote_id = ?1 ORDER BY ino LIMIT 1";
+        self.one(sql, [&id.0], |row| codec::ino(row, 0))
     }
 
-    fn base_children(&self, folder: Ino) -> Result<Vec<Ino>, CatalogError> {
-        todo!()
+    fn base_children(&self, folder: Ino) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM base WHERE endpoint = 0 AND parent = ?1";
+        self.all(sql, [int(folder.0)], |row| codec::ino(row, 0))
     }
 
-    fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>, CatalogError> {
-        todo!()
+    fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>> {
+        self.reader.outbox(ino)
     }
 
-    fn attempts(&self) -> Result<Vec<(Ino, Attempt)>, CatalogError> {
-        todo!()
+    fn first_base_child(&self, folder: Ino) -> Result<Option<Ino>> {
+        let sql = "SELECT ino FROM base WHERE endpoint = 0 AND parent = ?1 LIMIT 1";
+        self.one(sql, [int(folder.0)], |row| codec::ino(row, 0))
     }
 
-    fn missing(&self, ino: Ino) -> Result<Option<Tick>, CatalogError> {
-        todo!()
+    fn outbox_all(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM outbox WHERE endpoint = 0 ORDER BY since, ino";
+        self.all(sql, [], |row| codec::ino(row, 0))
     }
 
-    fn look_again(&self, folder: Ino) -> Result<Option<Tick>, CatalogError> {
-        todo!()
+    fn looks_deep(&self, folder: Ino) -> Result<bool> {
+        let sql = "SELECT deep FROM look_again WHERE endpoint = 0 AND folder = ?1";
+        Ok(self.one(sql, [int(folder.0)], |row| row.get(0))?.unwrap_or(false))
+    }
+
+    fn attempts(&self) -> Result<Vec<(Ino, Attempt)>> {
+        self.reader.attempts()
+    }
+
+    fn missing(&self, ino: Ino) -> Result<Option<Tick>> {
+        self.missing_since(ino)
+    }
+
+    fn look_again(&self, folder: Ino) -> Result<Option<Tick>> {
+        self.look_again_since(folder)
     }
 
     fn touched(&self, folder: Ino) -> Tick {
-        todo!()
+        self.touched_at(folder)
     }
 
     fn is_listing(&self, folder: Ino) -> bool {
-        todo!()
+        self.lists.is_listing(folder)
     }
 
     fn is_needed(&self, folder: Ino) -> bool {
-        todo!()
+        self.lists.is_needed(folder)
     }
 
     fn handles(&self, ino: Ino) -> Handles {
-        todo!()
+        self.memory.handles(ino)
     }
 
-    fn held(&self) -> Result<bool, CatalogError> {
-        todo!()
+    fn held(&self) -> Result<bool> {
+        Ok(self.endpoint()?.held)
     }
 
     fn is_excluded(&self, name: &Name) -> bool {
-        todo!()
+        self.memory.is_excluded(name)
     }
 
-    fn tick(&mut self) -> Result<Tick, CatalogError> {
-        todo!()
+    fn tick(&mut self) -> Result<Tick> {
+        self.next_tick()
     }
 
-    fn new_node(&mut self, seen: &Observed) -> Result<Ino, CatalogError> {
-        todo!()
+    fn new_node(&mut self, seen: &Observed) -> Result<Ino> {
+        let edition = self.next_tick()?;
+        let content = match seen.kind {
+            Kind::File => Content::Placeholder,
+            _ => Content::Hydrated,
+        };
+        let now = self.now;
+        self.run(
+            "INSERT INTO inode (kind, edition, content, size, mtime, atime, ctime, mode)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
+            (
+                codec::kind_code(seen.kind),
+                int(edition.0),
+                codec::content_code(content),
+                int(seen.size),
+                seen.mtime.unwrap_or(now),
+                now,
+                seen.mode,
+            ),
+        )?;
+        Ok(self.last_ino())
     }
 
-    fn succeed(&mut self, old: Ino) -> Result<Ino, CatalogError> {
-        todo!()
+    fn succeed(&mut self, old: Ino) -> Result<Ino> {
+        // The data file stays with the old one: of the new one no bytes are here.
+        let made = self.run(
+            "INSERT INTO inode (kind, edition, content, size, mtime, atime, ctime, mode, uid, gid, pin, last_use, target)
+             SELECT kind, edition, CASE kind WHEN 0 THEN 0 ELSE 2 END, size, mtime, atime, ctime, mode, uid, gid, pin,
+                    last_use, target
+             FROM inode WHERE ino = ?1",
+            [int(old.0)],
+        )?;
+        if made == 0 {
+            return Err(CatalogError::NoInode(old.0));
+        }
+        let new = self.last_ino();
+        self.run(
+            "INSERT INTO xattr (ino, name, value) SELECT ?2, name, value FROM xattr WHERE ino = ?1",
+            (int(old.0), int(new.0)),
+        )?;
+        Ok(new)
     }
 
-    fn set_local(&mut self, ino: Ino, place: Option<Place>) -> Result<(), CatalogError> {
-        todo!()
+    fn set_local(&mut self, ino: Ino, place: Option<Place>) -> Result<()> {
+        self.move_local(ino, place)
     }
 
-    fn set_base(&mut self, ino: Ino, base: Option<Base>) -> Result<(), CatalogError> {
-        todo!()
+    fn set_base(&mut self, ino: Ino, base: Option<Base>) -> Result<()> {
+        match base {
+            Some(base) => self.put_base(ino, &base),
+            None => self.drop_base(ino),
+        }
     }
 
-    fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, CatalogError> {
-        todo!()
+    fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition> {
+        let edition = Edition(self.next_tick()?.0);
+        let mtime = seen.mtime.unwrap_or(self.now);
+        self.stand_for(ino, edition, seen.size, Some(mtime), seen.mode)?;
+        Ok(edition)
     }
 
-    fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<(), CatalogError> {
-        todo!()
+    fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<()> {
+        self.stand_for(ino, base.edition, base.size, None, None)
     }
 
-    fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), CatalogError> {
-        todo!()
+    fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<()> {
+        let attempt = row.attempt.as_ref();
+        let place = |place: Option<&Place>| {
+            place.map(|place| (int(place.parent.0), place.name.as_bytes().to_vec())).unzip()
+        };
+        let (source_parent, source_name) = place(attempt.and_then(|one| one.source.as_ref()));
+        let (target_parent, target_name) = place(attempt.and_then(|one| one.target.as_ref()));
+        let (expect, version) = attempt.map(|one| codec::expect_code(&one.expect)).unzip();
+        self.run(
+            "INSERT INTO outbox (endpoint, ino, since, due, attempt, source_parent, source_name, target_parent, target_name,
+                                 expect, expect_version, nonce, ours, released)
+             VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ON CONFLICT (endpoint, ino) DO UPDATE SET
+                 attempt = excluded.attempt, source_parent = excluded.source_parent,
+                 source_name = excluded.source_name, target_parent = excluded.target_parent,
+                 target_name = excluded.target_name, expect = excluded.expect,
+                 expect_version = excluded.expect_version, nonce = excluded.nonce, ours = excluded.ours,
+                 released = excluded.released",
+            rusqlite::params![
+                int(ino.0),
+                self.now,
+                attempt.map(|one| codec::step_code(one.kind)),
+                source_parent,
+                source_name,
+                target_parent,
+                target_name,
+                expect,
+                version.flatten(),
+                attempt.map(|one| int(one.nonce)),
+                codec::ours_bytes(&row.ours),
+                row.released,
+            ],
+        )?;
+        self.tell(Change::Outbox);
+        Ok(())
     }
 
-    fn drop_outbox(&mut self, ino: Ino) -> Result<(), CatalogError> {
-        todo!()
+    fn drop_outbox(&mut self, ino: Ino) -> Result<()> {
+        let dropped =
+            self.run("DELETE FROM outbox WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
+        if dropped > 0 {
+            self.tell(Change::Outbox);
+            let woken = self.run(
+                "UPDATE look_again SET due = 0, tries = 0, cause = NULL WHERE endpoint = 0 AND cause = ?1",
+                [int(ino.0)],
+            )?;
+            if woken > 0 {
+                self.tell(Change::Listing);
+            }
+        }
+        Ok(())
     }
 
-    fn set_missing(&mut self, ino: Ino, since: Option<Tick>) -> Result<(), CatalogError> {
-        todo!()
+    fn set_missing(&mut self, ino: Ino, since: Option<Tick>) -> Result<()> {
+        match since {
+            Some(since) => self.run(
+                "INSERT OR REPLACE INTO missing (endpoint, ino, since) VALUES (0, ?1, ?2)",
+                (int(ino.0), int(since.0)),
+            )?,
+            None => {
+                self.run("DELETE FROM missing WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?
+            }
+        };
+        Ok(())
     }
 
-    fn set_look_again(&mut self, folder: Ino, since: Option<Tick>) -> Result<(), CatalogError> {
-        todo!()
+    fn set_look_again(&mut self, folder: Ino, since: Option<Tick>) -> Result<()> {
+        let Some(since) = since else {
+            let sql = "DELETE FROM look_again WHERE endpoint = 0 AND folder = ?1";
+            return self.run(sql, [int(folder.0)]).map(drop);
+        };
+        // A new reason to look does not wait for the back-off of an old one; how often that was put off stays known.
+        let marked = self.run(
+            "INSERT INTO look_again (endpoint, folder, since)
+             SELECT 0, ?1, ?2 FROM base WHERE endpoint = 0 AND ino = ?1
+             ON CONFLICT (endpoint, folder) DO UPDATE SET since = excluded.since, due = 0, cause = NULL",
+            (int(folder.0), int(since.0)),
+        )?;
+        if marked > 0 {
+            self.tell(Change::Listing);
+        }
+        Ok(())
     }
 
-    fn touch_folder(&mut self, folder: Ino) -> Result<(), CatalogError> {
-        todo!()
+    fn set_look_deep(&mut self, folder: Ino) -> Result<()> {
+        let since = self.next_tick()?;
+        self.set_look_again(folder, Some(since))?;
+        let sql = "UPDATE look_again SET deep = 1 WHERE endpoint = 0 AND folder = ?1";
+        self.run(sql, [int(folder.0)]).map(drop)
+    }
+
+    fn set_listing(&mut self, folder: Ino, under_way: bool) {
+        if under_way {
+            self.lists.begin(folder);
+        } else {
+            self.lists.end(folder);
+        }
+    }
+
+    fn rescue(&mut self, ino: Ino) -> Result<()> {
+        let sql = "SELECT generation FROM inode WHERE ino = ?1 AND edited = 1 AND content <> 0";
+        let edited = self.one(sql, [int(ino.0)], |row| codec::number(row, 0))?;
+        if let Some(generation) = edited {
+            self.tell(Change::Rescued { ino, generation: Generation(generation) });
+        }
+        Ok(())
+    }
+
+    fn touch_folder(&mut self, folder: Ino) -> Result<()> {
+        self.touch_now(folder)
     }
 
     fn need_list(&mut self, folder: Ino) {
-        todo!()
+        self.lists.need(folder);
+        self.tell(Change::Listing);
     }
 
-    fn set_held(&mut self, held: bool) -> Result<(), CatalogError> {
-        todo!()
+    fn set_held(&mut self, held: bool) -> Result<()> {
+        let changed =
+            self.run("UPDATE endpoint SET held = ?1 WHERE endpoint = 0 AND held <> ?1", [held])?;
+        if changed > 0 {
+            self.tell(Change::Outbox);
+        }
+        Ok(())
     }
 
-    fn forget(&mut self, ino: Ino) -> Result<(), CatalogError> {
-        todo!()
+    fn forget(&mut self, ino: Ino) -> Result<()> {
+        self.move_local(ino, None)?;
+        let sql = "DELETE FROM inode WHERE ino = ?1 RETURNING kind, generation, content";
+        let gone = self.one(sql, [int(ino.0)], |row| {
+            let bytes = codec::kind(row, 0)? == Kind::File
+                && codec::content(row, 2)? != Content::Placeholder;
+            Ok(bytes.then_some(Generation(codec::number(row, 1)?)))
+        })?;
+        for sql in [
+            "DELETE FROM presence WHERE ino = ?1",
+            "DELETE FROM xattr WHERE ino = ?1",
+            "DELETE FROM history WHERE ino = ?1",
+            "DELETE FROM missing WHERE endpoint = 0 AND ino = ?1",
+            "DELETE FROM look_again WHERE endpoint = 0 AND folder = ?1",
+        ] {
+            self.run(sql, [int(ino.0)])?;
+        }
+        self.lists.drop_need(ino);
+        if let Some(generation) = gone.flatten() {
+            self.tell(Change::Forgotten { ino, generation });
+        }
+        Ok(())
     }
 
-    fn conflict_name(&mut self, place: &Place) -> Result<Place, CatalogError> {
-        todo!()
+    fn conflict_name(&mut self, place: &Place) -> Result<Place> {
+        let when = jiff::Timestamp::from_nanosecond(i128::from(self.now)).unwrap_or_default();
+        let when = when.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H.%M.%S");
+        let when = when.to_string();
+        for nth in 1..1000 {
+            let name = conflict_name(&place.name, &when, &self.host, nth);
+            if self.in_local(place.parent, &name)?.is_none()
+                && self.in_base(place.parent, &name)?.is_none()
+            {
+                let place = Place::new(place.parent, name);
+                self.conflict_names.push(place.clone());
+                return Ok(place);
+            }
+        }
+        Err(CatalogError::Taken(format!("every conflict name for {}", place.name)))
     }
 
-    fn note(&mut self, ino: Ino, what: &str) -> Result<(), CatalogError> {
-        todo!()
+    fn note(&mut self, ino: Ino, what: &str) -> Result<()> {
+        self.run(
+            "INSERT INTO history (ino, time, what) VALUES (?1, ?2, ?3)",
+            (int(ino.0), self.now, what),
+        )?;
+        self.run(
+            "DELETE FROM history WHERE id IN
+                 (SELECT id FROM history WHERE ino = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)",
+            (int(ino.0), HISTORY),
+        )?;
+        Ok(())
     }
 }

@@ -1,53 +1,180 @@
-#![allow(unused_variables, unused_imports, dead_code)]
 //! The engine's own verbs on names, attributes, pins, the outbox and the endpoint.
 
-use super::{Inode, NewInode, Result, SetAttributes, Tx};
-use crate::model::{Ino, Pin};
+use super::codec::{self, int};
+use super::tx_places::taken;
+use super::{Attributes, CatalogError, Change, Inode, NewInode, Origin, Result, SetAttributes, Tx};
+use crate::model::{Content, Edition, Generation, Ino, Kind, Pin};
 
 impl Tx {
-    /// Creates a local inode, with an outbox row if a remote is to get it; its folder's times follow. `Taken` if somebody is there.
+    /// Creates a local inode, with an outbox row if a remote is to get it; its folder's times follow. `Taken` if somebody is
+    /// there, `NoInode` if the folder is none.
     pub fn create(&mut self, new: NewInode) -> Result<Inode> {
-        todo!()
+        let NewInode { kind, place, mode, uid, gid, now, target } = new;
+        self.touch_times(place.parent, now)?;
+        let edition = Edition(self.next_tick()?.0);
+        let size = target.as_ref().map_or(0, |target| target.len() as u64);
+        let edited = kind == Kind::File;
+        let made = self.run(
+            "INSERT INTO inode (parent, name, kind, edition, content, edited, size, mtime, atime, ctime, mode, uid, gid,
+                                last_use, target)
+             VALUES (?1, ?2, ?3, ?4, 2, ?5, ?6, ?7, ?7, ?7, ?8, ?9, ?10, ?7, ?11)",
+            rusqlite::params![
+                int(place.parent.0),
+                place.name.as_bytes(),
+                codec::kind_code(kind),
+                int(edition.0),
+                edited,
+                int(size),
+                now,
+                mode,
+                uid,
+                gid,
+                target,
+            ],
+        );
+        made.map_err(|error| taken(error, Some(&place.name)))?;
+        let ino = self.last_ino();
+        self.count(1, int(size));
+        let pending = !kind.is_local_only() && !self.is_excluded_place(&place)?;
+        if pending {
+            self.put_pending(ino)?;
+        }
+        if self.origin == Origin::Engine {
+            let (parent, name) = (place.parent, place.name.clone());
+            self.tell(Change::Name { parent, name, gone: None });
+        }
+        let attributes =
+            Attributes { size, mtime: now, atime: now, ctime: now, mode: Some(mode), uid, gid };
+        Ok(Inode {
+            ino,
+            kind,
+            local: Some(place),
+            generation: Generation(0),
+            edition,
+            attributes,
+            content: Content::Hydrated,
+            edited,
+            stamp: None,
+            mtime_of_data: None,
+            pin: Pin::Unspecified,
+            listed: true,
+            pending,
+            target,
+        })
     }
 
-    /// Sets a folder's (or any inode's) mtime and ctime to `now`: an entry came or went.
-    pub fn touch_times(&mut self, ino: Ino, now: i64) -> Result<()> {
-        todo!()
+    /// Sets a folder's mtime and ctime to `now`: an entry came or went. `NoInode` if it is no folder.
+    pub fn touch_times(&mut self, folder: Ino, now: i64) -> Result<()> {
+        let sql = "UPDATE inode SET mtime = ?2, ctime = ?2 WHERE ino = ?1 AND kind = 1";
+        if self.run(sql, (int(folder.0), now))? == 0 {
+            return Err(CatalogError::NoInode(folder.0));
+        }
+        self.tell_attributes(folder);
+        Ok(())
     }
 
     /// Sets what a user set. Does not make an outbox row.
     pub fn set_attributes(&mut self, ino: Ino, set: SetAttributes) -> Result<()> {
-        todo!()
+        let changed = self.run(
+            "UPDATE inode SET
+                 mode = COALESCE(?2, mode), uid = COALESCE(?3, uid), gid = COALESCE(?4, gid),
+                 atime = COALESCE(?5, atime), mtime = COALESCE(?6, mtime), ctime = COALESCE(?7, ctime),
+                 mtime_of_data = CASE WHEN ?6 IS NULL THEN mtime_of_data ELSE ?8 END
+             WHERE ino = ?1",
+            (
+                int(ino.0),
+                set.mode,
+                set.uid,
+                set.gid,
+                set.atime,
+                set.mtime,
+                set.ctime,
+                set.mtime_of_data,
+            ),
+        )?;
+        if changed == 0 {
+            return Err(CatalogError::NoInode(ino.0));
+        }
+        self.tell_attributes(ino);
+        Ok(())
     }
 
     /// Sets or replaces an extended attribute.
     pub fn set_xattr(&mut self, ino: Ino, name: &[u8], value: &[u8]) -> Result<()> {
-        todo!()
+        let sql = "INSERT OR REPLACE INTO xattr (ino, name, value) VALUES (?1, ?2, ?3)";
+        self.run(sql, (int(ino.0), name, value)).map(drop)
     }
 
     /// Removes an extended attribute; `false` if it was not there.
     pub fn remove_xattr(&mut self, ino: Ino, name: &[u8]) -> Result<bool> {
-        todo!()
+        let sql = "DELETE FROM xattr WHERE ino = ?1 AND name = ?2";
+        Ok(self.run(sql, (int(ino.0), name))? > 0)
     }
 
     /// Sets the pin of an inode itself.
     pub fn set_pin(&mut self, ino: Ino, pin: Pin) -> Result<()> {
-        todo!()
+        let sql = "UPDATE inode SET pin = ?2 WHERE ino = ?1";
+        if self.run(sql, (int(ino.0), codec::pin_code(pin)))? == 0 {
+            return Err(CatalogError::NoInode(ino.0));
+        }
+        self.tell(Change::Pins);
+        Ok(())
     }
 
-    /// Inserts an outbox row if there is none and a remote is to get this inode; `true` if there is one now.
+    /// Inserts an outbox row if there is none and a remote is concerned: it is a file or folder and either has a base or is
+    /// to get one. Answers whether there is a row now.
     pub fn mark_pending(&mut self, ino: Ino) -> Result<bool> {
-        todo!()
+        let sql = "SELECT i.kind, i.parent, i.name,
+                          EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino),
+                          EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+                   FROM inode i WHERE i.ino = ?1";
+        let found = self.one(sql, [int(ino.0)], |row| {
+            Ok((
+                codec::kind(row, 0)?,
+                codec::place(row, 1)?,
+                row.get::<_, bool>(3)?,
+                row.get::<_, bool>(4)?,
+            ))
+        })?;
+        let Some((kind, place, has_base, pending)) = found else {
+            return Err(CatalogError::NoInode(ino.0));
+        };
+        if pending {
+            return Ok(true);
+        }
+        let wanted = match place {
+            Some(place) if !has_base => !self.is_excluded_place(&place)?,
+            _ => has_base,
+        };
+        if ino == Ino::ROOT || kind.is_local_only() || !wanted {
+            return Ok(false);
+        }
+        self.put_pending(ino)?;
+        Ok(true)
+    }
+
+    fn put_pending(&mut self, ino: Ino) -> Result<()> {
+        self.run(
+            "INSERT OR IGNORE INTO outbox (endpoint, ino, since, due) VALUES (0, ?1, ?2, ?2)",
+            (int(ino.0), self.now),
+        )?;
+        self.tell(Change::Outbox);
+        Ok(())
     }
 
     /// Lets its outbox row go now: no error, no waiting.
     pub fn outbox_wake(&mut self, ino: Ino) -> Result<()> {
-        todo!()
+        self.wake(ino)
     }
 
     /// Lets every outbox row go now.
     pub fn outbox_wake_all(&mut self) -> Result<()> {
-        todo!()
+        self.run(
+            "UPDATE outbox SET not_before = NULL, due = ?1 WHERE endpoint = 0 AND not_before IS NOT NULL",
+            [self.now],
+        )?;
+        self.tell(Change::Outbox);
+        Ok(())
     }
 
     /// Notes that a try failed: the row waits until `not_before` and goes to the end. Answers the tries so far.
@@ -58,65 +185,94 @@ impl Tx {
         kind: &str,
         not_before: i64,
     ) -> Result<u32> {
-        todo!()
+        let sql =
+            "UPDATE outbox SET tries = tries + 1, error = ?2, error_kind = ?3, not_before = ?4,
+                                     due = MAX(?4, ?5)
+                   WHERE endpoint = 0 AND ino = ?1 RETURNING tries";
+        let tries =
+            self.one(sql, (int(ino.0), error, kind, not_before, self.now), |row| row.get(0))?;
+        self.tell(Change::Outbox);
+        Ok(tries.unwrap_or(0))
     }
 
-    /// Puts an outbox row off without an error.
+    /// Notes that a try did something: tries and error are over, and the row goes to the end.
+    pub fn outbox_progress(&mut self, ino: Ino) -> Result<()> {
+        self.run(
+            "UPDATE outbox SET tries = 0, error = NULL, error_kind = NULL, not_before = NULL, due = ?2
+             WHERE endpoint = 0 AND ino = ?1",
+            (int(ino.0), self.now),
+        )?;
+        self.tell(Change::Outbox);
+        Ok(())
+    }
+
+    /// Puts an outbox row off without an error; without a row nothing happens.
     pub fn outbox_defer(&mut self, ino: Ino, not_before: i64) -> Result<()> {
-        todo!()
+        let sql =
+            "UPDATE outbox SET not_before = ?2, due = MAX(?2, ?3) WHERE endpoint = 0 AND ino = ?1";
+        self.run(sql, (int(ino.0), not_before, self.now)).map(drop)
     }
 
     /// Marks every outbox row as released from the mass-change guard.
     pub fn release_all(&mut self) -> Result<()> {
-        todo!()
+        self.run("UPDATE outbox SET released = 1 WHERE endpoint = 0 AND released = 0", [])?;
+        self.tell(Change::Outbox);
+        Ok(())
     }
 
-    /// Puts a look-again mark off because of `cause`, if known; it comes back at once when that one's outbox row goes. Answers how often in a row.
+    /// Puts a look-again mark off because of `cause`, if known; it comes back at once when that one's outbox row goes or
+    /// the folder is marked again. Answers how often in a row it was put off.
     pub fn look_defer(&mut self, folder: Ino, not_before: i64, cause: Option<Ino>) -> Result<u32> {
-        todo!()
+        let sql = "UPDATE look_again SET due = ?2, cause = ?3, tries = tries + 1
+                   WHERE endpoint = 0 AND folder = ?1 RETURNING tries";
+        let cause = cause.map(|ino| int(ino.0));
+        let tries = self.one(sql, (int(folder.0), not_before, cause), |row| row.get(0))?;
+        Ok(tries.unwrap_or(0))
     }
 
     /// Notes that a folder was looked at.
     pub fn looked_at(&mut self, folder: Ino, now: i64) -> Result<()> {
-        todo!()
+        let sql = "UPDATE base SET looked = ?2 WHERE endpoint = 0 AND ino = ?1";
+        self.run(sql, (int(folder.0), now)).map(drop)
     }
 
     /// Records how far the change feed was applied.
     pub fn set_cursor(&mut self, cursor: Option<&str>) -> Result<()> {
-        todo!()
+        self.run("UPDATE endpoint SET cursor = ?1 WHERE endpoint = 0", [cursor]).map(drop)
     }
 
     /// Records who the remote said it is.
     pub fn set_identity(&mut self, identity: Option<&str>) -> Result<()> {
-        todo!()
+        self.run("UPDATE endpoint SET identity = ?1 WHERE endpoint = 0", [identity]).map(drop)
     }
 
     /// Keeps a value for the engine under a key of its own; `None` drops it.
     pub fn set_state(&mut self, key: &str, value: Option<&[u8]>) -> Result<()> {
-        todo!()
+        match value {
+            Some(value) => {
+                self.run("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)", (key, value))
+            }
+            None => self.run("DELETE FROM state WHERE key = ?1", [key]),
+        }
+        .map(drop)
     }
 
-    /// Records when files were last used.
+    /// Records when files were last used, nanoseconds since 1970.
     pub fn set_last_use(&mut self, uses: &[(Ino, i64)]) -> Result<()> {
-        todo!()
+        for (ino, time) in uses {
+            let sql = "UPDATE inode SET last_use = ?2 WHERE ino = ?1 AND last_use < ?2";
+            self.run(sql, (int(ino.0), *time))?;
+        }
+        Ok(())
     }
 
     /// Forgets what happened to an inode.
     pub fn drop_history(&mut self, ino: Ino) -> Result<()> {
-        todo!()
+        self.run("DELETE FROM history WHERE ino = ?1", [int(ino.0)]).map(drop)
     }
 
     /// Says that a conflict copy is resolved.
     pub fn resolve_conflict(&mut self, ino: Ino) -> Result<()> {
-        todo!()
-    }
-
-    /// The numbers of all data files that a row needs: inode and generation, beyond `after`, for the sweep.
-    pub fn data_files(
-        &self,
-        after: Ino,
-        limit: usize,
-    ) -> Result<Vec<(Ino, crate::model::Generation)>> {
-        todo!()
+        self.run("UPDATE inode SET conflict = 0 WHERE ino = ?1", [int(ino.0)]).map(drop)
     }
 }

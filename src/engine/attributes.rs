@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 
 use super::core::{Cause, Core, now};
-use super::files::edges_of_cut;
 use super::live::Live;
 use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
+use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Origin, SetAttributes as RowAttributes};
 use crate::model::{Ino, Kind};

@@ -21,9 +21,11 @@ mod settings;
 mod space;
 mod start;
 mod state;
+mod status;
 mod verbs;
 mod window;
 mod workers;
+mod write;
 mod xattrs;
 
 use std::path::PathBuf;

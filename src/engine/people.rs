@@ -1,17 +1,15 @@
 //! What people and scripts ask: states, syncing now, hydrating, freeing, pins, history.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::core::{Cause, Core};
-use super::state::{Freed, Happened, ItemStatus, MountState, MountStatus, Progress, SyncState};
+use super::state::{Freed, Happened, ItemStatus, MountStatus, Progress};
 use super::{Engine, EngineError};
-use crate::catalog::{Durability, Inode, Origin, Reader};
+use crate::catalog::{Durability, Origin};
 use crate::model::{Content, Ino, Kind, Name, Pin};
-use crate::remote::FeedKind;
 
 type Ready<T> = Result<T, EngineError>;
 
@@ -229,136 +227,6 @@ impl Engine {
 }
 
 impl Core {
-    fn mount_status(self: &Arc<Self>) -> Ready<MountStatus> {
-        let (totals, oldest, look) = self
-            .catalog
-            .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
-        let usage = self.cache.usage()?;
-        let (state, reason) = self.state_now(totals.errors);
-        let quota = *super::open::lock(&self.quota);
-        let capabilities = self.remotes.user.capabilities();
-        Ok(MountStatus {
-            state,
-            reason,
-            read_only: self.settings.read_only || !capabilities.writable,
-            items: totals.items,
-            pending: totals.pending,
-            uploading: self.upload_progress().len() as u64,
-            hydrating: self
-                .open
-                .all()
-                .iter()
-                .filter(|live| !live.state().fetching.is_empty())
-                .count() as u64,
-            held: 0,
-            conflicts: totals.conflicts,
-            errors: totals.errors,
-            last_error: super::open::lock(&self.last_error).clone(),
-            oldest_pending: oldest.first().map(|row| nanos(row.since)),
-            last_contact: self.last_contact(),
-            feed: feed_word(capabilities.feed),
-            oldest_look: look.first().map(|(_, when)| *when),
-            cache_used: usage.used_bytes,
-            cache_limit: usage.limit_bytes,
-            cache_pending: self.pending_bytes()?,
-            cache_pinned: 0,
-            quota: quota.map(|space| (space.used, space.limit)),
-            requests_by: self.requests_by(),
-            bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
-            bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
-        })
-    }
-
-    fn state_now(&self, errors: u64) -> (MountState, Option<String>) {
-        if let Some(state) = self.connection_state() {
-            return state;
-        }
-        if errors > 0 {
-            let reason = format!("{errors} item(s) cannot be sent: see dewfs status --pending");
-            return (MountState::Degraded, Some(reason));
-        }
-        (MountState::Online, None)
-    }
-
-    /// Bytes of files not in sync.
-    fn pending_bytes(&self) -> Ready<u64> {
-        let mut bytes = 0;
-        for row in self.catalog.read(|rows| rows.pending(10_000))? {
-            if let Some(inode) = self.catalog.read(|rows| rows.inode(row.ino))? {
-                bytes += if inode.kind == Kind::File { inode.attributes.size } else { 0 };
-            }
-        }
-        Ok(bytes)
-    }
-
-    pub(crate) fn item_status(self: &Arc<Self>, ino: Ino) -> Ready<ItemStatus> {
-        let live = self.open.live(ino);
-        self.catalog
-            .read(|rows| {
-                let Some(inode) = rows.inode(ino)? else { return Ok(None) };
-                let stat = self.stat_now(&inode);
-                let row = rows.outbox_item(ino)?;
-                let base = rows.base(ino)?;
-                let present = present_bytes(rows, &inode, live.as_deref())?;
-                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino);
-                let local_only = inode.kind.is_local_only()
-                    || inode
-                        .local
-                        .as_ref()
-                        .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
-                Ok(Some(ItemStatus {
-                    path: path_of(rows, ino)?,
-                    kind: inode.kind,
-                    content: content_word(present, stat.size, inode.content),
-                    hydrating: live.as_ref().is_some_and(|live| !live.state().fetching.is_empty()),
-                    listed: inode.kind == Kind::Folder && rows.is_listed(ino)?,
-                    sync: self.sync_state(ino, row.as_ref(), local_only),
-                    pin: rows.effective_pin(ino)?,
-                    pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
-                    size: if inode.kind == Kind::Folder { 0 } else { stat.size },
-                    present_bytes: present,
-                    pending_bytes: if row.is_some() && inode.kind == Kind::File {
-                        stat.size
-                    } else {
-                        0
-                    },
-                    pending_below: if inode.kind == Kind::Folder {
-                        rows.pending_below(ino)?
-                    } else {
-                        0
-                    },
-                    mtime: stat.mtime,
-                    remote_id: base
-                        .as_ref()
-                        .and_then(|base| base.id.as_ref())
-                        .map(ToString::to_string),
-                    version: base
-                        .map(|base| base.version.to_string())
-                        .filter(|version| !version.is_empty()),
-                    error: row.as_ref().and_then(|row| row.error.clone()),
-                    since: row.as_ref().map(|row| row.since),
-                    retry_at: row
-                        .and_then(|row| row.error.is_some().then_some(row.not_before).flatten()),
-                }))
-            })?
-            .ok_or(EngineError::NotFound)
-    }
-
-    fn sync_state(
-        &self,
-        ino: Ino,
-        row: Option<&crate::catalog::OutboxItem>,
-        local_only: bool,
-    ) -> SyncState {
-        match row {
-            None if local_only => SyncState::LocalOnly,
-            None => SyncState::InSync,
-            Some(_) if self.is_uploading(ino) => SyncState::Uploading,
-            Some(row) if row.error.is_some() => SyncState::Error,
-            Some(_) => SyncState::Pending,
-        }
-    }
-
     /// Whether an item is `top` or lies below it.
     pub(crate) fn is_below(&self, ino: Ino, top: Ino) -> Ready<bool> {
         if top == Ino::ROOT || ino == top {
@@ -453,52 +321,5 @@ impl Core {
             Ok(wrong.then(|| "its checksum differs".to_owned()))
         })
         .await
-    }
-}
-
-fn present_bytes(
-    rows: &Reader,
-    inode: &Inode,
-    live: Option<&super::live::Live>,
-) -> crate::catalog::Result<u64> {
-    if let Some(live) = live.filter(|live| live.generation == inode.generation) {
-        return Ok(live.state().present());
-    }
-    Ok(match (inode.kind, inode.content) {
-        (Kind::File, Content::Hydrated) => inode.attributes.size,
-        (Kind::File, Content::Partial) => {
-            rows.presence(inode.ino)?.blocks.present_bytes(inode.attributes.size)
-        }
-        _ => 0,
-    })
-}
-
-fn content_word(present: u64, size: u64, known: Content) -> Content {
-    match known {
-        Content::Hydrated => Content::Hydrated,
-        _ if present >= size => Content::Hydrated,
-        _ if present > 0 => Content::Partial,
-        _ => Content::Placeholder,
-    }
-}
-
-fn path_of(rows: &Reader, ino: Ino) -> crate::catalog::Result<Vec<u8>> {
-    let names = rows.local_path(ino)?.unwrap_or_default();
-    let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
-    Ok(parts.join(&b'/'))
-}
-
-fn nanos(time: std::time::SystemTime) -> i64 {
-    let since = time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-fn feed_word(feed: FeedKind) -> &'static str {
-    match feed {
-        FeedKind::Push => "push",
-        FeedKind::Poll => "poll",
-        FeedKind::Walk => "walk",
-        FeedKind::Inotify => "inotify",
-        FeedKind::None => "none",
     }
 }

@@ -258,7 +258,24 @@ impl Core {
             Change::Forgotten { ino, generation } => {
                 super::open::lock(&self.forgotten).push((ino, generation));
             }
+            Change::Rescued { ino, generation } => self.rescue(ino, generation),
             Change::Pins => self.pins.notify_one(),
+        }
+    }
+
+    /// Keeps a data file whose edits can never be sent in `recovered/`, and says so.
+    fn rescue(&self, ino: Ino, generation: Generation) {
+        let hint = self.path_bytes(ino).unwrap_or_default();
+        match self.cache.set_aside(ino, generation, &hint) {
+            Ok(place) => {
+                let message = format!(
+                    "edits that fit no version of the remote any more are kept in {}",
+                    place.display()
+                );
+                tracing::warn!(ino = ino.0, message);
+                self.note_problem(Some(ino), &message);
+            }
+            Err(error) => tracing::error!(ino = ino.0, %error, "cannot keep edits in recovered/"),
         }
     }
 

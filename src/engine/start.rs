@@ -148,8 +148,7 @@ impl Core {
         }
         self.stopping.send_replace(true);
         let catalog = self.catalog.clone();
-        let closed = self.runtime.spawn_blocking(move || catalog.close()).await;
-        if let Ok(Err(error)) = closed {
+        if let Err(error) = self.runtime.spawn_blocking(move || catalog.close()).await {
             tracing::warn!(%error, "cannot close the catalog");
         }
         super::open::lock(&self.lock).take();

@@ -8,9 +8,11 @@
 
 mod around;
 mod blocks;
+mod conflict;
 mod entry;
 mod ids;
 mod listing;
+mod pin;
 mod place;
 mod plan;
 mod reconcile;
@@ -25,6 +27,7 @@ mod verbs;
 
 pub use around::{Busy, by_path, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
+pub use conflict::conflict_name;
 pub use entry::{Content, Digest, Kind, Observed, Pin};
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{

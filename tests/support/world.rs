@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dewfs::engine::{
-    Answer, Caller, Engine, EngineError, Handle, OpenMode, PageEntry, RenameMode, SetAttributes, Settings, Stat,
+    Answer, Caller, Engine, EngineError, Handle, OpenMode, PageEntry, RenameMode, SetAttributes,
+    Settings, Stat,
 };
 use dewfs::model::{Ino, Kind, Name};
 use dewfs::remote::memory::{MemoryOptions, MemoryRemote, MemoryStore};
@@ -87,7 +88,8 @@ impl World {
         let mut names = Vec::new();
         let mut cookie = 0;
         loop {
-            let page: Vec<PageEntry> = self.engine.read_dir(folder, cookie, 3).wait().await.unwrap();
+            let page: Vec<PageEntry> =
+                self.engine.read_dir(folder, cookie, 3).wait().await.unwrap();
             let Some(last) = page.last() else { break };
             cookie = last.cookie;
             names.extend(page.iter().map(|entry| entry.name.lossy().into_owned()));

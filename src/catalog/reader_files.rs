@@ -1,0 +1,236 @@
+//! What the catalog answers about contents: what is here, what should be, and what may go.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::codec::{self, inode_sql, int};
+use super::reader_names::count;
+use super::{Inode, Presence, Reader, Result};
+use crate::model::{BlockSet, Content, Generation, Ino, Kind, Pin};
+
+/// Rows looked at below pinned folders before all files are walked instead: a small folder in a large mount is found by
+/// walking down, a mount that is pinned as a whole by walking on.
+const WALK: usize = 20_000;
+/// Rows of that walk at a time.
+const PAGE: usize = 1000;
+
+/// Is a row as pins see it.
+struct Pinned {
+    ino: Ino,
+    parent: Option<Ino>,
+    kind: Kind,
+    pin: Pin,
+    content: Content,
+}
+
+/// The columns of a [`Pinned`].
+macro_rules! pinned_sql {
+    ($rest:literal) => {
+        concat!("SELECT ino, parent, kind, pin, content FROM inode ", $rest)
+    };
+}
+
+fn pinned(row: &rusqlite::Row<'_>) -> rusqlite::Result<Pinned> {
+    Ok(Pinned {
+        ino: codec::ino(row, 0)?,
+        parent: row.get::<_, Option<i64>>(1)?.map(|parent| Ino(parent.cast_unsigned())),
+        kind: codec::kind(row, 2)?,
+        pin: codec::pin(row, 3)?,
+        content: codec::content(row, 4)?,
+    })
+}
+
+impl Reader {
+    /// Which blocks are here. Hydrated: all of them; a placeholder or no such inode: none.
+    pub fn presence(&self, ino: Ino) -> Result<Presence> {
+        let sql = "SELECT i.generation, i.size, i.content, p.blocks FROM inode i
+                   LEFT JOIN presence p ON p.ino = i.ino AND p.generation = i.generation
+                   WHERE i.ino = ?1";
+        let found = self.one(sql, [int(ino.0)], |row| {
+            let size = codec::number(row, 1)?;
+            let mut blocks = BlockSet::default();
+            match codec::content(row, 2)? {
+                Content::Hydrated => blocks.insert(BlockSet::touched(0..size)),
+                Content::Partial => {
+                    let bytes = row.get::<_, Option<Vec<u8>>>(3)?;
+                    blocks = bytes.map(|bytes| BlockSet::from_bytes(&bytes)).unwrap_or_default();
+                }
+                Content::Placeholder => {}
+            }
+            Ok(Presence { generation: Generation(codec::number(row, 0)?), blocks })
+        })?;
+        Ok(found.unwrap_or(Presence { generation: Generation(0), blocks: BlockSet::default() }))
+    }
+
+    /// The pin that holds for it, by its own and those of the folders above.
+    pub fn effective_pin(&self, ino: Ino) -> Result<Pin> {
+        Ok(self.pin_and_from(ino)?.0)
+    }
+
+    /// The inode whose pin decides for it, if any was set.
+    pub fn pin_from(&self, ino: Ino) -> Result<Option<Ino>> {
+        Ok(self.pin_and_from(ino)?.1)
+    }
+
+    fn pin_and_from(&self, ino: Ino) -> Result<(Pin, Option<Ino>)> {
+        let mut chain = Vec::new();
+        let mut at = Some(ino);
+        while let Some(row) = at.map(|ino| self.pinned(ino)).transpose()?.flatten() {
+            at = row.parent.filter(|parent| !chain.iter().any(|one: &Pinned| one.ino == *parent));
+            chain.push(row);
+        }
+        let mut result = (Pin::Unspecified, None);
+        for row in chain.iter().rev() {
+            let pin = row.pin.under(result.0, row.kind);
+            let from = if row.pin == pin { Some(row.ino) } else { result.1 };
+            result = (pin, from.filter(|_| pin != Pin::Unspecified));
+        }
+        Ok(result)
+    }
+
+    fn pinned(&self, ino: Ino) -> Result<Option<Pinned>> {
+        self.one(pinned_sql!("WHERE ino = ?1"), [int(ino.0)], pinned)
+    }
+
+    /// Files pinned by themselves or by a folder above and not hydrated, with numbers beyond `after`, in order.
+    pub fn pinned_not_hydrated(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
+        let absent = |row: &Pinned| Ok(row.content != Content::Hydrated);
+        self.files_by_pin(Pin::Pinned, after, limit, absent)
+    }
+
+    /// Files with bytes here that may be freed because they are unpinned (in sync, with a base), with numbers beyond
+    /// `after`, in order.
+    pub fn unpinned_with_bytes(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
+        let sql = "SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = ?1
+                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1)";
+        self.files_by_pin(Pin::Unpinned, after, limit, |row| {
+            Ok(row.content != Content::Placeholder && self.any(sql, [int(row.ino.0)])?)
+        })
+    }
+
+    /// Files for which this pin holds and that `fits` takes.
+    fn files_by_pin(
+        &self,
+        pin: Pin,
+        after: Ino,
+        limit: usize,
+        fits: impl Fn(&Pinned) -> Result<bool>,
+    ) -> Result<Vec<Ino>> {
+        let sql = pinned_sql!("WHERE pin = ?1 AND pin > 0");
+        let tops = self.all(sql, [codec::pin_code(pin)], pinned)?;
+        if tops.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.walk_down(pin, tops, after, limit, &fits)? {
+            Some(found) => Ok(found),
+            None => self.walk_on(pin, after, limit, &fits),
+        }
+    }
+
+    /// Walks down from what has the pin itself; `None` if that is too much.
+    fn walk_down(
+        &self,
+        pin: Pin,
+        tops: Vec<Pinned>,
+        after: Ino,
+        limit: usize,
+        fits: &impl Fn(&Pinned) -> Result<bool>,
+    ) -> Result<Option<Vec<Ino>>> {
+        let mut found = BTreeSet::new();
+        let mut left = WALK;
+        // Rows with whether the pin is known to hold for them; it is not yet for the tops.
+        let mut stack: Vec<_> = tops.into_iter().map(|row| (row, false)).collect();
+        while let Some((row, known)) = stack.pop() {
+            if !known && self.effective_pin(row.ino)? != pin {
+                continue;
+            }
+            if row.kind == Kind::File {
+                if row.ino > after && row.parent.is_some() && fits(&row)? {
+                    found.insert(row.ino);
+                }
+                continue;
+            }
+            let sql = pinned_sql!("WHERE parent = ?1 LIMIT ?2");
+            let children = self.all(sql, (int(row.ino.0), count(left + 1)), pinned)?;
+            match left.checked_sub(children.len()) {
+                Some(rest) => left = rest,
+                None => return Ok(None),
+            }
+            // A child that has the pin itself is a top of its own.
+            let holds = children
+                .into_iter()
+                .filter(|child| child.pin != pin && child.pin.under(pin, child.kind) == pin);
+            stack.extend(holds.map(|child| (child, true)));
+        }
+        Ok(Some(found.into_iter().take(limit).collect()))
+    }
+
+    /// Walks on over all files beyond `after`.
+    fn walk_on(
+        &self,
+        pin: Pin,
+        after: Ino,
+        limit: usize,
+        fits: &impl Fn(&Pinned) -> Result<bool>,
+    ) -> Result<Vec<Ino>> {
+        let mut found = Vec::new();
+        let mut folders = HashMap::new();
+        let mut at = after;
+        while found.len() < limit {
+            let sql = pinned_sql!("WHERE ino > ?1 ORDER BY ino LIMIT ?2");
+            let rows = self.all(sql, (int(at.0), count(PAGE)), pinned)?;
+            let Some(last) = rows.last() else { break };
+            at = last.ino;
+            for row in rows.iter().filter(|row| row.kind == Kind::File) {
+                let Some(parent) = row.parent else { continue };
+                let above = self.folder_pin(parent, &mut folders)?;
+                if row.pin.under(above, row.kind) == pin && fits(row)? && found.len() < limit {
+                    found.push(row.ino);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn folder_pin(&self, folder: Ino, known: &mut HashMap<Ino, Pin>) -> Result<Pin> {
+        if let Some(pin) = known.get(&folder) {
+            return Ok(*pin);
+        }
+        let pin = self.effective_pin(folder)?;
+        known.insert(folder, pin);
+        Ok(pin)
+    }
+
+    /// Files with bytes here that may be freed: in sync, with a base, not pinned; the least recently used first.
+    pub fn eviction_candidates(&self, limit: usize) -> Result<Vec<Inode>> {
+        let sql = inode_sql!(
+            "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
+             AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+             ORDER BY i.last_use"
+        );
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut folders = HashMap::new();
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let inode = codec::inode(row)?;
+            let Some(place) = &inode.local else { continue };
+            let above = self.folder_pin(place.parent, &mut folders)?;
+            if inode.pin.under(above, inode.kind) != Pin::Pinned {
+                found.push(inode);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The data files that rows need, by inode, with numbers beyond `after`, in order; for the sweep.
+    pub fn data_files(&self, after: Ino, limit: usize) -> Result<Vec<(Ino, Generation)>> {
+        let sql = "SELECT ino, generation FROM inode
+                   WHERE ino > ?1 AND kind = 0 AND content > 0 ORDER BY ino LIMIT ?2";
+        self.all(sql, (int(after.0), count(limit)), |row| {
+            Ok((codec::ino(row, 0)?, Generation(codec::number(row, 1)?)))
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! The file: its tables, the steps from older formats, and the settings of a connection.
+//!
+//! Formats only grow: a step, once released, never changes, and the format's number is how many steps were taken.
+
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{CatalogError, Result};
+
+/// "dewf": tells a catalog from any other SQLite file.
+const APPLICATION_ID: u32 = 0x6465_7766;
+
+/// The name of the root's base place. It can be no entry's: such names are dewfs's own and hidden.
+pub(super) const ROOT_NAME: &[u8] = b".dewfs-root";
+
+/// Statements kept compiled per connection; more than there are in this room.
+const STATEMENTS: usize = 160;
+
+/// The steps from each format to the next, from the empty file on.
+const STEPS: &[&str] = &[FORMAT_1];
+
+/// Everything keyed by an endpoint is so from the first day; today there is one, 0.
+const FORMAT_1: &str = "
+CREATE TABLE inode (
+    ino INTEGER PRIMARY KEY AUTOINCREMENT,
+    parent INTEGER,
+    name BLOB,
+    kind INTEGER NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 0,
+    edition INTEGER NOT NULL,
+    content INTEGER NOT NULL,
+    edited INTEGER NOT NULL DEFAULT 0,
+    size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL,
+    atime INTEGER NOT NULL,
+    ctime INTEGER NOT NULL,
+    mode INTEGER,
+    uid INTEGER,
+    gid INTEGER,
+    stamp_size INTEGER,
+    stamp_ctime INTEGER,
+    mtime_of_data INTEGER,
+    pin INTEGER NOT NULL DEFAULT 0,
+    conflict INTEGER NOT NULL DEFAULT 0,
+    last_use INTEGER NOT NULL DEFAULT 0,
+    target BLOB,
+    CHECK ((parent IS NULL) = (name IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX inode_place ON inode (parent, name);
+CREATE INDEX inode_folder ON inode (parent);
+CREATE INDEX inode_use ON inode (last_use) WHERE content > 0 AND kind = 0;
+CREATE INDEX inode_pin ON inode (pin) WHERE pin > 0;
+CREATE INDEX inode_conflict ON inode (ino) WHERE conflict = 1;
+
+CREATE TABLE presence (
+    ino INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    blocks BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE xattr (
+    ino INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (ino, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY,
+    ino INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    what TEXT NOT NULL
+) STRICT;
+CREATE INDEX history_ino ON history (ino);
+
+CREATE TABLE base (
+    endpoint INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    parent INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    version TEXT NOT NULL,
+    remote_id TEXT,
+    edition INTEGER NOT NULL,
+    known_size INTEGER,
+    known_hash BLOB,
+    young INTEGER NOT NULL DEFAULT 0,
+    listed INTEGER,
+    size INTEGER NOT NULL DEFAULT 0,
+    extra BLOB,
+    looked INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (endpoint, ino)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX base_place ON base (endpoint, parent, name);
+CREATE INDEX base_id ON base (endpoint, remote_id) WHERE remote_id IS NOT NULL;
+CREATE INDEX base_unlisted ON base (endpoint) WHERE listed = 0;
+CREATE INDEX base_looked ON base (endpoint, looked) WHERE listed = 1;
+
+CREATE TABLE outbox (
+    endpoint INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    not_before INTEGER,
+    tries INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    error_kind TEXT,
+    attempt INTEGER,
+    source_parent INTEGER,
+    source_name BLOB,
+    target_parent INTEGER,
+    target_name BLOB,
+    expect INTEGER,
+    expect_version TEXT,
+    nonce INTEGER,
+    ours BLOB,
+    released INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (endpoint, ino)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outbox_due ON outbox (endpoint, due);
+CREATE INDEX outbox_attempt ON outbox (endpoint) WHERE attempt IS NOT NULL;
+CREATE INDEX outbox_error ON outbox (endpoint) WHERE error IS NOT NULL;
+
+CREATE TABLE look_again (
+    endpoint INTEGER NOT NULL,
+    folder INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    due INTEGER NOT NULL DEFAULT 0,
+    tries INTEGER NOT NULL DEFAULT 0,
+    cause INTEGER,
+    deep INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (endpoint, folder)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX look_again_due ON look_again (endpoint, due, since);
+CREATE INDEX look_again_cause ON look_again (endpoint, cause) WHERE cause IS NOT NULL;
+
+CREATE TABLE missing (
+    endpoint INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, ino)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE endpoint (
+    endpoint INTEGER PRIMARY KEY,
+    cursor TEXT,
+    identity TEXT,
+    held INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE state (
+    key TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counter (
+    id INTEGER PRIMARY KEY CHECK (id = 0),
+    ticks INTEGER NOT NULL,
+    items INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    barriers INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO counter VALUES (0, 1, 0, 0, 0);
+INSERT INTO endpoint (endpoint) VALUES (0);
+";
+
+/// Opens the writing connection, creates what is not there and migrates what is older.
+pub(super) fn open_writer(path: &Path, now: i64) -> Result<Connection> {
+    check_header(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    // A newer format may be in the WAL only: until it is known not to be, nothing may be moved out of the WAL.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    check_format(path, found)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    settle_connection(&connection)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384;
+         PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;",
+    )?;
+    migrate(path, &connection, found, now)?;
+    Ok(connection)
+}
+
+/// Opens a reading connection.
+pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    settle_connection(&connection)?;
+    connection.execute_batch("PRAGMA cache_size = -4096; PRAGMA query_only = ON;")?;
+    Ok(connection)
+}
+
+/// What holds for every connection. Without QPSG each use of a cached statement would compile it again.
+fn settle_connection(connection: &Connection) -> Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.execute_batch(
+        "PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;
+         PRAGMA foreign_keys = ON;",
+    )?;
+    Ok(())
+}
+
+/// Reads the file's first bytes before SQLite does: a file of somebody else's or of a newer dewfs is not touched at all.
+fn check_header(path: &Path) -> Result<()> {
+    let damaged = |reason: &str| CatalogError::Corrupt {
+        path: path.display().to_string(),
+        reason: reason.to_owned(),
+    };
+    let mut header = [0; 100];
+    let Ok(mut file) = std::fs::File::open(path) else { return Ok(()) };
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(_) if file.metadata().is_ok_and(|metadata| metadata.len() == 0) => return Ok(()),
+        Err(_) => return Err(damaged("it is too short")),
+    }
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(damaged("it is no SQLite database"));
+    }
+    let number = |at: usize| {
+        header[at..at + 4].iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte))
+    };
+    let (version, application) = (number(60), number(68));
+    if application != 0 && application != APPLICATION_ID {
+        return Err(damaged("it belongs to another program"));
+    }
+    check_format(path, version)
+}
+
+/// The number of the format that this dewfs writes.
+fn format() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+fn check_format(path: &Path, found: u32) -> Result<()> {
+    let known = format();
+    if found > known {
+        return Err(CatalogError::Newer { path: path.display().to_string(), found, known });
+    }
+    Ok(())
+}
+
+/// Takes the steps that are missing, in one transaction, after a copy of what was there.
+fn migrate(path: &Path, connection: &Connection, found: u32, now: i64) -> Result<()> {
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    let Some(missing) = STEPS.get(done..).filter(|steps| !steps.is_empty()) else { return Ok(()) };
+    if found > 0 {
+        copy_aside(path, connection, found)?;
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    for step in missing {
+        connection.execute_batch(step)?;
+    }
+    if found == 0 {
+        make_root(connection, now)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", format())?;
+    connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE);")?;
+    Ok(())
+}
+
+pub(super) fn copy_aside(path: &Path, connection: &Connection, found: u32) -> Result<()> {
+    let copy = path.with_extension(format!("db.format-{found}"));
+    // A copy that stands was made by a migration that did not end: it is of the same rows.
+    if !copy.exists() {
+        let unfinished = path.with_extension("db.copying");
+        drop(std::fs::remove_file(&unfinished));
+        connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
+        std::fs::rename(&unfinished, &copy).map_err(|error| CatalogError::Corrupt {
+            path: copy.display().to_string(),
+            reason: format!("the copy before the migration failed: {error}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// The root is inode 1 and always has a base. The next one is 3: readdir cookies 1 and 2 stand for `.` and `..`.
+fn make_root(connection: &Connection, now: i64) -> Result<()> {
+    connection.execute(
+        "INSERT INTO inode (ino, kind, edition, content, size, mtime, atime, ctime)
+         VALUES (1, 1, 0, 2, 0, ?1, ?1, ?1)",
+        [now],
+    )?;
+    connection.execute("UPDATE sqlite_sequence SET seq = 2 WHERE name = 'inode'", [])?;
+    connection.execute(
+        "INSERT INTO base (endpoint, ino, parent, name, version, edition, listed)
+         VALUES (0, 1, 0, ?1, '', 0, 0)",
+        [ROOT_NAME],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! The one thread that writes: changes from a queue, many to a transaction, each in a savepoint of its own.
+//!
+//! It never waits for more to come: it takes what is queued when it begins, so a lone change is committed at once and many
+//! at a time share one commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::error::Failure;
+use super::{CatalogError, Change, Durability, Origin, Result, Tx};
+
+/// Changes in one transaction, so that the first need not wait long for the last.
+const MOST: usize = 256;
+/// Time after which a transaction takes no more changes, for the same reason.
+const LONG: Duration = Duration::from_millis(50);
+/// Time without a change after which the WAL is emptied.
+const IDLE: Duration = Duration::from_secs(3);
+/// Room on the disk below which the ballast is given up before a commit. A failed commit cannot be tried again, since its
+/// changes ran once, so this looks ahead.
+const LOW: u64 = 16 << 20;
+/// Time between two calls for ballast that made no room.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Is a queued change with its answer.
+pub(super) trait Job: Send {
+    /// Runs the change; `false` if it is to be rolled back.
+    fn run(&mut self, tx: &mut Tx) -> bool;
+    /// Answers, after the commit or with why there was none.
+    fn finish(self: Box<Self>, lost: Option<&Failure>);
+}
+
+/// Is what the queue carries.
+pub(super) enum Message {
+    /// A change.
+    Change(Durability, Origin, Box<dyn Job>),
+    /// The end: nothing comes after it.
+    Close,
+}
+
+/// Is a change as a [`Job`].
+pub(super) struct Work<C, D, T, E> {
+    pub(super) change: Option<C>,
+    pub(super) done: D,
+    pub(super) result: Option<std::result::Result<T, E>>,
+}
+
+impl<C, D, T, E> Job for Work<C, D, T, E>
+where
+    C: FnOnce(&mut Tx) -> std::result::Result<T, E> + Send,
+    D: FnOnce(std::result::Result<T, E>) + Send,
+    T: Send,
+    E: From<CatalogError> + Send,
+{
+    fn run(&mut self, tx: &mut Tx) -> bool {
+        let Some(change) = self.change.take() else { return false };
+        let result = catch_unwind(AssertUnwindSafe(|| change(tx)))
+            .unwrap_or_else(|panic| Err(CatalogError::Panicked(message(&*panic)).into()));
+        self.result.insert(result).is_ok()
+    }
+
+    fn finish(self: Box<Self>, lost: Option<&Failure>) {
+        let result = match (self.result, lost) {
+            (Some(Err(error)), _) => Err(error),
+            (Some(Ok(value)), None) => Ok(value),
+            (Some(Ok(_)), Some(failure)) => Err(failure.to_error().into()),
+            (None, failure) => {
+                let error = failure.map_or(CatalogError::Closed, Failure::to_error);
+                Err(error.into())
+            }
+        };
+        let done = self.done;
+        // An answer that panics is its own loss; the next ones are still owed theirs.
+        if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+            tracing::error!("the answer to a catalog change panicked");
+        }
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Is the writer thread's state.
+pub(super) struct Writer {
+    pub(super) tx: Tx,
+    pub(super) queue: Receiver<Message>,
+    pub(super) changes: UnboundedSender<Vec<Change>>,
+    pub(super) folder: PathBuf,
+    synced: bool,
+    dirty: bool,
+    asked: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        tx: Tx,
+        queue: Receiver<Message>,
+        changes: UnboundedSender<Vec<Change>>,
+        folder: PathBuf,
+    ) -> Self {
+        Self { tx, queue, changes, folder, synced: false, dirty: true, asked: None }
+    }
+
+    /// Serves the queue until it is closed.
+    pub(super) fn serve(mut self) {
+        while let Some(first) = self.next() {
+            let mut batch = vec![first];
+            let mut open = true;
+            while batch.len() < MOST {
+                match self.queue.try_recv() {
+                    Ok(Message::Change(durability, origin, job)) => {
+                        batch.push((durability, origin, job));
+                    }
+                    Ok(Message::Close) => {
+                        open = false;
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.run(batch);
+            if !open {
+                break;
+            }
+        }
+        self.checkpoint();
+    }
+
+    /// Waits for a change; a while without one empties the WAL.
+    fn next(&mut self) -> Option<(Durability, Origin, Box<dyn Job>)> {
+        loop {
+            let message = if self.dirty {
+                match self.queue.recv_timeout(IDLE) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.checkpoint();
+                        continue;
+                    }
+                    other => other.ok(),
+                }
+            } else {
+                self.queue.recv().ok()
+            };
+            return match message? {
+                Message::Change(durability, origin, job) => Some((durability, origin, job)),
+                Message::Close => None,
+            };
+        }
+    }
+
+    /// Runs all of the batch in as few transactions as it takes.
+    fn run(&mut self, batch: Vec<(Durability, Origin, Box<dyn Job>)>) {
+        let synced = batch.iter().any(|(durability, ..)| *durability == Durability::Synced);
+        let mut rest = batch.into_iter().map(|(_, origin, job)| (origin, job)).peekable();
+        while rest.peek().is_some() {
+            let mut done = Vec::new();
+            let outcome = self.transaction(synced, &mut rest, &mut done);
+            match &outcome {
+                Ok(changes) if changes.is_empty() => {}
+                // Nobody may listen yet or any more: what is not told is found in the rows.
+                Ok(changes) => drop(self.changes.send(changes.clone())),
+                Err(failure) => tracing::warn!(error = %failure.to_error(), "a commit failed"),
+            }
+            for job in done {
+                job.finish(outcome.as_ref().err());
+            }
+        }
+    }
+
+    /// Runs changes until the batch or the time is used up or the transaction breaks, and commits.
+    fn transaction(
+        &mut self,
+        synced: bool,
+        rest: &mut impl Iterator<Item = (Origin, Box<dyn Job>)>,
+        done: &mut Vec<Box<dyn Job>>,
+    ) -> std::result::Result<Vec<Change>, Failure> {
+        let start = self.tx.mark();
+        let began = Instant::now();
+        self.make_room();
+        self.dirty = true;
+        drop(self.tx.failure.take());
+        let mut outcome =
+            self.sync(synced).and_then(|()| self.tx.run("BEGIN IMMEDIATE", []).map(drop));
+        for (origin, mut job) in rest {
+            if outcome.is_ok() {
+                outcome = run_one(&mut self.tx, origin, &mut *job);
+            }
+            done.push(job);
+            if outcome.is_err() || began.elapsed() > LONG {
+                break;
+            }
+        }
+        match outcome.and_then(|()| self.commit(synced)) {
+            Ok(()) => Ok(self.tx.committed()),
+            Err(error) => {
+                if matches!(error, CatalogError::DiskFull) {
+                    self.ask_for_room();
+                }
+                // Does nothing where SQLite has rolled back already.
+                drop(self.tx.connection.execute_batch("ROLLBACK"));
+                self.tx.go_back(&start);
+                Err(self.tx.failure.take().unwrap_or_else(Failure::closed))
+            }
+        }
+    }
+
+    fn commit(&mut self, synced: bool) -> Result<()> {
+        self.tx.write_counters(synced)?;
+        self.tx.reader.memory.before_commit(self.tx.changes());
+        self.tx.run("COMMIT", []).map(drop)
+    }
+
+    /// Says whether the next commits are synced. A synced one syncs the WAL, so all before it as well.
+    fn sync(&mut self, synced: bool) -> Result<()> {
+        if synced != self.synced {
+            let level = if synced { "FULL" } else { "NORMAL" };
+            self.tx.connection.pragma_update(None, "synchronous", level)?;
+            self.synced = synced;
+        }
+        Ok(())
+    }
+
+    /// Gives up the ballast while there still is room to commit in.
+    fn make_room(&mut self) {
+        if rustix::fs::statvfs(&self.folder)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < LOW)
+        {
+            self.ask_for_room();
+        }
+    }
+
+    fn ask_for_room(&mut self) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+            return;
+        }
+        let made = self.tx.reader.memory.on_disk_full();
+        self.asked = (!made).then(Instant::now);
+    }
+
+    /// Moves everything from the WAL into the file and empties it, unless somebody reads just now.
+    fn checkpoint(&mut self) {
+        let connection = &self.tx.connection;
+        let moved = connection.execute_batch(
+            "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = 5000;",
+        );
+        match moved {
+            Ok(()) => self.dirty = false,
+            Err(error) => tracing::debug!(%error, "no checkpoint"),
+        }
+    }
+}
+
+/// Runs one change in its savepoint. An error means that the whole transaction is gone.
+fn run_one(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
+    let mark = tx.begin(origin);
+    tx.run("SAVEPOINT change", [])?;
+    let keep = job.run(tx);
+    if tx.connection.is_autocommit() {
+        let failure = tx.failure.borrow().clone().unwrap_or_else(Failure::closed);
+        return Err(failure.to_error());
+    }
+    if !keep {
+        tx.run("ROLLBACK TO change", [])?;
+        tx.go_back(&mark);
+    }
+    tx.run("RELEASE change", [])?;
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Writing into live contents: at once where all that is touched is here, else after it was fetched or room was made.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::EngineError;
+use super::core::{Cause, Core};
+use super::live::{Live, State};
+use crate::cache::CacheError;
+use crate::catalog::{Durability, Origin};
+use crate::model::{BLOCK, BlockSet};
+
+/// The largest file, bytes: what 2^32 blocks hold.
+const LARGEST: u64 = BLOCK << 32;
+/// How often a write looks for room that others take first.
+const ROUNDS: u32 = 100;
+
+impl Core {
+    /// Writes at once if nothing has to be fetched or freed first; `None` if something has.
+    pub(crate) fn write_here(
+        &self,
+        live: &Arc<Live>,
+        offset: u64,
+        bytes: &Bytes,
+        append: bool,
+    ) -> Option<Result<u32, EngineError>> {
+        let mut reservation = match self.cache.reserve(bytes.len() as u64) {
+            Ok(reservation) => reservation,
+            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => return None,
+            Err(other) => return Some(Err(other.into())),
+        };
+        let data = match live.data(&self.cache) {
+            Ok(data) => data,
+            Err(error) => return Some(Err(error)),
+        };
+        // Locked over the copy into the page cache: a fetch must not see these blocks as absent, nor two appends one end.
+        let mut state = live.state();
+        let at = if append { state.size } else { offset };
+        let range = at..at + bytes.len() as u64;
+        if range.end > LARGEST {
+            return Some(Err(EngineError::Invalid("too large")));
+        }
+        if !state.hydrated && (!state.edit_recorded || !edges_here(&state, &range)) {
+            return None;
+        }
+        if let Err(error) = data.write_at(bytes, at) {
+            return match error {
+                CacheError::DiskFull { .. } => None,
+                other => Some(Err(other.into())),
+            };
+        }
+        reservation.used(bytes.len() as u64);
+        state.written(&range);
+        Some(Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// Fetches what a write touches in part, makes room, and writes.
+    pub(crate) async fn write_slowly(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        offset: u64,
+        bytes: Bytes,
+        append: bool,
+    ) -> Result<u32, EngineError> {
+        let mut rounds = 0;
+        loop {
+            drop(self.make_room(bytes.len() as u64).await?);
+            let edges = {
+                let state = live.state();
+                let at = if append { state.size } else { offset };
+                edges_of(&state, &(at..at + bytes.len() as u64))
+            };
+            if !live.state().hydrated {
+                self.mark_edited(live).await?;
+                for edge in edges {
+                    self.ensure(live, edge.clone(), edge, Cause::User).await?;
+                }
+                self.hydrate_rest(live);
+            }
+            if let Some(answer) = self.write_here(live, offset, &bytes, append) {
+                return answer;
+            }
+            rounds += 1;
+            if rounds > ROUNDS {
+                return Err(EngineError::NoSpace(
+                    "others take the room faster than it is made".into(),
+                ));
+            }
+        }
+    }
+
+    /// Cuts or lengthens a file whose touched blocks are here. With length 0 nothing is ever fetched.
+    pub(crate) fn truncate_here(&self, live: &Live, size: u64) -> Result<(), EngineError> {
+        let data = live.data(&self.cache)?;
+        let mut state = live.state();
+        data.set_len(size)?;
+        state.blocks.truncate(size);
+        if size > state.size {
+            let grown = state.size..size;
+            state.blocks.insert(BlockSet::covered(grown, size));
+        }
+        state.size = size;
+        state.wrote = true;
+        state.blocks_unrecorded |= !state.hydrated;
+        state.hydrated |= size == 0 || state.blocks.is_full(size);
+        Ok(())
+    }
+
+    /// Records, with its row, that a file that is not all here is being edited: from now on its absent blocks are only
+    /// ever taken from the version it was edited from.
+    pub(crate) async fn mark_edited(&self, live: &Arc<Live>) -> Result<(), EngineError> {
+        if live.state().edit_recorded {
+            return Ok(());
+        }
+        let (ino, generation) = (live.ino, live.generation);
+        self.catalog
+            .write(Durability::Soon, Origin::Kernel, move |tx| {
+                let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                if inode.generation != generation {
+                    return Err(EngineError::Stale);
+                }
+                tx.mark_edited(ino)?;
+                Ok(())
+            })
+            .await?;
+        live.state().edit_recorded = true;
+        Ok(())
+    }
+
+    /// Fetches the rest of an edited file in the background: nothing is sent before all of it is here.
+    pub(crate) fn hydrate_rest(self: &Arc<Self>, live: &Arc<Live>) {
+        let size = live.state().size;
+        self.start_fetches(live, 0..size, 0..size, Cause::Transfer);
+    }
+}
+
+/// The parts of blocks at the ends of a write, and the old end of a file that grows: they must be here first.
+fn edges_of(state: &State, range: &Range<u64>) -> Vec<Range<u64>> {
+    let mut edges = Vec::new();
+    let mut need = |at: u64| {
+        let block = at / BLOCK * BLOCK;
+        let end = (block + BLOCK).min(state.size);
+        if block < end && !state.has(block..end) {
+            edges.push(block..end);
+        }
+    };
+    if !range.start.is_multiple_of(BLOCK) {
+        need(range.start);
+    }
+    if !range.end.is_multiple_of(BLOCK) && range.end < state.size {
+        need(range.end);
+    }
+    if range.end > state.size && !state.size.is_multiple_of(BLOCK) {
+        need(state.size);
+    }
+    edges
+}
+
+fn edges_here(state: &State, range: &Range<u64>) -> bool {
+    edges_of(state, range).is_empty()
+}
+
+/// The parts that must be here before a file is cut or lengthened to `size`.
+pub(crate) fn edges_of_cut(state: &State, size: u64) -> Vec<Range<u64>> {
+    edges_of(state, &(size..size))
+}
