@@ -46,8 +46,7 @@ impl Link {
 impl Remotes {
     /// Puts the layers around a remote, one stack for each cause.
     pub(crate) fn layered(remote: Arc<dyn Remote>, settings: &Settings) -> (Self, Link) {
-        let limits =
-            Limits { background_per_second: Some(settings.requests), ..Limits::default() };
+        let limits = Limits { background_per_second: Some(settings.requests), ..Limits::default() };
         let limited: Arc<dyn Remote> = Arc::new(Limit::new(remote, limits));
         let patience = Patience { online: settings.timeout, ..Patience::default() };
         let retry = Retry::new(limited, patience);
