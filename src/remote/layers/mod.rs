@@ -1,1 +1,13 @@
-//! room
+//! Decorators that any remote can wear; each is a [`Remote`](super::Remote) itself and adds one thing.
+//!
+//! From the inside out: [`Limit`] keeps the number of requests down, [`Retry`] sends again what may be sent again and
+//! knows whether the remote can be reached, [`Trace`] counts and logs. None of them changes what an operation means: what
+//! changes the remote is sent once, and what became of it is the engine's to find out.
+
+mod limit;
+mod retry;
+mod trace;
+
+pub use limit::{Limit, Limits, in_background};
+pub use retry::{Connection, Patience, Retry};
+pub use trace::{Trace, Traffic};

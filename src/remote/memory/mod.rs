@@ -10,12 +10,13 @@
 //! it as every backend must: temporary upload, move aside, look, move in.
 
 mod actor;
+mod client;
 mod fault;
 mod requests;
 mod store;
 mod tree;
 mod weak;
 
+pub use client::MemoryRemote;
 pub use fault::{Fault, FaultRule, Gate, Held, HintFaults, Moment, Operation, RandomFaults, Step};
-pub use requests::MemoryRemote;
 pub use store::{MemoryOptions, MemoryStore, VersionKind, path};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::client::MemoryRemote;
 use super::fault::{FaultRule, Gate, HintFaults, Operation, RandomFaults};
-use super::requests::MemoryRemote;
 use super::tree::Tree;
 use crate::remote::{Conditional, FeedKind, Name, RemotePath};
 

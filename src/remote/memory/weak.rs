@@ -2,8 +2,8 @@
 //!
 //! At `Checked` a rename still never replaces; at `None` even that is looked first. Removal there is recursive.
 
+use super::client::MemoryRemote;
 use super::fault::Operation;
-use super::requests::MemoryRemote;
 use super::tree::{Tree, fail};
 use crate::remote::names;
 use crate::remote::{

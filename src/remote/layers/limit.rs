@@ -1,0 +1,192 @@
+//! How many requests at once, and how many a second for work that nobody waits for.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::remote::{
+    AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
+    Observed, PageToken, Remote, Result, Space, Upload, Version,
+};
+
+tokio::task_local! {
+    static BACKGROUND: ();
+}
+
+/// Marks every request that this future makes as one that nobody waits for. Tasks that it spawns are not marked.
+pub async fn in_background<F: Future>(work: F) -> F::Output {
+    BACKGROUND.scope((), work).await
+}
+
+/// Whether the running future was marked so.
+pub(super) fn is_background() -> bool {
+    BACKGROUND.try_with(|()| ()).is_ok()
+}
+
+/// Says how much may be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests at once, streams being read included.
+    pub concurrent: usize,
+    /// How many of them may be background requests; the others are kept for programs that wait.
+    pub background: usize,
+    /// Background requests a second, evenly; `None` for as many as go.
+    pub background_per_second: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { concurrent: 16, background: 8, background_per_second: Some(20) }
+    }
+}
+
+/// Is a remote that is not asked too much.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    inner: Arc<dyn Remote>,
+    all: Arc<Semaphore>,
+    background: Arc<Semaphore>,
+    pace: Option<Duration>,
+    /// When the next background request may start.
+    next: Arc<Mutex<Instant>>,
+}
+
+/// Is the right to one request, given back when dropped.
+struct Permit {
+    _background: Option<OwnedSemaphorePermit>,
+    _all: Option<OwnedSemaphorePermit>,
+}
+
+impl Limit {
+    /// Puts limits around a remote.
+    pub fn new(inner: Arc<dyn Remote>, limits: Limits) -> Self {
+        let concurrent = limits.concurrent.max(1);
+        Self {
+            inner,
+            all: Arc::new(Semaphore::new(concurrent)),
+            background: Arc::new(Semaphore::new(limits.background.clamp(1, concurrent))),
+            pace: limits.background_per_second.map(|rate| Duration::from_secs(1) / rate.max(1)),
+            next: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// A semaphore here is never closed, so a permit is only ever missing if that changes; then nothing is limited.
+    async fn permit(&self) -> Permit {
+        let mut background = None;
+        if is_background() {
+            background = Arc::clone(&self.background).acquire_owned().await.ok();
+            self.wait_for_pace().await;
+        }
+        let all = Arc::clone(&self.all).acquire_owned().await.ok();
+        Permit { _background: background, _all: all }
+    }
+
+    async fn wait_for_pace(&self) {
+        let Some(pace) = self.pace else { return };
+        let start = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = (*next).max(Instant::now());
+            *next = start + pace;
+            start
+        };
+        tokio::time::sleep_until(start).await;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Remote for Limit {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn probe(&self) -> Result<Capabilities> {
+        let _permit = self.permit().await;
+        self.inner.probe().await
+    }
+
+    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+        let _permit = self.permit().await;
+        self.inner.stat(at).await
+    }
+
+    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
+        let _permit = self.permit().await;
+        self.inner.list(folder, page).await
+    }
+
+    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+        let permit = self.permit().await;
+        let stream = self.inner.read(at, version, range).await?;
+        let bytes = stream.bytes.map(move |piece| {
+            let _held_until_the_stream_ends = &permit;
+            piece
+        });
+        Ok(ByteStream { length: stream.length, bytes: bytes.boxed() })
+    }
+
+    async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
+        let _permit = self.permit().await;
+        self.inner.write(at, body, expect).await
+    }
+
+    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
+        let _permit = self.permit().await;
+        self.inner.make_folder(at).await
+    }
+
+    async fn rename(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+        tag: &AttemptTag,
+    ) -> Result<Observed> {
+        let _permit = self.permit().await;
+        self.inner.rename(from, to, expect, tag).await
+    }
+
+    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        let _permit = self.permit().await;
+        self.inner.remove(at, expect, tag).await
+    }
+
+    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
+        let _permit = self.permit().await;
+        self.inner.tidy(at, expect, tag).await
+    }
+
+    async fn set_metadata(
+        &self,
+        at: &Locator,
+        metadata: &Metadata,
+        expect: Expect,
+    ) -> Result<Observed> {
+        let _permit = self.permit().await;
+        self.inner.set_metadata(at, metadata, expect).await
+    }
+
+    async fn space(&self) -> Result<Option<Space>> {
+        let _permit = self.permit().await;
+        self.inner.space().await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
+        let _permit = self.permit().await;
+        self.inner.changes(since).await
+    }
+
+    fn watch(&self) -> Option<BoxStream<'static, ()>> {
+        self.inner.watch()
+    }
+
+    fn interested(&self, folder: &Locator) {
+        self.inner.interested(folder);
+    }
+}

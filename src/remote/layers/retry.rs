@@ -1,0 +1,384 @@
+//! Sending again what may be sent again, for as long as somebody's patience lasts, and knowing whether there is a network.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::limit::is_background;
+use crate::remote::{
+    AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
+    Metadata, Observed, PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Verdict,
+    Version,
+};
+
+/// The first wait between two tries, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// So many failures in a row mean that there is no connection; one may be chance.
+const FAILURES: u32 = 2;
+
+/// Says whether the remote can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// It answered last.
+    Online,
+    /// It cannot be reached.
+    Offline {
+        /// When that was first noticed.
+        since: Instant,
+    },
+    /// It answers, but does not accept who we say we are.
+    Unauthenticated,
+}
+
+/// Says how long is waited for a remote.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long something that is read may make no progress.
+    pub online: Duration,
+    /// The same while the remote is known to be offline.
+    pub offline: Duration,
+    /// How long a change may make no progress: a commit step on the other side can be slow and silent.
+    pub change: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            online: Duration::from_secs(30),
+            offline: Duration::from_secs(2),
+            change: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Is a remote whose reads are tried again. What changes the remote is sent once: its error goes to the engine, which looks
+/// what became of it.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    inner: Arc<dyn Remote>,
+    patience: Patience,
+    line: Arc<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    connection: watch::Sender<Connection>,
+    failures: AtomicU32,
+}
+
+impl Line {
+    /// Notes what an outcome says about the connection.
+    fn note<T>(&self, outcome: &Result<T>) {
+        let kind = outcome.as_ref().err().map(|error| &error.kind);
+        if kind == Some(&ErrorKind::Offline) {
+            if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
+                self.set(Connection::Offline { since: Instant::now() });
+            }
+            return;
+        }
+        self.failures.store(0, Ordering::Relaxed);
+        match kind {
+            Some(ErrorKind::Unauthenticated) => self.set(Connection::Unauthenticated),
+            _ => self.set(Connection::Online),
+        }
+    }
+
+    fn set(&self, new: Connection) {
+        self.connection.send_if_modified(|now| {
+            let differs = std::mem::discriminant(now) != std::mem::discriminant(&new);
+            if differs {
+                tracing::info!(connection = ?new, "the remote's connection changed");
+                *now = new;
+            }
+            differs
+        });
+    }
+}
+
+/// Is how often something was tried, and until when it may be.
+struct Tries {
+    deadline: Instant,
+    wait: Duration,
+}
+
+impl Tries {
+    /// Waits before the next try; the error comes back if there is to be none.
+    async fn pause(&mut self, error: RemoteError) -> Result<()> {
+        let wait = match error.kind.verdict() {
+            Verdict::Never => return Err(error),
+            Verdict::After(wait) => wait,
+            Verdict::BackOff => {
+                let wait = self.wait.mul_f64(0.5 + fastrand::f64() / 2.0);
+                self.wait = (self.wait * 2).min(LONGEST_WAIT);
+                wait
+            }
+        };
+        if Instant::now() + wait >= self.deadline {
+            return Err(error);
+        }
+        sleep(wait).await;
+        Ok(())
+    }
+}
+
+fn too_slow(operation: &'static str, at: &RemotePath) -> RemoteError {
+    RemoteError::new(ErrorKind::Offline, operation, at).because("no answer in time")
+}
+
+impl Retry {
+    /// Tries the reads of a remote again.
+    pub fn new(inner: Arc<dyn Remote>, patience: Patience) -> Self {
+        let line = Line {
+            connection: watch::Sender::new(Connection::Online),
+            failures: AtomicU32::new(0),
+        };
+        Self { inner, patience, line: Arc::new(line) }
+    }
+
+    /// Whether the remote can be reached, now and whenever that changes.
+    pub fn connection(&self) -> watch::Receiver<Connection> {
+        self.line.connection.subscribe()
+    }
+
+    /// Somebody waits, so not for long when there is no connection. What nobody waits for has time: were it cut as short, a
+    /// remote that became slow would stay offline for ever.
+    fn tries(&self) -> Tries {
+        let patience = match *self.line.connection.borrow() {
+            Connection::Offline { .. } if !is_background() => self.patience.offline,
+            _ => self.patience.online,
+        };
+        Tries { deadline: Instant::now() + patience, wait: FIRST_WAIT }
+    }
+
+    fn patient(&self) -> Tries {
+        Tries { deadline: Instant::now() + self.patience.online, wait: FIRST_WAIT }
+    }
+
+    /// Asks until it is answered, refused for good, or patience ends.
+    async fn again<'a, T>(
+        &self,
+        operation: &'static str,
+        at: &RemotePath,
+        ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
+    ) -> Result<T> {
+        self.again_within(self.tries(), operation, at, ask).await
+    }
+
+    async fn again_within<'a, T>(
+        &self,
+        mut tries: Tries,
+        operation: &'static str,
+        at: &RemotePath,
+        ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
+    ) -> Result<T> {
+        loop {
+            let outcome = match timeout_at(tries.deadline, ask()).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(too_slow(operation, at)),
+            };
+            self.line.note(&outcome);
+            match outcome {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tries.pause(error).await?,
+            }
+        }
+    }
+
+    /// Asks once. An answer that does not come is as good as none.
+    async fn once<T>(
+        &self,
+        operation: &'static str,
+        at: &RemotePath,
+        ask: impl Future<Output = Result<T>>,
+        progress: &Mutex<Instant>,
+    ) -> Result<T> {
+        let mut ask = std::pin::pin!(ask);
+        let outcome = loop {
+            let end =
+                *progress.lock().unwrap_or_else(PoisonError::into_inner) + self.patience.change;
+            if end <= Instant::now() {
+                break Err(too_slow(operation, at));
+            }
+            tokio::select! {
+                outcome = &mut ask => break outcome,
+                () = sleep_until(end) => {}
+            }
+        };
+        self.line.note(&outcome);
+        outcome
+    }
+}
+
+/// Is a stream that goes on after a break, at the same version.
+struct Resuming {
+    retry: Retry,
+    at: Locator,
+    version: Version,
+    rest: Range<u64>,
+    bytes: Option<BoxStream<'static, Result<Bytes>>>,
+}
+
+impl Resuming {
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        // From when somebody asks for bytes: that nobody does is no fault of the remote.
+        let mut tries = self.retry.tries();
+        loop {
+            if self.rest.is_empty() {
+                return None;
+            }
+            let piece = match timeout_at(tries.deadline, self.piece()).await {
+                Ok(piece) => piece,
+                Err(_) => Err(too_slow("read", &self.at.path)),
+            };
+            self.retry.line.note(&piece);
+            match piece {
+                Ok(bytes) => {
+                    self.rest.start += bytes.len() as u64;
+                    return Some(Ok(bytes));
+                }
+                Err(error) => {
+                    self.bytes = None;
+                    if let Err(error) = tries.pause(error).await {
+                        self.rest.end = self.rest.start;
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Bytes> {
+        let bytes = match &mut self.bytes {
+            Some(bytes) => bytes,
+            None => {
+                let rest = self.rest.clone();
+                let stream = self.retry.inner.read(&self.at, &self.version, rest).await?;
+                self.bytes.insert(stream.bytes)
+            }
+        };
+        let left = self.rest.end - self.rest.start;
+        match bytes.next().await {
+            Some(Ok(bytes)) if bytes.len() as u64 > left => {
+                Err(RemoteError::new(ErrorKind::Corrupt, "read", &self.at.path))
+            }
+            Some(piece) => piece,
+            None => Err(RemoteError::new(ErrorKind::Corrupt, "read", &self.at.path)
+                .because("the stream ended early")),
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Remote for Retry {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn probe(&self) -> Result<Capabilities> {
+        let tries = self.patient();
+        self.again_within(tries, "probe", &RemotePath::root(), || self.inner.probe()).await
+    }
+
+    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+        self.again("stat", &at.path, || self.inner.stat(at)).await
+    }
+
+    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
+        let ask = || self.inner.list(folder, page.clone());
+        self.again("list", &folder.path, ask).await
+    }
+
+    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+        let ask = || self.inner.read(at, version, range.clone());
+        let stream = self.again("read", &at.path, ask).await?;
+        let resuming = Resuming {
+            retry: self.clone(),
+            at: at.clone(),
+            version: version.clone(),
+            rest: range,
+            bytes: Some(stream.bytes),
+        };
+        let bytes = stream::unfold(resuming, |mut resuming| async move {
+            resuming.next().await.map(|piece| (piece, resuming))
+        });
+        Ok(ByteStream { length: stream.length, bytes: bytes.boxed() })
+    }
+
+    async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let (note, told) = (Arc::clone(&moved), body.progress.take());
+        body.progress = Some(Arc::new(move |sent| {
+            *note.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            if let Some(told) = &told {
+                told(sent);
+            }
+        }));
+        self.once("write", &at.path, self.inner.write(at, body, expect), &moved).await
+    }
+
+    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
+        let start = Mutex::new(Instant::now());
+        self.once("make folder", &at.path, self.inner.make_folder(at), &start).await
+    }
+
+    async fn rename(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+        tag: &AttemptTag,
+    ) -> Result<Observed> {
+        let start = Mutex::new(Instant::now());
+        let ask = self.inner.rename(from, to, expect, tag);
+        self.once("rename", &from.path, ask, &start).await
+    }
+
+    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        let start = Mutex::new(Instant::now());
+        self.once("remove", &at.path, self.inner.remove(at, expect, tag), &start).await
+    }
+
+    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
+        let start = Mutex::new(Instant::now());
+        self.once("tidy", &at.path, self.inner.tidy(at, expect, tag), &start).await
+    }
+
+    async fn set_metadata(
+        &self,
+        at: &Locator,
+        metadata: &Metadata,
+        expect: Expect,
+    ) -> Result<Observed> {
+        let start = Mutex::new(Instant::now());
+        let ask = self.inner.set_metadata(at, metadata, expect);
+        self.once("set metadata of", &at.path, ask, &start).await
+    }
+
+    async fn space(&self) -> Result<Option<Space>> {
+        self.again("space", &RemotePath::root(), || self.inner.space()).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
+        let ask = || self.inner.changes(since);
+        self.again_within(self.patient(), "changes of", &RemotePath::root(), ask).await
+    }
+
+    fn watch(&self) -> Option<BoxStream<'static, ()>> {
+        self.inner.watch()
+    }
+
+    fn interested(&self, folder: &Locator) {
+        self.inner.interested(folder);
+    }
+}

@@ -1,0 +1,180 @@
+//! Counting requests and bytes, and one log line for each request.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::time::Instant;
+
+use crate::remote::{
+    AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
+    Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
+};
+
+/// Is what went over the line so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Operations asked for. One may be several requests of the backend's.
+    pub requests: u64,
+    /// Bytes of content that came.
+    pub bytes_down: u64,
+    /// Bytes of content that went.
+    pub bytes_up: u64,
+}
+
+/// Is a remote whose traffic is counted and logged.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    inner: Arc<dyn Remote>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    down: Arc<AtomicU64>,
+    up: Arc<AtomicU64>,
+    by_operation: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Trace {
+    /// Counts from zero.
+    pub fn new(inner: Arc<dyn Remote>) -> Self {
+        Self { inner, counts: Arc::default() }
+    }
+
+    /// What went over the line so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            requests: self.counts.requests.load(Ordering::Relaxed),
+            bytes_down: self.counts.down.load(Ordering::Relaxed),
+            bytes_up: self.counts.up.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How often each operation was asked for.
+    pub fn operations(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.by_operation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn note<T: fmt::Debug>(
+        &self,
+        operation: &'static str,
+        at: &RemotePath,
+        ask: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+        let by_operation =
+            || self.counts.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
+        *by_operation().entry(operation).or_default() += 1;
+        let start = Instant::now();
+        let outcome = ask.await;
+        let ms = start.elapsed().as_millis();
+        match &outcome {
+            Ok(_) => tracing::debug!(operation, path = %at, ms, "answered"),
+            Err(error) => tracing::debug!(operation, path = %at, ms, kind = ?error.kind, "refused"),
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Remote for Trace {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn probe(&self) -> Result<Capabilities> {
+        self.note("probe", &RemotePath::root(), self.inner.probe()).await
+    }
+
+    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+        self.note("stat", &at.path, self.inner.stat(at)).await
+    }
+
+    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
+        self.note("list", &folder.path, self.inner.list(folder, page)).await
+    }
+
+    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+        let stream = self.note("read", &at.path, self.inner.read(at, version, range)).await?;
+        let down = Arc::clone(&self.counts.down);
+        let bytes = stream.bytes.inspect(move |piece| {
+            if let Ok(bytes) = piece {
+                down.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+        });
+        Ok(ByteStream { length: stream.length, bytes: bytes.boxed() })
+    }
+
+    async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {
+        let (size, counted) = (body.digest.size, Arc::new(AtomicU64::new(0)));
+        let (up, so_far, told) =
+            (Arc::clone(&self.counts.up), Arc::clone(&counted), body.progress.take());
+        body.progress = Some(Arc::new(move |sent| {
+            // A backend that starts again tells less than before; only what is beyond that is new.
+            let before = so_far.fetch_max(sent, Ordering::Relaxed);
+            up.fetch_add(sent.saturating_sub(before), Ordering::Relaxed);
+            if let Some(told) = &told {
+                told(sent);
+            }
+        }));
+        let written = self.note("write", &at.path, self.inner.write(at, body, expect)).await?;
+        let told = counted.load(Ordering::Relaxed);
+        self.counts.up.fetch_add(size.saturating_sub(told), Ordering::Relaxed);
+        Ok(written)
+    }
+
+    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
+        self.note("make folder", &at.path, self.inner.make_folder(at)).await
+    }
+
+    async fn rename(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+        tag: &AttemptTag,
+    ) -> Result<Observed> {
+        self.note("rename", &from.path, self.inner.rename(from, to, expect, tag)).await
+    }
+
+    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        self.note("remove", &at.path, self.inner.remove(at, expect, tag)).await
+    }
+
+    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
+        self.note("tidy", &at.path, self.inner.tidy(at, expect, tag)).await
+    }
+
+    async fn set_metadata(
+        &self,
+        at: &Locator,
+        metadata: &Metadata,
+        expect: Expect,
+    ) -> Result<Observed> {
+        self.note("set metadata", &at.path, self.inner.set_metadata(at, metadata, expect)).await
+    }
+
+    async fn space(&self) -> Result<Option<Space>> {
+        self.note("space", &RemotePath::root(), self.inner.space()).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
+        self.note("changes", &RemotePath::root(), self.inner.changes(since)).await
+    }
+
+    fn watch(&self) -> Option<BoxStream<'static, ()>> {
+        self.inner.watch()
+    }
+
+    fn interested(&self, folder: &Locator) {
+        self.inner.interested(folder);
+    }
+}

@@ -1,0 +1,253 @@
+//! What each decorator adds, over the memory remote and by tokio's paused clock.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dewfs::remote::layers::{
+    Connection, Limit, Limits, Patience, Retry, Trace, Traffic, in_background,
+};
+use dewfs::remote::memory::{
+    Fault, FaultRule, Gate, MemoryOptions, MemoryStore, Moment, Operation, path,
+};
+use dewfs::remote::{
+    AttemptTag, Body, Digest, ErrorKind, Expect, Locator, Remote, Upload, Version,
+};
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+fn at(text: &str) -> Locator {
+    Locator::at(path(text))
+}
+
+fn upload(content: &'static [u8]) -> Upload {
+    Upload {
+        body: Body::Memory(Bytes::from_static(content)),
+        digest: Digest { size: content.len() as u64, hash: *blake3::hash(content).as_bytes() },
+        mtime: None,
+        mode: None,
+        tag: AttemptTag { mount: "m".into(), item: 1, nonce: 1 },
+        still_whole: None,
+        progress: None,
+    }
+}
+
+fn store() -> Arc<MemoryStore> {
+    MemoryStore::new(MemoryOptions { piece: 4, ..MemoryOptions::default() })
+}
+
+fn retry(store: &Arc<MemoryStore>) -> Retry {
+    Retry::new(Arc::new(store.remote()), Patience::default())
+}
+
+fn rule(operation: Operation, times: u32, fault: Fault) -> FaultRule {
+    FaultRule { operation: Some(operation), path: None, skip: 0, times, fault }
+}
+
+async fn read(
+    remote: &dyn Remote,
+    name: &str,
+    version: &Version,
+    size: u64,
+) -> Result<Bytes, ErrorKind> {
+    let mut stream = remote.read(&at(name), version, 0..size).await.map_err(|e| e.kind)?;
+    let mut all = Vec::new();
+    while let Some(piece) = stream.bytes.next().await {
+        all.extend_from_slice(&piece.map_err(|e| e.kind)?);
+    }
+    Ok(all.into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_is_asked_again_until_it_is_answered() {
+    let store = store();
+    store.put("a", "content").unwrap();
+    store.inject(rule(Operation::Stat, 3, Fault::Fail(ErrorKind::Offline)));
+    let remote = retry(&store);
+    assert!(remote.stat(&at("a")).await.unwrap().is_some());
+    assert_eq!(store.counts()[&Operation::Stat], 4);
+    assert_eq!(*remote.connection().borrow(), Connection::Online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_the_remote_is_sent_once() {
+    let store = store();
+    store.inject(FaultRule::always(Fault::LoseAnswer));
+    let remote = retry(&store);
+    let tag = upload(b"").tag;
+    let offline = |kind| assert_eq!(kind, ErrorKind::Offline);
+    offline(remote.write(&at("a"), upload(b"x"), Expect::Absent).await.unwrap_err().kind);
+    offline(remote.make_folder(&at("f")).await.unwrap_err().kind);
+    offline(remote.rename(&at("a"), &at("b"), Expect::Any, &tag).await.unwrap_err().kind);
+    offline(remote.remove(&at("b"), Expect::Any, &tag).await.unwrap_err().kind);
+    assert_eq!(store.requests(), 4);
+    assert_eq!(store.snapshot_text().into_keys().collect::<Vec<_>>(), ["f"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_ends_and_is_short_when_known_offline() {
+    let store = store();
+    store.set_online(false);
+    let remote = retry(&store);
+    let start = Instant::now();
+    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Offline);
+    assert!(
+        start.elapsed() > Duration::from_secs(20) && start.elapsed() <= Duration::from_secs(30)
+    );
+    assert!(matches!(*remote.connection().borrow(), Connection::Offline { .. }));
+    let again = Instant::now();
+    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Offline);
+    assert!(again.elapsed() <= Duration::from_secs(2), "{:?}", again.elapsed());
+    store.set_online(true);
+    let mut connection = remote.connection();
+    remote.stat(&at("a")).await.unwrap();
+    assert_eq!(*connection.borrow_and_update(), Connection::Online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_remote_is_given_up() {
+    let store = store();
+    let (gate, _frozen) = Gate::holding(|_| true);
+    store.gate(Some(gate));
+    let remote = retry(&store);
+    let start = Instant::now();
+    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Offline);
+    assert_eq!(start.elapsed(), Duration::from_secs(30));
+    let made = remote.make_folder(&at("f")).await;
+    assert_eq!(made.unwrap_err().kind, ErrorKind::Offline);
+    assert_eq!(start.elapsed(), Duration::from_secs(630));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_the_server_names_is_kept() {
+    let store = store();
+    let limited = ErrorKind::RateLimited { after: Some(Duration::from_secs(7)) };
+    store.inject(rule(Operation::Stat, 1, Fault::Fail(limited.clone())));
+    let remote = retry(&store);
+    let start = Instant::now();
+    remote.stat(&at("a")).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::from_secs(7));
+    let long = ErrorKind::RateLimited { after: Some(Duration::from_secs(70)) };
+    store.inject(rule(Operation::Stat, 1, Fault::Fail(long.clone())));
+    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, long);
+    assert_eq!(start.elapsed(), Duration::from_secs(7), "what is too long is not waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_stream_goes_on_where_it_broke() {
+    let store = store();
+    let seen = store.put("a", "0123456789").unwrap();
+    store.inject(rule(Operation::Read, 2, Fault::Truncate(4)));
+    let remote = retry(&store);
+    assert_eq!(read(&remote, "a", &seen.version, 10).await.unwrap(), "0123456789");
+    assert_eq!(store.counts()[&Operation::Read], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_stream_never_goes_on_in_another_version() {
+    let store = store();
+    let seen = store.put("a", "0123456789").unwrap();
+    store.inject(rule(Operation::Read, 1, Fault::Truncate(4)));
+    let remote = retry(&store);
+    let mut stream = remote.read(&at("a"), &seen.version, 0..10).await.unwrap();
+    assert_eq!(stream.bytes.next().await.unwrap().unwrap(), "0123");
+    store.put("a", "9876543210").unwrap();
+    let end = stream.bytes.next().await.unwrap().unwrap_err();
+    assert_eq!(end.kind, ErrorKind::VersionMismatch);
+    assert!(stream.bytes.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn being_refused_is_told_on_the_channel() {
+    let store = store();
+    store.inject(rule(Operation::Probe, 1, Fault::Fail(ErrorKind::Unauthenticated)));
+    let remote = retry(&store);
+    let mut connection = remote.connection();
+    assert_eq!(remote.probe().await.unwrap_err().kind, ErrorKind::Unauthenticated);
+    connection.changed().await.unwrap();
+    assert_eq!(*connection.borrow_and_update(), Connection::Unauthenticated);
+    remote.probe().await.unwrap();
+    assert_eq!(*connection.borrow_and_update(), Connection::Online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_requests_at_once_than_allowed() {
+    let store = store();
+    let (gate, mut held) = Gate::holding(|step| step.moment == Moment::Arrives);
+    store.gate(Some(gate));
+    let limits = Limits { concurrent: 3, background: 1, background_per_second: None };
+    let remote = Limit::new(Arc::new(store.remote()), limits);
+    let ask = |background: bool| {
+        let remote = remote.clone();
+        tokio::spawn(async move {
+            if background {
+                in_background(remote.stat(&at("b"))).await.unwrap();
+            } else {
+                remote.stat(&at("a")).await.unwrap();
+            }
+        })
+    };
+    let asked: Vec<_> = [true, true, true, false, false, false].map(ask).into_iter().collect();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut first = Vec::new();
+    while let Ok(one) = held.try_recv() {
+        first.push(one);
+    }
+    let names: Vec<_> = first.iter().map(|one| one.step.path.to_string()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.iter().filter(|name| *name == "/b").count(), 1, "room for who waits");
+    drop(first);
+    store.gate(None);
+    drop(held);
+    for one in asked {
+        one.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn background_requests_keep_their_pace_and_others_need_not() {
+    let store = store();
+    let limits = Limits { concurrent: 8, background: 8, background_per_second: Some(10) };
+    let remote = Limit::new(Arc::new(store.remote()), limits);
+    let start = Instant::now();
+    in_background(async {
+        for _ in 0..21 {
+            remote.stat(&at("a")).await.unwrap();
+        }
+    })
+    .await;
+    let paced = start.elapsed();
+    assert!(paced >= Duration::from_secs(2) && paced < Duration::from_millis(2100), "{paced:?}");
+    for _ in 0..100 {
+        remote.stat(&at("a")).await.unwrap();
+    }
+    assert_eq!(start.elapsed(), paced);
+}
+
+#[tokio::test]
+async fn a_stream_holds_its_place_until_it_ends() {
+    let store = store();
+    let seen = store.put("a", "content").unwrap();
+    let limits = Limits { concurrent: 1, background: 1, background_per_second: None };
+    let remote = Limit::new(Arc::new(store.remote()), limits);
+    let stream = remote.read(&at("a"), &seen.version, 0..7).await.unwrap();
+    let ask = at("a");
+    let mut other = std::pin::pin!(remote.stat(&ask));
+    assert!(futures_util::poll!(&mut other).is_pending());
+    drop(stream);
+    assert!(other.await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn requests_and_bytes_are_counted() {
+    let store = store();
+    let remote = Trace::new(Arc::new(store.remote()));
+    let seen = remote.write(&at("a"), upload(b"content"), Expect::Absent).await.unwrap();
+    assert_eq!(read(&remote, "a", &seen.version, 7).await.unwrap(), "content");
+    assert!(remote.write(&at("a"), upload(b"again"), Expect::Absent).await.is_err());
+    remote.stat(&at("x")).await.unwrap();
+    let traffic = remote.traffic();
+    assert_eq!(traffic, Traffic { requests: 4, bytes_down: 7, bytes_up: 12 });
+    assert_eq!(remote.operations()["write"], 2);
+}

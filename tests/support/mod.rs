@@ -1,0 +1,4 @@
+//! What several test binaries share.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+pub mod conformance;
