@@ -356,7 +356,9 @@ async fn what_is_no_webdav_folder_is_named_at_the_probe() {
     assert!(error.to_string().contains(&gone), "{error}");
     let liar = Liar::start(part).await;
     let https = liar.url.replace("http:", "https:");
-    let error = WebDavRemote::open(&WebDavOptions::new(&https)).unwrap().probe().await.unwrap_err();
+    let mut options = WebDavOptions::new(&https);
+    options.stall = Duration::from_millis(300);
+    let error = WebDavRemote::open(&options).unwrap().probe().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Offline, "{error}");
 }
 
