@@ -159,7 +159,7 @@ async fn writes_under_conditions(product: Product) {
     assert_eq!(read_all(&remote, &at("b")).await, b"new");
     server.make_folder("folder");
     let error = write(&remote, "folder", b"x", Expect::Any).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::VersionMismatch);
+    assert_eq!(error.kind, ErrorKind::AlreadyExists);
     assert_eq!(on_disk(&server, ""), ["a", "b", "folder"]);
 }
 
@@ -209,6 +209,16 @@ async fn folders_are_made_and_removed_only_empty(product: Product) {
     server.put("file", b"a file");
     assert_eq!(remote.make_folder(&at("file")).await.unwrap_err().kind, ErrorKind::AlreadyExists);
 
+    if product == Product::Nginx {
+        // its listings hide names that begin with a dot: nobody can tell whether a folder is empty
+        server.put("f/.unlisted", b"only here");
+        let error = remote.remove(&at("f"), Expect::Folder, &tag(1)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported);
+        assert_eq!(std::fs::read(server.root().join("f/.unlisted")).unwrap(), b"only here");
+        let error = write(&remote, ".dot", b"x", Expect::Absent).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NameRejected);
+        return;
+    }
     server.put("f/unlisted", b"only here");
     let error = remote.remove(&at("f"), Expect::Folder, &tag(1)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotEmpty);
@@ -338,9 +348,13 @@ async fn odd_names_come_back_as_they_are(product: Product) {
         let (from, to) = (at(name), at(&format!("{folder}/{name}")));
         remote.rename(&from, &to, Expect::Any, &tag(1)).await.unwrap();
         remote.remove(&to, Expect::Any, &tag(2)).await.unwrap();
-        remote.remove(&at(&folder), Expect::Folder, &tag(3)).await.unwrap();
+        if product != Product::Nginx {
+            remote.remove(&at(&folder), Expect::Folder, &tag(3)).await.unwrap();
+        }
     }
-    assert_eq!(on_disk(&server, ""), [""; 0]);
+    if product != Product::Nginx {
+        assert_eq!(on_disk(&server, ""), [""; 0]);
+    }
 }
 
 /// Two writers of one version, many times: at most one of them wins, and no content that was answered for is lost unseen.

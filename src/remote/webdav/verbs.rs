@@ -10,7 +10,18 @@ use super::xml_stream::read_multistatus;
 use crate::remote::{ErrorKind, Expect, Kind, Metadata, Observed};
 
 impl WebDavRemote {
+    /// A name that no listing shows would look removed as soon as it is there.
+    pub(super) fn check_name(&self, path: &RawPath) -> Outcome<()> {
+        let is_hidden = path.0.last().is_some_and(|name| name.starts_with(b"."));
+        if is_hidden && !self.profile().lists_dots {
+            let why = "the server lists no names that begin with a dot";
+            return Err(Failure::new(ErrorKind::NameRejected, why));
+        }
+        Ok(())
+    }
+
     pub(super) async fn create_folder(&self, path: &RawPath) -> Outcome<Observed> {
+        self.check_name(path)?;
         if !self.profile().honest_mkcol {
             self.check(path, &Expect::Absent).await?;
         }
@@ -49,6 +60,7 @@ impl WebDavRemote {
         to: &RawPath,
         expect: &Expect,
     ) -> Outcome<Observed> {
+        self.check_name(to)?;
         let Some(before) = self.check(from, expect).await? else {
             return Err(Failure::new(ErrorKind::NotFound, "nothing is there"));
         };
@@ -94,6 +106,10 @@ impl WebDavRemote {
     /// No server removes a folder only if it is empty: it is moved to a name that nobody knows, listed there, and only
     /// then removed.
     async fn remove_folder(&self, site: &Site) -> Outcome<()> {
+        if !self.profile().lists_dots {
+            let why = "the server hides names that begin with a dot: whether the folder is empty cannot be seen";
+            return Err(Failure::new(ErrorKind::Unsupported, why));
+        }
         let not_empty = || Failure::new(ErrorKind::NotEmpty, "the folder is not empty");
         if !self.is_empty(&site.path).await? {
             return Err(not_empty());
