@@ -132,7 +132,7 @@ impl WebDavRemote {
         if !answer.status().is_success() {
             let refused = refusal(&answer);
             return Err(match answer.status().as_u16() {
-                403 | 404 | 405 | 409 | 500 => self.or_no_parent(&site.path, refused).await,
+                400 | 403 | 404 | 405 | 409 | 500 => self.or_no_parent(&site.path, refused).await,
                 _ => refused,
             });
         }
