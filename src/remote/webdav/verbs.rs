@@ -67,10 +67,16 @@ impl WebDavRemote {
         if self.profile().move_makes_parents && !self.has_parent(to).await? {
             return Err(Failure::new(ErrorKind::NoParent, "the new folder is not there"));
         }
+        // lighttpd moves a file into a folder of the new name instead of refusing
+        self.check(to, &Expect::Absent).await?;
         self.move_to(from, to, before.kind).await?;
         let Some(moved) = self.look(to).await? else {
             return Err(Failure::new(ErrorKind::Other, "it is gone right after it was moved"));
         };
+        if moved.kind != before.kind {
+            let why = "something else came to the new name meanwhile";
+            return Err(Failure::new(ErrorKind::Other, why));
+        }
         if matches!(expect, Expect::Any) || self.is_same(&before, &moved) {
             return Ok(moved);
         }
