@@ -10,9 +10,17 @@ use super::xml_stream::read_multistatus;
 use crate::remote::{ErrorKind, Expect, Kind, Metadata, Observed};
 
 impl WebDavRemote {
-    /// A name that no listing shows would look removed as soon as it is there.
+    /// Whether a new name can be sent: one that no listing shows would look removed as soon as it is there.
     pub(super) fn check_name(&self, path: &RawPath) -> Outcome<()> {
-        let is_hidden = path.0.last().is_some_and(|name| name.starts_with(b"."));
+        let name = path.0.last().map_or(&[][..], Vec::as_slice);
+        if name.is_empty() || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+            // many servers take an encoded slash for a step into a folder
+            return Err(Failure::new(
+                ErrorKind::NameRejected,
+                "no server is trusted with this name",
+            ));
+        }
+        let is_hidden = name.starts_with(b".");
         if is_hidden && !self.profile().lists_dots {
             let why = "the server lists no names that begin with a dot";
             return Err(Failure::new(ErrorKind::NameRejected, why));
