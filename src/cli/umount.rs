@@ -8,7 +8,7 @@ use clap::Args;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::config::{Mounted, Who, all_mounts};
-use crate::control::{Client, Request};
+use crate::control::{Client, PathText, Request, Unmounted, to_line};
 
 use super::output::Output;
 use super::progress::Bars;
@@ -73,11 +73,8 @@ fn drain(client: &mut Client, limit: Option<Duration>, common: &Common) -> Resul
 
 fn tell(at: &Path, left: u64, common: &Common) {
     if common.json {
-        let document = serde_json::json!({
-            "format": crate::control::FORMAT, "type": "unmounted",
-            "path": at.to_string_lossy(), "path_base64": null, "left": left,
-        });
-        Output::of(common).line(&document.to_string());
+        let document = Unmounted::new(PathText::in_mount(at, b""), left);
+        Output::of(common).line(&to_line(&document));
     } else if left > 0 {
         eprintln!(
             "dewfs: {}: unmounted; {left} item{} not sent yet, safe here, sent after the next mount",

@@ -400,6 +400,16 @@ small_document! {
     }
 }
 small_document! {
+    /// Is the end of `umount`.
+    Unmounted, "unmounted", {
+        /// The mountpoint.
+        #[serde(flatten)]
+        path: PathText,
+        /// Items left.
+        left: u64,
+    }
+}
+small_document! {
     /// Is what `cache verify` found in all.
     Checked, "verified", {
         /// How many files differ.

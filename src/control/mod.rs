@@ -18,7 +18,8 @@ mod server;
 pub use client::{Answer, Client, ClientError};
 pub use document::{
     CacheDocument, Checked, Dropped, Event, FORMAT, Fetched, Flow, History, Item, Mount,
-    MountFacts, PathText, Pinned, Problem, Quota, SyncDocument, Traffic, Trouble, rfc3339, to_line,
+    MountFacts, PathText, Pinned, Problem, Quota, SyncDocument, Traffic, Trouble, Unmounted,
+    rfc3339, to_line,
 };
 pub use findings::{Found, find_daemon, find_daemons};
 pub use note::Note;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
@@ -115,6 +116,7 @@ impl Engine {
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
+        file.was_read.store(true, Ordering::Relaxed);
         let want = super::open::lock(&file.reader).advance(&asked);
         if here {
             if want.end > asked.end && !live.state().hydrated {
@@ -199,6 +201,9 @@ impl Engine {
         let Some(file) = self.core.open.remove(handle) else { return };
         let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         let live = file.live.clone();
+        if self.core.settings.atime && file.was_read.load(Ordering::Relaxed) {
+            self.core.touch_atime(ino);
+        }
         drop(file);
         if last_writer || (last && live.has_news()) {
             let core = self.core.clone();

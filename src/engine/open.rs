@@ -1,7 +1,7 @@
 //! The table of open inodes: handles, writer counts, and the live content of what is open or being fetched. Memory only.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,6 +21,8 @@ pub(crate) struct OpenFile {
     pub(crate) mode: OpenMode,
     /// Where the next read begins if the reader goes on in order, and how far was read ahead.
     pub(crate) reader: Mutex<super::window::Window>,
+    /// Whether anything was read through it.
+    pub(crate) was_read: AtomicBool,
 }
 
 #[derive(Default)]
@@ -157,7 +159,8 @@ impl OpenTable {
     /// Makes a handle for a file that was begun.
     pub(crate) fn insert(&self, live: Arc<Live>, mode: OpenMode) -> Handle {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let file = OpenFile { live, mode, reader: Mutex::default() };
+        let file =
+            OpenFile { live, mode, reader: Mutex::default(), was_read: AtomicBool::new(false) };
         lock(&self.handles).insert(number, Arc::new(file));
         Handle(number)
     }
