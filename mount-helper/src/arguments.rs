@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Says what is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// `mount -f`: as if it had been done.
     Nothing,
     /// Mount.
@@ -15,7 +15,7 @@ pub enum Wanted {
 
 /// Is one mount to be made.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub(crate) struct Order {
     /// The remote specification.
     source: OsString,
     /// The mountpoint.
@@ -25,12 +25,12 @@ pub struct Order {
     /// Unknown options are to be ignored.
     sloppy: bool,
     /// In which mount namespace, if not in this one.
-    pub namespace: Option<OsString>,
+    pub(crate) namespace: Option<OsString>,
 }
 
 /// Says why nothing is done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Source or target is missing, or there is a third.
     Places(usize),
     /// A letter that mount(8) does not use.
@@ -59,7 +59,7 @@ impl fmt::Display for Refusal {
 
 impl Order {
     /// The arguments for `dewfs`.
-    pub fn arguments(self) -> Vec<OsString> {
+    pub(crate) fn arguments(self) -> Vec<OsString> {
         let mut arguments = vec![self.source, self.target];
         if self.sloppy {
             arguments.push("-s".into());
@@ -70,7 +70,7 @@ impl Order {
 }
 
 /// Reads the arguments after the program's name.
-pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Wanted, Refusal> {
+pub(crate) fn read(arguments: impl Iterator<Item = OsString>) -> Result<Wanted, Refusal> {
     let mut arguments = arguments;
     let mut order = Order::default();
     let mut places = Vec::new();

@@ -235,7 +235,7 @@ pub(super) fn ours_bytes(ours: &[Sent]) -> Option<Vec<u8>> {
 /// Reads what [`ours_bytes`] wrote.
 pub(super) fn ours(bytes: Option<&[u8]>) -> Vec<Sent> {
     let (chunks, _) = bytes.unwrap_or_default().as_chunks::<SENT>();
-    chunks.iter().filter_map(|chunk| sent(chunk)).collect()
+    chunks.iter().filter_map(sent).collect()
 }
 
 fn sent(chunk: &[u8; SENT]) -> Option<Sent> {

@@ -10,7 +10,7 @@ use super::error::Failure;
 use super::{CatalogError, Memory, Result, schema};
 
 /// Connections kept open while nobody reads. Each may hold 4 MiB of pages.
-const IDLE_CONNECTIONS: usize = 8;
+const IDLE_CONNECTIONS: usize = 4;
 
 /// Is a read transaction; [`super::Tx`] derefs to it, so a write transaction can ask the same.
 pub struct Reader {

@@ -28,7 +28,9 @@ impl Reader {
 
     /// All inodes with an attempt without an outcome.
     pub fn attempts(&self) -> Result<Vec<(Ino, Attempt)>> {
-        let sql = attempt_sql!("ino FROM outbox WHERE endpoint = 0 AND attempt IS NOT NULL");
+        let sql = attempt_sql!(
+            "ino FROM outbox INDEXED BY outbox_attempt WHERE endpoint = 0 AND attempt IS NOT NULL"
+        );
         let found = self.all(sql, [], |row| {
             let ino = codec::ino(row, 8)?;
             Ok(codec::attempt(row)?.map(|attempt| (ino, attempt)))
@@ -125,9 +127,11 @@ impl Reader {
         };
         Ok(Totals {
             items: self.sums()?.items,
-            pending: counted("SELECT COUNT(*) FROM outbox WHERE endpoint = 0")?,
+            pending: counted(
+                "SELECT COUNT(*) FROM outbox INDEXED BY outbox_due WHERE endpoint = 0",
+            )?,
             errors: counted(
-                "SELECT COUNT(*) FROM outbox WHERE endpoint = 0 AND error IS NOT NULL",
+                "SELECT COUNT(*) FROM outbox INDEXED BY outbox_error WHERE endpoint = 0 AND error IS NOT NULL",
             )?,
             unlisted: counted("SELECT COUNT(*) FROM base WHERE endpoint = 0 AND listed = 0")?,
             conflicts: counted("SELECT COUNT(*) FROM inode WHERE conflict = 1")?,

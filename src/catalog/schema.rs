@@ -51,7 +51,6 @@ CREATE TABLE inode (
 ) STRICT;
 CREATE UNIQUE INDEX inode_place ON inode (parent, name);
 CREATE INDEX inode_folder ON inode (parent);
-CREATE INDEX inode_unnamed ON inode (ino) WHERE parent IS NULL;
 CREATE INDEX inode_use ON inode (last_use) WHERE content > 0 AND kind = 0;
 CREATE INDEX inode_pin ON inode (pin) WHERE pin > 0;
 CREATE INDEX inode_conflict ON inode (ino) WHERE conflict = 1;
@@ -269,7 +268,7 @@ fn migrate(path: &Path, connection: &Connection, found: u32, now: i64) -> Result
     Ok(())
 }
 
-fn copy_aside(path: &Path, connection: &Connection, found: u32) -> Result<()> {
+pub(super) fn copy_aside(path: &Path, connection: &Connection, found: u32) -> Result<()> {
     let copy = path.with_extension(format!("db.format-{found}"));
     // A copy that stands was made by a migration that did not end: it is of the same rows.
     if !copy.exists() {
@@ -299,7 +298,3 @@ fn make_root(connection: &Connection, now: i64) -> Result<()> {
     )?;
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "schema_tests.rs"]
-mod tests;

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::lists::Lists;
 use super::{Change, Memory, Origin, Reader, Result};
-use crate::model::{Ino, Place, Tick};
+use crate::model::{Generation, Ino, Place, Tick};
 
 /// Ticks given out per write of the counter's row.
 const TICKS: u64 = 1000;
@@ -23,7 +23,10 @@ pub struct Tx {
     pub(super) host: String,
     /// Conflict names given out by this change.
     pub(super) conflict_names: Vec<Place>,
+    /// Data files kept for their owner by this change: not told as forgotten.
+    rescued: Vec<(Ino, Generation)>,
     changes: Vec<Change>,
+    woken: Woken,
     touched: HashMap<Ino, Tick>,
     /// What `touched` held before, the last first.
     touched_before: Vec<(Ino, Option<Tick>)>,
@@ -42,9 +45,18 @@ struct Counted {
     bytes: i64,
 }
 
+/// Is whom a transaction wakes; told once, however often it happens.
+#[derive(Clone, Copy, Default)]
+struct Woken {
+    outbox: bool,
+    listing: bool,
+    pins: bool,
+}
+
 /// Is where a change began, to go back to.
 pub(super) struct Mark {
     changes: usize,
+    woken: Woken,
     touched: usize,
     counted: Counted,
 }
@@ -74,7 +86,9 @@ impl Tx {
             now: now(),
             host,
             conflict_names: Vec::new(),
+            rescued: Vec::new(),
             changes: Vec::new(),
+            woken: Woken::default(),
             touched: HashMap::new(),
             touched_before: Vec::new(),
             tick,
@@ -87,12 +101,14 @@ impl Tx {
         self.origin = origin;
         self.now = now();
         self.conflict_names.clear();
+        self.rescued.clear();
         self.mark()
     }
 
     pub(super) fn mark(&self) -> Mark {
         Mark {
             changes: self.changes.len(),
+            woken: self.woken,
             touched: self.touched_before.len(),
             counted: self.counted,
         }
@@ -101,6 +117,7 @@ impl Tx {
     /// Takes back in memory what was done since the mark; the caller takes back the rows. Ticks stay given out.
     pub(super) fn go_back(&mut self, mark: &Mark) {
         self.changes.truncate(mark.changes);
+        self.woken = mark.woken;
         for (folder, before) in self.touched_before.drain(mark.touched..).rev() {
             match before {
                 Some(tick) => self.touched.insert(folder, tick),
@@ -122,7 +139,7 @@ impl Tx {
         Ok(())
     }
 
-    /// What will have changed at the commit.
+    /// What will have changed at the commit, without whom it wakes.
     pub(super) fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -132,14 +149,26 @@ impl Tx {
         self.touched_before.clear();
         self.counted.items = 0;
         self.counted.bytes = 0;
-        std::mem::take(&mut self.changes)
+        let mut changes = std::mem::take(&mut self.changes);
+        let woken = std::mem::take(&mut self.woken);
+        changes.extend(woken.outbox.then_some(Change::Outbox));
+        changes.extend(woken.listing.then_some(Change::Listing));
+        changes.extend(woken.pins.then_some(Change::Pins));
+        changes
     }
 
     /// Records a change. What only wakes somebody is recorded once.
     pub(super) fn tell(&mut self, change: Change) {
-        let wakes = matches!(change, Change::Outbox | Change::Listing | Change::Pins);
-        if !(wakes && self.changes.contains(&change)) {
-            self.changes.push(change);
+        match change {
+            Change::Outbox => self.woken.outbox = true,
+            Change::Listing => self.woken.listing = true,
+            Change::Pins => self.woken.pins = true,
+            Change::Rescued { ino, generation } => {
+                self.rescued.push((ino, generation));
+                self.changes.push(change);
+            }
+            Change::Forgotten { ino, generation } if self.rescued.contains(&(ino, generation)) => {}
+            other => self.changes.push(other),
         }
     }
 

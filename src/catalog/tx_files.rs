@@ -95,8 +95,8 @@ impl Tx {
     /// Compares the stamp of a data file with the recorded one; answers whether it moved.
     ///
     /// If it did: a new edition, the stamp recorded, size and shown mtime follow the data file, an outbox row. A mtime set by
-    /// the user stays until the data file moves on from the one noted then. A data file without a recorded stamp (new, or
-    /// not all here yet) counts as moved. Of another generation nothing is said: `false`.
+    /// the user stays until the data file moves on from the one noted then. A data file without a recorded stamp counts as
+    /// moved. `false` of another generation, and of a file that is not all here and not edited: fetching moves its stamp.
     pub fn observe(
         &mut self,
         ino: Ino,
@@ -105,7 +105,8 @@ impl Tx {
         mtime_of_data: i64,
     ) -> Result<bool> {
         let Some(inode) = self.inode(ino)? else { return Ok(false) };
-        if inode.generation != generation || inode.stamp == Some(stamp) {
+        let fetching = inode.content != Content::Hydrated && !inode.edited;
+        if inode.generation != generation || inode.stamp == Some(stamp) || fetching {
             return Ok(false);
         }
         self.mark_edited(ino)?;

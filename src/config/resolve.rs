@@ -286,6 +286,7 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         auto_free: options.auto_free.unwrap_or(true),
         adopt_remote: options.adopt_remote,
         offline_ok: options.offline_ok,
+        atime: !options.no_atime.unwrap_or(false),
         exclude,
     }
 }

@@ -9,13 +9,15 @@ use super::live::Live;
 use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
 use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
-use crate::catalog::{Durability, Origin, SetAttributes as RowAttributes};
+use crate::catalog::{Attributes, Durability, Origin, SetAttributes as RowAttributes};
 use crate::model::{Ino, Kind};
 
 /// Set-user-id, and set-group-id where the group may execute, are cleared when somebody else's bytes come.
 const SUID: u32 = 0o4000;
 const SGID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
+/// A day in nanoseconds.
+const DAY: i64 = 86_400_000_000_000;
 
 impl Engine {
     /// Changes attributes; a size change needs the file to be writable.
@@ -141,7 +143,7 @@ impl Core {
 
     /// Cuts or lengthens a file: intent, then bytes, then the fact.
     async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
-        self.open.begin(ino, true);
+        self.open.begin_later(ino, true).await;
         let outcome = self.cut_open(ino, size).await;
         let (_, last_writer) = self.open.end(ino, true);
         if last_writer {
@@ -258,6 +260,30 @@ impl Core {
                 Ok::<_, EngineError>(())
             })
             .await
+    }
+
+    /// Moves the atime of a file that was read, as relatime does: if it is older than mtime or ctime, or than a day.
+    pub(crate) fn touch_atime(&self, ino: Ino) {
+        let due = |shown: &Attributes| {
+            let now = now();
+            let stale = shown.atime <= shown.mtime.max(shown.ctime).min(now);
+            stale || shown.atime < now.saturating_sub(DAY)
+        };
+        let row = self.catalog.read(|rows| rows.inode(ino)).ok().flatten();
+        if !row.is_some_and(|inode| due(&inode.attributes)) {
+            return;
+        }
+        let set = RowAttributes { atime: Some(now()), ..RowAttributes::default() };
+        self.catalog.submit(
+            Durability::Soon,
+            Origin::Engine,
+            move |tx| tx.set_attributes(ino, set).map_err(EngineError::from),
+            move |outcome| {
+                if let Err(error) = outcome {
+                    tracing::debug!(ino = ino.0, %error, "cannot move an atime");
+                }
+            },
+        );
     }
 
     /// The same beside a write, which need not wait for it.

@@ -36,7 +36,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use answer::{Answer, Done};
 pub use error::EngineError;
-pub use settings::{Returns, Settings};
+pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::StartError;
 pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,

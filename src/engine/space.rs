@@ -99,7 +99,7 @@ impl Core {
             .catalog
             .write(Durability::Soon, Origin::Engine, move |tx| {
                 let Some(row) = tx.inode(ino)? else { return Ok(Some(Kept::NothingHere)) };
-                if open.handles(ino).open > 0 || row.generation != generation {
+                if open.claim(ino).open > 0 || row.generation != generation {
                     return Ok(Some(Kept::Because("open")));
                 }
                 if tx.base(ino)?.is_none() {

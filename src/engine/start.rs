@@ -67,8 +67,11 @@ impl Engine {
         let cache =
             Cache::open(state_dir, limits).map_err(|e| StartError::StateDir(e.to_string()))?;
         let open = Arc::new(OpenTable::default());
-        let memory =
-            Arc::new(InMemory { open: open.clone(), exclude: Exclude::new(&settings.exclude) });
+        let memory = Arc::new(InMemory {
+            open: open.clone(),
+            exclude: Exclude::new(&settings.exclude),
+            cache: cache.clone(),
+        });
         let catalog = open_catalog(state_dir, &cache, memory)?;
         let identified = identify(&catalog, &settings, &remote).await?;
         let mount = mount_id(&catalog).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::EngineError;
 use super::core::Core;
-use super::state::{MountState, Progress, RequestsBy};
+use super::state::Progress;
 use crate::model::Ino;
 
 impl Core {
@@ -37,26 +37,6 @@ impl Core {
     /// What is being sent.
     pub(crate) fn upload_progress(&self) -> Vec<Progress> {
         Vec::new()
-    }
-
-    /// Whether anything can be sent now.
-    pub(crate) fn can_send(&self) -> bool {
-        true
-    }
-
-    /// What keeps the mount from being online, if anything.
-    pub(crate) fn connection_state(&self) -> Option<(MountState, Option<String>)> {
-        None
-    }
-
-    /// When the remote last answered.
-    pub(crate) fn last_contact(&self) -> Option<i64> {
-        None
-    }
-
-    /// Requests sent so far, by cause.
-    pub(crate) fn requests_by(&self) -> RequestsBy {
-        RequestsBy::default()
     }
 }
 

@@ -66,6 +66,7 @@ impl Kernel {
 }
 
 /// Is what a new symlink, fifo, socket or file is to be.
+#[derive(Clone, Copy)]
 struct New<'a> {
     call: &'static str,
     kind: Kind,

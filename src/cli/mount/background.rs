@@ -62,8 +62,10 @@ pub(super) fn report(failure: &Failure) {
 
 /// Says that the mount can be used, and lets go of terminal, session and the caller's descriptors.
 pub(super) fn leave() -> io::Result<()> {
-    // A group leader has a session of its own or is somebody's job; neither is worth failing for.
-    drop(rustix::process::setsid());
+    // Who leads a group already cannot have a session of its own; that is not worth failing for.
+    if let Err(why) = rustix::process::setsid() {
+        tracing::debug!("no session of its own: {why}.");
+    }
     let nothing = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;
     rustix::stdio::dup2_stderr(&nothing)?;

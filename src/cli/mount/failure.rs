@@ -38,8 +38,8 @@ pub(super) struct Failure {
 
 impl Failure {
     /// A failure in one line, whatever the cause said.
-    pub(super) fn new(kind: Kind, why: impl ToString) -> Self {
-        let said = why.to_string();
+    pub(super) fn new(kind: Kind, why: impl Into<String>) -> Self {
+        let said = why.into();
         let lines: Vec<&str> =
             said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         Self { kind, line: lines.join(" ") }
@@ -93,7 +93,7 @@ impl fmt::Display for Failure {
 
 impl From<MountpointError> for Failure {
     fn from(error: MountpointError) -> Self {
-        Self::new(Kind::Mount, error)
+        Self::new(Kind::Mount, error.to_string())
     }
 }
 
@@ -108,13 +108,13 @@ impl From<MountError> for Failure {
             }
             MountError::Refused(_) | MountError::Handshake(_) => Kind::Mount,
         };
-        Self::new(kind, error)
+        Self::new(kind, error.to_string())
     }
 }
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::new(Kind::Mount, error)
+        Self::new(Kind::Mount, error.to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where a daemon writes its log: standard error in the foreground, else a file of which 10 MiB are kept.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,7 +13,10 @@ const HALF: u64 = 5 * 1024 * 1024;
 
 /// Starts logging to standard error.
 pub(super) fn to_stderr(level: &str) {
-    let log = tracing_subscriber::fmt().with_env_filter(filter(level)).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     // Only a second start could fail, and then there is a log already.
     drop(log.try_init());
 }

@@ -1,0 +1,226 @@
+use super::*;
+use crate::model::{Attempt, Expect, Sent, StepKind};
+
+#[test]
+fn a_base_reads_as_it_was_written() {
+    let mut bench = Bench::new();
+    let ino = bench.appear(Ino::ROOT, "a", seen(Kind::File, 10));
+    let base = Base {
+        place: place(Ino::ROOT, "elsewhere"),
+        version: Version("\"etag\"".to_owned()),
+        id: Some(RemoteId("id1".to_owned())),
+        edition: Edition(u64::MAX),
+        known: Some(Digest { size: u64::MAX, hash: [7; 32] }),
+        young: true,
+        listed: false,
+        size: 10,
+        extra: Some(vec![0, 1, 2]),
+    };
+    let written = base.clone();
+    bench.engine(move |tx| tx.set_base(ino, Some(written)));
+    bench.reopen();
+    assert_eq!(bench.read(|reader| reader.base(ino)), Some(base.clone()));
+    bench.engine(move |tx| {
+        assert_eq!(tx.base_by_id(&RemoteId("id1".to_owned()))?, Some(ino));
+        assert_eq!(tx.base_at(&base.place)?, Some(ino));
+        assert_eq!(tx.base_children(Ino::ROOT)?, [ino]);
+        tx.set_look_again(ino, Some(Tick(4)))?;
+        tx.set_missing(ino, Some(Tick(5)))?;
+        assert_eq!((tx.look_again(ino)?, tx.missing(ino)?), (Some(Tick(4)), Some(Tick(5))));
+        tx.set_base(ino, None)?;
+        assert_eq!((tx.look_again(ino)?, tx.missing(ino)?), (None, None));
+        tx.set_look_again(ino, Some(Tick(4)))?;
+        assert_eq!(tx.look_again(ino)?, None, "without a base nothing is marked");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_outbox_row_reads_as_it_was_written_and_keeps_its_times() {
+    let mut bench = Bench::new();
+    let ino = bench.create(Ino::ROOT, "a", Kind::File).ino;
+    let since = bench.read(|reader| reader.outbox_item(ino)).unwrap().since;
+    let sent = |n| Sent { digest: Digest { size: n, hash: [3; 32] }, edition: Edition(n) };
+    for expect in
+        [Expect::Absent, Expect::Folder, Expect::Any, Expect::Version(Version("v".into()))]
+    {
+        let row = OutboxRow {
+            attempt: Some(Attempt {
+                kind: StepKind::Sidestep,
+                source: None,
+                target: Some(place(Ino(9), "to")),
+                expect,
+                nonce: u64::MAX,
+            }),
+            ours: vec![sent(1), sent(u64::MAX)],
+            released: true,
+        };
+        let written = row.clone();
+        bench.engine(move |tx| tx.set_outbox(ino, written));
+        assert_eq!(bench.read(|reader| reader.outbox(ino)), Some(row.clone()));
+        assert_eq!(bench.read(|reader| reader.attempts()), [(ino, row.attempt.unwrap())]);
+    }
+    bench.reopen();
+    assert_eq!(bench.read(|reader| reader.outbox_item(ino)).unwrap().since, since);
+    bench.engine(move |tx| tx.set_outbox(ino, OutboxRow::default()));
+    assert_eq!(bench.read(|reader| reader.outbox(ino)), Some(OutboxRow::default()));
+    assert!(bench.read(|reader| reader.attempts()).is_empty());
+    bench.engine(move |tx| tx.drop_outbox(ino));
+    assert_eq!(bench.read(|reader| reader.outbox(ino)), None);
+}
+
+#[test]
+fn every_kind_of_step_can_be_noted() {
+    use StepKind::*;
+    let bench = Bench::new();
+    let ino = bench.create(Ino::ROOT, "a", Kind::File).ino;
+    for kind in [
+        MakeFolder, Write, Rename, Remove, Sidestep, Settled, Wait, Held, Resolve, Confirm,
+        NeedList, Fetch, Inherit, StepAside, Resurrect, Cycle,
+    ] {
+        let attempt = Attempt { kind, source: None, target: None, expect: Expect::Any, nonce: 1 };
+        let row = OutboxRow { attempt: Some(attempt), ..Default::default() };
+        let found = bench.engine(move |tx| {
+            tx.set_outbox(ino, row)?;
+            tx.outbox(ino)
+        });
+        assert_eq!(found.unwrap().attempt.unwrap().kind, kind);
+    }
+}
+
+#[test]
+fn the_outbox_is_fair() {
+    let bench = Bench::new();
+    let [a, b, c] = ["a", "b", "c"].map(|name| bench.create(Ino::ROOT, name, Kind::File).ino);
+    let due = |now: i64| bench.read(|reader| reader.outbox_due(now, 10));
+    let soon = tx::now() + 1_000_000_000;
+    assert_eq!(due(soon), [a, b, c]);
+    assert_eq!(bench.engine(move |tx| tx.outbox_failed(a, "no room", "NoSpace", 0)), 1);
+    assert_eq!(due(soon), [b, c, a]);
+    let later = soon + 1_000_000_000_000;
+    assert_eq!(bench.engine(move |tx| tx.outbox_failed(b, "no room", "NoSpace", later)), 1);
+    assert_eq!(bench.engine(move |tx| tx.outbox_failed(b, "no room", "NoSpace", later)), 2);
+    assert_eq!(due(soon), [c, a]);
+    assert_eq!(due(later), [c, a, b]);
+    let totals = bench.read(|reader| reader.totals());
+    assert_eq!((totals.items, totals.pending, totals.errors), (3, 3, 2));
+    // A new name is a new chance.
+    bench.kernel(move |tx| tx.set_local(b, Some(place(Ino::ROOT, "b2"))));
+    let soon = tx::now() + 1_000_000_000;
+    assert_eq!(due(soon), [c, a, b]);
+    assert_eq!(bench.read(|reader| reader.pending(10)).len(), 3);
+    assert_eq!(bench.read(|reader| reader.totals()).errors, 1);
+    bench.engine(move |tx| [a, b, c].into_iter().try_for_each(|ino| tx.drop_outbox(ino)));
+    assert_eq!(bench.read(|reader| reader.next_due()), None);
+}
+
+#[test]
+fn pending_below_counts_at_any_depth_and_what_was_deleted() {
+    let bench = Bench::new();
+    let folder = bench.create(Ino::ROOT, "folder", Kind::Folder).ino;
+    let below = bench.create(folder, "below", Kind::Folder).ino;
+    bench.create(below, "file", Kind::File);
+    bench.create(Ino::ROOT, "beside", Kind::File);
+    let deleted = bench.appear(below, "deleted", seen(Kind::File, 1));
+    bench.kernel(move |tx| {
+        tx.set_local(deleted, None)?;
+        assert!(tx.mark_pending(deleted)?);
+        Ok(())
+    });
+    let count = |ino| bench.read(|reader| reader.pending_below(ino));
+    assert_eq!((count(below), count(folder), count(Ino::ROOT)), (2, 3, 5));
+}
+
+#[test]
+fn a_mark_comes_back_when_what_caused_it_goes() {
+    let bench = Bench::new();
+    let folder = bench.appear(Ino::ROOT, "folder", seen(Kind::Folder, 0));
+    let cause = bench.create(folder, "stuck", Kind::File).ino;
+    let hour = tx::now() + 3_600_000_000_000;
+    let tries = bench.engine(move |tx| {
+        let tick = tx.tick()?;
+        tx.set_look_again(folder, Some(tick))?;
+        tx.look_defer(folder, hour, Some(cause))?;
+        tx.look_defer(folder, hour, Some(cause))
+    });
+    assert_eq!(tries, 2);
+    assert!(bench.catalog.folders_to_list(10).unwrap().is_empty());
+    assert_eq!(bench.read(|reader| reader.next_look()), Some(hour));
+    bench.engine(move |tx| tx.drop_outbox(cause));
+    assert_eq!(bench.catalog.folders_to_list(10).unwrap()[0].0, folder);
+}
+
+#[test]
+fn a_deep_mark_stays_deep_until_it_goes() {
+    let bench = Bench::new();
+    let folder = bench.appear(Ino::ROOT, "folder", seen(Kind::Folder, 0));
+    bench.engine(move |tx| {
+        tx.set_look_again(folder, Some(Tick(1)))?;
+        assert!(!tx.looks_deep(folder)?);
+        tx.set_look_deep(folder)?;
+        let tick = tx.tick()?;
+        tx.set_look_again(folder, Some(tick))?;
+        assert!(tx.looks_deep(folder)?);
+        tx.set_look_again(folder, None)?;
+        assert!(!tx.looks_deep(folder)?);
+        Ok(())
+    });
+}
+
+#[test]
+fn folders_somebody_waits_for_come_first() {
+    let bench = Bench::new();
+    let [a, b, c] =
+        ["a", "b", "c"].map(|text| bench.appear(Ino::ROOT, text, seen(Kind::Folder, 0)));
+    let mut changes = bench.catalog.take_changes().unwrap();
+    bench.engine(move |tx| {
+        for folder in [a, b] {
+            let tick = tx.tick()?;
+            tx.set_look_again(folder, Some(tick))?;
+        }
+        Ok(())
+    });
+    bench.catalog.need_list(c);
+    bench.catalog.need_list(Ino(4711));
+    let mut told = Vec::new();
+    while let Ok(some) = changes.try_recv() {
+        told.extend(some);
+    }
+    assert!(told.contains(&Change::Listing));
+    let folders = || -> Vec<Ino> {
+        bench.catalog.folders_to_list(2).unwrap().into_iter().map(|one| one.0).collect()
+    };
+    assert_eq!(folders(), [c, a]);
+    assert!(bench.catalog.begin_listing(c) && !bench.catalog.begin_listing(c));
+    assert_eq!(folders(), [a, b]);
+    assert!(bench.engine(move |tx| Ok(tx.is_listing(c) && !tx.is_needed(c))));
+    bench.engine(move |tx| {
+        let base = tx.base(c)?.unwrap();
+        tx.set_base(c, Some(Base { listed: true, ..base }))
+    });
+    bench.catalog.end_listing(c);
+    assert_eq!(changes.try_recv().unwrap(), [Change::Listed(c)]);
+    assert!(bench.read(|reader| reader.is_listed(c)) && bench.inode(c).listed);
+    assert!(!bench.inode(a).listed);
+    assert_eq!(bench.read(|reader| reader.totals()).unlisted, 3);
+    assert_eq!(bench.read(|reader| reader.oldest_looks(10)), [(c, 0)]);
+}
+
+#[test]
+fn endpoint_and_state_are_kept() {
+    let mut bench = Bench::new();
+    bench.engine(|tx| {
+        tx.set_cursor(Some("c1"))?;
+        tx.set_identity(Some("root-id"))?;
+        tx.set_held(true)?;
+        tx.set_state("key", Some(b"value"))
+    });
+    bench.reopen();
+    let known = bench.read(|reader| reader.endpoint());
+    let expected =
+        Endpoint { cursor: Some("c1".into()), identity: Some("root-id".into()), held: true };
+    assert_eq!(known, expected);
+    assert_eq!(bench.read(|reader| reader.state("key")), Some(b"value".to_vec()));
+    bench.engine(|tx| tx.set_state("key", None));
+    assert_eq!(bench.read(|reader| reader.state("key")), None);
+}
