@@ -69,6 +69,8 @@ pub(crate) struct Core {
     pub(crate) remotes: Remotes,
     /// What is known of the connection.
     pub(crate) link: Link,
+    /// What the sync workers keep in memory.
+    pub(crate) workers: super::workers::Workers,
     /// Whether the remote has said, since the start, that it is the one we know.
     pub(crate) identified: AtomicBool,
     pub(crate) open: Arc<OpenTable>,

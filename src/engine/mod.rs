@@ -6,22 +6,29 @@
 mod answer;
 mod attributes;
 mod core;
+mod crash;
 mod error;
 mod exclude;
+mod feed;
 mod files;
 mod hydrate;
 mod link;
+mod listing;
 mod live;
 mod namespace;
+mod observe;
 mod open;
 mod people;
 mod pins;
 mod record;
+mod send;
 mod settings;
 mod space;
 mod start;
 mod state;
 mod status;
+mod steps;
+mod upload;
 mod verbs;
 mod window;
 mod workers;
@@ -35,6 +42,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use answer::{Answer, Done};
+#[cfg(debug_assertions)]
+pub use crash::CrashHook;
 pub use error::EngineError;
 pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::StartError;
@@ -88,6 +97,12 @@ impl Engine {
             }
         }
         self.core.stop().await;
+    }
+
+    /// Lets a test decide at which named places the process dies; nothing of it is in release builds.
+    #[cfg(debug_assertions)]
+    pub fn on_crash_point(&self, hook: CrashHook) {
+        self.core.workers.crash.set(hook);
     }
 
     /// The state directory.

@@ -85,6 +85,7 @@ impl Engine {
                 rows.push(row.ino);
             }
         }
+        self.core.urge(&rows);
         self.core
             .catalog
             .write(Durability::Soon, Origin::Engine, move |tx| {

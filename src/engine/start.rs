@@ -85,6 +85,7 @@ impl Engine {
             cache,
             remotes,
             link,
+            workers: super::workers::Workers::default(),
             identified: AtomicBool::new(identified),
             open,
             runtime: tokio::runtime::Handle::current(),
@@ -131,6 +132,7 @@ impl Core {
                 .await
                 .map_err(EngineError::from)?;
         }
+        self.recover_rows().await?;
         if let Err(error) = self.cache.restore_ballast() {
             tracing::debug!(%error, "no ballast");
         }

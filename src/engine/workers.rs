@@ -1,46 +1,154 @@
-//! What the verbs ask of the workers.
+//! What the verbs ask of the workers that sync, and what these share: who is being sent, which folders are being listed,
+//! and what is known of the remote as a whole.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::EngineError;
-use super::core::Core;
-use super::state::Progress;
-use crate::model::Ino;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::Notify;
+
+use super::core::{Core, now};
+use super::crash::CrashPoints;
+use super::live::Failure;
+use super::open::lock;
+use super::state::{MountState, Progress, RequestsBy};
+use crate::model::{Busy, Ino};
+use crate::remote::layers::Connection;
+
+/// Is a listing under way, for all who wait for it.
+pub(super) type Flight = Shared<BoxFuture<'static, Result<(), Failure>>>;
+
+/// Is what the sync workers keep in memory.
+#[derive(Default)]
+pub(crate) struct Workers {
+    /// Inodes whose step is under way.
+    pub(super) busy: Mutex<Busy>,
+    /// Which rows wait for the step of a busy inode.
+    pub(super) waiting: Mutex<HashMap<Ino, Vec<Ino>>>,
+    /// Inodes that somebody wants sent although a writer has them open.
+    pub(super) urgent: Mutex<HashSet<Ino>>,
+    /// Uploads of bytes under way.
+    pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
+    /// Listings under way.
+    pub(super) flights: Mutex<HashMap<Ino, Flight>>,
+    /// The remote is to be asked for its changes now.
+    pub(super) ask: Notify,
+    /// Why the remote is not the one we know, if so.
+    pub(super) missing: Mutex<Option<String>>,
+    /// Only one asks the remote who it is.
+    pub(super) identifying: tokio::sync::Mutex<()>,
+    /// When the remote last answered, nanoseconds since 1970; 0: not yet.
+    pub(super) contact: AtomicI64,
+    /// When the mass-change guard last counted.
+    pub(super) counted: AtomicI64,
+    /// The remote has no change feed: folders are looked at again instead.
+    pub(super) walks: AtomicBool,
+    /// Where tests let the process die.
+    pub(super) crash: CrashPoints,
+}
+
+/// Is how far an upload is.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    pub(super) done: AtomicU64,
+    pub(super) total: u64,
+}
 
 impl Core {
-    /// Lists a folder, once for all who ask at the same time; resolves when its names are known.
-    pub(crate) async fn list_folder(self: &Arc<Self>, folder: Ino) -> Result<(), EngineError> {
-        let _ = folder;
-        todo!()
-    }
-
-    /// Sends an item now and resolves when the remote has what it holds now.
-    pub(crate) async fn send_now(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
-        let _ = ino;
-        todo!()
-    }
-
     /// Asks the remote for its changes now.
-    pub(crate) fn ask_for_changes(&self) {}
+    pub(crate) fn ask_for_changes(&self) {
+        self.workers.ask.notify_one();
+    }
 
-    /// Looks at an item at the remote now and applies what is seen.
-    pub(crate) async fn observe_now(self: &Arc<Self>, ino: Ino) {
-        let _ = ino;
+    /// Wants these items sent although writers have them open.
+    pub(crate) fn urge(&self, items: &[Ino]) {
+        lock(&self.workers.urgent).extend(items);
     }
 
     /// Whether an item is being sent.
     pub(crate) fn is_uploading(&self, ino: Ino) -> bool {
-        let _ = ino;
-        false
+        lock(&self.workers.busy).contains(&ino)
     }
 
     /// What is being sent.
     pub(crate) fn upload_progress(&self) -> Vec<Progress> {
-        Vec::new()
+        let sending: Vec<(Ino, Arc<Sending>)> =
+            lock(&self.workers.sending).iter().map(|(ino, one)| (*ino, one.clone())).collect();
+        let progress = |(ino, one): (Ino, Arc<Sending>)| Progress {
+            path: self.path_bytes(ino).unwrap_or_default(),
+            what: "upload",
+            done: one.done.load(Ordering::Relaxed),
+            total: Some(one.total),
+        };
+        sending.into_iter().map(progress).collect()
     }
-}
 
-impl Core {
+    /// Whether anything can be sent now.
+    pub(crate) fn can_send(&self) -> bool {
+        !self.settings.read_only
+            && self.connection_state().is_none()
+            && self.remotes.transfer.capabilities().writable
+    }
+
+    /// What keeps the mount from being online, if anything.
+    pub(crate) fn connection_state(&self) -> Option<(MountState, Option<String>)> {
+        let connection = self.link.connection();
+        if connection == Connection::Unauthenticated {
+            let reason = "the remote does not accept user name, password or token";
+            return Some((MountState::AuthRequired, Some(reason.to_owned())));
+        }
+        if let Some(reason) = lock(&self.workers.missing).clone() {
+            return Some((MountState::RemoteMissing, Some(reason)));
+        }
+        match connection {
+            Connection::Offline { .. } => {
+                let reason = "the remote cannot be reached; what is here can be used";
+                Some((MountState::Offline, Some(reason.to_owned())))
+            }
+            _ => None,
+        }
+    }
+
+    /// When the remote last answered.
+    pub(crate) fn last_contact(&self) -> Option<i64> {
+        Some(self.workers.contact.load(Ordering::Relaxed)).filter(|when| *when != 0)
+    }
+
+    /// The remote answered just now.
+    pub(super) fn note_contact(&self) {
+        self.workers.contact.store(now(), Ordering::Relaxed);
+    }
+
+    /// The remote is not the one we know: nothing is sent, nothing it says is believed.
+    pub(super) fn set_missing(&self, reason: Option<String>) {
+        let changed = {
+            let mut missing = lock(&self.workers.missing);
+            let changed = *missing != reason;
+            missing.clone_from(&reason);
+            changed
+        };
+        if changed {
+            if let Some(reason) = &reason {
+                tracing::warn!(reason, "the remote is not the one this mount knows");
+            }
+            self.pulse();
+            self.outbox.notify_one();
+            self.listing.notify_one();
+        }
+    }
+
+    /// Requests sent so far, by cause.
+    pub(crate) fn requests_by(&self) -> RequestsBy {
+        self.link.requests_by()
+    }
+
     /// Starts the workers that sync: outbox, listing, feed.
-    pub(crate) fn start_sync_workers(self: &Arc<Self>) {}
+    pub(crate) fn start_sync_workers(self: &Arc<Self>) {
+        self.runtime.spawn(self.clone().run_feed());
+        self.runtime.spawn(self.clone().run_lister());
+        if !self.settings.read_only {
+            self.runtime.spawn(self.clone().run_uploader());
+        }
+    }
 }

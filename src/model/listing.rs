@@ -18,7 +18,12 @@ pub struct Listing {
     mark: Option<Tick>,
     known: HashMap<Ino, Base>,
     names: HashSet<Name>,
+    /// Before the page was asked for.
     since: Tick,
+    /// What this listing itself last did to the folder.
+    ours: Tick,
+    /// Somebody else changed the folder since the page was asked for.
+    stale: bool,
 }
 
 /// Begins to list a folder; `None` if it has no base, or if nobody knows now where it is.
@@ -37,10 +42,18 @@ pub fn begin_listing<R: Rows>(rows: &mut R, folder: Ino) -> Result<Option<Listin
     }
     rows.set_listing(folder, true);
     let (mark, since) = (rows.look_again(folder)?, rows.tick()?);
-    Ok(Some(Listing { folder, path, mark, known, names: HashSet::new(), since }))
+    let (names, ours, stale) = (HashSet::new(), Tick::default(), false);
+    Ok(Some(Listing { folder, path, mark, known, names, since, ours, stale }))
 }
 
-/// Applies one page; `false` if the folder moved meanwhile and the listing must begin again.
+/// Another page is about to be asked for.
+pub fn begin_page<R: Rows>(rows: &mut R, listing: &mut Listing) -> Result<(), R::Error> {
+    listing.since = rows.tick()?;
+    listing.stale = false;
+    Ok(())
+}
+
+/// Applies a page, or a part of one; `false` if the folder moved meanwhile and the listing must begin again.
 pub fn list_page<R: Rows>(
     rows: &mut R,
     listing: &mut Listing,
@@ -50,13 +63,14 @@ pub fn list_page<R: Rows>(
     if !is_still_at(rows, listing.folder, &listing.path)? || is_parked(rows, &node)? {
         return Ok(false);
     }
-    let fresh = rows.touched(listing.folder) <= listing.since;
+    listing.stale |= rows.touched(listing.folder) > listing.since.max(listing.ours);
+    let trust = Trust { fresh: !listing.stale, forced: true };
     for (name, seen) in page {
         let at = listing.path.child(name.clone());
-        reconcile(rows, &at, Some(&seen), Trust { fresh, forced: true })?;
+        reconcile(rows, &at, Some(&seen), trust)?;
         listing.names.insert(name);
     }
-    listing.since = rows.tick()?;
+    listing.ours = rows.touched(listing.folder);
     Ok(true)
 }
 

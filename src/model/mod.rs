@@ -31,8 +31,8 @@ pub use conflict::conflict_name;
 pub use entry::{Content, Digest, Kind, Observed, Pin};
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{
-    Listing, Look, Sight, apply_page, begin_listing, break_listing, end_listing, hint_folder,
-    list_page, listing_refused, lost_hints, settle_missing,
+    Listing, Look, Sight, apply_page, begin_listing, begin_page, break_listing, end_listing,
+    hint_folder, list_page, listing_refused, lost_hints, settle_missing,
 };
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
@@ -45,4 +45,4 @@ pub use settle::{
     remove_refused, removed, resolve, sidestep_place, write_refused, written,
 };
 pub use touch::{hold_if_many, release, touch};
-pub use verbs::{exchange, handled, is_listed, rename, unlink};
+pub use verbs::{exchange, handled, is_listed, recover, rename, unlink};

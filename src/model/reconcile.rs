@@ -58,7 +58,7 @@ fn reconcile_in<R: Rows>(
         return mark(rows, folder);
     }
     if !above.listed && known.is_none() && !trust.forced {
-        return if rows.is_listing(folder) { mark(rows, folder) } else { Ok(()) };
+        return hint_while_listing(rows, folder, seen);
     }
     if !trust.fresh {
         return mark(rows, folder);
@@ -69,6 +69,22 @@ fn reconcile_in<R: Rows>(
         return known.map_or(Ok(()), |ino| miss(rows, ino, Replaced::No));
     };
     judge(rows, place, known, seen)
+}
+
+/// A hint for a name nobody knows matters only if the folder is being listed.
+fn hint_while_listing<R: Rows>(
+    rows: &mut R,
+    folder: Ino,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    if !rows.is_listing(folder) {
+        return Ok(());
+    }
+    if seen.is_none() {
+        // A page under way must not bring it back.
+        rows.touch_folder(folder)?;
+    }
+    mark(rows, folder)
 }
 
 fn judge<R: Rows>(

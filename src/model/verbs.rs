@@ -51,6 +51,11 @@ pub fn exchange<R: Rows>(rows: &mut R, one: Ino, two: Ino) -> Result<bool, R::Er
     Ok(true)
 }
 
+/// After a start no handle is open: what only a handle held is let go.
+pub fn recover<R: Rows>(rows: &mut R) -> Result<(), R::Error> {
+    rows.outbox_all()?.into_iter().try_for_each(|ino| handled(rows, ino))
+}
+
 /// A handle was opened or closed, or the inode was created or edited: the outbox is made true.
 pub fn handled<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     let Some(node) = rows.node(ino)? else { return Ok(()) };

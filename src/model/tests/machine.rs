@@ -40,6 +40,7 @@ pub struct Engine {
 pub struct Pause {
     fault: Rc<Cell<Option<Fault>>>,
     waited: bool,
+    is_call: bool,
 }
 
 impl Future for Pause {
@@ -47,7 +48,7 @@ impl Future for Pause {
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         if self.waited {
-            return Poll::Ready(self.fault.take());
+            return Poll::Ready(if self.is_call { self.fault.take() } else { None });
         }
         self.waited = true;
         Poll::Pending
@@ -74,7 +75,7 @@ type Called = Result<Answer, Failed>;
 
 impl Run {
     fn pause(&self) -> Pause {
-        Pause { fault: self.fault.clone(), waited: false }
+        Pause { fault: self.fault.clone(), waited: false, is_call: true }
     }
 
     fn rows(&self) -> std::cell::RefMut<'_, TreeRows> {
@@ -235,7 +236,7 @@ impl Run {
 
     async fn write(&self, ino: Ino) -> Result<(), Failed> {
         // A snapshot is taken here, and the world goes on meanwhile.
-        self.pause().await;
+        Pause { is_call: false, ..self.pause() }.await;
         let (begun, sent, bytes) = {
             let mut rows = self.rows();
             let others: Busy =
@@ -442,6 +443,7 @@ impl Run {
                         break_listing(&mut *rows, &listing);
                         return true;
                     }
+                    begin_page(&mut *rows, &mut listing).unwrap();
                     if last {
                         end_listing(&mut *rows, listing).unwrap();
                         return true;

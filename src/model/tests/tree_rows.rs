@@ -189,6 +189,7 @@ impl TreeRows {
         self.listing.clear();
         self.needed.clear();
         self.handles.clear();
+        recover(self).unwrap();
         let all: Vec<Ino> = self.items.keys().copied().collect();
         for ino in all {
             touch(self, ino).unwrap();

@@ -1,0 +1,37 @@
+//! Named places where a test lets the process die; nothing is left of them in release builds.
+
+use std::sync::{Arc, Mutex};
+
+/// Decides whether the process dies at this place.
+pub type CrashHook = Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
+
+/// Holds the hook of one engine.
+#[derive(Default)]
+pub(crate) struct CrashPoints(Mutex<Option<CrashHook>>);
+
+impl CrashPoints {
+    /// Sets the hook.
+    #[cfg(debug_assertions)]
+    pub(crate) fn set(&self, hook: CrashHook) {
+        *super::open::lock(&self.0) = Some(hook);
+    }
+
+    /// Whether the process dies here.
+    #[cfg(debug_assertions)]
+    pub(crate) fn dies(&self, place: &'static str) -> bool {
+        let hook = super::open::lock(&self.0).clone();
+        hook.is_some_and(|hook| hook(place))
+    }
+}
+
+/// Ends the running task for ever if a test wants the process to die at this place.
+macro_rules! crash_point {
+    ($core:expr, $place:literal) => {
+        #[cfg(debug_assertions)]
+        if $core.workers.crash.dies($place) {
+            std::future::pending::<()>().await;
+        }
+    };
+}
+
+pub(crate) use crash_point;

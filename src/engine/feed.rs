@@ -1,0 +1,306 @@
+//! The change feed: hints are looked at, what was seen is applied, and the cursor moves on with it in one transaction.
+//!
+//! A remote without a feed is walked instead: all that is listed is marked to be looked at again, and the lister does that
+//! at its pace.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use super::EngineError;
+use super::core::{Cause, Core};
+use super::crash::crash_point;
+use super::observe::change;
+use super::open::lock;
+use crate::catalog::{CatalogError, Tx};
+use crate::model::{self, Ino, Look, Observed, RemotePath, Rows as _, Sight, Tick, Trust};
+use crate::remote::layers::in_background;
+use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint, Locator, RemoteError};
+
+/// Looks at once.
+const AT_ONCE: usize = 8;
+/// How often the remote's room is asked for.
+const ASK_ROOM: Duration = Duration::from_secs(300);
+/// How long after a failure the remote is asked again, at most.
+const AFTER_FAILURE: Duration = Duration::from_secs(15);
+
+/// Is an inode the remote was found without, with where it should be.
+struct Missed {
+    ino: Ino,
+    stamp: Tick,
+    path: RemotePath,
+    seen: Option<Observed>,
+}
+
+impl Core {
+    /// Keeps what is known true; ends with the engine.
+    pub(crate) async fn run_feed(self: Arc<Self>) {
+        in_background(self.feed()).await;
+    }
+
+    async fn feed(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        let mut pushed = self.remotes.feed.watch();
+        let mut asked_room = None::<tokio::time::Instant>;
+        loop {
+            let wait = match self.catch_up().await {
+                Ok(()) => self.settings.poll,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot follow the remote's changes");
+                    self.settings.poll.min(AFTER_FAILURE)
+                }
+            };
+            if asked_room.is_none_or(|when| when.elapsed() > ASK_ROOM) {
+                asked_room = Some(tokio::time::Instant::now());
+                if let Ok(space) = self.remotes.feed.space().await {
+                    *lock(&self.quota) = space;
+                }
+            }
+            let push = async {
+                match &mut pushed {
+                    Some(stream) => stream.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = tokio::select! {
+                () = self.workers.ask.notified() => false,
+                told = push => told.is_none(),
+                () = tokio::time::sleep(wait) => false,
+                _ = stopping.wait_for(|stop| *stop) => return,
+            };
+            if ended {
+                pushed = None;
+            }
+        }
+    }
+
+    /// Applies all changes there are.
+    async fn catch_up(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.identify(Cause::Feed).await?;
+        if self.workers.walks.load(Ordering::Relaxed) {
+            return self.walk().await;
+        }
+        loop {
+            let due = self.catalog.read(|rows| rows.all_missing())?;
+            let known = self.catalog.read(|rows| rows.endpoint())?.cursor.map(Cursor);
+            let page = match self.remotes.feed.changes(known.as_ref()).await {
+                Ok(page) => page,
+                Err(error) if error.kind == ErrorKind::CursorExpired => {
+                    self.begin_anew().await?;
+                    continue;
+                }
+                Err(error) if error.kind == ErrorKind::Unsupported => {
+                    self.workers.walks.store(true, Ordering::Relaxed);
+                    return self.walk().await;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.note_contact();
+            let more = page.more || !page.hints.is_empty();
+            self.apply_changes(page, due).await?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hints were lost: takes the cursor of now first, then marks everything known.
+    async fn begin_anew(self: &Arc<Self>) -> Result<(), EngineError> {
+        let page = self.remotes.feed.changes(None).await?;
+        tracing::info!("the change cursor is too old: everything listed is looked at again");
+        change(self, move |tx| {
+            tx.set_cursor(Some(&page.cursor.0))?;
+            model::lost_hints(tx)
+        })
+        .await
+    }
+
+    /// Before anything is listed the cursor is known, so that nothing falls between the two.
+    pub(super) async fn take_first_cursor(
+        self: &Arc<Self>,
+        cause: Cause,
+    ) -> Result<(), EngineError> {
+        let remote = self.remotes.of(cause);
+        if matches!(remote.capabilities().feed, FeedKind::None) {
+            self.workers.walks.store(true, Ordering::Relaxed);
+        }
+        if self.workers.walks.load(Ordering::Relaxed)
+            || self.catalog.read(|rows| rows.endpoint())?.cursor.is_some()
+        {
+            return Ok(());
+        }
+        match remote.changes(None).await {
+            Ok(page) => {
+                change(self, move |tx| {
+                    tx.set_cursor(Some(&page.cursor.0))?;
+                    let listed = tx.base(Ino::ROOT)?.is_some_and(|base| base.listed);
+                    if listed { model::lost_hints(tx) } else { Ok(()) }
+                })
+                .await
+            }
+            Err(error) if error.kind == ErrorKind::Unsupported => {
+                self.workers.walks.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks at everything listed again, at the lister's pace; and at what was missed a round ago.
+    async fn walk(self: &Arc<Self>) -> Result<(), EngineError> {
+        let due = self.catalog.read(|rows| rows.all_missing())?;
+        let gone = self.look_for(due).await?;
+        change(self, move |tx| {
+            settle_missed(tx, gone)?;
+            let listed = tx.base(Ino::ROOT)?.is_some_and(|base| base.listed);
+            let going = tx.look_again(Ino::ROOT)?.is_some();
+            if listed && !going { model::lost_hints(tx) } else { Ok(()) }
+        })
+        .await
+    }
+
+    async fn apply_changes(
+        self: &Arc<Self>,
+        page: ChangePage,
+        due: Vec<(Ino, Tick)>,
+    ) -> Result<(), EngineError> {
+        let quiet = page.hints.is_empty() && !page.more;
+        let hints: Vec<Hint> =
+            page.hints.into_iter().collect::<HashSet<Hint>>().into_iter().collect();
+        let ids = self.remotes.feed.capabilities().stable_ids;
+        let (since, paths) =
+            change(self, move |tx| Ok((tx.tick()?, worth_a_look(tx, hints, ids)?))).await?;
+        let looks = self.look_at_hints(paths, since).await?;
+        let gone = if quiet { self.look_for(due).await? } else { Vec::new() };
+        crash_point!(self, "feed: before a page is applied");
+        change(self, move |tx| {
+            model::apply_page(tx, looks)?;
+            settle_missed(tx, gone)?;
+            tx.set_cursor(Some(&page.cursor.0))
+        })
+        .await?;
+        // What appeared or changed may be pinned.
+        self.pins.notify_one();
+        Ok(())
+    }
+
+    async fn look_at_hints(
+        self: &Arc<Self>,
+        paths: Vec<RemotePath>,
+        since: Tick,
+    ) -> Result<Vec<Look>, EngineError> {
+        let sights = self.sights(paths, since).await?;
+        let known = change(self, move |tx| {
+            let mut known = Vec::new();
+            for sight in sights {
+                let above = unknown_above(tx, &sight)?;
+                known.push((sight, above));
+            }
+            Ok(known)
+        })
+        .await?;
+        let mut looks = Vec::new();
+        for (sight, above) in known {
+            let above = self.sights(above, since).await?;
+            looks.push(Look { above, sight });
+        }
+        Ok(looks)
+    }
+
+    async fn sights(
+        self: &Arc<Self>,
+        paths: Vec<RemotePath>,
+        since: Tick,
+    ) -> Result<Vec<Sight>, EngineError> {
+        let looks = paths.into_iter().map(|path| in_background(self.sight(path, since)));
+        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
+        let mut sights = Vec::new();
+        while let Some(sight) = looks.next().await {
+            sights.push(sight?);
+        }
+        Ok(sights)
+    }
+
+    async fn sight(self: &Arc<Self>, path: RemotePath, since: Tick) -> Result<Sight, RemoteError> {
+        let seen = self.remotes.feed.stat(&Locator::at(path.clone())).await?;
+        Ok(Sight { path, seen, since })
+    }
+
+    /// Looks for what was missed before the feed was drained.
+    async fn look_for(self: &Arc<Self>, due: Vec<(Ino, Tick)>) -> Result<Vec<Missed>, EngineError> {
+        let mut missed = Vec::new();
+        for (ino, stamp) in due {
+            let Some(path) = self.catalog.read(|rows| rows.base_path(ino))? else { continue };
+            let seen = self.remotes.feed.stat(&Locator::at(path.clone())).await?;
+            missed.push(Missed { ino, stamp, path, seen });
+        }
+        Ok(missed)
+    }
+}
+
+fn settle_missed(tx: &mut Tx, gone: Vec<Missed>) -> Result<(), CatalogError> {
+    gone.into_iter().try_for_each(|one| {
+        model::settle_missing(tx, one.ino, one.stamp, &one.path, one.seen.as_ref())
+    })
+}
+
+/// The hinted paths that must be looked at; hints about folders and about what nobody knows are settled at once.
+fn worth_a_look(tx: &mut Tx, hints: Vec<Hint>, ids: bool) -> Result<Vec<RemotePath>, CatalogError> {
+    let mut paths = HashSet::new();
+    for hint in hints {
+        match hint {
+            Hint::Folder(path) => {
+                model::hint_folder(tx, &path)?;
+                if !path.is_root() {
+                    paths.insert(path);
+                }
+            }
+            Hint::Entry(path) => {
+                paths.insert(path);
+            }
+        }
+    }
+    let mut worth = Vec::new();
+    for path in paths {
+        let Some(parent) = path.parent() else { continue };
+        let folder = model::by_path(tx, &parent)?;
+        let matters = match folder {
+            Some(folder) => {
+                let listed = tx.base(folder)?.is_some_and(|base| base.listed);
+                listed || tx.is_listing(folder) || model::by_path(tx, &path)?.is_some()
+            }
+            None => {
+                // Only marks the lowest known folder above, if that is listed.
+                model::reconcile(tx, &path, None, Trust::NOW)?;
+                false
+            }
+        };
+        if matters || ids {
+            worth.push(path);
+        }
+    }
+    worth.sort_by_key(|path| path.0.len());
+    Ok(worth)
+}
+
+/// The folders above a known identity that are not known, so that it can be followed.
+fn unknown_above(tx: &mut Tx, sight: &Sight) -> Result<Vec<RemotePath>, CatalogError> {
+    let id = sight.seen.as_ref().and_then(|seen| seen.id.as_ref());
+    let known = match id {
+        Some(id) => tx.base_by_id(id)?.is_some(),
+        None => false,
+    };
+    let mut above = Vec::new();
+    for depth in 1..sight.path.0.len() {
+        let Some(names) = sight.path.0.get(..depth).filter(|_| known) else { break };
+        let folder = RemotePath(names.to_vec());
+        if model::by_path(tx, &folder)?.is_none() {
+            above.push(folder);
+        }
+    }
+    Ok(above)
+}

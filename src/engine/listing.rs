@@ -1,0 +1,274 @@
+//! Listing folders: once for all who wait, a page at a time, each page one transaction. Only a whole listing counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+
+use super::EngineError;
+use super::core::{Cause, Core, now};
+use super::crash::crash_point;
+use super::live::Failure;
+use super::observe::change;
+use super::open::lock;
+use super::workers::Flight;
+use crate::catalog::Tx;
+use crate::model::{self, Ino, Listing, Rows as _};
+use crate::remote::layers::in_background;
+use crate::remote::{ErrorKind, ListPage, Listed, RemoteError};
+
+/// Entries applied in one transaction.
+const PIECE: usize = 500;
+/// Folders listed at once in the background.
+const AT_ONCE: usize = 4;
+/// How often a listing begins again because its folder moved meanwhile.
+const TRIES: u32 = 4;
+/// The first wait of a folder that must be looked at again but cannot be settled yet, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Says how one pass over a folder ended.
+enum Pass {
+    Whole,
+    Moved,
+}
+
+/// Ends the mark of a listing under way, whatever happened.
+struct UnderWay<'a>(&'a Core, Ino);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.catalog.end_listing(self.1);
+    }
+}
+
+impl Core {
+    /// Lists a folder, once for all who ask at the same time; resolves when its names are known.
+    pub(crate) async fn list_folder(self: &Arc<Self>, folder: Ino) -> Result<(), EngineError> {
+        if self.catalog.read(|rows| rows.is_listed(folder))? {
+            return Ok(());
+        }
+        self.flight(folder, Cause::User).await.map_err(Failure::error)
+    }
+
+    /// The listing of this folder that is under way, or a new one.
+    fn flight(self: &Arc<Self>, folder: Ino, cause: Cause) -> Flight {
+        let mut flights = lock(&self.workers.flights);
+        if let Some(flight) = flights.get(&folder) {
+            return flight.clone();
+        }
+        let core = self.clone();
+        let task = self.runtime.spawn(async move {
+            let outcome = match cause {
+                Cause::User => core.list_now(folder, cause).await,
+                _ => in_background(core.list_now(folder, cause)).await,
+            };
+            lock(&core.workers.flights).remove(&folder);
+            outcome.map_err(|error| {
+                tracing::debug!(folder = folder.0, %error, "cannot list");
+                Failure::of(&error)
+            })
+        });
+        let flight = async move { task.await.unwrap_or(Err(Failure::Offline)) }.boxed().shared();
+        flights.insert(folder, flight.clone());
+        flight
+    }
+
+    async fn list_now(self: &Arc<Self>, folder: Ino, cause: Cause) -> Result<(), EngineError> {
+        self.identify(cause).await?;
+        for _ in 0..TRIES {
+            match self.list_once(folder, cause).await {
+                Ok(Pass::Whole) => return Ok(()),
+                Ok(Pass::Moved) => {}
+                Err(error) => {
+                    self.put_off_look(folder).await?;
+                    return Err(error);
+                }
+            }
+        }
+        self.put_off_look(folder).await?;
+        Err(EngineError::TimedOut)
+    }
+
+    async fn list_once(self: &Arc<Self>, folder: Ino, cause: Cause) -> Result<Pass, EngineError> {
+        let _under_way = UnderWay(self, folder);
+        let begun = change(self, move |tx| model::begin_listing(tx, folder)).await?;
+        let Some(mut listing) = begun else { return Err(EngineError::Stale) };
+        let mut locator = self.locator(folder)?;
+        locator.path = listing.path.clone();
+        let mut next = None;
+        let mut names = 0;
+        loop {
+            crash_point!(self, "listing: before a page");
+            let page = match self.remotes.of(cause).list(&locator, next.take()).await {
+                Ok(page) => page,
+                Err(error) => return Err(self.listing_failed(listing, error).await?),
+            };
+            self.note_contact();
+            names += page.entries.len();
+            let ListPage { entries, next: token } = page;
+            match self.apply_page(listing, entries).await? {
+                Some(same) => listing = same,
+                None => return Ok(Pass::Moved),
+            }
+            match token {
+                Some(token) => next = Some(token),
+                None => break,
+            }
+        }
+        if folder == Ino::ROOT && names == 0 {
+            self.check_empty_root().await?;
+        }
+        crash_point!(self, "listing: before its end");
+        let cause_of_mark = change(self, move |tx| end(tx, listing)).await?;
+        if let Some(blocker) = cause_of_mark {
+            self.defer_look(folder, blocker).await?;
+        }
+        self.remotes.of(cause).interested(&locator);
+        self.pins.notify_one();
+        Ok(Pass::Whole)
+    }
+
+    /// Applies one page, a piece at a time; `None` if the folder moved meanwhile.
+    async fn apply_page(
+        self: &Arc<Self>,
+        mut listing: Listing,
+        entries: Vec<Listed>,
+    ) -> Result<Option<Listing>, EngineError> {
+        let mut entries = entries.into_iter().peekable();
+        loop {
+            let piece: Vec<Listed> = entries.by_ref().take(PIECE).collect();
+            let last = entries.peek().is_none();
+            let applied = change(self, move |tx| {
+                let seen = piece.into_iter().map(|listed| (listed.name, listed.entry));
+                if !model::list_page(tx, &mut listing, seen)? {
+                    return Ok(None);
+                }
+                if last {
+                    model::begin_page(tx, &mut listing)?;
+                }
+                Ok(Some(listing))
+            })
+            .await?;
+            match applied {
+                Some(same) if !last => listing = same,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// The remote did not answer with a page: what that means, and the error for who waits.
+    async fn listing_failed(
+        self: &Arc<Self>,
+        listing: Listing,
+        error: RemoteError,
+    ) -> Result<EngineError, EngineError> {
+        if error.kind == ErrorKind::NotFound {
+            if listing.folder == Ino::ROOT {
+                self.lose_root("its root folder is not there");
+            } else {
+                change(self, move |tx| model::listing_refused(tx, &listing)).await?;
+            }
+        }
+        Ok(error.into())
+    }
+
+    /// A root that is empty where it had entries is not believed: an unmounted disk looks like that.
+    async fn check_empty_root(self: &Arc<Self>) -> Result<(), EngineError> {
+        let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
+        if !known || self.settings.adopt_remote || self.is_surely_same().await {
+            return Ok(());
+        }
+        self.lose_root("it is empty where it had entries");
+        Err(EngineError::Offline)
+    }
+
+    /// Nothing is believed or sent until the root is the known one again.
+    pub(super) fn lose_root(&self, why: &str) {
+        self.identified.store(false, std::sync::atomic::Ordering::Release);
+        self.set_missing(Some(why.to_owned()));
+    }
+
+    /// A folder that could not be listed is tried again later, if it is marked.
+    async fn put_off_look(self: &Arc<Self>, folder: Ino) -> Result<(), EngineError> {
+        self.defer_look(folder, None).await
+    }
+
+    async fn defer_look(
+        self: &Arc<Self>,
+        folder: Ino,
+        blocker: Option<Ino>,
+    ) -> Result<(), EngineError> {
+        change(self, move |tx| {
+            if tx.look_again(folder)?.is_none() {
+                return Ok(());
+            }
+            let first = i64::try_from(FIRST_WAIT.as_nanos()).unwrap_or(i64::MAX);
+            let longest = i64::try_from(LONGEST_WAIT.as_nanos()).unwrap_or(i64::MAX);
+            let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
+            let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
+            tx.look_defer(folder, now().saturating_add(wait), blocker)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lists what is asked for or marked look-again; ends with the engine.
+    pub(crate) async fn run_lister(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            let mut waits = Duration::from_secs(3600);
+            let listable = match self.connection_state() {
+                None => self.catalog.folders_to_list(AT_ONCE).unwrap_or_default(),
+                Some(_) => Vec::new(),
+            };
+            if !listable.is_empty() {
+                let flights = listable.iter().map(|(folder, mark)| {
+                    let cause = if mark.is_some() { Cause::Feed } else { Cause::User };
+                    self.flight(*folder, cause)
+                });
+                let outcomes = join_all(flights).await;
+                if outcomes.iter().all(Result::is_ok) {
+                    continue;
+                }
+                waits = FIRST_WAIT;
+            }
+            if let Ok(Some(due)) = self.catalog.read(|rows| rows.next_look()) {
+                let left = u64::try_from(due.saturating_sub(now())).unwrap_or(0);
+                waits = waits.min(Duration::from_nanos(left).max(Duration::from_millis(20)));
+            }
+            if self.connection_state().is_some() {
+                waits = waits.max(FIRST_WAIT);
+            }
+            let mut link = self.link.watch();
+            tokio::select! {
+                () = self.listing.notified() => {}
+                _ = link.changed() => {}
+                () = tokio::time::sleep(waits) => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+}
+
+/// Ends a listing; answers, if the folder is still to be looked at, what keeps it from being settled.
+fn end(tx: &mut Tx, listing: Listing) -> Result<Option<Option<Ino>>, crate::catalog::CatalogError> {
+    let folder = listing.folder;
+    model::end_listing(tx, listing)?;
+    tx.looked_at(folder, now())?;
+    if tx.look_again(folder)?.is_none() {
+        return Ok(None);
+    }
+    for child in tx.base_children(folder)? {
+        if tx.outbox(child)?.is_some() {
+            return Ok(Some(Some(child)));
+        }
+    }
+    for child in tx.children(folder)? {
+        if tx.outbox(child)?.is_some() {
+            return Ok(Some(Some(child)));
+        }
+    }
+    Ok(Some(None))
+}

@@ -1,0 +1,172 @@
+//! Looking at the remote: what is there, and, where it may be ours, what it is for certain. Who the remote is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::StreamExt as _;
+
+use super::EngineError;
+use super::core::{Cause, Core};
+use super::start::note_identity;
+use crate::catalog::{CatalogError, Durability, Origin, Tx};
+use crate::model::{self, Digest, Ino, Kind, Look, Observed, Rows as _, Sight};
+use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
+
+/// Runs a change of the sync workers as one transaction.
+pub(super) async fn change<T: Send + 'static>(
+    core: &Core,
+    act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, EngineError> {
+    core.catalog.write(Durability::Soon, Origin::Engine, act).await.map_err(EngineError::from)
+}
+
+impl Core {
+    /// What is there now; with its digest if its size is that of one of `ours`.
+    pub(super) async fn stat(
+        self: &Arc<Self>,
+        at: &Locator,
+        ours: &[Digest],
+    ) -> Result<Option<Observed>, RemoteError> {
+        let remote = &self.remotes.transfer;
+        // Content that changes between the look and the read is looked at again, a few times.
+        for _ in 0..3 {
+            let seen = remote.stat(at).await?;
+            self.note_contact();
+            let Some(mut seen) = seen else { return Ok(None) };
+            let may_be_ours = seen.kind == Kind::File
+                && seen.digest.is_none()
+                && ours.iter().any(|digest| digest.size == seen.size);
+            if !may_be_ours {
+                return Ok(Some(seen));
+            }
+            match digest_of(remote.as_ref(), at, &seen).await {
+                Ok(digest) => {
+                    seen.digest = Some(digest);
+                    return Ok(Some(seen));
+                }
+                Err(error)
+                    if matches!(error.kind, ErrorKind::VersionMismatch | ErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RemoteError::new(ErrorKind::Offline, "stat", &at.path)
+            .because("it changes faster than it can be read"))
+    }
+
+    /// Looks at an item at the remote now and applies what is seen.
+    pub(crate) async fn observe_now(self: &Arc<Self>, ino: Ino) {
+        if let Err(error) = self.observe(ino).await {
+            tracing::debug!(ino = ino.0, %error, "cannot look at an item");
+        }
+    }
+
+    async fn observe(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+        self.identify(Cause::User).await?;
+        let since = change(self, |tx| tx.tick()).await?;
+        let at = self.locator(ino)?;
+        let seen = self.remotes.user.stat(&at).await?;
+        self.note_contact();
+        change(self, move |tx| {
+            let sight = Sight { path: at.path, seen, since };
+            model::apply_page(tx, vec![Look { above: Vec::new(), sight }])
+        })
+        .await
+    }
+
+    /// Makes sure, once after each start, that the remote is the one we know; its change cursor is taken first.
+    pub(super) async fn identify(self: &Arc<Self>, cause: Cause) -> Result<(), EngineError> {
+        if self.identified.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _only_one = self.workers.identifying.lock().await;
+        if self.identified.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let found = match self.remotes.of(cause).probe().await {
+            Ok(found) => found,
+            Err(error) => {
+                if error.kind == ErrorKind::NotFound {
+                    self.set_missing(Some("its root folder is not there".to_owned()));
+                }
+                return Err(error.into());
+            }
+        };
+        self.note_contact();
+        let known = self.catalog.read(|rows| rows.endpoint())?;
+        let other = known.identity.is_some()
+            && found.identity.is_some()
+            && known.identity != found.identity;
+        if other && !self.settings.adopt_remote {
+            self.set_missing(Some("it is another one than before".to_owned()));
+            return Err(EngineError::Offline);
+        }
+        if self.is_empty_where_it_was_not(cause).await? {
+            self.set_missing(Some("it is empty where it had entries".to_owned()));
+            return Err(EngineError::Offline);
+        }
+        if found.identity.is_some() && known.identity != found.identity {
+            note_identity(&self.catalog, &found).await?;
+        }
+        self.take_first_cursor(cause).await?;
+        self.set_missing(None);
+        self.identified.store(true, Ordering::Release);
+        self.outbox.notify_one();
+        self.listing.notify_one();
+        Ok(())
+    }
+
+    /// Whether the remote tells of itself that it is the one we know.
+    pub(super) async fn is_surely_same(self: &Arc<Self>) -> bool {
+        let known = self.catalog.read(|rows| rows.endpoint()).ok().and_then(|end| end.identity);
+        match self.remotes.feed.probe().await {
+            Ok(found) => known.is_some() && found.identity == known,
+            Err(_) => false,
+        }
+    }
+
+    /// Whether a remote that does not say who it is has nothing in its root, although entries of it are known.
+    async fn is_empty_where_it_was_not(
+        self: &Arc<Self>,
+        cause: Cause,
+    ) -> Result<bool, EngineError> {
+        let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
+        if !known || self.settings.adopt_remote || self.is_surely_same().await {
+            return Ok(false);
+        }
+        let remote = self.remotes.of(cause);
+        let root = Locator::at(crate::model::RemotePath::root());
+        let mut next = None;
+        loop {
+            let page = remote.list(&root, next.take()).await?;
+            if !page.entries.is_empty() {
+                return Ok(false);
+            }
+            match page.next {
+                Some(token) => next = Some(token),
+                None => return Ok(true),
+            }
+        }
+    }
+}
+
+/// Reads a whole content and tells what it is for certain.
+async fn digest_of(
+    remote: &dyn Remote,
+    at: &Locator,
+    seen: &Observed,
+) -> Result<Digest, RemoteError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut size = 0;
+    if seen.size > 0 {
+        let mut stream = remote.read(at, &seen.version, 0..seen.size).await?;
+        while let Some(piece) = stream.bytes.next().await {
+            let piece = piece?;
+            size += piece.len() as u64;
+            hasher.update(&piece);
+        }
+    }
+    if size != seen.size {
+        return Err(RemoteError::new(ErrorKind::Corrupt, "read", &at.path));
+    }
+    Ok(Digest { size, hash: *hasher.finalize().as_bytes() })
+}

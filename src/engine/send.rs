@@ -1,0 +1,235 @@
+//! Sending content: a whole moment of the data file, under the version it replaces.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::EngineError;
+use super::core::{Core, now};
+use super::crash::crash_point;
+use super::observe::change;
+use super::open::lock;
+use super::steps::{Ended, REFUSED, is_refusal, locator, refusal};
+use super::workers::Sending;
+use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
+use crate::catalog::{CatalogError, Inode, Tx};
+use crate::model::{
+    self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Step, StepKind,
+};
+use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Upload};
+
+/// How long a file that is being written while it is copied rests.
+const MOVING: Duration = Duration::from_secs(2);
+
+/// Is what one upload goes with.
+struct Parcel {
+    snapshot: Snapshot,
+    data: Arc<DataFile>,
+    generation: Generation,
+}
+
+/// Is an upload that was noted.
+struct Noted {
+    begun: Begun,
+    sent: Sent,
+    mtime: i64,
+    mode: Option<u32>,
+    ours: Vec<Digest>,
+}
+
+/// Ends the progress of an upload when it is over.
+struct Shown<'a>(&'a Core, Ino);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.workers.sending).remove(&self.1);
+        self.0.pulse();
+    }
+}
+
+impl Core {
+    /// Sends what the file holds now.
+    pub(super) async fn do_write(self: &Arc<Self>, ino: Ino) -> Result<Ended, EngineError> {
+        let parcel = match self.take_snapshot(ino).await {
+            Ok(Some(parcel)) => parcel,
+            Ok(None) => return Ok(Ended::Later(MOVING)),
+            Err(EngineError::Busy(_)) => return Ok(Ended::Later(MOVING)),
+            Err(error) => return Err(error),
+        };
+        crash_point!(self, "write: snapshot taken");
+        let Some(noted) = self.note_write(ino, &parcel).await? else { return Ok(Ended::Done) };
+        let Some(path) = noted.begun.target.clone() else { return Ok(Ended::Done) };
+        let target = locator(path, noted.begun.base.as_ref());
+        crash_point!(self, "write: noted, before it is sent");
+        let outcome = {
+            let (upload, _shown) = self.upload_of(ino, &parcel, &noted);
+            let expect = noted.begun.attempt.expect.clone();
+            self.remotes.transfer.write(&target, upload, expect).await
+        };
+        crash_point!(self, "write: answered");
+        let Noted { begun, sent, ours, .. } = noted;
+        match outcome {
+            Ok(seen) => {
+                self.note_contact();
+                self.counters.bytes_up.fetch_add(sent.digest.size, Ordering::Relaxed);
+                let quiet = self.is_quiet(ino, &parcel).await?;
+                drop(parcel);
+                let rest = now().saturating_add(nanos(self.writer_pause()));
+                change(self, move |tx| {
+                    model::written(tx, ino, &begun, &seen, sent)?;
+                    if !quiet && tx.mark_pending(ino)? {
+                        tx.outbox_defer(ino, rest)?;
+                    }
+                    Ok(())
+                })
+                .await?;
+                Ok(Ended::Done)
+            }
+            Err(error) if is_refusal(&error.kind) => {
+                let seen = match self.stat(&Locator::at(target.path), &ours).await {
+                    Ok(seen) => seen,
+                    Err(error) => return Ok(Ended::Failed(error)),
+                };
+                let why = refusal(&error.kind);
+                change(self, move |tx| model::write_refused(tx, ino, &begun, why, seen.as_ref()))
+                    .await?;
+                Ok(Ended::Later(REFUSED))
+            }
+            Err(error) => self.not_done(ino, begun, error).await,
+        }
+    }
+
+    /// A whole moment of the data file; `None` if there is none to be had now.
+    async fn take_snapshot(self: &Arc<Self>, ino: Ino) -> Result<Option<Parcel>, EngineError> {
+        if let Some(live) = self.open.live(ino) {
+            self.record(&live, crate::catalog::Durability::Soon).await?;
+        }
+        let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(None) };
+        if inode.content != Content::Hydrated {
+            return Ok(None);
+        }
+        let core = self.clone();
+        self.blocking(move || {
+            let Some(data) = core.data_to_send(&inode)? else { return Ok(None) };
+            let attempt = u64::try_from(now()).unwrap_or_default();
+            match core.cache.snapshot(ino, attempt, &data) {
+                Ok(snapshot) => {
+                    let (data, generation) = (Arc::new(data), inode.generation);
+                    Ok(Some(Parcel { snapshot, data, generation }))
+                }
+                Err(CacheError::Moving { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// The data file of a row; one that never had bytes is an empty file.
+    fn data_to_send(&self, inode: &Inode) -> Result<Option<DataFile>, EngineError> {
+        let data = self.cache.open_data(inode.ino, inode.generation, Access::Read)?;
+        if data.is_none() && inode.attributes.size == 0 {
+            return Ok(Some(self.cache.open_or_create(inode.ino, inode.generation)?));
+        }
+        if data.is_none() {
+            return Err(EngineError::Disk(std::io::Error::other(
+                "the data file of this item is gone from the state directory",
+            )));
+        }
+        Ok(data)
+    }
+
+    async fn note_write(
+        self: &Arc<Self>,
+        ino: Ino,
+        parcel: &Parcel,
+    ) -> Result<Option<Noted>, EngineError> {
+        let (stamp, digest) = (parcel.snapshot.stamp, parcel.snapshot.digest);
+        let (mtime, generation) = (parcel.data.mtime()?, parcel.generation);
+        let core = self.clone();
+        change(self, move |tx| {
+            let inode = tx.inode(ino)?.filter(|inode| inode.generation == generation);
+            if inode.is_none() {
+                return Ok(None);
+            }
+            // From here on the edition is the one whose bytes were copied.
+            tx.observe(ino, generation, stamp, mtime)?;
+            let mut busy = lock(&core.workers.busy).clone();
+            busy.remove(&ino);
+            let wanted = Step { kind: StepKind::Write, ino };
+            if model::plan(tx, ino, &busy)? != wanted {
+                return Ok(None);
+            }
+            note(tx, ino, digest)
+        })
+        .await
+    }
+
+    fn upload_of<'a>(
+        self: &'a Arc<Self>,
+        ino: Ino,
+        parcel: &Parcel,
+        noted: &Noted,
+    ) -> (Upload, Shown<'a>) {
+        let total = noted.sent.digest.size;
+        let sending = Arc::new(Sending { total, ..Sending::default() });
+        lock(&self.workers.sending).insert(ino, sending.clone());
+        self.pulse();
+        let (body, still_whole) = match &parcel.snapshot.body {
+            SnapshotBody::Memory(bytes) => (Body::Memory(bytes.clone()), None),
+            SnapshotBody::File { path, owned: true } => (Body::File(path.clone()), None),
+            SnapshotBody::File { path, owned: false } => {
+                let (data, stamp) = (parcel.data.clone(), parcel.snapshot.stamp);
+                let check: CommitCheck =
+                    Arc::new(move || data.unmoved_since(stamp).unwrap_or(false));
+                (Body::File(path.clone()), Some(check))
+            }
+        };
+        let core = self.clone();
+        let told = move |bytes| {
+            sending.done.store(bytes, Ordering::Relaxed);
+            core.pulse();
+        };
+        let upload = Upload {
+            body,
+            digest: noted.sent.digest,
+            mtime: Some(noted.mtime),
+            mode: noted.mode,
+            tag: self.tag(ino, noted.begun.attempt.nonce),
+            still_whole,
+            progress: Some(Arc::new(told)),
+        };
+        (upload, Shown(self, ino))
+    }
+
+    /// Whether what was sent is what is here, and nobody can still change it.
+    async fn is_quiet(self: &Arc<Self>, ino: Ino, parcel: &Parcel) -> Result<bool, EngineError> {
+        if !parcel.data.unmoved_since(parcel.snapshot.stamp)? {
+            self.observe_data(ino).await?;
+            return Ok(true);
+        }
+        self.nobody_writes(ino).await
+    }
+}
+
+fn note(tx: &mut Tx, ino: Ino, digest: Digest) -> Result<Option<Noted>, CatalogError> {
+    let (Some(node), Some(inode)) = (tx.node(ino)?, tx.inode(ino)?) else { return Ok(None) };
+    let Some(target) = node.local else { return Ok(None) };
+    let base = tx.base(ino)?;
+    let known = base.as_ref().and_then(|base| base.known);
+    let expect = base.map_or(Expect::Absent, |base| Expect::Version(base.version));
+    let sent = Sent { digest, edition: node.edition };
+    let begun = model::begin_write(tx, ino, target, expect, sent)?;
+    let row = tx.outbox(ino)?.unwrap_or_default();
+    let ours = row.ours.iter().map(|sent| sent.digest).chain(known).collect();
+    let (mtime, mode) = (inode.attributes.mtime, inode.attributes.mode);
+    Ok(Some(Noted { begun, sent, mtime, mode, ours }))
+}
+
+pub(super) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Whether a person must do something before this item can be sent.
+pub(super) fn needs_person(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NameRejected)
+}

@@ -1,0 +1,530 @@
+//! One step for one inode: note the attempt, ask the remote once, record what became of it.
+//!
+//! What the remote refuses is looked at and settled; what it does not answer leaves the attempt, to be resolved by looking;
+//! any other refusal puts the item off. Decisions are the model's, in the transaction that records them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::EngineError;
+use super::core::{Cause, Core};
+use super::crash::crash_point;
+use super::observe::change;
+use super::open::lock;
+use crate::catalog::{CatalogError, Tx};
+use crate::model::{
+    self, Attempt, Base, Begun, Digest, Expect, Ino, Kind, Looked, Made, Observed, Place, Refusal,
+    RemotePath, Rows as _, Step, StepKind,
+};
+use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
+
+/// How long a step that waits for something here is put off.
+const SOON: Duration = Duration::from_millis(500);
+/// How long an item rests after a refusal was settled, so that one that comes again and again does no harm.
+pub(super) const REFUSED: Duration = Duration::from_millis(250);
+/// How often a version that is too young is asked for.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// Says how a step ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Something was done: plan again.
+    Done,
+    /// Nothing can be done before this long.
+    Later(Duration),
+    /// The remote refused or did not answer.
+    Failed(RemoteError),
+}
+
+/// Is what a step that asks the remote needs of the rows.
+pub(super) struct Asked {
+    pub(super) begun: Begun,
+    pub(super) source: Locator,
+    pub(super) target: Option<Locator>,
+    pub(super) ours: Vec<Digest>,
+}
+
+type Stepped = Result<Ended, EngineError>;
+
+impl Core {
+    /// Does one step that `plan` wants; its inode is marked busy meanwhile.
+    pub(super) async fn do_step(self: &Arc<Self>, step: Step) -> Stepped {
+        let ino = step.ino;
+        match step.kind {
+            StepKind::Settled => self.do_settled(ino).await,
+            StepKind::Inherit => self.do_rows(move |tx| model::inherit(tx, ino)).await,
+            StepKind::StepAside => self.do_rows(move |tx| model::step_aside(tx, ino)).await,
+            StepKind::Resurrect => self.do_rows(move |tx| model::resurrect(tx, ino, None)).await,
+            StepKind::Resolve => self.do_resolve(ino).await,
+            StepKind::Confirm => self.do_confirm(ino).await,
+            StepKind::NeedList => self.do_need_list(ino).await,
+            StepKind::Fetch => self.do_fetch(ino).await,
+            StepKind::MakeFolder => self.do_make_folder(ino).await,
+            StepKind::Write => self.do_write(ino).await,
+            StepKind::Rename | StepKind::Sidestep => self.do_rename(step).await,
+            StepKind::Remove => self.do_remove(ino).await,
+            StepKind::Wait | StepKind::Held | StepKind::Cycle => Ok(Ended::Later(SOON)),
+        }
+    }
+
+    async fn do_rows(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Tx) -> Result<(), CatalogError> + Send + 'static,
+    ) -> Stepped {
+        change(self, act).await?;
+        Ok(Ended::Done)
+    }
+
+    /// Nothing differs: the row goes, unless the data file was written past us or somebody can still write it.
+    async fn do_settled(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let before = self.catalog.read(|rows| rows.inode(ino))?;
+        let Some(inode) = before else { return Ok(Ended::Done) };
+        if inode.kind == Kind::File && inode.local.is_some() {
+            self.observe_data(ino).await?;
+            if !self.nobody_writes(ino).await? {
+                return Ok(Ended::Later(self.writer_pause()));
+            }
+        }
+        let edition = inode.edition;
+        change(self, move |tx| {
+            let same = tx.node(ino)?.is_none_or(|node| node.edition == edition);
+            if same { model::handled(tx, ino) } else { Ok(()) }
+        })
+        .await?;
+        Ok(Ended::Done)
+    }
+
+    /// How long an item that a writer has open rests: it is sent now and then all the same.
+    pub(super) fn writer_pause(&self) -> Duration {
+        self.settings.write_back_delay.saturating_mul(300)
+    }
+
+    /// Whether nobody can write the data file any more, neither through us nor past us.
+    pub(super) async fn nobody_writes(self: &Arc<Self>, ino: Ino) -> Result<bool, EngineError> {
+        if self.open.handles(ino).writers > 0 {
+            return Ok(false);
+        }
+        let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(true) };
+        // A descriptor of our own that may write would be taken for somebody else's.
+        if !self.leases_trusted
+            || self.open.live(ino).is_some_and(|live| live.open_data().is_some())
+        {
+            return Ok(true);
+        }
+        let core = self.clone();
+        self.blocking(move || {
+            let data = core.cache.open_data(ino, inode.generation, crate::cache::Access::Read)?;
+            Ok(match data {
+                Some(data) => data.nobody_can_write()?,
+                None => true,
+            })
+        })
+        .await
+    }
+
+    async fn do_resolve(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let found = change(self, move |tx| {
+            let Some(attempt) = tx.outbox(ino)?.and_then(|row| row.attempt) else {
+                return Ok(None);
+            };
+            let source = place_path(tx, attempt.source.as_ref())?;
+            let target = place_path(tx, attempt.target.as_ref())?;
+            let base = tx.base(ino)?;
+            Ok(Some((attempt, source, target, ours_of(tx, ino)?, base)))
+        })
+        .await?;
+        let Some((attempt, source, target, ours, base)) = found else { return Ok(Ended::Done) };
+        let locate = |path: Option<RemotePath>| path.map(|path| locator(path, base.as_ref()));
+        let (source, target) = (locate(source), locate(target));
+        if let Err(error) = self.tidy(ino, &attempt, source.as_ref(), target.as_ref()).await {
+            return Ok(Ended::Failed(error));
+        }
+        let here = match self.stat_if(source.as_ref(), &ours).await {
+            Ok(here) => here,
+            Err(error) => return Ok(Ended::Failed(error)),
+        };
+        let there = match self.stat_if(target.as_ref(), &ours).await {
+            Ok(there) => there,
+            Err(error) => return Ok(Ended::Failed(error)),
+        };
+        crash_point!(self, "resolve: before it is recorded");
+        self.do_rows(move |tx| model::resolve(tx, ino, &attempt, here.as_ref(), there.as_ref()))
+            .await
+    }
+
+    async fn tidy(
+        &self,
+        ino: Ino,
+        attempt: &Attempt,
+        source: Option<&Locator>,
+        target: Option<&Locator>,
+    ) -> Result<(), RemoteError> {
+        let tag = self.tag(ino, attempt.nonce);
+        for at in [source, target].into_iter().flatten() {
+            self.remotes.transfer.tidy(at, &attempt.expect, &tag).await?;
+        }
+        Ok(())
+    }
+
+    async fn stat_if(
+        self: &Arc<Self>,
+        at: Option<&Locator>,
+        ours: &[Digest],
+    ) -> Result<Option<Observed>, RemoteError> {
+        match at {
+            Some(at) => self.stat(&Locator::at(at.path.clone()), ours).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn do_confirm(self: &Arc<Self>, ino: Ino) -> Stepped {
+        if let Some(later) = self.know_content(ino).await? {
+            return Ok(later);
+        }
+        let Some((looked, ours)) = self.look(ino).await? else { return Ok(Ended::Done) };
+        let at = locator(looked.path.clone(), Some(&looked.base));
+        let seen = match self.stat(&at, &ours).await {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Ended::Failed(error)),
+        };
+        let version = &looked.base.version;
+        let young = seen.as_ref().is_some_and(|seen| !seen.settled && seen.version == *version);
+        if young {
+            return Ok(Ended::Later(YOUNG));
+        }
+        self.do_rows(move |tx| model::confirmed(tx, ino, &looked, seen.as_ref())).await
+    }
+
+    /// Bytes that came under a young version are told from later ones only by their digest; a part of them not at all.
+    async fn know_content(self: &Arc<Self>, ino: Ino) -> Result<Option<Ended>, EngineError> {
+        let (inode, base) = self.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
+        let (Some(inode), Some(base)) = (inode, base) else { return Ok(None) };
+        let plain = inode.kind == Kind::File && inode.edition == base.edition;
+        if !plain || base.known.is_some() {
+            return Ok(None);
+        }
+        match inode.content {
+            crate::model::Content::Placeholder => Ok(None),
+            crate::model::Content::Partial => {
+                if self.open.handles(ino).open > 0 {
+                    return Ok(Some(Ended::Later(YOUNG)));
+                }
+                let generation = inode.generation;
+                let core = self.clone();
+                change(self, move |tx| {
+                    let same = tx.inode(ino)?.is_some_and(|now| now.generation == generation);
+                    if same && core.open.handles(ino).open == 0 {
+                        tx.set_content(ino, generation, model::Content::Placeholder, None)?;
+                    }
+                    Ok(())
+                })
+                .await?;
+                self.open.forget_live(ino);
+                Ok(None)
+            }
+            crate::model::Content::Hydrated => {
+                let core = self.clone();
+                let generation = inode.generation;
+                let digest = self
+                    .blocking(move || {
+                        let data =
+                            core.cache.open_data(ino, generation, crate::cache::Access::Read)?;
+                        Ok(data.map(|data| data.digest()).transpose()?)
+                    })
+                    .await?;
+                let Some(digest) = digest else { return Ok(None) };
+                change(self, move |tx| {
+                    let now = tx.base(ino)?;
+                    if now.as_ref() == Some(&base) {
+                        tx.set_base(ino, Some(Base { known: Some(digest), ..base }))?;
+                    }
+                    Ok(())
+                })
+                .await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn look(
+        self: &Arc<Self>,
+        ino: Ino,
+    ) -> Result<Option<(Looked, Vec<Digest>)>, EngineError> {
+        change(self, move |tx| {
+            let Some(looked) = model::look(tx, ino)? else { return Ok(None) };
+            Ok(Some((looked, ours_of(tx, ino)?)))
+        })
+        .await
+    }
+
+    async fn do_need_list(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let Some((looked, _)) = self.look(ino).await? else { return Ok(Ended::Done) };
+        let at = locator(looked.path.clone(), Some(&looked.base));
+        let seen = match self.stat(&at, &[]).await {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Ended::Failed(error)),
+        };
+        change(self, move |tx| model::found_to_list(tx, ino, &looked, seen.as_ref())).await?;
+        // The lister does it; a failure there shows at the next try here.
+        let _outcome = self.list_folder(ino).await;
+        Ok(Ended::Later(SOON))
+    }
+
+    async fn do_fetch(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let Some((looked, _)) = self.look(ino).await? else {
+            return self.do_rows(move |tx| model::handled(tx, ino)).await;
+        };
+        let at = locator(looked.path.clone(), Some(&looked.base));
+        let seen = match self.stat(&at, &[]).await {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Ended::Failed(error)),
+        };
+        let same =
+            change(self, move |tx| model::found_to_fetch(tx, ino, &looked, seen.as_ref())).await?;
+        if same {
+            self.hydrate_whole(ino, Cause::Transfer).await?;
+        }
+        Ok(Ended::Done)
+    }
+
+    async fn do_make_folder(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let wanted = Step { kind: StepKind::MakeFolder, ino };
+        let Some((asked, cursor)) = self
+            .begin(wanted, |tx, ino| {
+                let Some(target) = tx.node(ino)?.and_then(|node| node.local) else {
+                    return Ok(None);
+                };
+                let begun =
+                    model::begin(tx, ino, StepKind::MakeFolder, Some(target), Expect::Absent)?;
+                Ok(Some(begun))
+            })
+            .await?
+        else {
+            return Ok(Ended::Done);
+        };
+        let Some(target) = asked.target else { return Ok(Ended::Done) };
+        let begun = asked.begun;
+        crash_point!(self, "make folder: before it is sent");
+        let outcome = self.remotes.transfer.make_folder(&target).await;
+        crash_point!(self, "make folder: answered");
+        let (seen, made) = match outcome {
+            Ok(seen) => (Some(seen), Made::JustNow),
+            Err(error) if error.kind == ErrorKind::NoParent => {
+                change(self, move |tx| model::make_folder_refused(tx, ino, &begun)).await?;
+                return Ok(Ended::Later(REFUSED));
+            }
+            Err(error) if is_refusal(&error.kind) => match self.stat(&target, &[]).await {
+                Ok(seen) => (seen, Made::Before),
+                Err(error) => return Ok(Ended::Failed(error)),
+            },
+            Err(error) => return self.not_done(ino, begun, error).await,
+        };
+        self.note_contact();
+        let walks = self.workers.walks.load(Ordering::Relaxed);
+        self.do_rows(move |tx| {
+            let quiet = !walks && tx.endpoint()?.cursor == cursor;
+            let made = if quiet || seen.is_none() { made } else { Made::Before };
+            model::made_folder(tx, ino, &begun, made, seen.as_ref())
+        })
+        .await
+    }
+
+    async fn do_rename(self: &Arc<Self>, step: Step) -> Stepped {
+        let ino = step.ino;
+        let Some((asked, _)) = self
+            .begin(step, move |tx, ino| {
+                let (Some(node), Some(base)) = (tx.node(ino)?, tx.base(ino)?) else {
+                    return Ok(None);
+                };
+                let target = match (step.kind, node.local) {
+                    (StepKind::Rename, Some(target)) => target,
+                    (StepKind::Rename, None) => return Ok(None),
+                    _ => model::sidestep_place(tx, &base.place)?,
+                };
+                let expect = expected(node.kind, &base);
+                Ok(Some(model::begin(tx, ino, step.kind, Some(target), expect)?))
+            })
+            .await?
+        else {
+            return Ok(Ended::Done);
+        };
+        let Asked { begun, source, target, ours } = asked;
+        let Some(target) = target else { return Ok(Ended::Done) };
+        let tag = self.tag(ino, begun.attempt.nonce);
+        let expect = begun.attempt.expect.clone();
+        crash_point!(self, "rename: before it is sent");
+        let outcome = self.remotes.transfer.rename(&source, &target, expect, &tag).await;
+        crash_point!(self, "rename: answered");
+        match outcome {
+            Ok(seen) => self.renamed(ino, begun, &target, seen, &ours).await,
+            Err(error) if is_refusal(&error.kind) => {
+                let looks = futures_util::try_join!(
+                    self.stat_if(Some(&source), &ours),
+                    self.stat_if(Some(&target), &ours)
+                );
+                let (here, there) = match looks {
+                    Ok(looks) => looks,
+                    Err(error) => return Ok(Ended::Failed(error)),
+                };
+                let why = refusal(&error.kind);
+                change(self, move |tx| {
+                    model::move_refused(tx, ino, &begun, why, here.as_ref(), there.as_ref())
+                })
+                .await?;
+                Ok(Ended::Later(REFUSED))
+            }
+            Err(error) => self.not_done(ino, begun, error).await,
+        }
+    }
+
+    async fn renamed(
+        self: &Arc<Self>,
+        ino: Ino,
+        begun: Begun,
+        target: &Locator,
+        mut seen: Observed,
+        ours: &[Digest],
+    ) -> Stepped {
+        self.note_contact();
+        let before = begun.base.as_ref();
+        if seen.kind == Kind::File && before.is_some_and(|base| base.version != seen.version) {
+            // A store that gives a new version with a move must not look like an edit.
+            match self.stat(&Locator::at(target.path.clone()), ours).await {
+                Ok(Some(now)) => seen = now,
+                Ok(None) => {}
+                Err(error) => return Ok(Ended::Failed(error)),
+            }
+        }
+        self.do_rows(move |tx| model::moved(tx, ino, &begun, &seen)).await
+    }
+
+    async fn do_remove(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let wanted = Step { kind: StepKind::Remove, ino };
+        let Some((asked, _)) = self
+            .begin(wanted, |tx, ino| {
+                let (Some(node), Some(base)) = (tx.node(ino)?, tx.base(ino)?) else {
+                    return Ok(None);
+                };
+                let expect = expected(node.kind, &base);
+                Ok(Some(model::begin(tx, ino, StepKind::Remove, None, expect)?))
+            })
+            .await?
+        else {
+            return Ok(Ended::Done);
+        };
+        let Asked { begun, source, ours, .. } = asked;
+        let tag = self.tag(ino, begun.attempt.nonce);
+        let expect = begun.attempt.expect.clone();
+        crash_point!(self, "remove: before it is sent");
+        let outcome = self.remotes.transfer.remove(&source, expect, &tag).await;
+        crash_point!(self, "remove: answered");
+        match outcome {
+            Ok(()) => {
+                self.note_contact();
+                self.do_rows(move |tx| model::removed(tx, ino, &begun)).await
+            }
+            Err(error) if is_refusal(&error.kind) => {
+                let seen = match self.stat(&Locator::at(source.path), &ours).await {
+                    Ok(seen) => seen,
+                    Err(error) => return Ok(Ended::Failed(error)),
+                };
+                change(self, move |tx| model::remove_refused(tx, ino, &begun, seen.as_ref()))
+                    .await?;
+                Ok(Ended::Later(REFUSED))
+            }
+            Err(error) => self.not_done(ino, begun, error).await,
+        }
+    }
+
+    /// Notes an attempt in the transaction that makes sure it is still what is wanted; also answers the feed's cursor.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        wanted: Step,
+        note: impl FnOnce(&mut Tx, Ino) -> Result<Option<Begun>, CatalogError> + Send + 'static,
+    ) -> Result<Option<(Asked, Option<String>)>, EngineError> {
+        let core = self.clone();
+        change(self, move |tx| {
+            let mut busy = lock(&core.workers.busy).clone();
+            busy.remove(&wanted.ino);
+            if model::plan(tx, wanted.ino, &busy)? != wanted {
+                return Ok(None);
+            }
+            let Some(begun) = note(tx, wanted.ino)? else { return Ok(None) };
+            let ours = ours_of(tx, wanted.ino)?;
+            let source = begun.source.clone().unwrap_or_default();
+            let source = locator(source, begun.base.as_ref());
+            let target = begun.target.clone().map(|path| locator(path, begun.base.as_ref()));
+            let cursor = tx.endpoint()?.cursor;
+            Ok(Some((Asked { begun, source, target, ours }, cursor)))
+        })
+        .await
+    }
+
+    /// The remote did not do it: without an answer the attempt stays; with one that says nothing of names and contents it
+    /// ends, and the item is tried again later.
+    pub(super) async fn not_done(
+        self: &Arc<Self>,
+        ino: Ino,
+        begun: Begun,
+        error: RemoteError,
+    ) -> Stepped {
+        if !error.kind.is_unanswered() {
+            change(self, move |tx| model::put_off(tx, ino, &begun)).await?;
+        }
+        Ok(Ended::Failed(error))
+    }
+
+    pub(super) fn tag(&self, ino: Ino, nonce: u64) -> AttemptTag {
+        AttemptTag { mount: self.mount.clone(), item: ino.0, nonce }
+    }
+}
+
+fn place_path(tx: &Tx, place: Option<&Place>) -> Result<Option<RemotePath>, CatalogError> {
+    match place {
+        Some(place) => model::path_of(tx, place),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn locator(path: RemotePath, base: Option<&Base>) -> Locator {
+    Locator {
+        path,
+        id: base.and_then(|base| base.id.clone()),
+        extra: base.and_then(|base| base.extra.clone()),
+    }
+}
+
+/// Contents that would not be a conflict: what was sent, and what was last in sync.
+fn ours_of(tx: &Tx, ino: Ino) -> Result<Vec<Digest>, CatalogError> {
+    let sent = tx.outbox(ino)?.map(|row| row.ours).unwrap_or_default();
+    let known = tx.base(ino)?.and_then(|base| base.known);
+    Ok(sent.into_iter().map(|sent| sent.digest).chain(known).collect())
+}
+
+fn expected(kind: Kind, base: &Base) -> Expect {
+    match kind {
+        Kind::Folder => Expect::Folder,
+        _ => Expect::Version(base.version.clone()),
+    }
+}
+
+/// Whether the refusal says something about names or contents there.
+pub(super) fn is_refusal(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::VersionMismatch
+            | ErrorKind::NotEmpty
+            | ErrorKind::NoParent
+    )
+}
+
+pub(super) fn refusal(kind: &ErrorKind) -> Refusal {
+    match kind {
+        ErrorKind::NoParent => Refusal::NoParent,
+        ErrorKind::VersionMismatch => Refusal::Mismatch,
+        _ => Refusal::Other,
+    }
+}

@@ -1,0 +1,424 @@
+//! The outbox worker: chooses rows whose time has come, plans a step for each, runs a few at once, and puts off what
+//! cannot go, with the reason in plain words.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::EngineError;
+use super::core::{Core, now};
+use super::observe::change;
+use super::open::lock;
+use super::send::{nanos, needs_person};
+use super::steps::Ended;
+use crate::catalog::{CatalogError, Durability, Tx};
+use crate::model::{self, Busy, Ino, Kind, Rows as _, Step, StepKind};
+use crate::remote::layers::Connection;
+use crate::remote::{ErrorKind, RemoteError, Verdict};
+
+/// Rows planned in one transaction.
+const LOOKED_AT: usize = 64;
+/// How long a row rests that waits for another one's step, if nobody wakes it before.
+const WAIT: Duration = Duration::from_millis(300);
+/// How long a held row rests; a person's release wakes it.
+const HELD: Duration = Duration::from_secs(60);
+/// The first wait after a failure, and the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(900);
+/// How often the mass-change guard counts.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
+
+/// Is what choosing needs to know.
+struct Choosing {
+    now: i64,
+    busy: Busy,
+    urgent: HashSet<Ino>,
+    writers_rest: i64,
+    room: usize,
+    count_to: Option<usize>,
+}
+
+/// Is what choosing found.
+#[derive(Default)]
+struct Chosen {
+    /// Steps to run, each with the row that led to it.
+    steps: Vec<(Step, Ino)>,
+    /// Rows that wait for the step of another inode.
+    waiting: Vec<(Ino, Ino)>,
+    /// Whether a writer has some of them open, so that they rest.
+    looked_at: usize,
+}
+
+impl Core {
+    /// Brings everything in the outbox in sync; ends with the engine.
+    pub(crate) async fn run_uploader(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        let mut link = self.link.watch();
+        let mut running = JoinSet::new();
+        let most = usize::try_from(self.settings.transfers.max(1)).unwrap_or(1);
+        loop {
+            let mut again = false;
+            if self.can_send() && self.identified.load(Ordering::Acquire) {
+                again = self.start_steps(&mut running, most).await;
+            }
+            let wait = if again { Duration::ZERO } else { self.until_next_due() };
+            let back = tokio::select! {
+                () = self.outbox.notified() => false,
+                _ = running.join_next(), if !running.is_empty() => false,
+                changed = link.changed() => changed.is_ok(),
+                () = tokio::time::sleep(wait) => false,
+                _ = stopping.wait_for(|stop| *stop) => return,
+            };
+            if back && self.link.connection() == Connection::Online {
+                self.wake_offline().await;
+            }
+        }
+    }
+
+    /// Starts as many steps as there is room for; `true` if there may be more to choose at once.
+    async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> bool {
+        let room = most.saturating_sub(running.len());
+        if room == 0 {
+            return false;
+        }
+        let chosen = match self.choose(room).await {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                tracing::warn!(%error, "cannot choose what to send");
+                return false;
+            }
+        };
+        for (row, blocker) in chosen.waiting {
+            lock(&self.workers.waiting).entry(blocker).or_default().push(row);
+        }
+        let again = chosen.looked_at >= LOOKED_AT && chosen.steps.len() < room;
+        for (step, row) in chosen.steps {
+            let core = self.clone();
+            lock(&self.workers.busy).insert(step.ino);
+            running.spawn(async move { core.run_step(step, row).await });
+        }
+        again
+    }
+
+    async fn choose(self: &Arc<Self>, room: usize) -> Result<Chosen, EngineError> {
+        let choosing = Choosing {
+            now: now(),
+            busy: lock(&self.workers.busy).clone(),
+            urgent: lock(&self.workers.urgent).clone(),
+            writers_rest: nanos(self.writer_pause()),
+            room,
+            count_to: self.count_to(),
+        };
+        change(self, move |tx| choosing.run(tx)).await
+    }
+
+    /// The mass-change guard's limit, if it is to count now.
+    fn count_to(&self) -> Option<usize> {
+        let limit = usize::try_from(self.settings.guard).ok().filter(|limit| *limit > 0)?;
+        let last = self.workers.counted.load(Ordering::Relaxed);
+        if now() - last < nanos(COUNT_EVERY) {
+            return None;
+        }
+        self.workers.counted.store(now(), Ordering::Relaxed);
+        Some(limit)
+    }
+
+    fn until_next_due(&self) -> Duration {
+        let rest = Duration::from_secs(60);
+        let due = self.catalog.read(|rows| rows.next_due());
+        let Ok(Some(due)) = due else { return rest };
+        let left = u64::try_from(due.saturating_sub(now())).unwrap_or(0);
+        // What is due already waits for a step under way, for the connection, or for a person.
+        Duration::from_nanos(left).max(Duration::from_millis(50)).min(rest)
+    }
+
+    async fn run_step(self: Arc<Self>, step: Step, row: Ino) {
+        let outcome = self.do_step(step).await;
+        lock(&self.workers.busy).remove(&step.ino);
+        if let Err(error) = self.note_outcome(step, row, outcome).await
+            && !self.is_stopped()
+        {
+            tracing::warn!(ino = step.ino.0, %error, "cannot note how sending went");
+        }
+        self.wake_waiting(step.ino).await;
+        self.pulse();
+    }
+
+    async fn note_outcome(
+        self: &Arc<Self>,
+        step: Step,
+        row: Ino,
+        outcome: Result<Ended, EngineError>,
+    ) -> Result<(), EngineError> {
+        let ino = step.ino;
+        match outcome {
+            Ok(Ended::Done) => {
+                if step.kind == StepKind::Write {
+                    lock(&self.workers.urgent).remove(&ino);
+                }
+                change(self, move |tx| {
+                    for one in HashSet::from([ino, row]) {
+                        if tx.outbox(one)?.is_some() {
+                            tx.outbox_progress(one)?;
+                        }
+                    }
+                    Ok(())
+                })
+                .await
+            }
+            Ok(Ended::Later(wait)) => {
+                let until = now().saturating_add(nanos(wait));
+                change(self, move |tx| {
+                    HashSet::from([ino, row])
+                        .into_iter()
+                        .try_for_each(|one| tx.outbox_defer(one, until))
+                })
+                .await
+            }
+            Ok(Ended::Failed(error)) => self.note_failure(step, row, &error).await,
+            Err(EngineError::Stopped) => Ok(()),
+            Err(error) => {
+                let message = error.to_string();
+                self.note_problem(Some(ino), &message);
+                self.put_off_row(ino, row, message, "local", None).await
+            }
+        }
+    }
+
+    async fn note_failure(
+        self: &Arc<Self>,
+        step: Step,
+        row: Ino,
+        error: &RemoteError,
+    ) -> Result<(), EngineError> {
+        let kind = &error.kind;
+        tracing::info!(ino = step.ino.0, step = ?step.kind, %error, "not sent yet");
+        if let ErrorKind::Unsettled { after } = kind {
+            let until = now().saturating_add(nanos(*after));
+            let ino = step.ino;
+            return change(self, move |tx| tx.outbox_defer(ino, until)).await;
+        }
+        let wait = match kind.verdict() {
+            Verdict::After(wait) => Some(wait),
+            _ if needs_person(kind) => Some(Duration::MAX),
+            _ => None,
+        };
+        if *kind != ErrorKind::Offline {
+            self.note_problem(Some(step.ino), &error.to_string());
+        }
+        self.put_off_row(step.ino, row, error.to_string(), word(kind), wait).await
+    }
+
+    /// Records why an item did not go, and when it is tried again.
+    async fn put_off_row(
+        self: &Arc<Self>,
+        ino: Ino,
+        row: Ino,
+        message: String,
+        kind: &'static str,
+        wait: Option<Duration>,
+    ) -> Result<(), EngineError> {
+        change(self, move |tx| {
+            let item = if tx.outbox(ino)?.is_some() { ino } else { row };
+            let Some(known) = tx.outbox_item(item)? else { return Ok(()) };
+            let wait = wait.unwrap_or_else(|| back_off(known.tries));
+            let until = now().saturating_add(nanos(wait));
+            tx.outbox_failed(item, &message, kind, until)?;
+            if row != item {
+                tx.outbox_defer(row, until.min(now().saturating_add(nanos(LONGEST_WAIT))))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Rows that waited for this inode's step may go.
+    async fn wake_waiting(self: &Arc<Self>, ino: Ino) {
+        let Some(rows) = lock(&self.workers.waiting).remove(&ino) else { return };
+        let woken = change(self, move |tx| {
+            for row in rows {
+                let failed = tx.outbox_item(row)?.is_none_or(|item| item.error.is_some());
+                if !failed {
+                    tx.outbox_wake(row)?;
+                }
+            }
+            Ok(())
+        })
+        .await;
+        if let Err(error) = woken {
+            tracing::debug!(%error, "cannot wake what waited");
+        }
+    }
+
+    /// The remote can be reached again: what failed for want of it goes at once.
+    async fn wake_offline(self: &Arc<Self>) {
+        let woken = change(self, |tx| {
+            for ino in tx.outbox_all()? {
+                let kind = tx.outbox_item(ino)?.and_then(|item| item.error_kind);
+                if kind.as_deref() == Some(word(&ErrorKind::Offline)) {
+                    tx.outbox_wake(ino)?;
+                }
+            }
+            Ok(())
+        })
+        .await;
+        if let Err(error) = woken {
+            tracing::debug!(%error, "cannot wake what waited for the remote");
+        }
+        self.listing.notify_one();
+        self.ask_for_changes();
+    }
+
+    /// Sends an item now and resolves when the remote has what it holds now.
+    pub(crate) async fn send_now(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+        self.observe_data(ino).await?;
+        let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(()) };
+        if inode.kind != Kind::File || inode.local.is_none() {
+            return Ok(());
+        }
+        self.urge(&[ino]);
+        let outcome = self.wait_sent(ino, inode.edition).await;
+        lock(&self.workers.urgent).remove(&ino);
+        outcome
+    }
+
+    async fn wait_sent(
+        self: &Arc<Self>,
+        ino: Ino,
+        edition: model::Edition,
+    ) -> Result<(), EngineError> {
+        change(self, move |tx| tx.outbox_wake(ino)).await?;
+        self.outbox.notify_one();
+        let mut pulse = self.pulse.subscribe();
+        let mut end = Instant::now() + self.settings.timeout;
+        let mut sent = 0;
+        loop {
+            pulse.borrow_and_update();
+            let (row, base) =
+                self.catalog.read(|rows| Ok((rows.outbox_item(ino)?, rows.base(ino)?)))?;
+            let Some(row) = row else { return Ok(()) };
+            if base.is_some_and(|base| base.edition >= edition) {
+                return Ok(());
+            }
+            if let Some(error) = row.error {
+                return Err(not_sent(row.error_kind.as_deref(), error));
+            }
+            let now_sent = lock(&self.workers.sending)
+                .get(&ino)
+                .map_or(0, |one| one.done.load(Ordering::Relaxed));
+            if now_sent != sent {
+                sent = now_sent;
+                end = Instant::now() + self.settings.timeout;
+            }
+            if Instant::now() >= end {
+                return Err(EngineError::TimedOut);
+            }
+            let pause = Duration::from_millis(200).min(end - Instant::now());
+            let _either = tokio::time::timeout(pause, pulse.changed()).await;
+        }
+    }
+
+    /// After a start no handle is open and no step is under way: rows that only these held are let go.
+    pub(crate) async fn recover_rows(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.catalog
+            .write(Durability::Soon, crate::catalog::Origin::Engine, |tx| {
+                model::recover(tx)?;
+                tx.outbox_wake_all()
+            })
+            .await
+            .map_err(EngineError::from)
+    }
+}
+
+impl Choosing {
+    fn run(self, tx: &mut Tx) -> Result<Chosen, CatalogError> {
+        if let Some(limit) = self.count_to {
+            model::hold_if_many(tx, limit)?;
+        }
+        let mut busy = self.busy.clone();
+        let mut chosen = Chosen::default();
+        for row in tx.outbox_due(self.now, LOOKED_AT)? {
+            if chosen.steps.len() >= self.room {
+                break;
+            }
+            chosen.looked_at += 1;
+            let step = model::plan(tx, row, &busy)?;
+            if let Some(rest) = self.rest_of(tx, row, step)? {
+                if step.kind == StepKind::Wait && busy.contains(&step.ino) {
+                    chosen.waiting.push((row, step.ino));
+                }
+                tx.outbox_defer(row, self.now.saturating_add(rest))?;
+                continue;
+            }
+            busy.insert(step.ino);
+            chosen.steps.push((step, row));
+        }
+        Ok(chosen)
+    }
+
+    /// How long this row rests instead of being run, nanoseconds; `None` if its step may go.
+    fn rest_of(&self, tx: &Tx, row: Ino, step: Step) -> Result<Option<i64>, CatalogError> {
+        if let Some(item) = tx.outbox_item(step.ino)?.filter(|_| step.ino != row)
+            && let Some(left) = item.not_before.map(|when| when - self.now).filter(|l| *l > 0)
+            && step.kind != StepKind::Wait
+        {
+            return Ok(Some(left.min(nanos(LONGEST_WAIT))));
+        }
+        let writing = tx.handles(step.ino).writers > 0;
+        Ok(match step.kind {
+            StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
+            StepKind::Held => Some(nanos(HELD)),
+            StepKind::Settled if writing => Some(self.writers_rest),
+            StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
+                Some(self.writers_rest)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether a file that is being written is to be sent all the same.
+    fn may_interrupt(&self, tx: &Tx, ino: Ino) -> Result<bool, CatalogError> {
+        let since = tx.outbox_item(ino)?.map_or(self.now, |item| item.since);
+        Ok(self.urgent.contains(&ino) || self.now - since >= self.writers_rest)
+    }
+}
+
+fn back_off(tries: u32) -> Duration {
+    let wait = FIRST_WAIT.saturating_mul(1 << tries.min(20)).min(LONGEST_WAIT);
+    // Many that failed together must not come back together.
+    wait.mul_f64(0.75 + fastrand::f64() / 2.0)
+}
+
+/// One word for a kind of failure, kept in the outbox.
+fn word(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Offline => "offline",
+        ErrorKind::Unauthenticated => "unauthenticated",
+        ErrorKind::Denied => "denied",
+        ErrorKind::NoSpace => "no-space",
+        ErrorKind::NameRejected => "name-rejected",
+        ErrorKind::Locked { .. } => "locked",
+        ErrorKind::ReadOnly => "read-only",
+        ErrorKind::RateLimited { .. } => "rate-limited",
+        ErrorKind::Unsupported => "unsupported",
+        ErrorKind::Corrupt => "corrupt",
+        _ => "other",
+    }
+}
+
+/// The error for a program that waits for the remote.
+fn not_sent(kind: Option<&str>, message: String) -> EngineError {
+    match kind {
+        Some("offline") => EngineError::Offline,
+        Some("unauthenticated") => EngineError::Unauthenticated,
+        Some("no-space") => EngineError::QuotaExceeded,
+        Some("read-only") => EngineError::ReadOnly,
+        Some("denied") => EngineError::Denied(message),
+        Some("name-rejected") => EngineError::Invalid("the remote cannot hold this name"),
+        _ => EngineError::TimedOut,
+    }
+}
