@@ -154,10 +154,9 @@ impl Live {
         if let Some(file) = &*data {
             return Ok(file.clone());
         }
-        let (size, hydrated) = {
-            let state = self.state();
-            (state.size, state.hydrated)
-        };
+        // Locked to the end: a cut meanwhile must not be undone by the length set here.
+        let state = self.state();
+        let (size, hydrated) = (state.size, state.hydrated);
         let file = match cache.open_data(self.ino, self.generation, Access::Write)? {
             Some(file) => file,
             None if hydrated && size > 0 => {
@@ -170,6 +169,7 @@ impl Live {
         if file.size()? != size && !hydrated {
             file.set_len(size)?;
         }
+        drop(state);
         let file = Arc::new(file);
         *data = Some(file.clone());
         Ok(file)

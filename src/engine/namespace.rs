@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::core::{Core, now};
 use super::live::Live;
-use super::settings::Returns;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
@@ -378,10 +377,5 @@ impl Core {
             tracing::warn!(ino = ino.0, %error, "cannot note that a file was closed");
         }
         self.outbox.notify_one();
-    }
-
-    /// Whether `fsync` and `close` wait for the remote.
-    pub(crate) fn waits_for_remote(&self) -> bool {
-        self.settings.close == Returns::Remote || self.settings.fsync == Returns::Remote
     }
 }

@@ -14,6 +14,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Is what is to be recorded of one live content.
 struct News {
+    size: u64,
     blocks: Option<BlockSet>,
     hydrated: bool,
     wrote: bool,
@@ -47,7 +48,11 @@ impl Core {
                             if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
                         tx.set_content(ino, generation, Content::Hydrated, recorded)?;
                     } else {
-                        tx.set_presence(ino, generation, blocks)?;
+                        let current = tx.set_presence(ino, generation, blocks)?;
+                        // The length of a file that is not all here is only what its row says.
+                        if current && news.wrote {
+                            tx.set_size(ino, news.size)?;
+                        }
                     }
                 }
                 if let (true, Some((stamp, mtime))) = (news.wrote, news.stamp) {
@@ -89,6 +94,7 @@ impl Core {
             None => None,
         };
         let news = News {
+            size: state.size,
             blocks: state.blocks_unrecorded.then(|| state.blocks.clone()),
             hydrated: state.hydrated,
             wrote: state.wrote,

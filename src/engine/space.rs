@@ -80,6 +80,8 @@ impl Core {
         }
         if let Some(live) = self.open.live(ino) {
             self.record(&live, Durability::Soon).await?;
+            // Our own descriptor for writing would make the lease be refused.
+            live.close_data();
         }
         let Some(data) = self.cache.open_data(ino, generation, Access::Read)? else {
             return Ok((0, Some(Kept::NothingHere)));
