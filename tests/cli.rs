@@ -1,5 +1,5 @@
 //! The program from outside, without a mount: words, exit statuses, help, JSON shapes, one line for what is wrong.
-#![allow(clippy::unwrap_used)]
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod support {
     pub mod shapes;
