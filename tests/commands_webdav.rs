@@ -41,7 +41,8 @@ fn what_cannot_be_sent_is_left_safe_and_goes_on_at_the_next_mount() {
     until("offline", || desk.json(0, "status mnt")[0]["state"] == "offline");
     assert_eq!(desk.run(0, "status --short mnt"), "offline\n");
     assert_eq!(desk.run(3, "status --check mnt"), "");
-    assert!(desk.run(3, "status --wait --timeout 1s mnt").contains("1 item not in sync"));
+    let said = desk.run(3, "status --wait --timeout 1s mnt");
+    assert!(said.contains("1 item not in sync"), "{said}");
     assert!(desk.run(0, "status --pending mnt").contains("late.txt"));
     let said = desk.run(3, "umount --timeout 2s mnt");
     assert!(said.contains("1 item is not sent yet"), "{said}");

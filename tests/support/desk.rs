@@ -1,4 +1,5 @@
 //! A mount in a directory of its own, and the program to ask it with.
+#![allow(dead_code)]
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -122,4 +123,3 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
-

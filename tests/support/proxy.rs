@@ -16,8 +16,7 @@ impl Door {
     pub fn to(target: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let door =
-            Self { port, shut: Arc::default(), inside: Arc::default() };
+        let door = Self { port, shut: Arc::default(), inside: Arc::default() };
         let (shut, inside) = (door.shut.clone(), door.inside.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
