@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) blocks_unrecorded: bool,
     /// Whether a user wrote since the data file was last observed by the catalog.
     pub(crate) wrote: bool,
+    /// How many times over such writes are just being told to the catalog.
+    pub(crate) recording: u32,
     /// Whether the catalog knows that this partial content was edited.
     pub(crate) edit_recorded: bool,
     /// When bytes last came.
@@ -124,6 +126,7 @@ impl Live {
             failure: None,
             blocks_unrecorded: false,
             wrote: false,
+            recording: 0,
             edit_recorded: edited,
             progress: Instant::now(),
         };
@@ -145,7 +148,14 @@ impl Live {
     /// Whether the catalog has something to be told.
     pub(crate) fn has_news(&self) -> bool {
         let state = self.state();
-        state.blocks_unrecorded || state.wrote
+        state.blocks_unrecorded || state.wrote || state.recording > 0
+    }
+
+    /// Whether a user wrote what the catalog does not know of yet: as good as an open writer, for whoever would take the
+    /// file to be at rest.
+    pub(crate) fn has_unrecorded_writes(&self) -> bool {
+        let state = self.state();
+        state.wrote || state.recording > 0
     }
 
     /// The data file, opened for reading and writing; made, with its length, if there is none.

@@ -302,10 +302,11 @@ impl Core {
         };
         let mut believe = BELIEVE;
         if let Some(live) = live.filter(|live| live.generation == inode.generation) {
+            let has_writers = self.open.handles(inode.ino).writers > 0;
             let state = live.state();
             present = state.present();
             size = state.size;
-            if state.wrote || self.open.handles(inode.ino).writers > 0 {
+            if state.wrote || has_writers {
                 believe = Duration::ZERO;
             }
             let wrote = state.wrote;

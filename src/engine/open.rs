@@ -99,10 +99,14 @@ impl OpenTable {
         }
     }
 
-    /// The handles open on an inode, for a transaction: if there are none, there will be none until it has ended.
+    /// The handles open on an inode, for a transaction: if there are none, there will be none until it has ended. Writes
+    /// that the catalog does not know of yet count as a writer: else a row that tells of them could be dropped.
     pub(crate) fn claim(&self, ino: Ino) -> Handles {
         let mut entries = lock(&self.entries);
-        let counts = entries.open.get(&ino).map_or_else(Handles::default, |entry| entry.counts);
+        let entry = entries.open.get(&ino);
+        let mut counts = entry.map_or_else(Handles::default, |entry| entry.counts);
+        let live = entry.and_then(|entry| entry.live.as_ref());
+        counts.writers += u32::from(live.is_some_and(|live| live.has_unrecorded_writes()));
         if counts.open == 0 {
             entries.claimed.insert(ino);
         }

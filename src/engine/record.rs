@@ -36,7 +36,7 @@ impl Core {
             }
             return Ok(());
         };
-        let (ino, generation) = (live.ino, live.generation);
+        let (ino, generation, wrote) = (live.ino, live.generation, news.wrote);
         let outcome = self
             .catalog
             .write(durability, Origin::Kernel, move |tx| {
@@ -61,10 +61,11 @@ impl Core {
                 Ok::<_, EngineError>(())
             })
             .await;
-        if outcome.is_err() {
+        {
             let mut state = live.state();
-            state.blocks_unrecorded |= true;
-            state.wrote |= true;
+            state.recording = state.recording.saturating_sub(u32::from(wrote));
+            state.blocks_unrecorded |= outcome.is_err();
+            state.wrote |= outcome.is_err();
         }
         self.pulse();
         outcome
@@ -101,6 +102,7 @@ impl Core {
             stamp,
         };
         state.blocks_unrecorded = false;
+        state.recording += u32::from(state.wrote);
         state.wrote = false;
         Ok(Some(news))
     }
