@@ -640,6 +640,7 @@ impl Machine {
             let pending = engine.pending(Ino::ROOT, 5).await;
             let status = engine.mount_status().await.unwrap();
             text += &format!("{who}: {:?} {:?} {pending:#?}\n", status.state, status.last_error);
+            text += &dump(self.world(who));
         }
         text
     }
@@ -693,6 +694,33 @@ impl Machine {
     }
 }
 
+/// The catalog's rows that syncing is about, for people.
+fn dump(world: &World) -> String {
+    let file = world.state.path().join("state/catalog.db");
+    let catalog = rusqlite::Connection::open(file).unwrap();
+    let mut text = String::new();
+    for table in ["inode", "base", "outbox", "look_again", "missing"] {
+        let Ok(mut rows) = catalog.prepare(&format!("SELECT * FROM {table}")) else { continue };
+        let names: Vec<String> = rows.column_names().into_iter().map(str::to_owned).collect();
+        let mut rows = rows.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            text += table;
+            for (at, name) in names.iter().enumerate() {
+                text += &match row.get_ref(at).unwrap() {
+                    rusqlite::types::ValueRef::Null => continue,
+                    rusqlite::types::ValueRef::Integer(number) => format!(" {name}={number}"),
+                    other => format!(
+                        " {name}={}",
+                        String::from_utf8_lossy(other.as_bytes().unwrap_or_default())
+                    ),
+                };
+            }
+            text += "\n";
+        }
+    }
+    text
+}
+
 /// Runs one history; why it failed, if it did.
 async fn run(profile: Profile, seed: u64) -> Result<(), String> {
     let mut machine = Machine::new(profile, seed).await;
@@ -727,6 +755,10 @@ fn number(variable: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn random_histories_come_to_rest_with_nothing_lost() {
     let only = std::env::var("DEWFS_PROFILE").ok();
+    if std::env::var("DEWFS_LOG").is_ok() {
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time();
+        log.with_target(false).with_writer(std::io::stdout).with_ansi(false).init();
+    }
     let replayed = number("DEWFS_SEED").is_some();
     let first = number("DEWFS_SEED").or(number("DEWFS_FIRST")).unwrap_or(0);
     let repeat = number("DEWFS_REPEAT").unwrap_or(1);
