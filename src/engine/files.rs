@@ -173,10 +173,11 @@ impl Engine {
                 core.send_now(ino).await
             }));
         }
-        if live.state().hydrated {
+        if live.state().hydrated_in_row {
+            // The row tells of an edit, the stamp which.
             return Answer::Ready(Ok(()));
         }
-        // Written blocks of a file that is not all here are told from absent ones by the catalog only.
+        // What is here of a file that its row does not call hydrated is known by the catalog only.
         Answer::Pending(Box::pin(async move { core.record(&live, Durability::Soon).await }))
     }
 
@@ -265,6 +266,7 @@ impl Core {
             if inode.attributes.size > 0 && !inode.pending && live.source.is_some() {
                 let mut state = live.state();
                 state.hydrated = false;
+                state.hydrated_in_row = false;
                 state.blocks = BlockSet::default();
                 state.blocks_unrecorded = true;
             }

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) size: u64,
     /// Whether all bytes are here.
     pub(crate) hydrated: bool,
+    /// Whether the catalog says so, too: else nothing written is safe from a crash before it was recorded.
+    pub(crate) hydrated_in_row: bool,
     /// Which blocks are here, while not all are.
     pub(crate) blocks: BlockSet,
     /// Blocks being fetched.
@@ -120,6 +122,7 @@ impl Live {
         let state = State {
             size,
             hydrated: content == Content::Hydrated,
+            hydrated_in_row: content == Content::Hydrated,
             blocks,
             fetching: Vec::new(),
             failures: 0,

@@ -37,6 +37,7 @@ impl Core {
             return Ok(());
         };
         let (ino, generation, wrote) = (live.ino, live.generation, news.wrote);
+        let hydrated = news.hydrated && news.blocks.is_some();
         let outcome = self
             .catalog
             .write(durability, Origin::Kernel, move |tx| {
@@ -64,6 +65,7 @@ impl Core {
         {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(wrote));
+            state.hydrated_in_row |= hydrated && outcome.is_ok();
             state.blocks_unrecorded |= outcome.is_err();
             state.wrote |= outcome.is_err();
         }

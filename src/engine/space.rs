@@ -115,7 +115,7 @@ impl Core {
             })
             .await?;
         if kept.is_none() {
-            self.open.forget_live(ino);
+            self.open.forget_live(ino, generation);
         }
         Ok((if kept.is_some() { 0 } else { bytes }, kept))
     }
