@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::Core;
 use super::live::Live;
+use crate::cache::Access;
 use crate::catalog::{Durability, Origin};
-use crate::model::{BlockSet, Content, Ino, Stamp};
+use crate::model::{BlockSet, Content, Generation, Ino, Kind, Stamp};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -80,7 +81,14 @@ impl Core {
         if !fetched && !wrote && durability == Durability::Soon {
             return Ok(None);
         }
-        let data = live.open_data();
+        let data = match live.open_data() {
+            Some(data) => Some(data),
+            // Written before this process began, or by a handle that is closed.
+            None => {
+                let data = self.cache.open_data(live.ino, live.generation, Access::Read)?;
+                data.map(Arc::new)
+            }
+        };
         if let Some(data) = &data
             && (fetched || durability == Durability::Synced)
         {
@@ -118,6 +126,46 @@ impl Core {
             Err(EngineError::IsFolder | EngineError::Invalid(_) | EngineError::Stale) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Compares the data files of all pending rows with what the catalog knows of them, while nothing is open yet.
+    pub(crate) async fn observe_pending(self: &Arc<Self>) -> Result<(), EngineError> {
+        let rows = self.catalog.read(|rows| rows.pending(usize::MAX >> 1))?;
+        let core = self.clone();
+        let moved = self
+            .blocking(move || {
+                let mut moved = Vec::new();
+                for row in rows {
+                    moved.extend(core.moved_at_rest(row.ino)?);
+                }
+                Ok(moved)
+            })
+            .await?;
+        self.catalog
+            .write(Durability::Soon, Origin::Engine, move |tx| {
+                for (ino, generation, stamp, mtime) in moved {
+                    tx.observe(ino, generation, stamp, mtime)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// What the data file of a closed file says, if that is not what its row says.
+    fn moved_at_rest(
+        &self,
+        ino: Ino,
+    ) -> Result<Option<(Ino, Generation, Stamp, i64)>, EngineError> {
+        let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(None) };
+        if inode.kind != Kind::File || inode.content != Content::Hydrated {
+            return Ok(None);
+        }
+        let Some(data) = self.cache.open_data(ino, inode.generation, Access::Read)? else {
+            return Ok(None);
+        };
+        let stamp = data.stamp()?;
+        let moved = (inode.stamp != Some(stamp)).then_some(stamp);
+        moved.map(|stamp| Ok((ino, inode.generation, stamp, data.mtime()?))).transpose()
     }
 
     /// Records, now and then, what was fetched; ends with the engine.

@@ -132,6 +132,8 @@ impl Core {
                 .await
                 .map_err(EngineError::from)?;
         }
+        // Before rows that nothing seems to need are let go: of an edit, its row may be all that is known.
+        self.observe_pending().await?;
         self.recover_rows().await?;
         if let Err(error) = self.cache.restore_ballast() {
             tracing::debug!(%error, "no ballast");

@@ -1,0 +1,58 @@
+//! What a second look at the byte path found: each test is one way in which bytes, handles or room were lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, unused_imports, dead_code)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dewfs::engine::{EngineError, OpenMode, Returns, SetAttributes, Settings};
+use dewfs::model::Ino;
+use dewfs::remote::memory::{Fault, FaultRule, Gate, MemoryOptions, Moment, Operation};
+use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, same};
+
+const TRUNCATE: OpenMode = OpenMode { truncate: true, ..WRITE };
+
+/// The world as it is when the daemon is killed now: what is on the disk, and nothing of its memory.
+async fn killed(world: &World) -> World {
+    world.remote.cut_off();
+    let state = Arc::new(tempfile::tempdir().unwrap());
+    copy(&world.state.path().join("state"), &state.path().join("state"));
+    World::start(world.store.clone(), state, world.settings.clone()).await
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else if entry.file_name() != "lock" {
+            std::fs::copy(path, target).unwrap();
+        }
+    }
+}
+
+/// All data files on the disk.
+fn data_files(world: &World) -> Vec<PathBuf> {
+    let shelves = std::fs::read_dir(world.state.path().join("state/data")).unwrap().flatten();
+    let files = shelves.flat_map(|shelf| std::fs::read_dir(shelf.path()).unwrap().flatten());
+    files.map(|file| file.path()).collect()
+}
+
+/// S1: the row of an edit is there before its bytes, and the bytes are looked at before the row goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_in_place_is_sent_after_a_killed_daemon() {
+    let world = World::new().await;
+    world.store.put("f", "first").unwrap();
+    world.read("f").await.unwrap();
+    world.in_sync().await;
+    let (ino, handle) = world.open("f", WRITE).await;
+    world.write_at(ino, handle, 0, b"EDIT!").await;
+    world.engine.flush(ino, handle).wait().await.unwrap();
+    let world = killed(&world).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("f").unwrap(), b"EDIT!");
+}
