@@ -56,3 +56,34 @@ async fn an_edit_in_place_is_sent_after_a_killed_daemon() {
     world.in_sync().await;
     assert_eq!(world.content_there("f").unwrap(), b"EDIT!");
 }
+
+/// S1: a file that was not here, emptied, written and closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewritten_placeholder_survives_a_killed_daemon_once_it_is_closed() {
+    let world = World::new().await;
+    world.store.put("f", pattern(100_000, 1)).unwrap();
+    let (ino, handle) = world.open("f", TRUNCATE).await;
+    world.write_at(ino, handle, 0, b"short").await;
+    world.engine.flush(ino, handle).wait().await.unwrap();
+    let world = killed(&world).await;
+    same(&world.read("f").await.unwrap(), b"short");
+    world.in_sync().await;
+    assert_eq!(world.content_there("f").unwrap(), b"short");
+}
+
+/// `close=remote` means it, also when something else has recorded the edit before.
+#[tokio::test(flavor = "multi_thread")]
+async fn close_waits_for_the_remote_also_after_an_fsync() {
+    let settings = Settings { close: Returns::Remote, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    let (stat, opened) = {
+        let answer = world.engine.create(Ino::ROOT, name("f"), 0o644, WRITE, ME);
+        answer.wait().await.unwrap()
+    };
+    world.write_at(stat.ino, opened.handle, 0, b"content").await;
+    world.engine.sync_file(stat.ino, opened.handle).wait().await.unwrap();
+    world.store.inject(FaultRule::next(Operation::Write, Fault::Delay(Duration::from_millis(300))));
+    world.engine.flush(stat.ino, opened.handle).wait().await.unwrap();
+    assert_eq!(world.content_there("f").as_deref(), Some(&b"content"[..]));
+    world.engine.release(stat.ino, opened.handle);
+}

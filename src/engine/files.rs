@@ -162,18 +162,15 @@ impl Engine {
     /// A descriptor is being closed: with `close=remote` and edits, waits until the remote has them.
     pub fn flush(&self, ino: Ino, handle: Handle) -> Answer<()> {
         let Ok(file) = self.core.open.get(handle) else { return Answer::Ready(Ok(())) };
-        if !file.mode.write || !file.live.has_news() {
-            return Answer::Ready(Ok(()));
-        }
         let core = self.core.clone();
         let live = file.live.clone();
-        if core.settings.close == Returns::Remote {
+        if file.mode.write && core.settings.close == Returns::Remote {
             return Answer::Pending(Box::pin(async move {
                 core.record(&live, Durability::Soon).await?;
                 core.send_now(ino).await
             }));
         }
-        if live.state().hydrated {
+        if !file.mode.write || !live.has_news() || live.is_known_whole() {
             return Answer::Ready(Ok(()));
         }
         // Written blocks of a file that is not all here are told from absent ones by the catalog only.
