@@ -87,3 +87,21 @@ async fn close_waits_for_the_remote_also_after_an_fsync() {
     assert_eq!(world.content_there("f").as_deref(), Some(&b"content"[..]));
     world.engine.release(stat.ino, opened.handle);
 }
+
+/// A create that fails takes back its own count only: the other handle still keeps the version it opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_fails_leaves_other_handles_counted() {
+    let world = World::new().await;
+    world.store.put("f", "first").unwrap();
+    world.read("f").await.unwrap();
+    world.in_sync().await;
+    let (ino, handle) = world.open("f", READ).await;
+    data_files(&world).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    let failed = world.engine.create(Ino::ROOT, name("f"), 0o644, TRUNCATE, ME).wait().await;
+    assert!(matches!(failed, Err(EngineError::Disk(_))), "{failed:?}");
+    world.in_sync().await;
+    world.store.put("f", "the second").unwrap();
+    world.until("the change", async || world.stat("f").await.size == 10).await;
+    assert_ne!(world.ino("f").await, ino, "the open inode was given other content");
+    world.engine.release(ino, handle);
+}

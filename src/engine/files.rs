@@ -317,19 +317,16 @@ impl Core {
         if !self.open.begin(inode.ino, mode.write) {
             return Err(EngineError::Busy("being replaced".into()));
         }
-        let opened = self
-            .live_for(inode.ino)
-            .and_then(|live| self.open_for_writing(live, mode, Ok(inode.generation)));
-        match opened {
-            Ok(opened) => Ok((self.stat_of(inode, None), opened)),
-            // `open_for_writing` has ended what was begun, `live_for` has not.
+        let live = match self.live_for(inode.ino) {
+            Ok(live) => live,
             Err(error) => {
-                if self.open.handles(inode.ino).open > 0 {
-                    self.open.end(inode.ino, mode.write);
-                }
-                Err(error)
+                self.open.end(inode.ino, mode.write);
+                return Err(error);
             }
-        }
+        };
+        let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
+        // With what opening made of it: it may have been emptied.
+        Ok((self.stat_now(inode), opened))
     }
 
     /// Reads bytes that are here.
