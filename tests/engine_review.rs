@@ -105,3 +105,39 @@ async fn a_create_that_fails_leaves_other_handles_counted() {
     assert_ne!(world.ino("f").await, ino, "the open inode was given other content");
     world.engine.release(ino, handle);
 }
+
+/// A create that empties a file that is there answers with its new length.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_over_a_file_shows_it_emptied() {
+    let world = World::new().await;
+    world.store.put("f", "content").unwrap();
+    world.names("").await;
+    let answer = world.engine.create(Ino::ROOT, name("f"), 0o644, TRUNCATE, ME);
+    let (stat, opened) = answer.wait().await.unwrap();
+    assert_eq!((stat.size, stat.believe), (0, Duration::ZERO));
+    world.close(stat.ino, opened.handle).await;
+}
+
+/// A change of size that its caller no longer waits for is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_that_nobody_waits_for_leaves_no_writer_behind() {
+    let world = World::new().await;
+    world.store.put("f", pattern(100_000, 1)).unwrap();
+    let ino = world.ino("f").await;
+    let (gate, mut held) = Gate::holding(|step| {
+        step.operation == Operation::Read && step.moment == Moment::Arrives
+    });
+    world.store.gate(Some(gate));
+    let set = SetAttributes { size: Some(50_001), ..SetAttributes::default() };
+    let cut = world.engine.set_attributes(ino, None, set, ME).wait();
+    let given_up = tokio::time::timeout(Duration::from_millis(300), cut).await;
+    assert!(given_up.is_err());
+    world.store.gate(None);
+    held.close();
+    while let Ok(one) = held.try_recv() {
+        one.pass();
+    }
+    world.in_sync().await;
+    let freed = world.engine.free(ino, false).await.unwrap();
+    assert!(freed.kept.is_empty(), "{freed:?}");
+}
