@@ -141,3 +141,25 @@ async fn a_cut_that_nobody_waits_for_leaves_no_writer_behind() {
     let freed = world.engine.free(ino, false).await.unwrap();
     assert!(freed.kept.is_empty(), "{freed:?}");
 }
+
+/// Content that cannot go now does not keep from sight what can.
+#[tokio::test(flavor = "multi_thread")]
+async fn room_is_made_however_many_files_are_in_use() {
+    let settings = Settings { cache_size: 6 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    let mut open = Vec::new();
+    for index in 0..70 {
+        world.store.put(&format!("small{index}"), "x").unwrap();
+    }
+    world.store.put("big", pattern(4 << 20, 1)).unwrap();
+    for index in 0..70 {
+        world.read(&format!("small{index}")).await.unwrap();
+        open.push(world.open(&format!("small{index}"), READ).await);
+    }
+    world.read("big").await.unwrap();
+    world.in_sync().await;
+    world.write("new", &pattern(4 << 20, 2)).await;
+    for (ino, handle) in open {
+        world.engine.release(ino, handle);
+    }
+}
