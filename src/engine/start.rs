@@ -135,6 +135,11 @@ impl Core {
         // Before rows that nothing seems to need are let go: of an edit, its row may be all that is known.
         self.observe_pending().await?;
         self.recover_rows().await?;
+        // What rested or was put off before the end need not any longer.
+        self.catalog
+            .write(Durability::Soon, Origin::Engine, |tx| tx.outbox_wake_all())
+            .await
+            .map_err(EngineError::from)?;
         if let Err(error) = self.cache.restore_ballast() {
             tracing::debug!(%error, "no ballast");
         }
