@@ -756,7 +756,7 @@ fn number(variable: &str) -> Option<u64> {
 async fn random_histories_come_to_rest_with_nothing_lost() {
     let only = std::env::var("DEWFS_PROFILE").ok();
     if std::env::var("DEWFS_LOG").is_ok() {
-        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time();
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
         log.with_target(false).with_writer(std::io::stdout).with_ansi(false).init();
     }
     let replayed = number("DEWFS_SEED").is_some();
