@@ -85,9 +85,9 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn wrote(&mut self, content: &[u8], over: Option<Vec<u8>>) {
+    fn wrote(&mut self, content: &[u8], over: impl IntoIterator<Item = Vec<u8>>) {
         self.acknowledged.push(content.to_vec());
-        if let Some(over) = over {
+        for over in over {
             self.children.entry(over).or_default().push(content.to_vec());
         }
     }
@@ -122,7 +122,7 @@ struct Machine {
     worlds: Vec<Option<World>>,
     ledger: Ledger,
     /// Which content each version at the remote is.
-    versions: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+    versions: Arc<Mutex<HashMap<String, Vec<Vec<u8>>>>>,
     contents: u64,
     history: Vec<String>,
     dying: Arc<AtomicBool>,
@@ -140,12 +140,16 @@ fn settings() -> Settings {
 }
 
 /// Notes the content of each version as it comes into being.
-fn note_version(store: &MemoryStore, versions: &Mutex<HashMap<String, Vec<u8>>>, path: &str) {
+fn note_version(store: &MemoryStore, versions: &Mutex<HashMap<String, Vec<Vec<u8>>>>, path: &str) {
     loop {
         let Some(seen) = store.peek(path).filter(|seen| seen.kind == Kind::File) else { return };
         let Some(content) = store.content(path) else { return };
         if store.peek(path).is_some_and(|again| again.version == seen.version) {
-            versions.lock().unwrap().insert(seen.version.0, content.to_vec());
+            let mut versions = versions.lock().unwrap();
+            let known = versions.entry(seen.version.0).or_default();
+            if !known.contains(&content.to_vec()) {
+                known.push(content.to_vec());
+            }
             return;
         }
     }
@@ -161,7 +165,7 @@ impl Machine {
             ..MemoryOptions::default()
         };
         let store = MemoryStore::new(options);
-        let versions: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
+        let versions: Arc<Mutex<HashMap<String, Vec<Vec<u8>>>>> = Arc::default();
         let (kept, noted) = (Arc::downgrade(&store), versions.clone());
         store.gate(Some(Gate(Arc::new(move |step| {
             if step.moment == Moment::Answers
@@ -225,7 +229,17 @@ impl Machine {
         self.history.push(event);
     }
 
+    /// Answers may be lost, so versions are also noted by looking.
+    fn note_all(&self) {
+        for (path, content) in self.store.snapshot_text() {
+            if content.is_some() {
+                note_version(&self.store, &self.versions, &path);
+            }
+        }
+    }
+
     async fn event(&mut self) {
+        self.note_all();
         let dice = self.rng.f64();
         let who = self.rng.usize(..self.worlds.len());
         if dice < self.profile.crashes {
@@ -371,18 +385,19 @@ impl Machine {
         assert!(fine, "a verb failed with {error:?}");
     }
 
-    /// What a user sees in an open file.
+    /// What a user sees in an open file; of one never read, whatever its version may stand for.
     async fn seen(
         &self,
         who: usize,
         ino: Ino,
         content: Content,
         version: Option<String>,
-    ) -> Option<Vec<u8>> {
+    ) -> Vec<Vec<u8>> {
         if content == Content::Hydrated {
-            return self.bytes(who, ino).await;
+            return self.bytes(who, ino).await.into_iter().collect();
         }
-        self.versions.lock().unwrap().get(&version.unwrap_or_default()).cloned()
+        self.note_all();
+        self.versions.lock().unwrap().get(&version.unwrap_or_default()).cloned().unwrap_or_default()
     }
 
     async fn bytes(&self, who: usize, ino: Ino) -> Option<Vec<u8>> {
@@ -421,7 +436,7 @@ impl Machine {
             Ok(item) if item.version.is_some() || item.size > 0 => {
                 self.seen(who, ino, item.content, item.version).await
             }
-            _ => None,
+            _ => Vec::new(),
         };
         let cut = SetAttributes { size: Some(0), ..SetAttributes::default() };
         if let Err(error) = engine.set_attributes(ino, Some(handle), cut, ME).wait().await {
@@ -437,6 +452,8 @@ impl Machine {
         }
         engine.flush(ino, handle).wait().await.unwrap();
         engine.release(ino, handle);
+        let what = over.iter().map(|over| label(over)).collect::<Vec<_>>().join(" ");
+        self.say(format!("    over {what}"));
         self.ledger.wrote(&content, over);
         true
     }
@@ -456,7 +473,7 @@ impl Machine {
         }
     }
 
-    async fn victim(&self, who: usize, ino: Ino) -> Option<(Option<Vec<u8>>, Option<String>)> {
+    async fn victim(&self, who: usize, ino: Ino) -> Option<(Vec<Vec<u8>>, Option<String>)> {
         let item = self.world(who).engine.item_status(ino).await.ok()?;
         let over = self.seen(who, ino, item.content, item.version.clone()).await;
         Some((over, item.version))
@@ -467,14 +484,16 @@ impl Machine {
         &mut self,
         who: usize,
         ino: Ino,
-        over: Option<Vec<u8>>,
+        over: Vec<Vec<u8>>,
         version: Option<String>,
     ) {
+        let what = over.iter().map(|over| label(over)).collect::<Vec<_>>().join(" ");
+        self.say(format!("    destroyed {what}"));
         self.ledger.gone.extend(over);
         let now = self.world(who).engine.item_status(ino).await.ok().and_then(|item| item.version);
         if let Some(now) = now.filter(|now| Some(now) != version.as_ref()) {
             let content = self.versions.lock().unwrap().get(&now).cloned();
-            self.ledger.gone.extend(content);
+            self.ledger.gone.extend(content.unwrap_or_default());
         }
     }
 
