@@ -82,6 +82,8 @@ struct Ledger {
     children: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     gone: HashSet<Vec<u8>>,
     acknowledged: Vec<Vec<u8>>,
+    /// Versions overwritten (by this content) or removed unread: whatever they stand for.
+    blind: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Ledger {
@@ -434,6 +436,10 @@ impl Machine {
         };
         let over = match engine.item_status(ino).await {
             Ok(item) if item.version.is_some() || item.size > 0 => {
+                if item.content != Content::Hydrated {
+                    let version = item.version.clone().unwrap_or_default();
+                    self.ledger.blind.push((version, Some(content.clone())));
+                }
                 self.seen(who, ino, item.content, item.version).await
             }
             _ => Vec::new(),
@@ -467,16 +473,23 @@ impl Machine {
         if stat.kind == Kind::Folder {
             return self.allow(engine.remove_folder(parent, &name(last)).wait().await.err());
         }
-        let Some((over, version)) = self.victim(who, stat.ino).await else { return };
+        let Some((over, version, unread)) = self.victim(who, stat.ino).await else { return };
         if engine.unlink(parent, &name(last)).wait().await.is_ok() {
+            self.blindly(unread, version.as_ref());
             self.destroyed(who, stat.ino, over, version).await;
         }
     }
 
-    async fn victim(&self, who: usize, ino: Ino) -> Option<(Vec<Vec<u8>>, Option<String>)> {
+    async fn victim(&self, who: usize, ino: Ino) -> Option<(Vec<Vec<u8>>, Option<String>, bool)> {
         let item = self.world(who).engine.item_status(ino).await.ok()?;
         let over = self.seen(who, ino, item.content, item.version.clone()).await;
-        Some((over, item.version))
+        let unread = item.content != Content::Hydrated;
+        Some((over, item.version, unread))
+    }
+
+    fn blindly(&mut self, unread: bool, version: Option<&String>) {
+        let version = version.filter(|_| unread).cloned();
+        self.ledger.blind.extend(version.map(|version| (version, None)));
     }
 
     /// A user removed what they saw; if the version changed in that very moment, what it is now as well.
@@ -507,7 +520,7 @@ impl Machine {
         let victim = match engine.lookup(to_parent, &name(to_last)).wait().await {
             Ok(stat) if stat.ino == source.ino => return,
             Ok(stat) if stat.kind == Kind::File => {
-                self.victim(who, stat.ino).await.map(|(over, version)| (stat.ino, over, version))
+                self.victim(who, stat.ino).await.map(|victim| (stat.ino, victim))
             }
             _ => None,
         };
@@ -515,7 +528,10 @@ impl Machine {
         let outcome =
             engine.rename(parent, &name(last), to_parent, name(to_last), mode).wait().await;
         match (outcome, victim) {
-            (Ok(()), Some((ino, over, version))) => self.destroyed(who, ino, over, version).await,
+            (Ok(()), Some((ino, (over, version, unread)))) => {
+                self.blindly(unread, version.as_ref());
+                self.destroyed(who, ino, over, version).await;
+            }
             (outcome, _) => self.allow(outcome.err()),
         }
     }
@@ -642,14 +658,33 @@ impl Machine {
         }
         let tree = self.store.snapshot_text();
         let present = tree.values().flatten().map(|content| content.to_vec()).collect();
+        for (version, child) in std::mem::take(&mut self.ledger.blind) {
+            let unread = self.versions.lock().unwrap().get(&version).cloned().unwrap_or_default();
+            match child {
+                Some(child) => unread.into_iter().for_each(|one| {
+                    self.ledger.children.entry(one).or_default().push(child.clone());
+                }),
+                None => self.ledger.gone.extend(unread),
+            }
+        }
         let lost = self.ledger.lost(&present);
-        assert!(lost.is_empty(), "lost {lost:?}");
+        assert!(
+            lost.is_empty(),
+            "lost {lost:?}, there is {:?}\n{}",
+            self.labels(),
+            self.pending().await
+        );
         let own: Vec<_> = tree.keys().filter(|path| path.contains(".dewfs-")).collect();
         assert!(own.is_empty(), "private names left: {own:?}");
         let copies = tree.keys().filter(|path| path.contains("(conflict ")).count();
         if self.profile.actor == 0.0 && self.profile.engines == 1 {
             assert_eq!(copies, 0, "conflict copies with nobody to conflict with: {tree:?}");
         }
+    }
+
+    fn labels(&self) -> BTreeMap<String, Option<String>> {
+        let tree = self.store.snapshot_text().into_iter();
+        tree.map(|(path, content)| (path, content.map(|content| label(&content)))).collect()
     }
 
     async fn pending(&self) -> String {
@@ -666,12 +701,7 @@ impl Machine {
 
     /// What still differs between an engine and the remote, if anything.
     async fn differences(&self) -> Option<String> {
-        let there: BTreeMap<String, Option<String>> = self
-            .store
-            .snapshot_text()
-            .into_iter()
-            .map(|(path, content)| (path, content.map(|content| label(&content))))
-            .collect();
+        let there = self.labels();
         for who in 0..self.worlds.len() {
             let engine = &self.world(who).engine;
             engine.sync_now(Ino::ROOT).await.unwrap();
