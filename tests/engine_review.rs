@@ -124,9 +124,8 @@ async fn a_cut_that_nobody_waits_for_leaves_no_writer_behind() {
     let world = World::new().await;
     world.store.put("f", pattern(100_000, 1)).unwrap();
     let ino = world.ino("f").await;
-    let (gate, mut held) = Gate::holding(|step| {
-        step.operation == Operation::Read && step.moment == Moment::Arrives
-    });
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Arrives);
     world.store.gate(Some(gate));
     let set = SetAttributes { size: Some(50_001), ..SetAttributes::default() };
     let cut = world.engine.set_attributes(ino, None, set, ME).wait();
