@@ -7,17 +7,17 @@ use std::process::Command;
 
 /// Makes the private tree; every process in it ends with the shell.
 const PRIVATE: &str = r#"
-mkdir lower upper work etc run
+mkdir etc run
 mount -t tmpfs none run; mkdir run/u run/w
 mount -t overlay none -o lowerdir=/usr/sbin,upperdir=$PWD/run/u,workdir=$PWD/run/w /usr/sbin
 cp "$HELPER" /usr/sbin/mount.dewfs
+# mount.fuse3 has a shell look for the program, and mount(8) leaves that shell no PATH.
+ln -s "$DEWFS" /usr/sbin/dewfs
 # What mount(8) and dewfs remember must not outlive this.
 mount -t tmpfs none /run
 : > etc/fstab
 mount --bind etc/fstab /etc/fstab
 export DEWFS_PROGRAM="$DEWFS"
-# mount.fuse3 looks for the program by its name.
-mkdir -p run/bin; ln -s "$DEWFS" run/bin/dewfs; PATH=$PWD/run/bin:$PATH
 cd "$T"
 mkdir remote mnt state; echo content > remote/f
 S=state_dir=$PWD/state

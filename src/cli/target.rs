@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::{Mounted, Who, all_mounts, mount_over};
-use crate::control::{Client, Found, Scope, find_daemon};
+use crate::control::{Client, Scope, find_daemon};
 
 use super::Failure;
 
@@ -43,21 +43,16 @@ impl Target {
         Self { scope: Scope::of(below.as_os_str().as_bytes()), mount }
     }
 
-    /// The daemon behind the mount.
-    pub(super) fn daemon(&self) -> Result<Found, Failure> {
+    /// A connection to the daemon behind the mount.
+    pub(super) fn connect(&self) -> Result<Client, Failure> {
+        let daemons = find_daemon(&self.mount, Who::current().uid);
+        let connected = daemons.iter().find_map(|found| Client::connect(&found.note.socket).ok());
         let at = self.mount.mountpoint.display();
-        find_daemon(&self.mount, Who::current().uid).ok_or_else(|| {
+        connected.ok_or_else(|| {
             Failure::failed(format!(
-                "{at}: its daemon cannot be found; if it was killed, mount again or unmount with dewfs umount {at}"
+                "{at}: its daemon does not answer; if it was killed, mount again, or unmount with dewfs umount {at}"
             ))
         })
-    }
-
-    /// A connection to the daemon.
-    pub(super) fn connect(&self) -> Result<Client, Failure> {
-        let found = self.daemon()?;
-        Client::connect(&found.note.socket)
-            .map_err(|error| Failure::from(error).about(self.mount.mountpoint.display()))
     }
 }
 

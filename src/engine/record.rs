@@ -80,7 +80,8 @@ impl Core {
         if !fetched && !wrote && durability == Durability::Soon {
             return Ok(None);
         }
-        let data = live.open_data();
+        // An edit found by its stamp at the first open has not opened the data file for itself.
+        let data = if wrote { Some(live.data(&self.cache)?) } else { live.open_data() };
         if let Some(data) = &data
             && (fetched || durability == Durability::Synced)
         {

@@ -133,6 +133,11 @@ impl Core {
                 .map_err(EngineError::from)?;
         }
         self.recover_rows().await?;
+        // What rested or was put off before the end need not any longer.
+        self.catalog
+            .write(Durability::Soon, Origin::Engine, |tx| tx.outbox_wake_all())
+            .await
+            .map_err(EngineError::from)?;
         if let Err(error) = self.cache.restore_ballast() {
             tracing::debug!(%error, "no ballast");
         }

@@ -103,8 +103,9 @@ fn in_use(mount: Mount) -> MountpointError {
     }
 }
 
+/// Attributes may still be believed for hours; how much room there is, is always asked of the daemon.
 fn is_left_behind(place: &Path) -> bool {
-    fs::metadata(place).is_err_and(|why| is_dead(&why))
+    rustix::fs::statfs(place).is_err_and(|why| is_dead(&why.into()))
 }
 
 /// What the kernel says of a mount whose daemon is gone.

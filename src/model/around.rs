@@ -52,6 +52,11 @@ pub(super) fn is_edited(node: &Node, base: Option<&Base>) -> bool {
     node.kind == Kind::File && base.is_none_or(|base| base.edition != node.edition)
 }
 
+/// Whether what is seen is the content that the base is about: a young version may be the same for two of them.
+pub(super) fn is_version_of(base: &Base, seen: &Observed) -> bool {
+    base.version == seen.version && base.size == seen.size
+}
+
 /// Whether nothing differs between here and the remote.
 pub(super) fn is_in_sync<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
     let base = rows.base(node.ino)?;

@@ -24,6 +24,8 @@ pub struct Listing {
     ours: Tick,
     /// Somebody else changed the folder since the page was asked for.
     stale: bool,
+    /// Somebody else changed the folder since the listing began: what was not seen may be back.
+    crossed: bool,
 }
 
 /// Begins to list a folder; `None` if it has no base, or if nobody knows now where it is.
@@ -42,8 +44,9 @@ pub fn begin_listing<R: Rows>(rows: &mut R, folder: Ino) -> Result<Option<Listin
     }
     rows.set_listing(folder, true);
     let (mark, since) = (rows.look_again(folder)?, rows.tick()?);
-    let (names, ours, stale) = (HashSet::new(), Tick::default(), false);
-    Ok(Some(Listing { folder, path, mark, known, names, since, ours, stale }))
+    let (names, ours) = (HashSet::new(), Tick::default());
+    let (stale, crossed) = (false, false);
+    Ok(Some(Listing { folder, path, mark, known, names, since, ours, stale, crossed }))
 }
 
 /// Another page is about to be asked for.
@@ -63,7 +66,7 @@ pub fn list_page<R: Rows>(
     if !is_still_at(rows, listing.folder, &listing.path)? || is_parked(rows, &node)? {
         return Ok(false);
     }
-    listing.stale |= rows.touched(listing.folder) > listing.since.max(listing.ours);
+    note_touch(rows, listing);
     let trust = Trust { fresh: !listing.stale, forced: true };
     for (name, seen) in page {
         let at = listing.path.child(name.clone());
@@ -74,12 +77,24 @@ pub fn list_page<R: Rows>(
     Ok(true)
 }
 
+fn note_touch<R: Rows>(rows: &R, listing: &mut Listing) {
+    let foreign = rows.touched(listing.folder) > listing.since.max(listing.ours);
+    listing.stale |= foreign;
+    listing.crossed |= foreign;
+}
+
 /// Every page was applied: what was known when it began, did not change since and was not seen, is gone.
-pub fn end_listing<R: Rows>(rows: &mut R, listing: Listing) -> Result<(), R::Error> {
+pub fn end_listing<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> {
     let folder = listing.folder;
+    note_touch(rows, &mut listing);
     rows.set_listing(folder, false);
     for (child, base) in listing.known {
-        if !listing.names.contains(&base.place.name) && rows.base(child)?.as_ref() == Some(&base) {
+        if listing.names.contains(&base.place.name) || rows.base(child)?.as_ref() != Some(&base) {
+            continue;
+        }
+        if listing.crossed {
+            mark(rows, folder)?;
+        } else {
             miss(rows, child, Replaced::No)?;
         }
     }

@@ -1,8 +1,8 @@
 //! Applies what was observed at the remote. What cannot be applied now marks its folder look-again, so nothing is forgotten.
 
 use super::around::{
-    HIDDEN, PARKED, attempted, by_names, is_attempted_above, is_edited, is_judged, new_base, path,
-    wanted,
+    HIDDEN, PARKED, attempted, by_names, is_attempted_above, is_edited, is_judged, is_version_of,
+    new_base, path, wanted,
 };
 use super::relocate::relocate;
 use super::touch::touch;
@@ -105,6 +105,10 @@ fn judge<R: Rows>(
     let Some(ino) = known else { return appear(rows, place, seen) };
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
     let other_id = base.id != seen.id && mover != Some(ino) && is_judged(rows, ino)?;
+    if rows.is_listing(place.parent) {
+        // A page under way may be older, and without it.
+        rows.touch_folder(place.parent)?;
+    }
     if node.kind != seen.kind || other_id {
         miss(rows, ino, Replaced::Yes)?;
         if rows.base_at(&place)?.is_some() {
@@ -196,7 +200,7 @@ fn changed<R: Rows>(
     if base.id != seen.id {
         return mark(rows, base.place.parent);
     }
-    if base.version == seen.version || node.kind == Kind::Folder {
+    if is_version_of(base, seen) || node.kind == Kind::Folder {
         return Ok(());
     }
     if !is_judged(rows, node.ino)? {

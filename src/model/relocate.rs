@@ -1,7 +1,7 @@
 //! Follows what the remote moved: a known identity at another place is the same inode.
 
 use super::around::HIDDEN;
-use super::around::{base_line, is_above, is_edited, is_kept_here, wanted};
+use super::around::{base_line, is_above, is_edited, is_kept_here, is_version_of, wanted};
 use super::reconcile::{look_below, mark, park, refresh, vanish};
 use super::touch::touch_moved;
 use super::{Base, Ino, Kind, Node, Observed, Place, Rows};
@@ -69,7 +69,7 @@ fn is_plain_change<R: Rows>(
     base: &Base,
     seen: &Observed,
 ) -> Result<bool, R::Error> {
-    let changed = base.version != seen.version && node.kind == Kind::File;
+    let changed = !is_version_of(base, seen) && node.kind == Kind::File;
     if !changed || is_edited(node, Some(base)) {
         return Ok(false);
     }

@@ -1,7 +1,7 @@
 //! Applies what became of a step. An answer is recorded only where the rows it is about are still as they were when the
 //! attempt was noted; else the attempt stays, and is resolved by looking.
 
-use super::around::{is_edited, new_base, path_of, places, wanted};
+use super::around::{is_edited, is_version_of, new_base, path_of, places, wanted};
 use super::reconcile::{Trust, look_below, mark, miss_by_settle, reconcile, refresh};
 use super::revive::{conflict, forget_base, resurrect};
 use super::touch::touch;
@@ -276,7 +276,7 @@ fn apply_move<R: Rows>(
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
     let (id, extra) = (seen.id.clone(), seen.extra.clone());
     let mut now = Base { place: place.clone(), id, extra, ..base.clone() };
-    let other = node.kind == Kind::File && seen.version != base.version;
+    let other = node.kind == Kind::File && !is_version_of(&base, seen);
     let same_content = base.known.is_some() && base.known == seen.digest;
     if other && same_content {
         // The store gives a new version with a move.
@@ -410,10 +410,12 @@ pub fn confirmed<R: Rows>(
     };
     let edited = is_edited(&node, Some(base));
     let same_version = seen.version == base.version;
-    if same_version && (!seen.settled || base.known.is_some() && seen.digest.is_none()) {
+    let unknown = base.known.is_some_and(|known| known.size == seen.size) && seen.digest.is_none();
+    if same_version && (!seen.settled || unknown) {
         return Ok(());
     }
-    let same = same_version && (base.known.is_none() || base.known == seen.digest);
+    let same_size = base.size == seen.size;
+    let same = same_version && same_size && (base.known.is_none() || base.known == seen.digest);
     if same || edited && !same_version {
         // Where it is not the same, the conditional step will find it.
         rows.set_base(ino, Some(Base { young: false, ..base.clone() }))?;
@@ -439,7 +441,7 @@ pub fn found_to_fetch<R: Rows>(
         return Ok(false);
     }
     match seen.filter(|seen| seen.kind == Kind::File) {
-        Some(seen) if seen.version == looked.base.version => return Ok(true),
+        Some(seen) if is_version_of(&looked.base, seen) => return Ok(true),
         Some(seen) => refresh(rows, ino, seen)?,
         None => miss_by_settle(rows, ino)?,
     }

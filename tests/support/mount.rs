@@ -140,9 +140,9 @@ impl Mounted {
             if let Some(status) = daemon.try_wait().unwrap() {
                 panic!("dewfs mount -f ended with {status}:\n{}", self.log());
             }
-            self.places.is_mounted()
+            // What a killed daemon left is a mount as well, but no room is known of it.
+            self.places.is_mounted() && rustix::fs::statfs(&self.places.at).is_ok()
         });
-        fs::metadata(&self.places.at).unwrap();
         self.daemon = Some(daemon);
     }
 

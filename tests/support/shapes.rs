@@ -1,12 +1,11 @@
 //! The documents of `docs/json.md`, and the comparison with what is printed.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 /// The example of every section that has one, by its heading.
-pub(crate) fn page() -> BTreeMap<String, Value> {
+pub fn page() -> BTreeMap<String, Value> {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md")).unwrap();
     let mut page = BTreeMap::new();
@@ -21,7 +20,7 @@ pub(crate) fn page() -> BTreeMap<String, Value> {
 }
 
 /// Fails unless the line is a document of the page with exactly its fields, each of the kind shown there or null.
-pub(crate) fn assert_shape(line: &str) {
+pub fn assert_shape(line: &str) {
     let value: Value = serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
     let kind = value["type"].as_str().unwrap_or_else(|| panic!("no type: {line}"));
     let page = page();

@@ -234,3 +234,12 @@ fn rule_writer_holds_row() {
         "user 0 create c · user 0 rename c b · work 0 upload 0 whole · remote 0 put b · user 0 openw b · work 0 feed 0 whole · handle write 1",
     );
 }
+
+/// An entry that went away and came back while its folder was being listed is still there afterwards.
+#[test]
+fn regression_back_before_the_listing_ends() {
+    holds(
+        "crash",
+        "remote 0 put a · list 0 / · work 0 lister 0 whole · expire 0 · work 0 feed 0 whole · remote 0 mv a b · work 0 lister 0 1 · remote 0 mv b a · work 0 feed 0 whole · work 0 lister 0 whole",
+    );
+}
