@@ -123,15 +123,15 @@ impl Core {
     }
 
     /// The remote is not the one we know: nothing is sent, nothing it says is believed.
-    pub(super) fn set_missing(&self, reason: Option<String>) {
+    pub(super) fn set_missing(&self, reason: Option<&str>) {
         let changed = {
             let mut missing = lock(&self.workers.missing);
-            let changed = *missing != reason;
-            missing.clone_from(&reason);
+            let changed = missing.as_deref() != reason;
+            *missing = reason.map(str::to_owned);
             changed
         };
         if changed {
-            if let Some(reason) = &reason {
+            if let Some(reason) = reason {
                 tracing::warn!(reason, "the remote is not the one this mount knows");
             }
             self.pulse();
