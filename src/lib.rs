@@ -6,8 +6,10 @@
 
 pub mod cache;
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod fuse;
 pub mod model;
 pub mod remote;

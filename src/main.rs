@@ -1,3 +1,12 @@
-//! The `dewfs` program.
+//! The `dewfs` program: arguments in, exit status out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Err(error) = dewfs::config::hide_secrets_in_environment() {
+        eprintln!("dewfs: {error}");
+        return ExitCode::from(dewfs::cli::FAILED);
+    }
+    let arguments: Vec<_> = std::env::args_os().collect();
+    dewfs::cli::run(&arguments)
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dewfs::engine::{EngineError, OpenMode, RenameMode};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation};
-use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, ready};
+use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, ready, same};
 
 fn there(world: &World, path: &str) -> Option<String> {
     world.content_there(path).map(|content| String::from_utf8(content).unwrap())
@@ -69,16 +69,16 @@ async fn a_whole_file_is_read_in_order_and_then_hydrated() {
     let world = World::new().await;
     let content = pattern((3 << 20) + 777, 4);
     world.store.put("big", content.clone()).unwrap();
-    assert_eq!(&world.read("big").await.unwrap()[..], &content[..]);
+    same(&world.read("big").await.unwrap(), &content);
     let reads = world.remote.counts()[&Operation::Read];
-    assert_eq!(&world.read("big").await.unwrap()[..], &content[..]);
+    same(&world.read("big").await.unwrap(), &content);
     assert_eq!(world.remote.counts()[&Operation::Read], reads);
     let ino = world.ino("big").await;
     let item = world.engine.item_status(ino).await.unwrap();
     assert_eq!(item.present_bytes, content.len() as u64);
     assert_eq!(item.word(), "local");
     let world = world.restart().await;
-    assert_eq!(&world.read("big").await.unwrap()[..], &content[..]);
+    same(&world.read("big").await.unwrap(), &content);
     assert_eq!(world.remote.counts().get(&Operation::Read), None);
 }
 
@@ -89,9 +89,9 @@ async fn what_is_written_arrives_whole_under_its_name() {
     world.mkdir("new").await;
     let content = pattern(300_000, 5);
     world.write("new/file", &content).await;
-    assert_eq!(&world.read("new/file").await.unwrap()[..], &content[..]);
+    same(&world.read("new/file").await.unwrap(), &content);
     world.in_sync().await;
-    assert_eq!(world.content_there("new/file").unwrap(), content);
+    same(&world.content_there("new/file").unwrap(), &content);
     assert_eq!(world.there().len(), 2);
     world.write("new/file", b"again").await;
     world.in_sync().await;
@@ -128,9 +128,9 @@ async fn an_edit_in_a_placeholder_keeps_every_other_byte() {
     content[500_123..500_134].copy_from_slice(b"edited here");
     content.resize(900_100, 0);
     content.extend_from_slice(b"beyond the end");
-    assert_eq!(&world.read("big").await.unwrap()[..], &content[..]);
+    same(&world.read("big").await.unwrap(), &content);
     world.in_sync().await;
-    assert_eq!(world.content_there("big").unwrap(), content);
+    same(&world.content_there("big").unwrap(), &content);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,9 +142,9 @@ async fn cutting_and_growing_a_placeholder_leaves_zeros_not_old_bytes() {
     world.truncate("f", 300_000).await;
     content.truncate(100_001);
     content.resize(300_000, 0);
-    assert_eq!(&world.read("f").await.unwrap()[..], &content[..]);
+    same(&world.read("f").await.unwrap(), &content);
     world.in_sync().await;
-    assert_eq!(world.content_there("f").unwrap(), content);
+    same(&world.content_there("f").unwrap(), &content);
 }
 
 /// S7 "If somebody else changed a file that was edited here, both contents exist afterwards"
@@ -248,7 +248,7 @@ async fn a_body_cut_short_is_taken_up_again() {
     let content = pattern(500_000, 9);
     world.store.put("f", content.clone()).unwrap();
     world.store.inject(FaultRule::next(Operation::Read, Fault::Truncate(100_000)));
-    assert_eq!(&world.read("f").await.unwrap()[..], &content[..]);
+    same(&world.read("f").await.unwrap(), &content);
 }
 
 /// S5 "Freeing space … never delete[s] anything on the remote." and S3.
@@ -265,9 +265,9 @@ async fn free_gives_space_back_and_keeps_what_is_not_sent() {
     assert_eq!(freed.kept.len(), 1, "{freed:?}");
     assert_eq!(freed.kept[0].0, b"unsent");
     world.store.set_online(true);
-    assert_eq!(&world.read("f").await.unwrap()[..], &content[..]);
+    same(&world.read("f").await.unwrap(), &content);
     world.in_sync().await;
-    assert_eq!(world.content_there("f").unwrap(), content);
+    same(&world.content_there("f").unwrap(), &content);
     assert_eq!(there(&world, "unsent").unwrap(), "unsent");
 }
 

@@ -196,8 +196,8 @@ async fn a_change_that_slips_in_before_the_commit_step_survives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_others_save_meanwhile_is_never_lost() {
-    // Somebody replaces the file by rename all the time, knowing of nothing. Each of their contents was at the name when the
-    // next of theirs came, or is there, or beside it, or was replaced by a write of ours that had seen it.
+    // Somebody replaces the file by rename again and again, knowing of nothing. Their last content is there in the end, or
+    // beside it, or was replaced by a write of ours that had read it.
     let (root, remote) = open();
     let (file, from) = (root.path().join("a"), root.path().join("from"));
     let over = Arc::new(AtomicBool::new(false));
@@ -209,34 +209,45 @@ async fn whatever_others_save_meanwhile_is_never_lost() {
             count += 1;
             std::fs::write(&from, format!("theirs {count}")).unwrap();
             std::fs::rename(&from, &file).unwrap();
-            std::thread::sleep(Duration::from_micros(count % 7 * 50));
+            std::thread::sleep(Duration::from_micros(19_000 + count % 11 * 1_000));
         }
         count
     });
-    let mut won = 0;
-    for n in 0..400 {
-        let Some(seen) = remote.stat(&at("a")).await.unwrap() else { continue };
-        match remote
-            .write(&at("a"), upload(format!("ours {n}").as_bytes(), n), version(&seen))
-            .await
-        {
-            Ok(_) => won += 1,
+    let (mut replaced, mut lost_races) = (std::collections::BTreeMap::new(), 0);
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut n = 0;
+    while replaced.len() + lost_races < 60 && Instant::now() < end {
+        n += 1;
+        let seen = match remote.stat(&at("a")).await.unwrap() {
+            Some(seen) if seen.settled => seen,
+            _ => continue,
+        };
+        let Ok(mut stream) = remote.read(&at("a"), &seen.version, 0..seen.size).await else {
+            continue;
+        };
+        let Some(Ok(content)) = futures_util::StreamExt::next(&mut stream.bytes).await else {
+            continue;
+        };
+        let ours = format!("ours {n}");
+        match remote.write(&at("a"), upload(ours.as_bytes(), n), version(&seen)).await {
+            Ok(_) => drop(replaced.insert(ours, String::from_utf8(content.to_vec()).unwrap())),
             Err(error) => {
                 assert_eq!(error.kind, ErrorKind::VersionMismatch, "{error}");
+                lost_races += 1;
             }
         }
     }
     over.store(true, Ordering::Relaxed);
-    let last = theirs.join().unwrap();
-    let content = String::from_utf8(std::fs::read(root.path().join("a")).unwrap()).unwrap();
+    let last = format!("theirs {}", theirs.join().unwrap());
     let beside: Vec<_> = names_in(root.path()).into_iter().filter(|name| name != "a").collect();
     assert!(beside.iter().all(|name| name.starts_with("a (kept ")), "{beside:?}");
-    if content.starts_with("ours") {
-        assert!(won > 0);
-    } else {
-        assert_eq!(content, format!("theirs {last}"));
+    let mut content = std::fs::read_to_string(root.path().join("a")).unwrap();
+    while let Some(before) = replaced.get(&content) {
+        content.clone_from(before);
     }
-    println!("{won} of 400 writes won against {last} replacements, {} kept beside", beside.len());
+    let kept = |name: &String| std::fs::read_to_string(root.path().join(name)).unwrap() == last;
+    assert!(content == last || beside.iter().any(kept), "{content} but not {last}");
+    println!("{} won, {lost_races} lost, {} kept beside, {last}", replaced.len(), beside.len());
 }
 
 #[tokio::test]
@@ -271,23 +282,6 @@ async fn an_upload_cut_short_is_hidden_and_tidied() {
     std::fs::rename(root.path().join("a"), aside(1)).unwrap();
     remote.tidy(&at("a"), &Expect::Absent, &tag(1)).await.unwrap();
     assert_eq!(std::fs::read(root.path().join("a")).unwrap(), b"ours");
-}
-
-#[tokio::test]
-async fn abandoned_temporaries_go_after_thirty_days_only() {
-    let (root, remote) = open();
-    let name = Name::new(&b"a"[..]).unwrap();
-    let write = |nonce: u64, days: u64| {
-        let path = root.path().join(names::temp(&tag(nonce), &name).to_string());
-        let file = std::fs::File::create(&path).unwrap();
-        let day = Duration::from_secs(24 * 60 * 60);
-        file.set_modified(SystemTime::now() - day * u32::try_from(days).unwrap()).unwrap();
-        path
-    };
-    let (young, old) = (write(1, 29), write(2, 31));
-    remote.probe().await.unwrap();
-    // Nobody can make a file's ctime old, and it counts as well: what was touched today is somebody's.
-    assert!(young.exists() && old.exists());
 }
 
 #[tokio::test]
@@ -355,7 +349,14 @@ async fn a_big_folder_comes_in_pages_that_stay_true_under_changes() {
 async fn a_young_version_is_unsettled_and_an_old_one_is_not() {
     let (root, remote) = open();
     let file = std::fs::File::create(root.path().join("a")).unwrap();
-    assert!(!remote.stat(&at("a")).await.unwrap().unwrap().settled);
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        file.set_modified(SystemTime::now()).unwrap();
+        if !remote.stat(&at("a")).await.unwrap().unwrap().settled {
+            break;
+        }
+        assert!(Instant::now() < end, "never young, however soon it is looked at");
+    }
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
     assert!(remote.stat(&at("a")).await.unwrap().unwrap().settled);
 }

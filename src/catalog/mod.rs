@@ -55,6 +55,9 @@ pub trait Memory: Send + Sync + 'static {
     /// Called on the writer thread just before each commit with what it will change, to mark inodes stale before anybody
     /// can see the new rows. Must not block. The commit may still fail: a mark too many does no harm.
     fn before_commit(&self, _changes: &[Change]) {}
+    /// Called on the writer thread after each commit or rollback, before anything of it is answered: what decisions asked
+    /// of handles needs to hold no longer.
+    fn ended(&self) {}
     /// Called on the writer thread when the disk is short of room: gives up the ballast. `true` if that made room.
     fn on_disk_full(&self) -> bool {
         false

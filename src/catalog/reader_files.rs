@@ -91,6 +91,13 @@ impl Reader {
         self.one(pinned_sql!("WHERE ino = ?1"), [int(ino.0)], pinned)
     }
 
+    /// Folders that are pinned themselves.
+    pub fn pinned_folders(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM inode WHERE pin = ?1 AND pin > 0 AND kind = ?2 ORDER BY ino";
+        let folder = codec::kind_code(crate::model::Kind::Folder);
+        self.all(sql, (codec::pin_code(Pin::Pinned), folder), |row| codec::ino(row, 0))
+    }
+
     /// Files pinned by themselves or by a folder above and not hydrated, with numbers beyond `after`, in order.
     pub fn pinned_not_hydrated(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
         let absent = |row: &Pinned| Ok(row.content != Content::Hydrated);

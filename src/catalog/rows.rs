@@ -42,7 +42,8 @@ pub enum Change {
         /// The generation of the data file.
         generation: Generation,
     },
-    /// A data file holds edits that can never be made whole: to be kept in `recovered/`, before it is forgotten.
+    /// A data file holds edits that can never be made whole: to be kept in `recovered/`. It is not told
+    /// as forgotten as well.
     Rescued {
         /// The inode.
         ino: Ino,

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::lists::Lists;
 use super::{Change, Memory, Origin, Reader, Result};
-use crate::model::{Ino, Place, Tick};
+use crate::model::{Generation, Ino, Place, Tick};
 
 /// Ticks given out per write of the counter's row.
 const TICKS: u64 = 1000;
@@ -23,6 +23,8 @@ pub struct Tx {
     pub(super) host: String,
     /// Conflict names given out by this change.
     pub(super) conflict_names: Vec<Place>,
+    /// Data files kept for their owner by this change: not told as forgotten.
+    rescued: Vec<(Ino, Generation)>,
     changes: Vec<Change>,
     woken: Woken,
     touched: HashMap<Ino, Tick>,
@@ -84,6 +86,7 @@ impl Tx {
             now: now(),
             host,
             conflict_names: Vec::new(),
+            rescued: Vec::new(),
             changes: Vec::new(),
             woken: Woken::default(),
             touched: HashMap::new(),
@@ -98,6 +101,7 @@ impl Tx {
         self.origin = origin;
         self.now = now();
         self.conflict_names.clear();
+        self.rescued.clear();
         self.mark()
     }
 
@@ -159,6 +163,11 @@ impl Tx {
             Change::Outbox => self.woken.outbox = true,
             Change::Listing => self.woken.listing = true,
             Change::Pins => self.woken.pins = true,
+            Change::Rescued { ino, generation } => {
+                self.rescued.push((ino, generation));
+                self.changes.push(change);
+            }
+            Change::Forgotten { ino, generation } if self.rescued.contains(&(ino, generation)) => {}
             other => self.changes.push(other),
         }
     }

@@ -159,6 +159,7 @@ impl Writer {
         while rest.peek().is_some() {
             let mut done = Vec::new();
             let outcome = self.transaction(synced, &mut rest, &mut done);
+            self.tx.reader.memory.ended();
             match &outcome {
                 Ok(changes) if changes.is_empty() => {}
                 // Nobody may listen yet or any more: what is not told is found in the rows.

@@ -116,6 +116,11 @@ const GENERIC: &[&str] = &[
     "encryption",
 ];
 
+/// The names of all options that this version honours.
+pub fn option_names() -> impl Iterator<Item = &'static str> {
+    VALUED.iter().chain(FLAGS).copied().filter(|name| !NOT_YET.contains(name))
+}
+
 /// Whether mount(8), systemd or libfuse may say this about any file system.
 pub(super) fn is_generic(key: &str) -> bool {
     key.starts_with("x-") || key.starts_with("X-") || GENERIC.contains(&key)

@@ -21,6 +21,7 @@ mod who;
 pub use credentials::{Credentials, Login, Secret, hide_secrets_in_environment};
 pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};
+pub use known::option_names;
 pub use mounted::{FS_TYPE, Mounted, all_mounts, mount_over};
 pub use options::{Assignment, Options, split_options};
 pub use places::{Places, RunDir, state_base, state_id};

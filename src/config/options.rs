@@ -26,6 +26,12 @@ impl Assignment {
             None => Self { key: word.trim().to_owned(), value: None },
         }
     }
+
+    /// Whether the name is one of ours.
+    pub(super) fn is_known(&self) -> bool {
+        let key = self.key.as_str();
+        key == "remount" || VALUED.contains(&key) || FLAGS.contains(&key)
+    }
 }
 
 /// Splits an option string at its commas; a comma inside double quotes belongs to the value. Empty words are dropped.
@@ -232,7 +238,8 @@ impl Options {
             _ => &["on", "off"],
         };
         let switch = parse_switch(value);
-        if !known.contains(&value) && !(known.contains(&"on") && switch.is_some()) {
+        let is_switch = known.contains(&"on") && switch.is_some();
+        if !known.contains(&value) && !is_switch {
             return Err(bad_value(key, value, &format!("one of {} is needed", known.join(", "))));
         }
         let returns = if value == "remote" { Returns::Remote } else { Returns::Local };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::{Returns, Settings};
 
 use super::mounted::{all_mounts, mount_over};
+use super::options::split_options;
 use super::places::{resolved, state_id};
 use super::spec::{RemoteSpec, Spec};
 use super::values::Amount;
@@ -104,6 +105,8 @@ pub struct MountRequest<'a> {
     pub options: &'a [String],
     /// `--config FILE`.
     pub config: Option<&'a Path>,
+    /// mount(8)'s `-s`: words in `options` that mean nothing here are left alone.
+    pub sloppy: bool,
 }
 
 /// Reads the files, joins them with the words, and fills in the rest. Touches nothing.
@@ -125,8 +128,11 @@ fn resolve_with(
     let mut options = Options::default();
     files.apply_general(&mut options, request.config.is_some())?;
     let remote = open_spec(request.spec, cwd, files, &mut options)?;
-    request.options.iter().try_for_each(|text| options.apply_string(text))?;
-
+    for one in request.options.iter().map(|text| split_options(text)) {
+        for one in one?.iter().filter(|one| !request.sloppy || one.is_known()) {
+            options.apply(one)?;
+        }
+    }
     let mountpoint = absolute_mountpoint(&cwd.join(request.dir));
     let user = options.username.clone().or_else(|| match &remote {
         RemoteSpec::WebDav { user, .. } => user.clone(),
@@ -280,6 +286,7 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         auto_free: options.auto_free.unwrap_or(true),
         adopt_remote: options.adopt_remote,
         offline_ok: options.offline_ok,
+        atime: !options.no_atime.unwrap_or(false),
         exclude,
     }
 }

@@ -39,6 +39,7 @@ impl Desk {
             dir: Path::new(dir),
             options: &options,
             config: None,
+            sloppy: false,
         };
         resolve(&request, &self.who, &self.at(""))
     }

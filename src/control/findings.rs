@@ -13,10 +13,13 @@ pub struct Found {
     pub note: Note,
 }
 
-/// The daemon of this mount: by the notes of the mount's owner, then of the caller.
-pub fn find_daemon(mount: &Mounted, caller: u32) -> Option<Found> {
-    let owners = mount.owner.into_iter().chain([caller, 0]);
-    owners.flat_map(find_daemons).find(|found| found.note.mountpoint == mount.mountpoint)
+/// The daemons that said they are at this mount, by the notes of the mount's owner, of the caller and of root. There may be
+/// several: a killed one leaves its note, and another remote at the same mountpoint has another name.
+pub fn find_daemon(mount: &Mounted, caller: u32) -> Vec<Found> {
+    let mut owners: Vec<u32> = mount.owner.into_iter().chain([caller, 0]).collect();
+    owners.dedup();
+    let all = owners.into_iter().flat_map(find_daemons);
+    all.filter(|found| found.note.mountpoint == mount.mountpoint).collect()
 }
 
 /// All daemons that a user's notes name.

@@ -38,7 +38,7 @@ impl Scope {
 
 /// Is one request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Envelope {
+pub(super) struct Envelope {
     /// [`VERSION`] of who asks.
     pub version: u32,
     /// Whether `progress` events are wanted.

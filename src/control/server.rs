@@ -69,6 +69,7 @@ impl Server {
         for dir in [places.socket.parent(), places.note.parent()].into_iter().flatten() {
             make_dir(dir, everybody)?;
         }
+        remove_stale(&info, places);
         let listener = bind(&places.socket)?;
         // Root's mounts may be asked by others, who are told apart by their uid.
         let mode = if everybody { 0o666 } else { 0o600 };
@@ -92,6 +93,22 @@ impl Drop for Server {
         // Another daemon of this mount may have taken over already: its socket is not ours to remove.
         if std::fs::metadata(&self.socket).is_ok_and(|about| about.ino() == self.inode) {
             for path in [&self.socket, &self.note] {
+                if let Err(error) = std::fs::remove_file(path) {
+                    tracing::debug!("{}: {error}.", path.display());
+                }
+            }
+        }
+    }
+}
+
+/// Removes what killed daemons at the same mountpoint left, so that commands do not knock at their doors.
+fn remove_stale(info: &MountInfo, places: &Places) {
+    let others = super::find_daemons(info.owner).into_iter().map(|found| found.note);
+    for note in others.filter(|note| note.mountpoint == info.mountpoint) {
+        let dead = super::Client::connect(&note.socket).is_err();
+        if dead && note.socket != places.socket {
+            let path = note.socket.with_extension("json");
+            for path in [&note.socket, &path] {
                 if let Err(error) = std::fs::remove_file(path) {
                     tracing::debug!("{}: {error}.", path.display());
                 }

@@ -9,13 +9,15 @@ use super::live::Live;
 use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
 use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
-use crate::catalog::{Durability, Origin, SetAttributes as RowAttributes};
+use crate::catalog::{Attributes, Durability, Origin, SetAttributes as RowAttributes};
 use crate::model::{Ino, Kind};
 
 /// Set-user-id, and set-group-id where the group may execute, are cleared when somebody else's bytes come.
 const SUID: u32 = 0o4000;
 const SGID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
+/// A day in nanoseconds.
+const DAY: i64 = 86_400_000_000_000;
 
 impl Engine {
     /// Changes attributes; a size change needs the file to be writable.
@@ -89,6 +91,40 @@ impl Engine {
     }
 }
 
+/// Is a writer without a handle. Its count is taken back also if nobody waits for it any more.
+struct Writer {
+    core: Arc<Core>,
+    ino: Ino,
+    counted: bool,
+}
+
+impl Writer {
+    async fn end(mut self) {
+        if self.uncount() {
+            self.core.writer_closed(self.ino).await;
+        }
+        self.core.open.settle(self.ino);
+    }
+
+    /// Takes the count back; answers whether that was the last writer.
+    fn uncount(&mut self) -> bool {
+        self.counted = false;
+        self.core.open.end(self.ino, true).1
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.counted && self.uncount() {
+            let (core, ino) = (self.core.clone(), self.ino);
+            self.core.runtime.spawn(async move {
+                core.writer_closed(ino).await;
+                core.open.settle(ino);
+            });
+        }
+    }
+}
+
 impl Core {
     /// Sets what a user set in the row; without anything, clears suid and sgid.
     fn set_row(self: &Arc<Self>, ino: Ino, set: SetAttributes) -> Answer<Stat> {
@@ -141,13 +177,10 @@ impl Core {
 
     /// Cuts or lengthens a file: intent, then bytes, then the fact.
     async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
-        self.open.begin(ino, true);
+        self.open.begin_later(ino, true).await;
+        let writer = Writer { core: self.clone(), ino, counted: true };
         let outcome = self.cut_open(ino, size).await;
-        let (_, last_writer) = self.open.end(ino, true);
-        if last_writer {
-            self.writer_closed(ino).await;
-        }
-        self.open.settle(ino);
+        writer.end().await;
         outcome
     }
 
@@ -258,6 +291,30 @@ impl Core {
                 Ok::<_, EngineError>(())
             })
             .await
+    }
+
+    /// Moves the atime of a file that was read, as relatime does: if it is older than mtime or ctime, or than a day.
+    pub(crate) fn touch_atime(&self, ino: Ino) {
+        let due = |shown: &Attributes| {
+            let now = now();
+            let stale = shown.atime <= shown.mtime.max(shown.ctime).min(now);
+            stale || shown.atime < now.saturating_sub(DAY)
+        };
+        let row = self.catalog.read(|rows| rows.inode(ino)).ok().flatten();
+        if !row.is_some_and(|inode| due(&inode.attributes)) {
+            return;
+        }
+        let set = RowAttributes { atime: Some(now()), ..RowAttributes::default() };
+        self.catalog.submit(
+            Durability::Soon,
+            Origin::Engine,
+            move |tx| tx.set_attributes(ino, set).map_err(EngineError::from),
+            move |outcome| {
+                if let Err(error) = outcome {
+                    tracing::debug!(ino = ino.0, %error, "cannot move an atime");
+                }
+            },
+        );
     }
 
     /// The same beside a write, which need not wait for it.

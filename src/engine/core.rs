@@ -111,15 +111,24 @@ pub(crate) struct Core {
 pub(crate) struct InMemory {
     pub(crate) open: Arc<OpenTable>,
     pub(crate) exclude: super::exclude::Exclude,
+    pub(crate) cache: Cache,
 }
 
 impl Memory for InMemory {
     fn handles(&self, ino: Ino) -> Handles {
-        self.open.handles(ino)
+        self.open.claim(ino)
     }
 
     fn is_excluded(&self, name: &Name) -> bool {
         self.exclude.matches(name)
+    }
+
+    fn ended(&self) {
+        self.open.end_claims();
+    }
+
+    fn on_disk_full(&self) -> bool {
+        self.cache.give_up_ballast().is_ok_and(|freed| freed > 0)
     }
 }
 

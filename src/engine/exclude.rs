@@ -2,10 +2,6 @@
 
 use crate::model::Name;
 
-/// Names that editors and desktops make for themselves only.
-const DEFAULTS: &[&str] =
-    &[".*.sw?", ".*.swpx", ".~lock.*#", "~$*", ".goutputstream-*", ".#*", "4913", ".fuse_hidden*"];
-
 /// Is the set of exclude patterns of a mount: `*`, `?` and plain characters, matched against one name.
 #[derive(Clone, Debug)]
 pub(crate) struct Exclude {
@@ -13,14 +9,9 @@ pub(crate) struct Exclude {
 }
 
 impl Exclude {
-    /// The defaults and `given`; a single `!` among those drops the defaults.
-    pub(crate) fn new(given: &[String]) -> Self {
-        let mut patterns: Vec<Vec<u8>> = Vec::new();
-        if !given.iter().any(|pattern| pattern == "!") {
-            patterns.extend(DEFAULTS.iter().map(|pattern| pattern.as_bytes().to_vec()));
-        }
-        patterns.extend(given.iter().filter(|p| *p != "!").map(|p| p.as_bytes().to_vec()));
-        Self { patterns }
+    /// These patterns.
+    pub(crate) fn new(patterns: &[String]) -> Self {
+        Self { patterns: patterns.iter().map(|pattern| pattern.as_bytes().to_vec()).collect() }
     }
 
     /// Whether the name is kept local only.
@@ -63,7 +54,9 @@ mod tests {
 
     #[test]
     fn editors_own_files_stay_here_and_documents_do_not() {
-        let exclude = Exclude::new(&["*.tmp".into()]);
+        let mut patterns = crate::engine::Settings::default().exclude;
+        patterns.push("*.tmp".into());
+        let exclude = Exclude::new(&patterns);
         for name in [".notes.txt.swp", ".~lock.a b.odt#", ".goutputstream-X1Y2Z3", "a.tmp", "4913"]
         {
             assert!(exclude.matches(&Name::new(name).unwrap()), "{name}");
@@ -71,6 +64,5 @@ mod tests {
         for name in ["notes.txt", "swp", "lock.odt", "a.tmpx", "~", "a~"] {
             assert!(!exclude.matches(&Name::new(name).unwrap()), "{name}");
         }
-        assert!(!Exclude::new(&["!".into()]).matches(&Name::new(".a.swp").unwrap()));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
@@ -21,7 +22,19 @@ impl Engine {
         if mode.write && core.settings.read_only {
             return EngineError::ReadOnly.into();
         }
-        core.open.begin(ino, mode.write);
+        if !core.open.begin(ino, mode.write) {
+            let engine = self.clone();
+            return Answer::Pending(Box::pin(async move {
+                core.open.begin_later(ino, mode.write).await;
+                engine.open_begun(ino, mode).wait().await
+            }));
+        }
+        self.open_begun(ino, mode)
+    }
+
+    /// Goes on with an open that is counted.
+    fn open_begun(&self, ino: Ino, mode: OpenMode) -> Answer<Opened> {
+        let core = self.core.clone();
         let live = match core.live_for(ino) {
             Ok(live) => live,
             Err(error) => {
@@ -103,6 +116,7 @@ impl Engine {
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
+        file.was_read.store(true, Ordering::Relaxed);
         let want = super::open::lock(&file.reader).advance(&asked);
         if here {
             if want.end > asked.end && !live.state().hydrated {
@@ -148,18 +162,15 @@ impl Engine {
     /// A descriptor is being closed: with `close=remote` and edits, waits until the remote has them.
     pub fn flush(&self, ino: Ino, handle: Handle) -> Answer<()> {
         let Ok(file) = self.core.open.get(handle) else { return Answer::Ready(Ok(())) };
-        if !file.mode.write || !file.live.has_news() {
-            return Answer::Ready(Ok(()));
-        }
         let core = self.core.clone();
         let live = file.live.clone();
-        if core.settings.close == Returns::Remote {
+        if file.mode.write && core.settings.close == Returns::Remote {
             return Answer::Pending(Box::pin(async move {
                 core.record(&live, Durability::Soon).await?;
                 core.send_now(ino).await
             }));
         }
-        if live.state().hydrated {
+        if !file.mode.write || !live.has_news() || live.is_known_whole() {
             return Answer::Ready(Ok(()));
         }
         // Written blocks of a file that is not all here are told from absent ones by the catalog only.
@@ -187,6 +198,9 @@ impl Engine {
         let Some(file) = self.core.open.remove(handle) else { return };
         let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         let live = file.live.clone();
+        if self.core.settings.atime && file.was_read.load(Ordering::Relaxed) {
+            self.core.touch_atime(ino);
+        }
         drop(file);
         if last_writer || (last && live.has_news()) {
             let core = self.core.clone();
@@ -299,20 +313,20 @@ impl Core {
         inode: &Inode,
         mode: OpenMode,
     ) -> Result<(Stat, Opened), EngineError> {
-        self.open.begin(inode.ino, mode.write);
-        let opened = self
-            .live_for(inode.ino)
-            .and_then(|live| self.open_for_writing(live, mode, Ok(inode.generation)));
-        match opened {
-            Ok(opened) => Ok((self.stat_of(inode, None), opened)),
-            // `open_for_writing` has ended what was begun, `live_for` has not.
-            Err(error) => {
-                if self.open.handles(inode.ino).open > 0 {
-                    self.open.end(inode.ino, mode.write);
-                }
-                Err(error)
-            }
+        // On the writer thread no transaction is under way.
+        if !self.open.begin(inode.ino, mode.write) {
+            return Err(EngineError::Busy("being replaced".into()));
         }
+        let live = match self.live_for(inode.ino) {
+            Ok(live) => live,
+            Err(error) => {
+                self.open.end(inode.ino, mode.write);
+                return Err(error);
+            }
+        };
+        let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
+        // With what opening made of it: it may have been emptied.
+        Ok((self.stat_now(inode), opened))
     }
 
     /// Reads bytes that are here.

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) blocks_unrecorded: bool,
     /// Whether a user wrote since the data file was last observed by the catalog.
     pub(crate) wrote: bool,
+    /// How many times over such writes are just being told to the catalog.
+    pub(crate) recording: u32,
     /// Whether the catalog knows that this partial content was edited.
     pub(crate) edit_recorded: bool,
     /// When bytes last came.
@@ -102,6 +104,8 @@ pub(crate) struct Live {
     state: Mutex<State>,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
+    /// Held over telling the catalog, so that there is an order.
+    pub(crate) telling: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -124,6 +128,7 @@ impl Live {
             failure: None,
             blocks_unrecorded: false,
             wrote: false,
+            recording: 0,
             edit_recorded: edited,
             progress: Instant::now(),
         };
@@ -134,6 +139,7 @@ impl Live {
             data: Mutex::default(),
             state: Mutex::new(state),
             arrived: Notify::new(),
+            telling: tokio::sync::Mutex::default(),
         }
     }
 
@@ -142,10 +148,24 @@ impl Live {
         lock(&self.state)
     }
 
-    /// Whether the catalog has something to be told.
+    /// Whether the catalog has something to be told, or is just being told.
     pub(crate) fn has_news(&self) -> bool {
         let state = self.state();
-        state.blocks_unrecorded || state.wrote
+        let untold = state.blocks_unrecorded || state.wrote || state.recording > 0;
+        untold || self.telling.try_lock().is_err()
+    }
+
+    /// Whether all is here and the catalog knows it: then its row and the data file alone tell what was written.
+    pub(crate) fn is_known_whole(&self) -> bool {
+        let state = self.state();
+        state.hydrated && !state.blocks_unrecorded && self.telling.try_lock().is_ok()
+    }
+
+    /// Whether a user wrote what the catalog does not know of yet: as good as an open writer, for whoever would take the
+    /// file to be at rest.
+    pub(crate) fn has_unrecorded_writes(&self) -> bool {
+        let state = self.state();
+        state.wrote || state.recording > 0
     }
 
     /// The data file, opened for reading and writing; made, with its length, if there is none.
@@ -154,10 +174,9 @@ impl Live {
         if let Some(file) = &*data {
             return Ok(file.clone());
         }
-        let (size, hydrated) = {
-            let state = self.state();
-            (state.size, state.hydrated)
-        };
+        // Locked to the end: a cut meanwhile must not be undone by the length set here.
+        let state = self.state();
+        let (size, hydrated) = (state.size, state.hydrated);
         let file = match cache.open_data(self.ino, self.generation, Access::Write)? {
             Some(file) => file,
             None if hydrated && size > 0 => {
@@ -170,6 +189,7 @@ impl Live {
         if file.size()? != size && !hydrated {
             file.set_len(size)?;
         }
+        drop(state);
         let file = Arc::new(file);
         *data = Some(file.clone());
         Ok(file)

@@ -47,7 +47,7 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
-pub use settings::{Returns, Settings};
+pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::StartError;
 pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,

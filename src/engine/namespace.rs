@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::core::{Core, now};
 use super::live::Live;
-use super::settings::Returns;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
@@ -303,10 +302,11 @@ impl Core {
         };
         let mut believe = BELIEVE;
         if let Some(live) = live.filter(|live| live.generation == inode.generation) {
+            let has_writers = self.open.handles(inode.ino).writers > 0;
             let state = live.state();
             present = state.present();
             size = state.size;
-            if state.wrote || self.open.handles(inode.ino).writers > 0 {
+            if state.wrote || has_writers {
                 believe = Duration::ZERO;
             }
             let wrote = state.wrote;
@@ -378,10 +378,5 @@ impl Core {
             tracing::warn!(ino = ino.0, %error, "cannot note that a file was closed");
         }
         self.outbox.notify_one();
-    }
-
-    /// Whether `fsync` and `close` wait for the remote.
-    pub(crate) fn waits_for_remote(&self) -> bool {
-        self.settings.close == Returns::Remote || self.settings.fsync == Returns::Remote
     }
 }

@@ -1,8 +1,10 @@
 //! The table of open inodes: handles, writer counts, and the live content of what is open or being fetched. Memory only.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::EngineError;
 use super::live::Live;
@@ -19,6 +21,8 @@ pub(crate) struct OpenFile {
     pub(crate) mode: OpenMode,
     /// Where the next read begins if the reader goes on in order, and how far was read ahead.
     pub(crate) reader: Mutex<super::window::Window>,
+    /// Whether anything was read through it.
+    pub(crate) was_read: AtomicBool,
 }
 
 #[derive(Default)]
@@ -29,13 +33,22 @@ struct Entry {
     live: Option<Arc<Live>>,
 }
 
+#[derive(Default)]
+struct Entries {
+    open: HashMap<Ino, Entry>,
+    /// Inodes that a transaction under way takes to be closed: they are not opened before it has ended.
+    claimed: HashSet<Ino>,
+}
+
 /// Is the table of open inodes.
 #[derive(Default)]
 pub(crate) struct OpenTable {
-    entries: Mutex<HashMap<Ino, Entry>>,
+    entries: Mutex<Entries>,
     handles: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next: AtomicU64,
     last_opened: Mutex<HashMap<Ino, Generation>>,
+    /// Rung when claims end.
+    claims_ended: Notify,
 }
 
 /// Locks, also after a panic elsewhere: every critical section here leaves the value whole.
@@ -46,48 +59,91 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl OpenTable {
     /// The handles open on an inode, those being opened included.
     pub(crate) fn handles(&self, ino: Ino) -> Handles {
-        lock(&self.entries).get(&ino).map_or_else(Handles::default, |entry| entry.counts)
+        lock(&self.entries).open.get(&ino).map_or_else(Handles::default, |entry| entry.counts)
     }
 
     /// The live content of an inode, if it is open or being fetched.
     pub(crate) fn live(&self, ino: Ino) -> Option<Arc<Live>> {
-        lock(&self.entries).get(&ino).and_then(|entry| entry.live.clone())
+        lock(&self.entries).open.get(&ino).and_then(|entry| entry.live.clone())
     }
 
     /// All live contents.
     pub(crate) fn all(&self) -> Vec<Arc<Live>> {
-        lock(&self.entries).values().filter_map(|entry| entry.live.clone()).collect()
+        lock(&self.entries).open.values().filter_map(|entry| entry.live.clone()).collect()
     }
 
-    /// Counts a handle before its row is read, so that nothing replaces the content meanwhile.
-    pub(crate) fn begin(&self, ino: Ino, write: bool) {
+    /// Counts a handle before its row is read, so that nothing replaces the content meanwhile; `false`, and nothing is
+    /// counted, while a transaction relies on the inode being closed.
+    #[must_use]
+    pub(crate) fn begin(&self, ino: Ino, write: bool) -> bool {
         let mut entries = lock(&self.entries);
-        let entry = entries.entry(ino).or_default();
+        if entries.claimed.contains(&ino) {
+            return false;
+        }
+        let entry = entries.open.entry(ino).or_default();
         entry.counts.open += 1;
         entry.counts.writers += u32::from(write);
+        true
+    }
+
+    /// The same, after such a transaction has ended.
+    pub(crate) async fn begin_later(&self, ino: Ino, write: bool) {
+        loop {
+            let ended = self.claims_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.begin(ino, write) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// The handles open on an inode, for a transaction: if there are none, there will be none until it has ended. Writes
+    /// that the catalog does not know of yet count as a writer: else a row that tells of them could be dropped.
+    pub(crate) fn claim(&self, ino: Ino) -> Handles {
+        let mut entries = lock(&self.entries);
+        let entry = entries.open.get(&ino);
+        let mut counts = entry.map_or_else(Handles::default, |entry| entry.counts);
+        let live = entry.and_then(|entry| entry.live.as_ref());
+        counts.writers += u32::from(live.is_some_and(|live| live.has_unrecorded_writes()));
+        if counts.open == 0 {
+            entries.claimed.insert(ino);
+        }
+        counts
+    }
+
+    /// The transaction that asked has ended.
+    pub(crate) fn end_claims(&self) {
+        let mut entries = lock(&self.entries);
+        if !entries.claimed.is_empty() {
+            entries.claimed.clear();
+            drop(entries);
+            self.claims_ended.notify_waiters();
+        }
     }
 
     /// Takes back what [`Self::begin`] counted. Returns whether that was the last handle, and whether the last writer.
     pub(crate) fn end(&self, ino: Ino, write: bool) -> (bool, bool) {
         let mut entries = lock(&self.entries);
-        let Some(entry) = entries.get_mut(&ino) else { return (true, write) };
+        let Some(entry) = entries.open.get_mut(&ino) else { return (true, write) };
         entry.counts.open = entry.counts.open.saturating_sub(1);
         entry.counts.writers = entry.counts.writers.saturating_sub(u32::from(write));
         let ended = (entry.counts.open == 0, write && entry.counts.writers == 0);
-        Self::sweep(&mut entries, ino);
+        Self::sweep(&mut entries.open, ino);
         ended
     }
 
     /// Keeps the live content of an inode for work that is no handle.
     pub(crate) fn visit(self: &Arc<Self>, ino: Ino) -> Visit {
-        lock(&self.entries).entry(ino).or_default().guests += 1;
+        lock(&self.entries).open.entry(ino).or_default().guests += 1;
         Visit { table: self.clone(), ino }
     }
 
     /// The live content for this generation: the one in the table, or `fresh` put there.
     pub(crate) fn adopt(&self, fresh: Arc<Live>) -> Arc<Live> {
         let mut entries = lock(&self.entries);
-        let entry = entries.entry(fresh.ino).or_default();
+        let entry = entries.open.entry(fresh.ino).or_default();
         match &entry.live {
             Some(live) if live.generation == fresh.generation => live.clone(),
             _ => {
@@ -97,17 +153,18 @@ impl OpenTable {
         }
     }
 
-    /// Forgets the live content of an inode whose row now has another generation.
-    pub(crate) fn forget_live(&self, ino: Ino) {
-        if let Some(entry) = lock(&self.entries).get_mut(&ino) {
-            entry.live = None;
+    /// Forgets the live content of a generation that its inode no longer has.
+    pub(crate) fn forget_live(&self, ino: Ino, generation: Generation) {
+        if let Some(entry) = lock(&self.entries).open.get_mut(&ino) {
+            entry.live.take_if(|live| live.generation == generation);
         }
     }
 
     /// Makes a handle for a file that was begun.
     pub(crate) fn insert(&self, live: Arc<Live>, mode: OpenMode) -> Handle {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let file = OpenFile { live, mode, reader: Mutex::default() };
+        let file =
+            OpenFile { live, mode, reader: Mutex::default(), was_read: AtomicBool::new(false) };
         lock(&self.handles).insert(number, Arc::new(file));
         Handle(number)
     }
@@ -144,7 +201,7 @@ impl OpenTable {
 
     /// Drops the live content of an inode that nobody uses any more and that has nothing left to record.
     pub(crate) fn settle(&self, ino: Ino) {
-        Self::sweep(&mut lock(&self.entries), ino);
+        Self::sweep(&mut lock(&self.entries).open, ino);
     }
 }
 
@@ -157,9 +214,9 @@ pub(crate) struct Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let mut entries = lock(&self.table.entries);
-        if let Some(entry) = entries.get_mut(&self.ino) {
+        if let Some(entry) = entries.open.get_mut(&self.ino) {
             entry.guests = entry.guests.saturating_sub(1);
         }
-        OpenTable::sweep(&mut entries, self.ino);
+        OpenTable::sweep(&mut entries.open, self.ino);
     }
 }

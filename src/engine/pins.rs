@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::EngineError;
 use super::core::{Cause, Core};
-use crate::model::{Ino, Pin};
+use crate::model::Ino;
+use crate::remote::layers::in_background;
 
 /// How long the worker rests after something could not be fetched.
 const REST: Duration = Duration::from_secs(10);
@@ -16,7 +17,8 @@ impl Core {
     pub(crate) async fn run_pins(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
         loop {
-            let rest = self.fetch_pinned(&stopping).await;
+            let unlisted = in_background(self.list_pinned()).await;
+            let rest = unlisted | self.fetch_pinned(&stopping).await;
             tokio::select! {
                 () = self.pins.notified() => {}
                 () = tokio::time::sleep(REST), if rest => {}
@@ -55,12 +57,22 @@ impl Core {
         }
     }
 
-    /// Lists everything below a pinned folder, so that what is in it can be fetched.
-    pub(crate) async fn list_pinned(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
-        if self.catalog.read(|rows| rows.effective_pin(ino))? == Pin::Pinned {
-            self.list_below(ino).await?;
-            self.pins.notify_one();
+    /// Lists everything below the folders that are pinned: what is not known cannot be fetched (C14).
+    async fn list_pinned(self: &Arc<Self>) -> bool {
+        let folders = match self.catalog.read(|rows| rows.pinned_folders()) {
+            Ok(folders) => folders,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell which folders are pinned");
+                return true;
+            }
+        };
+        let mut left = false;
+        for folder in folders {
+            if let Err(error) = self.list_below(folder).await {
+                tracing::info!(ino = folder.0, %error, "a pinned folder is still to be listed");
+                left = true;
+            }
         }
-        Ok(())
+        left
     }
 }

@@ -52,9 +52,24 @@ pub struct Settings {
     pub adopt_remote: bool,
     /// A first mount without the remote is all right.
     pub offline_ok: bool,
-    /// Gitignore patterns kept local only.
+    /// Whether reading a file moves its atime, as relatime does.
+    pub atime: bool,
+    /// Patterns of names kept local only.
     pub exclude: Vec<String>,
 }
+
+/// Names that editors and desktops make for themselves only.
+pub const EDITOR_FILES: &[&str] = &[
+    ".*.sw?",
+    ".*.swpx",
+    "*.un~",
+    ".~lock.*#",
+    "~$*",
+    ".goutputstream-*",
+    ".#*",
+    "4913",
+    ".fuse_hidden*",
+];
 
 impl Default for Settings {
     fn default() -> Self {
@@ -78,7 +93,8 @@ impl Default for Settings {
             auto_free: true,
             adopt_remote: false,
             offline_ok: false,
-            exclude: Vec::new(),
+            atime: true,
+            exclude: EDITOR_FILES.iter().map(|pattern| (*pattern).to_owned()).collect(),
         }
     }
 }

@@ -67,8 +67,11 @@ impl Engine {
         let cache =
             Cache::open(state_dir, limits).map_err(|e| StartError::StateDir(e.to_string()))?;
         let open = Arc::new(OpenTable::default());
-        let memory =
-            Arc::new(InMemory { open: open.clone(), exclude: Exclude::new(&settings.exclude) });
+        let memory = Arc::new(InMemory {
+            open: open.clone(),
+            exclude: Exclude::new(&settings.exclude),
+            cache: cache.clone(),
+        });
         let catalog = open_catalog(state_dir, &cache, memory)?;
         let identified = identify(&catalog, &settings, &remote).await?;
         let mount = mount_id(&catalog).await?;
@@ -129,7 +132,14 @@ impl Core {
                 .await
                 .map_err(EngineError::from)?;
         }
+        // Before rows that nothing seems to need are let go: of an edit, its row may be all that is known.
+        self.observe_pending().await?;
         self.recover_rows().await?;
+        // What rested or was put off before the end need not any longer.
+        self.catalog
+            .write(Durability::Soon, Origin::Engine, |tx| tx.outbox_wake_all())
+            .await
+            .map_err(EngineError::from)?;
         if let Err(error) = self.cache.restore_ballast() {
             tracing::debug!(%error, "no ballast");
         }

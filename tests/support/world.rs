@@ -180,6 +180,10 @@ impl World {
     /// Waits until everything here is in sync with the remote.
     pub async fn in_sync(&self) {
         self.engine.sync_now(Ino::ROOT).await.unwrap();
+        self.until("the mount is online", async || {
+            self.engine.mount_status().await.unwrap().state.word() == "online"
+        })
+        .await;
         let all = self.engine.wait_in_sync(Ino::ROOT, Some(PATIENCE)).await;
         if !matches!(all, Ok(true)) {
             let left = self.engine.pending(Ino::ROOT, 20).await;
@@ -219,6 +223,18 @@ pub fn split(path: &str) -> (&str, &str) {
 /// Bytes that differ everywhere, so that a shifted or mixed read shows.
 pub fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|i| ((i / 251) as u8).wrapping_mul(31) ^ (i % 251) as u8 ^ seed).collect()
+}
+
+/// Compares contents without printing them.
+#[track_caller]
+pub fn same(got: &[u8], wanted: &[u8]) {
+    let first = got.iter().zip(wanted).position(|(one, other)| one != other);
+    assert!(
+        got.len() == wanted.len() && first.is_none(),
+        "{} bytes, {} wanted; the first difference is at {first:?}",
+        got.len(),
+        wanted.len()
+    );
 }
 
 /// Answers that must be given at once.

@@ -113,6 +113,32 @@ fn a_time_set_by_a_user_stays_until_the_data_file_moves_on() {
 }
 
 #[test]
+fn edits_that_fit_nothing_any_more_are_kept_and_not_unlinked() {
+    let bench = Bench::new();
+    let ino = bench.appear(Ino::ROOT, "a", seen(Kind::File, 100_000));
+    let mut changes = bench.catalog.take_changes().unwrap();
+    bench.engine(move |tx| {
+        tx.add_blocks(ino, Generation(0), &blocks(0..2))?;
+        tx.mark_edited(ino)
+    });
+    while changes.try_recv().is_ok() {}
+    bench.engine(move |tx| {
+        tx.rescue(ino)?;
+        tx.become_placeholder(ino, &seen(Kind::File, 5)).map(drop)
+    });
+    let told = changes.try_recv().unwrap();
+    assert_eq!(told, [Change::Rescued { ino, generation: Generation(0) }, Change::Content(ino)]);
+    // What comes next in its place is told again.
+    bench.engine(move |tx| {
+        tx.add_blocks(ino, Generation(1), &blocks(0..1))?;
+        tx.rescue(ino)?;
+        tx.become_placeholder(ino, &seen(Kind::File, 5)).map(drop)
+    });
+    let told = changes.try_recv().unwrap();
+    assert!(told.contains(&Change::Forgotten { ino, generation: Generation(1) }), "{told:?}");
+}
+
+#[test]
 fn a_successor_has_all_but_the_bytes() {
     let bench = Bench::new();
     let old = bench.create(Ino::ROOT, "a", Kind::File).ino;

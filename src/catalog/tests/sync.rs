@@ -151,6 +151,23 @@ fn a_mark_comes_back_when_what_caused_it_goes() {
 }
 
 #[test]
+fn a_deep_mark_stays_deep_until_it_goes() {
+    let bench = Bench::new();
+    let folder = bench.appear(Ino::ROOT, "folder", seen(Kind::Folder, 0));
+    bench.engine(move |tx| {
+        tx.set_look_again(folder, Some(Tick(1)))?;
+        assert!(!tx.looks_deep(folder)?);
+        tx.set_look_deep(folder)?;
+        let tick = tx.tick()?;
+        tx.set_look_again(folder, Some(tick))?;
+        assert!(tx.looks_deep(folder)?);
+        tx.set_look_again(folder, None)?;
+        assert!(!tx.looks_deep(folder)?);
+        Ok(())
+    });
+}
+
+#[test]
 fn folders_somebody_waits_for_come_first() {
     let bench = Bench::new();
     let [a, b, c] =

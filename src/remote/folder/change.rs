@@ -31,7 +31,7 @@ pub(super) fn make_folder(remote: &FolderRemote, at: &RemotePath) -> Result<Obse
     spot.sync()?;
     let made = spot.look(&spot.name)?.entry();
     let made = made.ok_or_else(|| spot.error(ErrorKind::Other))?;
-    Ok(made.observed(remote.state().root.tick))
+    Ok(remote.state().root.observed(&made))
 }
 
 pub(super) fn rename(
@@ -47,6 +47,7 @@ pub(super) fn rename(
         return Err(source.error(ErrorKind::NameRejected));
     }
     let target = Spot::open(remote, to, tag, "rename", ErrorKind::NoParent)?;
+    source.take_turn();
     match rename_free(&source.folder, &source.name, &target.folder, &target.name) {
         Ok(()) => {}
         Err(Errno::EXIST) => match target.look(&target.name)? {
@@ -68,7 +69,7 @@ pub(super) fn rename(
     }
     target.sync()?;
     source.sync()?;
-    Ok(moved.observed(remote.state().root.tick))
+    Ok(remote.state().root.observed(&moved))
 }
 
 fn respell(source: &Spot<'_>, target: &Spot<'_>) -> Result<()> {
@@ -117,7 +118,7 @@ fn remove_folder(spot: &Spot<'_>, tag: &AttemptTag) -> Result<()> {
     let rmdir = || fs::unlinkat(&spot.folder, spot.name.as_bytes(), AtFlags::REMOVEDIR);
     let mut done = rmdir();
     if done == Err(Errno::NOTEMPTY)
-        && open_folder(spot).is_ok_and(|folder| clean(&folder, Some(tag)))
+        && open_folder(spot).is_ok_and(|folder| clean(&folder, Some(tag), now()))
     {
         done = rmdir();
     }
@@ -192,14 +193,13 @@ pub(super) fn set_metadata(
         fs::futimens(&entry, &timestamps(mtime)).map_err(fail)?;
     }
     let seen = look_open(&entry).map_err(fail)?.ok_or_else(missing)?;
-    Ok(seen.observed(root.tick))
+    Ok(root.observed(&seen))
 }
 
 /// Removes temporaries that nobody will come back for: anybody's after thirty days, those of `owner`'s mount after one.
 /// Whether any was removed.
-pub(super) fn clean(folder: &OwnedFd, owner: Option<&AttemptTag>) -> bool {
+pub(super) fn clean(folder: &OwnedFd, owner: Option<&AttemptTag>, now: i128) -> bool {
     let Ok(entries) = fs::Dir::read_from(folder) else { return false };
-    let now = now();
     let mut removed = false;
     for entry in entries.flatten() {
         let Some((tag, _)) = names::parse_temp(entry.file_name().to_bytes()) else { continue };
@@ -217,8 +217,16 @@ pub(super) fn clean(folder: &OwnedFd, owner: Option<&AttemptTag>) -> bool {
     removed
 }
 
-/// Tries what the file system under `folder` can do: create at all, rename without replacing, and exchange.
-pub(super) fn try_out(folder: &OwnedFd) -> rustix::io::Result<bool> {
+/// Is what trying out a file system told.
+pub(super) struct Tried {
+    /// Whether it can rename without replacing, and exchange.
+    pub(super) is_atomic: bool,
+    /// By how many nanoseconds its clock is ahead of ours.
+    pub(super) skew: i128,
+}
+
+/// Tries what the file system under `folder` can do. An error if nothing can be created there at all.
+pub(super) fn try_out(folder: &OwnedFd) -> rustix::io::Result<Tried> {
     let tag = AttemptTag {
         mount: "probe".to_owned(),
         item: std::process::id().into(),
@@ -234,6 +242,7 @@ pub(super) fn try_out(folder: &OwnedFd) -> rustix::io::Result<bool> {
         fs::renameat_with(folder, from.as_bytes(), folder, to.as_bytes(), how)
     };
     create(&a)?;
+    let skew = look(folder, &a)?.entry().map_or(0, |made| made.mtime - now());
     let free = rename(&a, &b, RenameFlags::NOREPLACE).is_ok();
     let both = if free { create(&a) } else { create(&b) };
     let swapped = both.is_ok() && rename(&a, &b, RenameFlags::EXCHANGE).is_ok();
@@ -244,5 +253,33 @@ pub(super) fn try_out(folder: &OwnedFd) -> rustix::io::Result<bool> {
         }
     }
     sync_folder(folder)?;
-    Ok(free && swapped)
+    Ok(Tried { is_atomic: free && swapped, skew })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn temporaries_go_after_thirty_days_and_own_ones_after_one() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = OwnedFd::from(std::fs::File::open(root.path()).unwrap());
+        let tag = |mount: &str| AttemptTag { mount: mount.to_owned(), item: 1, nonce: 2 };
+        let name = Name::new(&b"a"[..]).unwrap();
+        let make = |tag: &AttemptTag| {
+            let path = root.path().join(names::temp(tag, &name).to_string());
+            std::fs::write(&path, b"half").unwrap();
+            path
+        };
+        let (own, other) = (make(&tag("own")), make(&tag("other")));
+        std::fs::write(root.path().join("old"), b"content").unwrap();
+        assert!(!clean(&folder, Some(&tag("own")), now() + DAY - DAY / 24));
+        assert!(clean(&folder, Some(&tag("own")), now() + 2 * DAY));
+        assert!(!own.exists() && other.exists());
+        assert!(!clean(&folder, None, now() + 29 * DAY));
+        assert!(clean(&folder, None, now() + 31 * DAY));
+        assert!(!other.exists() && root.path().join("old").exists());
+    }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
@@ -33,6 +34,8 @@ pub(super) struct Root {
     pub(super) is_shared: bool,
     /// Two changes within this long may leave the same mtime.
     pub(super) tick: Duration,
+    /// By how many nanoseconds the clock that stamps files there is ahead of ours.
+    pub(super) skew: AtomicI64,
 }
 
 /// Is what the kernel says about one file or folder.
@@ -51,10 +54,11 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// The mark of the content: which inode, how long, and when last written. A rename leaves it as it is.
+    /// The mark of the content: which inode, how long, and when last written. A rename leaves it as it is. Folders have none:
+    /// theirs would stay the same when a file in them is edited.
     pub(super) fn version(&self) -> Version {
         match self.kind {
-            Kind::Folder => Version(format!("{:x}", self.mtime)),
+            Kind::Folder => Version(String::new()),
             _ => Version(format!(
                 "{:x}.{:x}-{:x}-{:x}",
                 self.inode, self.born, self.size, self.mtime
@@ -65,22 +69,6 @@ impl Meta {
     /// Whether two looks are at the same inode, and at no later one that got its number.
     pub(super) fn is_same_inode(&self, other: &Self) -> bool {
         self.inode == other.inode && self.born == other.born
-    }
-
-    /// What the remote says about it. An mtime within one clock tick of now could be given again by the next edit.
-    pub(super) fn observed(&self, tick: Duration) -> Observed {
-        let age = now().saturating_sub(self.mtime).unsigned_abs();
-        Observed {
-            kind: self.kind,
-            size: if self.kind == Kind::File { self.size } else { 0 },
-            mtime: i64::try_from(self.mtime).ok(),
-            version: self.version(),
-            settled: age >= tick.as_nanos(),
-            id: self.has_born.then(|| RemoteId(format!("{:x}-{:x}", self.inode, self.born))),
-            digest: None,
-            mode: Some(self.mode),
-            extra: None,
-        }
     }
 
     pub(super) fn fits(&self, expect: &Expect) -> std::result::Result<(), ErrorKind> {
@@ -164,6 +152,24 @@ pub(super) fn look_open(file: &OwnedFd) -> rustix::io::Result<Option<Meta>> {
 }
 
 impl Root {
+    /// What the remote says about something. A file whose mtime is within one clock tick of now may get the same one by the
+    /// next edit.
+    pub(super) fn observed(&self, meta: &Meta) -> Observed {
+        let there = now() + i128::from(self.skew.load(Ordering::Relaxed));
+        let is_old = there.abs_diff(meta.mtime) >= self.tick.as_nanos();
+        Observed {
+            kind: meta.kind,
+            size: if meta.kind == Kind::File { meta.size } else { 0 },
+            mtime: i64::try_from(meta.mtime).ok(),
+            version: meta.version(),
+            settled: is_old || meta.kind == Kind::Folder,
+            id: meta.has_born.then(|| RemoteId(format!("{:x}-{:x}", meta.inode, meta.born))),
+            digest: None,
+            mode: Some(meta.mode),
+            extra: None,
+        }
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self> {
         let fail = |kind, error: Errno| {
             Err(RemoteError::new(kind, "open", path.display()).because(std::io::Error::from(error)))
@@ -189,6 +195,7 @@ impl Root {
                 product: format!("directory on {}", system.name),
                 is_shared: system.is_shared,
                 tick: system.tick,
+                skew: AtomicI64::new(0),
             }),
             Ok((None, ..)) => fail(ErrorKind::Unsupported, Errno::NOTDIR),
             Err(error) => fail(kind_of(error), error),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use futures_util::stream::BoxStream;
 use rustix::fs;
 use rustix::io::Errno;
 
-use super::disk::{Found, Root, kind_of, look, refused};
+use super::disk::{Found, Root, kind_of, look, now, refused};
 use super::{FolderRemote, State, change, has_birth_times, read, write};
 use crate::remote::names::is_hidden;
 use crate::remote::{
@@ -101,7 +102,7 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     for name in these {
         match look(&folder, name).map_err(fail)? {
             Found::Entry(meta) => {
-                entries.push(Listed { name: name.clone(), entry: meta.observed(root.tick) });
+                entries.push(Listed { name: name.clone(), entry: root.observed(&meta) });
             }
             Found::Nothing => {}
             Found::Strange => {
@@ -122,10 +123,13 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     let fail = |error: Errno| refused(error, "probe", &at);
     let opened = Root::open(&remote.shared.path)?;
     let folder = opened.folder(&at).map_err(fail)?;
-    change::clean(&folder, None);
+    change::clean(&folder, None, now());
+    let mut skew = 0;
     let (writable, conditional) = match change::try_out(&folder) {
-        Ok(true) => (true, Conditional::Atomic),
-        Ok(false) => (true, Conditional::Checked),
+        Ok(tried) => {
+            skew = tried.skew;
+            (true, if tried.is_atomic { Conditional::Atomic } else { Conditional::Checked })
+        }
         // Some roots take no new entries though folders in them do (a share's top): only a read-only system is sure.
         Err(Errno::ROFS) => (false, Conditional::Atomic),
         Err(error) => match kind_of(error) {
@@ -137,6 +141,10 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     let same = state.root.identity == opened.identity;
     let root = if same { Arc::clone(&state.root) } else { Arc::new(opened) };
+    // Less than a tick is how coarse the clock is, not how wrong.
+    let is_wrong = skew.unsigned_abs() > root.tick.as_nanos();
+    let skew = if is_wrong { i64::try_from(skew).unwrap_or(0) } else { 0 };
+    root.skew.store(skew, Ordering::Relaxed);
     *state = State { root, conditional, writable, stable_ids };
     Ok(())
 }
@@ -181,7 +189,7 @@ impl Remote for FolderRemote {
         self.blocking("stat", &at.path, move |this| {
             let root = this.state().root;
             let seen = root.stat(&path).map_err(|error| refused(error, "stat", &path))?;
-            Ok(seen.map(|meta| meta.observed(root.tick)))
+            Ok(seen.map(|meta| root.observed(&meta)))
         })
         .await
     }

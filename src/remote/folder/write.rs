@@ -190,9 +190,8 @@ pub(super) fn write(
         spot.sync()?;
         look_open(&file).map_err(|error| spot.fail(error))
     });
-    let tick = remote.state().root.tick;
     match result {
-        Ok(Some(meta)) => Ok(meta.observed(tick)),
+        Ok(Some(meta)) => Ok(remote.state().root.observed(&meta)),
         Ok(None) => Err(spot.error(ErrorKind::Other)),
         Err(error) => {
             // Under the temporary's own name there is never anything but our own bytes.
@@ -218,7 +217,10 @@ fn create_temp(spot: &Spot<'_>, mode: Mode) -> rustix::io::Result<OwnedFd> {
 
 /// Fills the temporary: bytes, owner and mode of the file it will replace, mode and mtime asked for; flushed.
 fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> {
-    let file = create_temp(spot, Mode::from_raw_mode(0o666)).map_err(|error| spot.fail(error))?;
+    let mode = body.mode.or(there.map(|there| there.mode));
+    // Nobody may read a half of what they may not read when it is whole.
+    let first = Mode::from_raw_mode(if mode.is_some() { 0o600 } else { 0o666 });
+    let file = create_temp(spot, first).map_err(|error| spot.fail(error))?;
     let sent = match &body.body {
         Body::Memory(bytes) => copy(spot, &mut bytes.as_ref(), &file, body)?,
         Body::File(path) => {
@@ -241,7 +243,7 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
         }
     }
     let finish = || {
-        if let Some(mode) = body.mode.or(there.map(|there| there.mode)) {
+        if let Some(mode) = mode {
             fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
         }
         if let Some(mtime) = body.mtime {

@@ -1,9 +1,9 @@
 //! Sending again what may be sent again, for as long as somebody's patience lasts, and knowing whether there is a network.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -74,6 +74,8 @@ pub struct Retry {
 struct Line {
     connection: watch::Sender<Connection>,
     failures: AtomicU32,
+    /// When the remote last answered, nanoseconds since 1970; 0 if it has not.
+    last_answer: AtomicI64,
 }
 
 impl Line {
@@ -87,6 +89,9 @@ impl Line {
             return;
         }
         self.failures.store(0, Ordering::Relaxed);
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+        self.last_answer.store(now, Ordering::Relaxed);
         match kind {
             Some(ErrorKind::Unauthenticated) => self.set(Connection::Unauthenticated),
             _ => self.set(Connection::Online),
@@ -136,11 +141,17 @@ fn too_slow(operation: &'static str, at: &RemotePath) -> RemoteError {
 }
 
 impl Retry {
+    /// When the remote last answered, nanoseconds since 1970.
+    pub fn last_answer(&self) -> Option<i64> {
+        Some(self.line.last_answer.load(Ordering::Relaxed)).filter(|when| *when != 0)
+    }
+
     /// Tries the reads of a remote again.
     pub fn new(inner: Arc<dyn Remote>, patience: Patience) -> Self {
         let line = Line {
             connection: watch::Sender::new(Connection::Online),
             failures: AtomicU32::new(0),
+            last_answer: AtomicI64::new(0),
         };
         Self { inner, patience, line: Arc::new(line) }
     }

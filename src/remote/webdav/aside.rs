@@ -85,10 +85,8 @@ impl WebDavRemote {
         }
         match self.has_parent(to).await {
             Ok(false) => Failure::new(NoParent, "the new folder is not there"),
-            // 404 and 409 are neither of the two
-            _ if matches!(refused.kind, NotFound | NoParent) => {
-                Failure::new(ErrorKind::Other, refused.why)
-            }
+            // a 404 with the folder there means the source, even if it is back by now
+            Ok(true) if refused.kind == NoParent => Failure::new(ErrorKind::Other, refused.why),
             _ => refused,
         }
     }

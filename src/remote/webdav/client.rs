@@ -240,7 +240,8 @@ fn connections(options: &WebDavOptions, root: &Url) -> Outcome<reqwest::Client> 
         .redirect(Policy::none())
         .referer(false)
         .connect_timeout(options.stall.min(Duration::from_secs(15)))
-        .pool_idle_timeout(Duration::from_secs(55))
+        // Apache closes after five seconds: a request must not meet that
+        .pool_idle_timeout(Duration::from_secs(4))
         .tcp_keepalive(Duration::from_secs(30));
     if let Some(file) = &options.ca_file {
         builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem(file)?)?);

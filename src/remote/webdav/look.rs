@@ -38,6 +38,7 @@ impl WebDavRemote {
         match answer.status().as_u16() {
             404 | 410 => return Ok(None),
             207 => {}
+            400 | 403 | 405 | 409 => return self.look_above(path, refusal(&answer)).await,
             _ => return Err(refusal(&answer)),
         }
         let headers = answer.headers().clone();
@@ -49,6 +50,17 @@ impl WebDavRemote {
         match own.status {
             Some(404 | 410) => Ok(None),
             _ => self.observed(&own.props, &headers).map(Some),
+        }
+    }
+
+    /// Below a file there is nothing; servers refuse to say so in many ways.
+    async fn look_above(&self, path: &RawPath, refused: Failure) -> Outcome<Option<Observed>> {
+        let Some(parent) = path.parent().filter(|parent| !parent.0.is_empty()) else {
+            return Err(refused);
+        };
+        match Box::pin(self.look(&parent)).await? {
+            Some(seen) if seen.kind == Kind::Folder => Err(refused),
+            _ => Ok(None),
         }
     }
 

@@ -125,6 +125,10 @@ impl Remote for WebDavRemote {
         expect: Expect,
         _tag: &AttemptTag,
     ) -> Result<Observed> {
+        if to.path.starts_with(&from.path) && to.path != from.path {
+            let error = RemoteError::new(ErrorKind::NameRejected, "rename", &from.path);
+            return Err(error.because("a folder cannot be moved into itself"));
+        }
         let moved = self.move_entry(&RawPath::of(from), &RawPath::of_path(&to.path), &expect).await;
         moved.map_err(|f| f.at("rename", &from.path))
     }

@@ -150,6 +150,8 @@ impl WebDavRemote {
         self.send_dav("MKCOL", &self.root.folder(&sub)?).await?;
         let again = self.send_dav("MKCOL", &self.root.folder(&sub)?).await?;
         profile.honest_mkcol = again.status().as_u16() == 405;
+        self.put_small(&folder.child(b".dot"), "0123").await?;
+        profile.lists_dots = self.children(folder).await?.iter().any(|one| one.raw == b".dot");
         let lost = folder.child(b"none");
         self.try_move(&c, &lost.child(b"c")).await?;
         profile.move_makes_parents = self.look(&lost).await?.is_some();

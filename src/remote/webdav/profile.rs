@@ -19,6 +19,8 @@ pub(super) struct Profile {
     pub(super) move_makes_parents: bool,
     /// PUT makes missing parents.
     pub(super) put_makes_parents: bool,
+    /// Listings show names that begin with a dot.
+    pub(super) lists_dots: bool,
     /// PUT takes an mtime with it.
     pub(super) mtime_by_put: bool,
     /// PROPPATCH sets an mtime.
@@ -56,6 +58,7 @@ impl Known {
             honest_mkcol: false,
             move_makes_parents: true,
             put_makes_parents: true,
+            lists_dots: true,
             mtime_by_put: false,
             mtime_by_proppatch: false,
         };

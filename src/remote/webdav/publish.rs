@@ -27,6 +27,7 @@ impl WebDavRemote {
         if matches!(expect, Expect::Folder) {
             return Err(Failure::new(ErrorKind::VersionMismatch, "a file replaces no folder"));
         }
+        self.check_name(&site.path)?;
         let profile = self.profile();
         let name_length = site.path.0.last().map_or(0, Vec::len);
         let is_condition = !matches!(expect, Expect::Version(v) if condition(v).is_none());
@@ -87,9 +88,7 @@ impl WebDavRemote {
             412 => self.why_precondition(path, expect).await,
             400 | 403 | 404 | 405 | 409 | 500 => match self.check(path, expect).await {
                 Err(failure) => failure,
-                Ok(Some(seen)) if seen.kind == Kind::Folder => {
-                    Failure::new(ErrorKind::VersionMismatch, "it is a folder now")
-                }
+                Ok(Some(seen)) if seen.kind == Kind::Folder => folder_there(expect),
                 Ok(_) => self.or_no_parent(path, refused).await,
             },
             _ => refused,
@@ -133,7 +132,7 @@ impl WebDavRemote {
         if !answer.status().is_success() {
             let refused = refusal(&answer);
             return Err(match answer.status().as_u16() {
-                403 | 404 | 405 | 409 | 500 => self.or_no_parent(&site.path, refused).await,
+                400 | 403 | 404 | 405 | 409 | 500 => self.or_no_parent(&site.path, refused).await,
                 _ => refused,
             });
         }
@@ -179,7 +178,7 @@ impl WebDavRemote {
             return self.move_to(&site.temp, &site.path, Kind::File).await;
         };
         if before.kind != Kind::File {
-            return Err(Failure::new(ErrorKind::VersionMismatch, "a file replaces no folder"));
+            return Err(folder_there(expect));
         }
         self.take_file_aside(site, &before).await?;
         match self.move_to(&site.temp, &site.path, Kind::File).await {
@@ -214,6 +213,15 @@ impl WebDavRemote {
             _ => Ok(sent),
         }
     }
+}
+
+/// A folder is no version of a file; without any expectation it is just in the way.
+fn folder_there(expect: &Expect) -> Failure {
+    let kind = match expect {
+        Expect::Version(_) => ErrorKind::VersionMismatch,
+        _ => ErrorKind::AlreadyExists,
+    };
+    Failure::new(kind, "a file replaces no folder")
 }
 
 fn wrong_length(sent: u64, there: u64) -> Failure {

@@ -52,6 +52,11 @@ impl WebDavRemote {
                 self.check_version(path, version).await?;
                 return Err(Failure::corrupt("the range lies outside the file"));
             }
+            // what cannot be read so may be a folder by now, or below a file
+            400 | 403 | 404 | 405 | 409 => {
+                self.check_version(path, version).await?;
+                return Err(refusal(&answer));
+            }
             _ => return Err(refusal(&answer)),
         };
         let (shown, stall) = (shown.clone(), self.client.stall);

@@ -10,7 +10,26 @@ use super::xml_stream::read_multistatus;
 use crate::remote::{ErrorKind, Expect, Kind, Metadata, Observed};
 
 impl WebDavRemote {
+    /// Whether a new name can be sent: one that no listing shows would look removed as soon as it is there.
+    pub(super) fn check_name(&self, path: &RawPath) -> Outcome<()> {
+        let name = path.0.last().map_or(&[][..], Vec::as_slice);
+        if name.is_empty() || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+            // many servers take an encoded slash for a step into a folder
+            return Err(Failure::new(
+                ErrorKind::NameRejected,
+                "no server is trusted with this name",
+            ));
+        }
+        let is_hidden = name.starts_with(b".");
+        if is_hidden && !self.profile().lists_dots {
+            let why = "the server lists no names that begin with a dot";
+            return Err(Failure::new(ErrorKind::NameRejected, why));
+        }
+        Ok(())
+    }
+
     pub(super) async fn create_folder(&self, path: &RawPath) -> Outcome<Observed> {
+        self.check_name(path)?;
         if !self.profile().honest_mkcol {
             self.check(path, &Expect::Absent).await?;
         }
@@ -49,16 +68,23 @@ impl WebDavRemote {
         to: &RawPath,
         expect: &Expect,
     ) -> Outcome<Observed> {
+        self.check_name(to)?;
         let Some(before) = self.check(from, expect).await? else {
             return Err(Failure::new(ErrorKind::NotFound, "nothing is there"));
         };
         if self.profile().move_makes_parents && !self.has_parent(to).await? {
             return Err(Failure::new(ErrorKind::NoParent, "the new folder is not there"));
         }
+        // lighttpd moves a file into a folder of the new name instead of refusing
+        self.check(to, &Expect::Absent).await?;
         self.move_to(from, to, before.kind).await?;
         let Some(moved) = self.look(to).await? else {
             return Err(Failure::new(ErrorKind::Other, "it is gone right after it was moved"));
         };
+        if moved.kind != before.kind {
+            let why = "something else came to the new name meanwhile";
+            return Err(Failure::new(ErrorKind::Other, why));
+        }
         if matches!(expect, Expect::Any) || self.is_same(&before, &moved) {
             return Ok(moved);
         }
@@ -94,6 +120,10 @@ impl WebDavRemote {
     /// No server removes a folder only if it is empty: it is moved to a name that nobody knows, listed there, and only
     /// then removed.
     async fn remove_folder(&self, site: &Site) -> Outcome<()> {
+        if !self.profile().lists_dots {
+            let why = "the server hides names that begin with a dot: whether the folder is empty cannot be seen";
+            return Err(Failure::new(ErrorKind::Unsupported, why));
+        }
         let not_empty = || Failure::new(ErrorKind::NotEmpty, "the folder is not empty");
         if !self.is_empty(&site.path).await? {
             return Err(not_empty());

@@ -1,0 +1,71 @@
+# make demo     shows the main job on this machine, and leaves nothing behind
+# make test     runs every test, installing the servers they need
+# make bench    measures it beside the native file system and curl
+# make lint     formatting, lints, licences
+# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
+
+PREFIX  ?= /usr/local
+SBINDIR ?= /sbin
+DESTDIR ?=
+CARGO   ?= cargo
+
+BINDIR  = $(DESTDIR)$(PREFIX)/bin
+MANDIR  = $(DESTDIR)$(PREFIX)/share/man
+BASH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+
+.PHONY: all build demo test bench lint deny install uninstall clean
+
+all: build
+
+build:
+	$(CARGO) build --release --locked --workspace
+
+demo:
+	scripts/demo
+
+test:
+	scripts/test-servers
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked --workspace --doc --quiet
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --locked --workspace --no-fail-fast; \
+	else \
+		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests; \
+	fi
+
+bench: build
+	scripts/test-servers
+	benches/bench.py --dewfs $(RELEASE)/dewfs
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+deny:
+	$(CARGO) deny --locked check bans licenses sources
+
+install: build
+	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
+	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	rm -rf $(RELEASE)/man
+	$(RELEASE)/dewfs man $(RELEASE)/man
+	for page in $(RELEASE)/man/*; do \
+		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}"; \
+	done
+	install -d $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
+	$(RELEASE)/dewfs completions bash > $(BASH_COMPLETIONS)/dewfs
+	$(RELEASE)/dewfs completions zsh > $(ZSH_COMPLETIONS)/_dewfs
+	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
+
+uninstall:
+	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
+	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7
+	rm -f $(BASH_COMPLETIONS)/dewfs $(ZSH_COMPLETIONS)/_dewfs $(FISH_COMPLETIONS)/dewfs.fish
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,242 @@
+//! The words on the command line.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use super::{
+    cache, completions, doctor, free, hydrate, ls, man, mounting, pin, remote, status, sync,
+};
+use super::{exit, umount, why};
+
+/// Files On-Demand for Linux: a whole remote as a folder, fetched as it is read.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dewfs",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 time ran out or work left, 4 a person is needed.\n\
+                  \"dewfs SPEC DIR [-o OPT,...]\" mounts in the manner of mount(8)."
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The flags of every command.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Common {
+    /// Say more; twice, say much more
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Everywhere")]
+    pub verbose: u8,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    pub quiet: bool,
+    /// Read this file instead of config.toml
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub config: Option<PathBuf>,
+    /// Colours
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Everywhere"
+    )]
+    pub color: Colors,
+    /// No bars
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub no_progress: bool,
+    /// Print JSON documents, one a line
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub json: bool,
+}
+
+/// Says when to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Colors {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount a remote
+    Mount(mounting::MountArgs),
+    /// Send what is pending, then unmount
+    Umount(umount::UmountArgs),
+    /// Show the state of a mount or an item
+    Status(status::StatusArgs),
+    /// Send and fetch changes now
+    Sync(sync::SyncArgs),
+    /// List names with their state; fetches no content
+    Ls(ls::LsArgs),
+    /// Bring content here
+    Hydrate(hydrate::HydrateArgs),
+    /// Give space back; deletes nothing anywhere
+    Free(free::FreeArgs),
+    /// Always keep here
+    Pin(pin::PinArgs),
+    /// No longer always keep here
+    Unpin(pin::UnpinArgs),
+    /// Tell what happened to an item
+    Why(why::WhyArgs),
+    /// Look after the content kept here
+    Cache(cache::CacheArgs),
+    /// Look at remotes
+    Remote(remote::RemoteArgs),
+    /// Check this machine, and say how to mend it
+    Doctor(doctor::DoctorArgs),
+    /// Print shell completions
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
+}
+
+/// Commands of the contract that this version does not have.
+const NOT_YET: &[&str] = &[
+    "conflicts",
+    "resolve",
+    "held",
+    "release",
+    "undo",
+    "pause",
+    "resume",
+    "find",
+    "du",
+    "largest",
+    "recent",
+    "watch",
+    "setup",
+    "remove",
+    "login",
+    "logout",
+    "serve",
+];
+
+/// The words that are no option and no value of a common option, with their places.
+fn words(arguments: &[OsString]) -> Vec<&OsStr> {
+    let mut words = Vec::new();
+    let mut rest = arguments.iter().skip(1).map(OsString::as_os_str);
+    while let Some(word) = rest.next() {
+        match word.to_str() {
+            Some("--config" | "--color" | "-o") => drop(rest.next()),
+            Some("--") => {
+                words.extend(rest);
+                break;
+            }
+            Some(text) if text.starts_with('-') && text.len() > 1 => {}
+            _ => words.push(word),
+        }
+    }
+    words
+}
+
+/// The command of the contract that is meant, if this version does not have it.
+pub(super) fn not_yet(arguments: &[OsString]) -> Option<String> {
+    let words = words(arguments);
+    let first = words.first()?.to_str()?;
+    let second = words.get(1).and_then(|word| word.to_str());
+    match (first, second) {
+        ("remote", Some(what @ ("add" | "list" | "forget"))) => Some(format!("remote {what}")),
+        (name, _) => NOT_YET.contains(&name).then(|| name.to_owned()),
+    }
+}
+
+/// Whether this is `dewfs SPEC DIR [-o …]`: the first word is no command but could be a specification.
+pub(super) fn is_mount_like(arguments: &[OsString]) -> bool {
+    let words = words(arguments);
+    let Some(first) = words.first().copied() else { return false };
+    let is_command = first.to_str().is_some_and(|name| {
+        NOT_YET.contains(&name)
+            || Cli::command().get_subcommands().any(|command| command.get_name() == name)
+    });
+    let bytes = first.as_encoded_bytes();
+    let could_be = bytes.contains(&b'/') || bytes.contains(&b':') || Path::new(first).is_dir();
+    !is_command && could_be
+}
+
+/// Prints what clap has to say: help as it is, an error in one line.
+pub(super) fn explain(error: &clap::Error) -> u8 {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that went away has read enough.
+        let _shown = error.print();
+        return exit::DONE;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _shown = error.print();
+        return exit::USAGE;
+    }
+    exit::report(&super::Failure::usage(first_paragraph(&error.render().to_string())))
+}
+
+fn first_paragraph(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let mut message = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        if !line.is_empty() {
+            message.push(line.strip_prefix("tip: ").unwrap_or(line));
+        }
+    }
+    message.join("; ").replace(":; ", ": ")
+}
+
+impl Common {
+    /// How clap itself should colour its help.
+    pub fn color_choice(&self) -> ColorChoice {
+        match self.color {
+            Colors::Auto => ColorChoice::Auto,
+            Colors::Always => ColorChoice::Always,
+            Colors::Never => ColorChoice::Never,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(text: &str) -> Vec<OsString> {
+        text.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_no_command_but_could_be_a_specification_is_a_mount() {
+        for text in ["dewfs https://h/x /mnt -o ro", "dewfs -o ro nas: /mnt", "dewfs /srv /mnt"] {
+            assert!(is_mount_like(&arguments(text)), "{text}");
+        }
+        for text in ["dewfs staus", "dewfs status /mnt", "dewfs", "dewfs --json", "dewfs find /mnt"]
+        {
+            assert!(!is_mount_like(&arguments(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn commands_of_later_versions_are_known_by_name() {
+        assert_eq!(not_yet(&arguments("dewfs --json pause /mnt")).as_deref(), Some("pause"));
+        assert_eq!(not_yet(&arguments("dewfs remote add x /y")).as_deref(), Some("remote add"));
+        assert_eq!(not_yet(&arguments("dewfs remote test /y")), None);
+        assert_eq!(not_yet(&arguments("dewfs status pause")), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! `dewfs free`: give space back.
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::control::Request;
+
+use super::output::{Output, number, shown, size, text};
+use super::paths::Paths;
+use super::target::by_mount;
+use super::{Common, DONE, FAILED, Failure, exit};
+
+/// What to free.
+#[derive(Args, Clone, Debug)]
+pub struct FreeArgs {
+    #[command(flatten)]
+    paths: Paths,
+    /// Only tell what would be freed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &FreeArgs, common: &Common) -> Result<u8, Failure> {
+    let output = Output::of(common);
+    let mut sum = 0;
+    let mut status = DONE;
+    for (target, paths) in by_mount(&args.paths.all()?)? {
+        let request = Request::Free { paths, dry_run: args.dry_run };
+        let done = target.connect()?.ask(request, false, |document, line| {
+            sum += number(document, "bytes");
+            if common.json {
+                output.line(line);
+            } else {
+                tell_kept(document);
+            }
+        })?;
+        match done.exit {
+            DONE => {}
+            FAILED if done.message.is_none() => status = FAILED,
+            _ => return exit::conclude(&done),
+        }
+    }
+    if !common.json && !common.quiet {
+        let verb = if args.dry_run { "would be freed" } else { "freed" };
+        output.line(&format!("{} {verb}", size(sum)));
+    }
+    Ok(status)
+}
+
+/// Names what was kept, and why, on stderr.
+pub(super) fn tell_kept(document: &Value) {
+    for kept in document.get("kept").and_then(Value::as_array).into_iter().flatten() {
+        eprintln!("dewfs: {}: kept: {}", shown(kept), text(kept, "message"));
+    }
+}

@@ -1,0 +1,80 @@
+//! The command line: a thin client of [`control`](crate::control), one file a command.
+//!
+//! [`run`] takes the arguments, finds out which command is meant, and answers its exit status: 0 done, 1 failed, 2 wrong
+//! usage, 3 time ran out or work left, 4 a person is needed. `dewfs SPEC DIR` is a mount in the manner of mount(8), with its
+//! exit statuses. Answers go to stdout, everything else to stderr in one line; bars only to a terminal.
+
+mod args;
+mod cache;
+mod completions;
+mod doctor;
+mod exit;
+mod free;
+mod hydrate;
+mod ls;
+mod man;
+mod mount;
+mod mounting;
+mod output;
+mod paths;
+mod pin;
+mod progress;
+mod remote;
+pub mod remotes;
+mod status;
+mod sync;
+mod target;
+mod umount;
+mod users;
+mod why;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+pub use args::{Cli, Command, Common};
+pub use exit::{ATTENTION, DONE, FAILED, Failure, LEFT, USAGE};
+pub use mount::{Order, Voice, run as run_mount};
+
+/// Runs the program with these arguments (the first is its name) and answers its exit status.
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    if args::is_mount_like(arguments) {
+        return mounting::run_like_mount(arguments.get(1..).unwrap_or_default());
+    }
+    if let Some(name) = args::not_yet(arguments) {
+        let failure = Failure::usage(format!("{name}: not available in this version"));
+        return ExitCode::from(exit::report(&failure));
+    }
+    let matches = Cli::command().try_get_matches_from(arguments);
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(Cli { common, command: Command::Mount(args) }) => mounting::run(&args, &common),
+        Ok(cli) => {
+            let outcome = dispatch(&cli);
+            ExitCode::from(outcome.unwrap_or_else(|failure| exit::report(&failure)))
+        }
+        Err(error) => ExitCode::from(args::explain(&error)),
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+    let common = &cli.common;
+    match &cli.command {
+        // It lives longer than a command and has exit statuses of its own.
+        Command::Mount(_) => Ok(FAILED),
+        Command::Umount(args) => umount::run(args, common),
+        Command::Status(args) => status::run(args, common),
+        Command::Sync(args) => sync::run(args, common),
+        Command::Ls(args) => ls::run(args, common),
+        Command::Hydrate(args) => hydrate::run(args, common),
+        Command::Free(args) => free::run(args, common),
+        Command::Pin(args) => pin::run(args, common),
+        Command::Unpin(args) => pin::run_unpin(args, common),
+        Command::Why(args) => why::run(args, common),
+        Command::Cache(args) => cache::run(args, common),
+        Command::Remote(args) => remote::run(args, common),
+        Command::Doctor(args) => doctor::run(args, common),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}

@@ -1,0 +1,264 @@
+//! The life of a mount's daemon: state, remote, engine, socket, kernel; then the way back.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::failure::Failure;
+use super::{Order, background, log, remote, service};
+use crate::config::{Access, Atime, MountOptions};
+use crate::control::{Client, MountInfo, Request, Server, StopSignal};
+use crate::engine::{Engine, StartError};
+use crate::fuse::{self, MountAs, Mounted};
+use crate::remote::Remote;
+
+/// How long a daemon that only goes on sending has to let go of the state.
+const LET_GO: Duration = Duration::from_secs(2);
+
+/// How long making everything durable may take at the end, when the disk hangs.
+const STOP: Duration = Duration::from_secs(20);
+
+/// Mounts, serves, and ends with the mount.
+pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
+    let options = &order.options;
+    start_log(order, in_background)?;
+    raise_open_files();
+    // A daemon that stands in a folder keeps it from being unmounted.
+    std::env::set_current_dir("/").map_err(|why| Failure::system("/", &why))?;
+    let runtime = runtime().map_err(|why| Failure::system("no threads to be had", &why))?;
+    let mut daemon = runtime.block_on(Daemon::start(options))?;
+    if in_background {
+        background::leave().map_err(|why| Failure::system("/dev/null", &why))?;
+    } else {
+        service::tell("READY=1");
+    }
+    runtime.block_on(daemon.live());
+    // What still runs waits for the network or for a program that has a file open; nothing of it is needed any more.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(2).thread_name("engine").enable_all().build()
+}
+
+fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
+    let places = &order.options.places;
+    let level = if order.debug { "debug" } else { order.options.log.as_deref().unwrap_or("info") };
+    if !in_background {
+        log::to_stderr(level);
+        return Ok(());
+    }
+    make_private(&places.state_dir)
+        .and_then(|()| log::to_file(level, &places.log))
+        .map_err(|why| Failure::system(&places.state_dir.display().to_string(), &why))
+}
+
+fn make_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// One descriptor per open file is needed, and the usual limit is 1,024.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(why) = setrlimit(Resource::Nofile, raised) {
+        warn!("the limit of open files stays at {:?}: {why}", limit.current);
+    }
+}
+
+/// Is a mount in use, and everything behind it.
+struct Daemon {
+    engine: Engine,
+    mounted: Mounted,
+    signals: Signals,
+    stop: StopSignal,
+    drain: Duration,
+    _socket: Option<Server>,
+}
+
+/// Says why a mount ends.
+enum End {
+    /// Somebody unmounted it.
+    Unmounted(io::Result<()>),
+    /// A signal: unmount and go on sending for a while.
+    Signal,
+    /// Somebody needs the state now.
+    Stop,
+}
+
+impl Daemon {
+    async fn start(options: &MountOptions) -> Result<Self, Failure> {
+        let signals = Signals::listen().map_err(|why| Failure::system("signals", &why))?;
+        let mountpoint = fuse::examine(&options.mountpoint, options.nonempty)?;
+        let opened = remote::open(options)?;
+        let engine = start_engine(options, opened.remote).await?;
+        let stop = StopSignal::default();
+        let socket = serve_socket(&engine, options, &stop).await;
+        let how = mount_as(options, mountpoint);
+        match fuse::mount(&engine, &Handle::current(), &how) {
+            Ok(mounted) => {
+                info!("{} is mounted at {}.", how.source.display(), how.mountpoint.display());
+                let drain = options.settings.drain;
+                if let Some(credentials) = opened.credentials {
+                    credentials.stop_asking();
+                }
+                Ok(Self { engine, mounted, signals, stop, drain, _socket: socket })
+            }
+            Err(failure) => {
+                stop_engine(&engine).await;
+                Err(failure.into())
+            }
+        }
+    }
+
+    /// Serves until somebody ends it, then sends what is pending for a while.
+    async fn live(&mut self) {
+        let end = tokio::select! {
+            ended = self.mounted.ended() => End::Unmounted(ended),
+            () = self.signals.next() => End::Signal,
+            () = self.stop.asked() => End::Stop,
+        };
+        service::tell("STOPPING=1");
+        if let End::Unmounted(Err(why)) = &end {
+            error!("the kernel's requests could not be taken any more: {why}");
+        }
+        // Of a connection that was aborted the dead mount is left.
+        if let Err(why) = self.mounted.unmount() {
+            error!("it could not be unmounted: {why}");
+        }
+        if !matches!(end, End::Stop) {
+            self.drain().await;
+        }
+        stop_engine(&self.engine).await;
+    }
+
+    async fn drain(&mut self) {
+        tokio::select! {
+            left = self.engine.drain(self.drain) => match left {
+                0 => info!("unmounted, all is sent."),
+                left => info!("unmounted, {left} items are left and go on at the next mount."),
+            },
+            () = self.signals.next() => info!("unmounted, ended by a second signal."),
+            () = self.stop.asked() => info!("unmounted, a new mount takes over."),
+        }
+    }
+}
+
+async fn stop_engine(engine: &Engine) {
+    if tokio::time::timeout(STOP, engine.stop()).await.is_err() {
+        error!("the local disk did not take everything in {} s.", STOP.as_secs());
+    }
+}
+
+/// Starts the engine; a daemon of the same mount that only goes on sending is asked to let go.
+async fn start_engine(options: &MountOptions, remote: Arc<dyn Remote>) -> Result<Engine, Failure> {
+    let mut asked = None;
+    loop {
+        let settings = options.settings.clone();
+        let state = &options.places.state_dir;
+        let holder = match Engine::start(settings, state, Arc::clone(&remote)).await {
+            Err(StartError::InUse { pid, dir }) => (pid, StartError::InUse { pid, dir }),
+            outcome => return Ok(outcome?),
+        };
+        let asked_at = match asked {
+            Some(at) => at,
+            None if is_unmounted(holder.0, &options.mountpoint) && ask_to_stop(options) => {
+                *asked.insert(Instant::now())
+            }
+            None => return Err(holder.1.into()),
+        };
+        if asked_at.elapsed() > LET_GO {
+            return Err(holder.1.into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether that daemon has no mount any more where we want ours, in its own view of the tree: it may see another than we.
+fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
+    fuse::mountinfo::mounts_of(pid)
+        .is_ok_and(|mounts| !mounts.iter().any(|m| m.is_dewfs() && m.mountpoint == mountpoint))
+}
+
+fn ask_to_stop(options: &MountOptions) -> bool {
+    let asked = Client::connect(&options.places.socket).and_then(|mut daemon| {
+        daemon.set_patience(Some(LET_GO))?;
+        daemon.ask(Request::Stop, false, |_, _| {})
+    });
+    asked.is_ok()
+}
+
+/// A mount without its socket is still a mount; only the commands cannot ask it.
+async fn serve_socket(
+    engine: &Engine,
+    options: &MountOptions,
+    stop: &StopSignal,
+) -> Option<Server> {
+    let about = MountInfo {
+        mountpoint: options.mountpoint.clone(),
+        remote: options.source.to_string_lossy().into_owned(),
+        name: options.name.clone(),
+        id: options.places.id.clone(),
+        owner: options.who.uid,
+        uid: options.settings.uid,
+        passthrough: false,
+        passthrough_reason: Some("not in this version".to_owned()),
+    };
+    match Server::start(engine.clone(), about, &options.places, stop.clone()).await {
+        Ok(server) => Some(server),
+        Err(why) => {
+            warn!("{}: {why}: commands cannot ask this mount.", options.places.socket.display());
+            None
+        }
+    }
+}
+
+fn mount_as(options: &MountOptions, mountpoint: std::path::PathBuf) -> MountAs {
+    MountAs {
+        source: options.source.clone(),
+        mountpoint,
+        read_only: options.kernel.read_only,
+        no_exec: options.kernel.no_exec,
+        no_atime: options.kernel.atime == Atime::Never,
+        access: match options.kernel.access {
+            Access::Owner => fuse::Access::Owner,
+            Access::OwnerAndRoot => fuse::Access::Root,
+            Access::Everyone => fuse::Access::Everybody,
+        },
+        timeout: options.settings.timeout,
+    }
+}
+
+/// Is what tells the daemon to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Ends nothing: the broken lease of a data file would kill by default, and so would a terminal that goes away.
+    _harmless: [Signal; 2],
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _harmless: [signal(SignalKind::io())?, signal(SignalKind::hangup())?],
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

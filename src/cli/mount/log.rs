@@ -1,0 +1,91 @@
+//! Where a daemon writes its log: standard error in the foreground, else a file of which 10 MiB are kept.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tracing_subscriber::EnvFilter;
+
+/// Two files of this size are kept: the one being written, and the one before.
+const HALF: u64 = 5 * 1024 * 1024;
+
+/// Starts logging to standard error.
+pub(super) fn to_stderr(level: &str) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    // Only a second start could fail, and then there is a log already.
+    drop(log.try_init());
+}
+
+/// Starts logging to a file.
+pub(super) fn to_file(level: &str, place: &Path) -> io::Result<()> {
+    let file = Mutex::new(Rotated::open(place)?);
+    let log = tracing_subscriber::fmt().with_env_filter(filter(level)).with_ansi(false);
+    drop(log.with_writer(file).try_init());
+    Ok(())
+}
+
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::try_new(format!("{level},fuser=warn")).unwrap_or_else(|_unknown| "info".into())
+}
+
+/// Is a log file that begins anew when it is long enough.
+struct Rotated {
+    place: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Rotated {
+    fn open(place: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(place)?;
+        let length = file.metadata()?.len();
+        Ok(Self { place: place.to_path_buf(), file, length })
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        fs::rename(&self.place, self.place.with_extension("1"))?;
+        *self = Self::open(&self.place)?;
+        Ok(())
+    }
+}
+
+impl Write for Rotated {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.length >= HALF {
+            self.turn()?;
+        }
+        let written = self.file.write(line)?;
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ten_mib_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("log");
+        let mut log = Rotated::open(&place).unwrap();
+        let line = vec![b'x'; 1 << 20];
+        for _ in 0..23 {
+            log.write_all(&line).unwrap();
+        }
+        let names: Vec<u64> =
+            fs::read_dir(&dir).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
+        assert_eq!(names.len(), 2);
+        assert!(names.iter().sum::<u64>() <= 2 * HALF, "{names:?}");
+    }
+}

@@ -1,0 +1,281 @@
+//! `dewfs status`: how a mount or an item is.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::config::{Mounted, Who, all_mounts};
+use crate::control::{Done, Request, Scope};
+
+use super::output::{Output, Tone, local_time, number, path_bytes, shown, size, text, tone_of};
+use super::progress::Bars;
+use super::target::{Target, here};
+use super::{ATTENTION, Common, DONE, Failure, LEFT, exit};
+
+/// What to look at, and how.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// A mount or an item; otherwise the mount of the current directory, else all of yours
+    path: Option<PathBuf>,
+    /// Show it again each time it changes
+    #[arg(long, conflicts_with_all = ["wait", "check", "short", "pending"])]
+    watch: bool,
+    /// Return when all is in sync, or nothing goes further by itself
+    #[arg(long, conflicts_with_all = ["check", "pending"])]
+    wait: bool,
+    /// Wait for at most this long
+    #[arg(long, value_name = "DUR", value_parser = super::sync::duration, requires = "wait")]
+    timeout: Option<Duration>,
+    /// Print nothing: 0 in sync, 3 work left, 4 a person is needed
+    #[arg(long, conflicts_with_all = ["short", "pending"])]
+    check: bool,
+    /// Print one of: in-sync, syncing N, offline, paused, attention
+    #[arg(long, conflicts_with = "pending")]
+    short: bool,
+    /// List what is not in sync
+    #[arg(long)]
+    pending: bool,
+    /// With --pending: print only paths, each ended by NUL
+    #[arg(short = '0', long = "null", requires = "pending")]
+    null: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
+    let targets = targets(args.path.as_ref())?;
+    if targets.is_empty() && !common.quiet && !args.check && !common.json {
+        eprintln!("dewfs: nothing of yours is mounted");
+    }
+    let mut worst = DONE;
+    for target in &targets {
+        match one(args, common, target) {
+            Ok(status) => worst = worst.max(status),
+            // Of many mounts, one whose daemon is gone does not hide the others.
+            Err(failure) if targets.len() > 1 => worst = worst.max(exit::report(&failure)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(worst)
+}
+
+fn targets(path: Option<&PathBuf>) -> Result<Vec<Target>, Failure> {
+    if let Some(path) = path {
+        return Ok(vec![Target::of(path)?]);
+    }
+    let mounts = all_mounts()?;
+    if let Some(mut target) = Target::among(&here(None), &mounts) {
+        target.scope = Scope::of(b"");
+        return Ok(vec![target]);
+    }
+    let uid = Who::current().uid;
+    let mine = |mount: &Mounted| mount.is_ours() && mount.owner.is_none_or(|owner| owner == uid);
+    let mine = mounts.into_iter().filter(mine);
+    Ok(mine.map(|mount| Target { mount, scope: Scope::of(b"") }).collect())
+}
+
+fn one(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failure> {
+    if args.wait {
+        let waited = wait(args, common, target)?;
+        if args.short {
+            show(args, common, target)?;
+        }
+        return exit::conclude(&waited);
+    }
+    show(args, common, target)
+}
+
+fn wait(args: &StatusArgs, common: &Common, target: &Target) -> Result<Done, Failure> {
+    let output = Output::of(common);
+    let mut bars = Bars::of(common);
+    let timeout_ms = args.timeout.map(super::sync::millis);
+    let request = Request::Wait { scope: target.scope.clone(), timeout_ms };
+    let done = target.connect()?.ask(request, bars.wanted(), |document, line| {
+        if !bars.take(document) && common.json {
+            output.line(line);
+        }
+    })?;
+    Ok(done)
+}
+
+fn show(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failure> {
+    let output = Output::of(common);
+    let scope = target.scope.clone();
+    let whole = scope == Scope::of(b"");
+    let request = match (args.pending, args.watch, whole) {
+        (true, ..) => Request::Pending { scope },
+        (_, true, _) => Request::Watch { scope },
+        (.., true) => Request::Status,
+        (.., false) => Request::Item { scope },
+    };
+    let done = target.connect()?.ask(request, false, |document, line| {
+        if args.check {
+        } else if common.json {
+            output.line(line);
+        } else if args.short {
+            output.line(&short(document));
+        } else if args.null {
+            output.end_with(&path_bytes(document), 0);
+        } else if args.pending {
+            pending_line(document, &output);
+        } else if text(document, "type") == "mount" {
+            mount_lines(document, &output);
+        } else {
+            item_lines(document, &output);
+        }
+    })?;
+    match done.exit {
+        DONE | LEFT | ATTENTION if args.check => Ok(done.exit),
+        // Plain `status` is 0 whenever it could ask.
+        LEFT | ATTENTION if done.message.is_none() => Ok(DONE),
+        _ => exit::conclude(&done).map_err(|failure| {
+            failure.about(args.path.as_deref().unwrap_or(Path::new(".")).display())
+        }),
+    }
+}
+
+fn short(document: &Value) -> String {
+    if text(document, "type") == "item" {
+        return match text(document, "sync") {
+            "error" | "conflict" => "attention".into(),
+            sync => {
+                let own = u64::from(!matches!(sync, "in-sync" | "local-only"));
+                syncing(number(document, "pending_below") + own)
+            }
+        };
+    }
+    let troubles = ["errors", "conflicts", "held"].map(|key| number(document, key));
+    match text(document, "state") {
+        "auth-required" | "remote-missing" => "attention".into(),
+        _ if troubles.iter().any(|count| *count > 0) => "attention".into(),
+        state @ ("offline" | "paused") => state.into(),
+        _ => syncing(number(document, "pending")),
+    }
+}
+
+fn syncing(count: u64) -> String {
+    if count == 0 { "in-sync".into() } else { format!("syncing {count}") }
+}
+
+fn pending_line(document: &Value, output: &Output) {
+    let state = text(document, "sync");
+    let mut line =
+        format!("{}  {}", output.paint(&format!("{state:9}"), tone_of(state)), shown(document));
+    let error = text(document, "error");
+    if !error.is_empty() {
+        line += &output.paint(&format!("  {error}"), Tone::Bad);
+    }
+    let again = text(document, "retry_at");
+    if !again.is_empty() {
+        line += &format!("  (again at {})", local_time(again));
+    }
+    output.line(&line);
+}
+
+fn mount_lines(document: &Value, output: &Output) {
+    let field = |name: &str, value: &str| output.line(&format!("  {name:8}  {value}"));
+    let state = text(document, "state");
+    let head = output.paint(&super::exit::one_line(text(document, "mountpoint")), Tone::Bold);
+    let only =
+        if document.get("read_only") == Some(&Value::Bool(true)) { ", read-only" } else { "" };
+    output.line(&format!("{head}  {}{only}", output.paint(state, tone_of(state))));
+    if !text(document, "reason").is_empty() {
+        field("why", text(document, "reason"));
+    }
+    field("remote", &super::exit::one_line(text(document, "remote")));
+    field("sync", &sync_words(document));
+    let nothing = Value::Null;
+    let part = |key: &str| document.get(key).unwrap_or(&nothing);
+    let cache = part("cache");
+    let bytes = |of: &Value, key: &str| size(number(of, key));
+    field(
+        "here",
+        &format!(
+            "{} of {}, {} pinned, {} not sent",
+            bytes(cache, "used_bytes"),
+            bytes(cache, "limit_bytes"),
+            bytes(cache, "pinned_bytes"),
+            bytes(cache, "pending_bytes")
+        ),
+    );
+    field("items", &number(document, "items").to_string());
+    let contact = match text(document, "last_contact") {
+        "" => "no contact yet".to_owned(),
+        time => format!("last contact {}", local_time(time)),
+    };
+    field("changes", &format!("by {}, {contact}", text(document, "feed")));
+    let quota = part("quota");
+    match (
+        quota.get("used_bytes").and_then(Value::as_u64),
+        quota.get("limit_bytes").and_then(Value::as_u64),
+    ) {
+        (Some(used), Some(limit)) => field("there", &format!("{} of {}", size(used), size(limit))),
+        (Some(used), None) => field("there", &size(used)),
+        _ => {}
+    }
+    let traffic = part("traffic");
+    let requests = number(traffic, "requests");
+    let (down, up) = (bytes(traffic, "bytes_down"), bytes(traffic, "bytes_up"));
+    field("traffic", &format!("{requests} requests, {down} down, {up} up"));
+    let error = part("last_error");
+    if error.is_object() {
+        let place = [text(error, "path"), ": "].concat();
+        let place = if text(error, "path").is_empty() { "" } else { &place };
+        let message =
+            format!("{} {place}{}", local_time(text(error, "time")), text(error, "message"));
+        field("trouble", &output.paint(&super::exit::one_line(&message), Tone::Bad));
+    }
+}
+
+fn sync_words(document: &Value) -> String {
+    let pending = number(document, "pending");
+    if pending == 0 {
+        return "in sync".into();
+    }
+    let mut words = format!("{pending} not in sync");
+    for key in ["uploading", "errors", "conflicts", "held"] {
+        let count = number(document, key);
+        if count > 0 {
+            words += &format!(", {count} {key}");
+        }
+    }
+    match text(document, "oldest_pending") {
+        "" => words,
+        since => format!("{words}, the oldest since {}", local_time(since)),
+    }
+}
+
+fn item_lines(document: &Value, output: &Output) {
+    let field = |name: &str, value: &str| output.line(&format!("  {name:8}  {value}"));
+    let state = text(document, "state");
+    let head = output.paint(&shown(document), Tone::Bold);
+    output.line(&format!("{head}  {}", output.paint(state, tone_of(state))));
+    let folder = text(document, "kind") == "folder";
+    field("kind", text(document, "kind"));
+    if folder {
+        field("content", text(document, "content"));
+    } else {
+        let (all, present) = (number(document, "size"), number(document, "present_bytes"));
+        field(
+            "content",
+            &format!("{}, {} of {} here", text(document, "content"), size(present), size(all)),
+        );
+    }
+    let below = number(document, "pending_below");
+    let below = if below == 0 { String::new() } else { format!(", {below} below are not") };
+    field("sync", &format!("{}{below}", text(document, "sync")));
+    let from = text(document, "pin_from");
+    let from = if from.is_empty() { String::new() } else { format!(" (by {from})") };
+    field("pin", &format!("{}{from}", text(document, "pin")));
+    for (key, name) in [("mtime", "changed"), ("since", "waiting"), ("retry_at", "again at")] {
+        if !text(document, key).is_empty() {
+            field(name, &local_time(text(document, key)));
+        }
+    }
+    for (key, name) in [("version", "version"), ("remote_id", "id"), ("error", "error")] {
+        if !text(document, key).is_empty() {
+            field(name, text(document, key));
+        }
+    }
+}

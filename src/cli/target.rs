@@ -1,0 +1,92 @@
+//! From a path somebody typed to the mount it is in and the daemon behind it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use crate::config::{Mounted, Who, all_mounts, mount_over};
+use crate::control::{Client, Scope, find_daemon};
+
+use super::Failure;
+
+/// Is a path in a mount.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// The mount.
+    pub(super) mount: Mounted,
+    /// The path below the mountpoint.
+    pub(super) scope: Scope,
+}
+
+impl Target {
+    /// The mount that holds `path`. Symlinks on the way to it are followed, one at its end is not.
+    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+        let mounts = all_mounts()?;
+        Self::among(path, &mounts)
+            .ok_or_else(|| Failure::failed(format!("{}: not in a dewfs mount", path.display())))
+    }
+
+    /// The same, with the list of mounts at hand; `None` if no dewfs mount holds it.
+    pub(super) fn among(path: &Path, mounts: &[Mounted]) -> Option<Self> {
+        let written = absolute(path)?;
+        // The text alone is tried first: it asks no file system, so a frozen one cannot hold up the answer.
+        let plain = !written.components().any(|part| part == Component::ParentDir);
+        if plain && let Some(mount) = mount_over(&written, mounts) {
+            return Some(Self::at(mount, &written));
+        }
+        let found = followed(&written)?;
+        mount_over(&found, mounts).map(|mount| Self::at(mount, &found))
+    }
+
+    fn at(mount: Mounted, path: &Path) -> Self {
+        let below = path.strip_prefix(&mount.mountpoint).unwrap_or(Path::new(""));
+        Self { scope: Scope::of(below.as_os_str().as_bytes()), mount }
+    }
+
+    /// A connection to the daemon behind the mount.
+    pub(super) fn connect(&self) -> Result<Client, Failure> {
+        let daemons = find_daemon(&self.mount, Who::current().uid);
+        let connected = daemons.iter().find_map(|found| Client::connect(&found.note.socket).ok());
+        let at = self.mount.mountpoint.display();
+        connected.ok_or_else(|| {
+            Failure::failed(format!(
+                "{at}: its daemon does not answer; if it was killed, mount again, or unmount with dewfs umount {at}"
+            ))
+        })
+    }
+}
+
+/// The path from the root, `.` and double slashes dropped, `..` kept.
+fn absolute(path: &Path) -> Option<PathBuf> {
+    let from = if path.is_absolute() { PathBuf::new() } else { std::env::current_dir().ok()? };
+    Some(from.join(path).components().filter(|part| *part != Component::CurDir).collect())
+}
+
+/// The path with the symlinks on its way followed.
+fn followed(path: &Path) -> Option<PathBuf> {
+    match path.file_name() {
+        Some(name) => Some(path.parent()?.canonicalize().ok()?.join(name)),
+        None => path.canonicalize().ok(),
+    }
+}
+
+/// Paths in groups of one mount each, in order.
+pub(super) fn by_mount(paths: &[PathBuf]) -> Result<Vec<(Target, Vec<Scope>)>, Failure> {
+    let mounts = all_mounts()?;
+    let mut groups: Vec<(Target, Vec<Scope>)> = Vec::new();
+    for path in paths {
+        let target = Target::among(path, &mounts)
+            .ok_or_else(|| Failure::failed(format!("{}: not in a dewfs mount", path.display())))?;
+        let scope = target.scope.clone();
+        match groups.last_mut() {
+            Some((last, scopes)) if last.mount == target.mount => scopes.push(scope),
+            _ => groups.push((target, vec![scope])),
+        }
+    }
+    Ok(groups)
+}
+
+/// The path somebody gave, or the current directory.
+pub(super) fn here(path: Option<&PathBuf>) -> PathBuf {
+    path.cloned().unwrap_or_else(|| PathBuf::from(OsStr::new(".")))
+}

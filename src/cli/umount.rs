@@ -1,0 +1,138 @@
+//! `dewfs umount`: sends what is pending, then unmounts.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::config::{Mounted, Who, all_mounts};
+use crate::control::{Client, PathText, Request, Unmounted, to_line};
+
+use super::output::Output;
+use super::progress::Bars;
+use super::target::Target;
+use super::users::users_of;
+use super::{Common, DONE, Failure, LEFT};
+
+/// A mount to end.
+#[derive(Args, Clone, Debug)]
+pub struct UmountArgs {
+    /// The mountpoint, or any path in the mount
+    dir: PathBuf,
+    /// Unmount at once; what is not sent goes on at the next mount
+    #[arg(long)]
+    no_wait: bool,
+    /// Send for at most this long
+    #[arg(long, value_name = "DUR", value_parser = super::sync::duration)]
+    timeout: Option<Duration>,
+}
+
+/// How long the daemon of a mount that is all sent may take to let go.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// Runs the command.
+pub(super) fn run(args: &UmountArgs, common: &Common) -> Result<u8, Failure> {
+    let target = Target::of(&args.dir)?;
+    let at = &target.mount.mountpoint;
+    let Ok(mut client) = target.connect() else {
+        clear(&target.mount)?;
+        if !common.quiet {
+            eprintln!(
+                "dewfs: {}: the daemon was gone; what it had not sent goes on at the next mount",
+                at.display()
+            );
+        }
+        return Ok(DONE);
+    };
+    let limit = if args.no_wait { Some(Duration::ZERO) } else { args.timeout };
+    let left = drain(&mut client, limit, common)?;
+    release(&target.mount)?;
+    if left == 0 {
+        wait_for_goodbye(&mut client);
+    }
+    tell(at, left, common);
+    Ok(if left == 0 { DONE } else { LEFT })
+}
+
+/// Sends what can be sent; answers how many items are left.
+fn drain(client: &mut Client, limit: Option<Duration>, common: &Common) -> Result<u64, Failure> {
+    let mut bars = Bars::of(common);
+    let timeout_ms = limit.map(super::sync::millis);
+    let request = Request::Drain { timeout_ms };
+    let done = client.ask(request, bars.wanted(), |document, _| {
+        bars.take(document);
+    })?;
+    match done.message {
+        // The engine failed: the items are safe, but nothing is known of their number.
+        Some(message) if done.exit == super::FAILED => Err(Failure::failed(message)),
+        _ => Ok(done.left.unwrap_or(0)),
+    }
+}
+
+fn tell(at: &Path, left: u64, common: &Common) {
+    if common.json {
+        let document = Unmounted::new(PathText::in_mount(at, b""), left);
+        Output::of(common).line(&to_line(&document));
+    } else if left > 0 {
+        eprintln!(
+            "dewfs: {}: unmounted; {left} item{} not sent yet, safe here, sent after the next mount",
+            at.display(),
+            if left == 1 { " is" } else { "s are" }
+        );
+    }
+}
+
+/// Unmounts, or says by whom it is busy.
+fn release(mount: &Mounted) -> Result<(), Failure> {
+    match unmount_once(&mount.mountpoint, false) {
+        Ok(()) => Ok(()),
+        Err(_) if !is_mounted(mount) => Ok(()),
+        Err(why) => {
+            let users: Vec<String> =
+                users_of(&mount.mountpoint).iter().map(ToString::to_string).collect();
+            let at = mount.mountpoint.display();
+            Err(Failure::failed(if users.is_empty() {
+                format!("{at}: still mounted: {why}")
+            } else {
+                format!("{at}: still mounted, in use by {}", users.join(", "))
+            }))
+        }
+    }
+}
+
+/// Takes away the mount of a daemon that was killed.
+fn clear(mount: &Mounted) -> Result<(), Failure> {
+    let at = mount.mountpoint.display();
+    unmount_once(&mount.mountpoint, true).map_err(|why| Failure::failed(format!("{at}: {why}")))
+}
+
+fn unmount_once(at: &Path, lazily: bool) -> Result<(), String> {
+    if Who::current().is_root() {
+        let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+        return unmount(at, flags).map_err(|error| error.to_string());
+    }
+    let mut command = Command::new("fusermount3");
+    command.arg(if lazily { "-uz" } else { "-u" }).arg("--").arg(at);
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("fusermount3: {error}; install the package fuse3")),
+    }
+}
+
+fn is_mounted(mount: &Mounted) -> bool {
+    all_mounts().is_ok_and(|all| all.contains(mount))
+}
+
+/// Waits until the daemon has closed the connection: then it has let go of its state.
+fn wait_for_goodbye(client: &mut Client) {
+    let until = Instant::now() + GOODBYE;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        let patience = client.set_patience(Some(left.max(Duration::from_millis(1))));
+        if patience.is_err() || client.next_line().is_err() {
+            return;
+        }
+    }
+}

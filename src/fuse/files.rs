@@ -1,0 +1,161 @@
+//! Opening files, and the requests whose arguments need more than passing on.
+
+use std::ffi::OsStr;
+use std::ops::Range;
+
+use fuser::{
+    Errno, FileHandle, FopenFlags, INodeNo, OpenAccMode, OpenFlags, ReplyCreate, ReplyEmpty,
+    ReplyLseek, ReplyOpen,
+};
+
+use super::answer::Call;
+use super::attributes::{GENERATION, attributes, ino};
+use super::filesystem::{Kernel, handle, name_or_refuse};
+use super::names::made;
+use super::notify::forget_attributes;
+use crate::engine::{Allocate, Caller, Engine, OpenMode, Opened, Seek};
+
+fn open_mode(flags: OpenFlags) -> OpenMode {
+    let access = flags.acc_mode();
+    OpenMode {
+        read: access != OpenAccMode::O_WRONLY,
+        write: access != OpenAccMode::O_RDONLY,
+        append: flags.0 & libc::O_APPEND != 0,
+        truncate: flags.0 & libc::O_TRUNC != 0,
+        exclusive: flags.0 & libc::O_EXCL != 0,
+    }
+}
+
+fn open_flags(opened: &Opened, mode: OpenMode) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    if opened.keep_pages {
+        flags |= FopenFlags::FOPEN_KEEP_CACHE;
+    }
+    if !mode.write {
+        // Closing what was only read has nothing to wait for.
+        flags |= FopenFlags::FOPEN_NOFLUSH;
+    }
+    flags
+}
+
+fn allocate(mode: i32) -> Option<Allocate> {
+    const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
+    const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+    const ZERO_KEEP: i32 = ZERO | KEEP;
+    match mode {
+        0 => Some(Allocate::Grow),
+        KEEP => Some(Allocate::KeepSize),
+        PUNCH => Some(Allocate::PunchHole),
+        ZERO => Some(Allocate::Zero),
+        ZERO_KEEP => Some(Allocate::ZeroKeepSize),
+        _ => None,
+    }
+}
+
+impl Kernel {
+    pub(super) fn open_file(&self, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        // O_EXCL without O_CREAT means nothing.
+        let mode = OpenMode { exclusive: false, ..open_mode(flags) };
+        let notifier = self.door.notifier.clone();
+        let verb = |engine: &Engine| engine.open(ino(number), mode);
+        self.door.answer(Call::of("open", number), reply, verb, move |reply, opened| {
+            // Else the kernel would cut what is read now at the size it remembers.
+            if opened.stale_attributes
+                && let Some(notifier) = notifier.get()
+            {
+                forget_attributes(notifier, number);
+            }
+            reply.opened(FileHandle(opened.handle.0), open_flags(&opened, mode));
+        });
+    }
+
+    pub(super) fn create_file(
+        &self,
+        parent: INodeNo,
+        name: &OsStr,
+        permissions: u32,
+        flags: OpenFlags,
+        by: Caller,
+        reply: ReplyCreate,
+    ) {
+        let name = name_or_refuse!(made(name), reply);
+        let mode = open_mode(flags);
+        let notifier = self.door.notifier.clone();
+        let verb = |engine: &Engine| engine.create(ino(parent), name, permissions, mode, by);
+        let call = Call::in_folder("create", parent);
+        self.door.answer(call, reply, verb, move |reply, (stat, opened)| {
+            let attributes = attributes(&stat);
+            if opened.stale_attributes
+                && let Some(notifier) = notifier.get()
+            {
+                forget_attributes(notifier, attributes.ino);
+            }
+            let (fh, flags) = (FileHandle(opened.handle.0), open_flags(&opened, mode));
+            reply.created(&stat.believe, &attributes, GENERATION, fh, flags);
+        });
+    }
+
+    pub(super) fn allocate(
+        &self,
+        number: INodeNo,
+        fh: FileHandle,
+        bytes: Range<u64>,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let Some(how) = allocate(mode) else { return reply.error(Errno::EOPNOTSUPP) };
+        let length = bytes.end - bytes.start;
+        let verb =
+            |engine: &Engine| engine.allocate(ino(number), handle(fh), bytes.start, length, how);
+        let call = Call::of("fallocate", number);
+        self.door.answer(call, reply, verb, |reply, ()| reply.ok());
+    }
+
+    pub(super) fn seek(
+        &self,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        let verb = |engine: &Engine| engine.seek(ino(number), handle(fh), offset, what);
+        self.door.answer(
+            Call::of("lseek", number),
+            reply,
+            verb,
+            |reply, found| match i64::try_from(found) {
+                Ok(found) => reply.offset(found),
+                Err(_too_far) => reply.error(Errno::EOVERFLOW),
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_become_a_mode() {
+        let mode = open_mode(OpenFlags(libc::O_RDWR | libc::O_APPEND | libc::O_TRUNC));
+        assert!(mode.read && mode.write && mode.append && mode.truncate && !mode.exclusive);
+        let mode = open_mode(OpenFlags(libc::O_WRONLY | libc::O_EXCL));
+        assert!(!mode.read && mode.write && mode.exclusive);
+    }
+
+    #[test]
+    fn fallocate_knows_what_the_engine_knows() {
+        assert_eq!(allocate(0), Some(Allocate::Grow));
+        let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        assert_eq!(allocate(punch), Some(Allocate::PunchHole));
+        assert_eq!(allocate(libc::FALLOC_FL_COLLAPSE_RANGE), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Folder pages, and the other requests about a folder as a whole.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use fuser::{FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyStatfs};
+
+use super::answer::Call;
+use super::attributes::{GENERATION, attributes, file_type, folder, ino, number};
+use super::filesystem::Kernel;
+use crate::engine::{Engine, FileSystemSpace};
+
+/// Cookies of `.` and `..`; entries have their inode number, which begins at 3.
+const DOTS: [(u64, &str); 2] = [(1, "."), (2, "..")];
+
+/// Entries asked of the engine for one page of names; what does not fit is asked for again.
+const NAMES_A_PAGE: usize = 800;
+
+/// Entries asked of the engine for one page of names with attributes.
+const ENTRIES_A_PAGE: usize = 200;
+
+/// The unit in which statfs(2) counts.
+const BLOCK: u32 = 4096;
+
+/// Inodes that can still be made: there is no limit but the disk.
+const FREE_INODES: u64 = 1 << 40;
+
+/// The cookie after which the engine continues.
+fn after_dots(offset: u64) -> u64 {
+    if offset <= 2 { 0 } else { offset }
+}
+
+/// The dots that a page beginning after `offset` still has to show. `..` carries the folder's own number: nobody relies on
+/// it, and `stat` of `..` is answered by the kernel.
+fn dots(offset: u64) -> impl Iterator<Item = (u64, &'static str)> {
+    DOTS.into_iter().filter(move |(cookie, _)| *cookie > offset)
+}
+
+impl Kernel {
+    /// A page of names.
+    pub(super) fn read_names(&self, at: INodeNo, offset: u64, reply: ReplyDirectory) {
+        let call = Call::in_folder("readdir", at);
+        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), NAMES_A_PAGE);
+        self.door.answer(call, reply, verb, move |mut reply, page| {
+            for (cookie, name) in dots(offset) {
+                if reply.add(at, cookie, FileType::Directory, name) {
+                    return reply.ok();
+                }
+            }
+            for entry in page {
+                let name = OsStr::from_bytes(entry.name.as_bytes());
+                let kind = file_type(entry.stat.kind);
+                if reply.add(number(entry.stat.ino), entry.cookie, kind, name) {
+                    break;
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    /// A page of names with their attributes.
+    pub(super) fn read_entries(&self, at: INodeNo, offset: u64, reply: ReplyDirectoryPlus) {
+        let call = Call::in_folder("readdirplus", at);
+        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), ENTRIES_A_PAGE);
+        self.door.answer(call, reply, verb, move |mut reply, page| {
+            for (cookie, name) in dots(offset) {
+                if reply.add(at, cookie, name, &Duration::ZERO, &folder(at), GENERATION) {
+                    return reply.ok();
+                }
+            }
+            for entry in page {
+                let name = OsStr::from_bytes(entry.name.as_bytes());
+                let (ino, believe) = (number(entry.stat.ino), entry.stat.believe);
+                let attributes = attributes(&entry.stat);
+                if reply.add(ino, entry.cookie, name, &believe, &attributes, GENERATION) {
+                    break;
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    /// Makes a folder's names survive a power cut.
+    pub(super) fn sync_folder(&self, at: INodeNo, reply: ReplyEmpty) {
+        let verb = |engine: &Engine| engine.sync_folder(ino(at));
+        let call = Call::of("fsyncdir", at).may_transfer();
+        self.door.answer(call, reply, verb, |reply, ()| reply.ok());
+    }
+
+    /// How much room there is.
+    pub(super) fn space(&self, at: INodeNo, reply: ReplyStatfs) {
+        self.door.answer(Call::of("statfs", at), reply, Engine::space, |reply, space| {
+            let FileSystemSpace { total, free, items } = space;
+            let (total, free) = (total / u64::from(BLOCK), free / u64::from(BLOCK));
+            let inodes = items.saturating_add(FREE_INODES);
+            reply.statfs(total, free, free, inodes, FREE_INODES, BLOCK, 255, BLOCK);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_come_first_and_once() {
+        assert_eq!(dots(0).collect::<Vec<_>>(), [(1, "."), (2, "..")]);
+        assert_eq!(dots(1).collect::<Vec<_>>(), [(2, "..")]);
+        assert_eq!(dots(2).count(), 0);
+        assert_eq!(dots(3).count(), 0);
+        assert_eq!((after_dots(0), after_dots(2), after_dots(3)), (0, 0, 3));
+    }
+}

@@ -1,0 +1,230 @@
+//! What the kernel must forget: one thread tells it, after the commit, coalesced.
+//!
+//! Attributes and names, never pages: invalidating pages waits for every unanswered read of the inode. Invalidating a name
+//! waits for the lock of its folder, which the kernel holds while a lookup in it is unanswered, so names in such a folder
+//! are kept back until it is: one frozen folder does not stop the news of the others.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fuser::{INodeNo, Notifier};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::debug;
+
+use super::attributes::number;
+use crate::engine::Invalidation;
+use crate::model::{Ino, Name};
+
+/// Counts the unanswered requests for which the kernel holds a folder's lock.
+#[derive(Default)]
+pub(super) struct Waiting {
+    folders: Mutex<HashMap<u64, u32>>,
+    answered: Notify,
+}
+
+/// Is one unanswered request; its end is the answer.
+pub(super) struct Held {
+    waiting: Arc<Waiting>,
+    folders: Vec<u64>,
+}
+
+impl Waiting {
+    /// Counts a request that holds these folders until the value is dropped.
+    pub(super) fn hold(self: &Arc<Self>, folders: impl Iterator<Item = INodeNo>) -> Held {
+        let folders: Vec<u64> = folders.map(|folder| folder.0).collect();
+        let mut counts = self.counts();
+        for folder in &folders {
+            *counts.entry(*folder).or_default() += 1;
+        }
+        drop(counts);
+        Held { waiting: Arc::clone(self), folders }
+    }
+
+    fn is_held(&self, folder: u64) -> bool {
+        self.counts().contains_key(&folder)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+        // Counting cannot leave the map half changed.
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut counts = self.waiting.counts();
+        for folder in &self.folders {
+            if let Some(count) = counts.get_mut(folder) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(folder);
+                }
+            }
+        }
+        drop(counts);
+        self.waiting.answered.notify_one();
+    }
+}
+
+/// Tells the kernel to ask for an inode's attributes again. Returns at once, whatever is under way.
+pub(super) fn forget_attributes(notifier: &Notifier, ino: INodeNo) {
+    report("attributes", notifier.inval_inode(ino, -1, 0));
+}
+
+/// Starts the notifier thread. It ends when the engine does.
+pub(super) fn start(
+    notifier: Notifier,
+    mut news: UnboundedReceiver<Vec<Invalidation>>,
+    waiting: Arc<Waiting>,
+    runtime: Handle,
+) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name("notifier".to_owned());
+    let work = move || {
+        let mut backlog = Backlog::default();
+        while runtime.block_on(next(&mut backlog, &mut news, &waiting)) {
+            backlog.tell(&notifier, &waiting);
+        }
+    };
+    thread.spawn(work).map(drop)
+}
+
+/// Waits for news, or for an answer that lets kept news go. False at the end.
+async fn next(
+    backlog: &mut Backlog,
+    news: &mut UnboundedReceiver<Vec<Invalidation>>,
+    waiting: &Waiting,
+) -> bool {
+    tokio::select! {
+        batch = news.recv() => {
+            let Some(batch) = batch else { return false };
+            backlog.add(batch);
+            while let Ok(batch) = news.try_recv() {
+                backlog.add(batch);
+            }
+            true
+        }
+        () = waiting.answered.notified(), if !backlog.names.is_empty() => true,
+    }
+}
+
+/// Is what the kernel has not been told yet.
+#[derive(Default)]
+struct Backlog {
+    attributes: HashSet<Ino>,
+    names: BTreeMap<u64, HashMap<Name, Option<Ino>>>,
+}
+
+impl Backlog {
+    fn add(&mut self, batch: Vec<Invalidation>) {
+        for news in batch {
+            match news {
+                Invalidation::Attributes(ino) => {
+                    self.attributes.insert(ino);
+                }
+                Invalidation::Entry { parent, name, gone } => {
+                    let names = self.names.entry(parent.0).or_default();
+                    let known = names.entry(name).or_default();
+                    // Whoever was there first is whom the kernel knows.
+                    *known = known.or(gone);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, notifier: &Notifier, waiting: &Waiting) {
+        for ino in self.attributes.drain() {
+            forget_attributes(notifier, number(ino));
+        }
+        for (folder, names) in self.take_free(waiting) {
+            for (name, gone) in names {
+                forget_name(notifier, INodeNo(folder), OsStr::from_bytes(name.as_bytes()), gone);
+            }
+        }
+    }
+
+    /// Takes the names out whose folders the kernel does not hold.
+    fn take_free(&mut self, waiting: &Waiting) -> Vec<(u64, HashMap<Name, Option<Ino>>)> {
+        let free: Vec<u64> =
+            self.names.keys().copied().filter(|folder| !waiting.is_held(*folder)).collect();
+        free.into_iter()
+            .filter_map(|folder| self.names.remove(&folder).map(|names| (folder, names)))
+            .collect()
+    }
+}
+
+/// Tells of a deletion so that watchers hear of it; where the kernel refuses that (it knows another inode there, or has
+/// something below it in use), it forgets the name.
+fn forget_name(notifier: &Notifier, folder: INodeNo, name: &OsStr, gone: Option<Ino>) {
+    if let Some(gone) = gone
+        && notifier.delete(folder, number(gone), name).is_ok()
+    {
+        // An answer of "not there" counts as success, and then another inode may still be known by this name.
+        report("name", notifier.inval_entry(folder, name));
+        return;
+    }
+    report("name", notifier.inval_entry(folder, name));
+}
+
+/// The kernel having forgotten already is as good, and after the unmount there is nobody to be told.
+fn report(what: &'static str, told: io::Result<()>) {
+    if let Err(error) = told {
+        debug!("the kernel was not told to forget {what}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn entry(parent: u64, text: &str, gone: Option<u64>) -> Invalidation {
+        Invalidation::Entry { parent: Ino(parent), name: name(text), gone: gone.map(Ino) }
+    }
+
+    #[test]
+    fn news_of_one_thing_become_one() {
+        let mut backlog = Backlog::default();
+        backlog.add(vec![
+            Invalidation::Attributes(Ino(3)),
+            Invalidation::Attributes(Ino(3)),
+            entry(1, "a", Some(7)),
+            entry(1, "a", Some(8)),
+            entry(1, "a", None),
+        ]);
+        assert_eq!(backlog.attributes.len(), 1);
+        assert_eq!(backlog.names[&1][&name("a")], Some(Ino(7)));
+    }
+
+    #[test]
+    fn names_of_a_held_folder_are_kept_until_the_answer() {
+        let waiting = Arc::new(Waiting::default());
+        let mut backlog = Backlog::default();
+        backlog.add(vec![entry(1, "a", None), entry(2, "b", None)]);
+        let first = waiting.hold([INodeNo(1)].into_iter());
+        let second = waiting.hold([INodeNo(1)].into_iter());
+        assert_eq!(backlog.take_free(&waiting).iter().map(|free| free.0).collect::<Vec<_>>(), [2]);
+        drop(first);
+        assert!(backlog.take_free(&waiting).is_empty());
+        drop(second);
+        assert_eq!(backlog.take_free(&waiting).iter().map(|free| free.0).collect::<Vec<_>>(), [1]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_wakes_the_notifier_for_what_was_kept() {
+        let waiting = Arc::new(Waiting::default());
+        let (_send, mut news) = tokio::sync::mpsc::unbounded_channel();
+        let mut backlog = Backlog::default();
+        backlog.add(vec![entry(1, "a", None)]);
+        drop(waiting.hold([INodeNo(1)].into_iter()));
+        assert!(next(&mut backlog, &mut news, &waiting).await);
+    }
+}

@@ -1,0 +1,336 @@
+//! The program from outside, without a mount: words, exit statuses, help, JSON shapes, one line for what is wrong.
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+mod support {
+    pub mod shapes;
+}
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use support::shapes::assert_shape;
+
+/// A program that sees no configuration of this machine's user.
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["config/dewfs/remotes", "remote", "mnt"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
+        command
+            .current_dir(self.dir.path())
+            .env("XDG_CONFIG_HOME", self.at("config"))
+            .env("XDG_STATE_HOME", self.at("state"))
+            .env_remove("DEWFS_PASSWORD")
+            .env_remove("DEWFS_TOKEN");
+        command
+    }
+
+    fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+        self.command().args(arguments).output().unwrap()
+    }
+
+    /// Runs what must fail with `status` and one line on stderr, and answers the line.
+    fn refused(&self, status: i32, words: &str) -> String {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let output = self.run(&words);
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {line}");
+        assert_eq!(line.lines().count(), 1, "{words:?}: {line}");
+        assert!(line.starts_with("dewfs: "), "{words:?}: {line}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+        line
+    }
+}
+
+const COMMANDS: [&str; 15] = [
+    "mount",
+    "umount",
+    "status",
+    "sync",
+    "ls",
+    "hydrate",
+    "free",
+    "pin",
+    "unpin",
+    "why",
+    "cache",
+    "remote",
+    "doctor",
+    "completions",
+    "man",
+];
+
+#[test]
+fn every_command_helps() {
+    let desk = Desk::new();
+    let root = String::from_utf8(desk.run(&["--help"]).stdout).unwrap();
+    for command in COMMANDS {
+        assert!(root.contains(&format!("\n  {command} ")), "{command} in the list");
+        for help in ["-h", "--help"] {
+            let output = desk.run(&[command, help]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(0), "{command}");
+            assert!(text.contains("Usage: dewfs"), "{command}: {text}");
+            for flag in ["--json", "--quiet", "--verbose", "--config", "--color", "--no-progress"] {
+                assert!(text.contains(flag), "{command}: {flag}");
+            }
+        }
+    }
+    let version = String::from_utf8(desk.run(&["-V"]).stdout).unwrap();
+    assert_eq!(version.trim(), format!("dewfs {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_is_2_and_named_in_one_line() {
+    let desk = Desk::new();
+    for (words, named) in [
+        ("staus", "staus"),
+        ("status --jso", "--jso"),
+        ("mount", "<SPEC>"),
+        ("mount ./remote", "<DIR>"),
+        ("sync --wait --timeout soon", "soon"),
+        ("hydrate", "<PATH>"),
+        ("completions tcsh", "tcsh"),
+        ("status --check --short", "--short"),
+        ("--color blue status", "blue"),
+        ("mount ./remote mnt -o cache-size=1G", "nearest is cache_size"),
+        ("mount ./remote mnt -o vfs-cache-max-size=1G", "cache_size="),
+        ("mount ./remote mnt -o dir_refresh=5", "poll="),
+        ("mount ./remote mnt -o frobnicate", "frobnicate"),
+        ("mount ./remote mnt -o hydration=full", "not available in this version"),
+        ("mount s3://bucket mnt", "not available in this version"),
+        ("mount ftp://h/ mnt", "ftp"),
+        ("mount https://a:secretword@h/ mnt", "credentials=FILE"),
+        ("mount nowhere mnt", "./nowhere"),
+        ("mount nope: mnt", "nope"),
+        ("mount ./remote mnt --config none.toml", "none.toml"),
+        ("remote test s3://x", "not available in this version"),
+    ] {
+        let line = desk.refused(2, words);
+        assert!(line.contains(named), "{words}: {line}");
+        assert!(!line.contains("secretword"), "{line}");
+    }
+}
+
+#[test]
+fn commands_of_the_contract_that_are_not_there_yet_say_so() {
+    let desk = Desk::new();
+    for words in [
+        "conflicts /x",
+        "resolve /x --keep mine",
+        "held /x",
+        "release /x",
+        "undo /x",
+        "pause /x",
+        "resume /x",
+        "find /x",
+        "du /x",
+        "largest /x",
+        "recent /x",
+        "watch /x",
+        "setup n /x",
+        "remove n",
+        "login n",
+        "logout n",
+        "serve /x",
+        "remote add n /x",
+        "remote list",
+        "remote forget n",
+        "sync --accept-remote mnt",
+    ] {
+        let line = desk.refused(2, words);
+        assert!(line.contains("not available in this version"), "{words}: {line}");
+    }
+}
+
+#[test]
+fn the_manner_of_mount_has_its_exit_statuses() {
+    let desk = Desk::new();
+    for (status, words, named) in [
+        (1, "./remote mnt -o frobnicate", "frobnicate"),
+        (1, "./remote", "where to mount"),
+        (1, "./remote mnt extra", "extra"),
+        (1, "ftp://h/ mnt", "ftp"),
+        (32, "./remote mnt -o remount,ro", "remount"),
+        (32, "./remote none", "none"),
+        (32, "./remote remote/in", "one lies in the other"),
+    ] {
+        let line = desk.refused(status, words);
+        assert!(line.contains(named), "{words}: {line}");
+    }
+}
+
+#[test]
+fn mountpoints_that_will_not_do_are_named() {
+    let desk = Desk::new();
+    std::fs::write(desk.at("file"), "").unwrap();
+    std::fs::create_dir(desk.at("full")).unwrap();
+    std::fs::write(desk.at("full/x"), "").unwrap();
+    let state = format!("-o state_dir={}", desk.at("state/one").display());
+    for (words, named) in [
+        (format!("mount ./remote none {state}"), "none"),
+        (format!("mount ./remote file {state}"), "file"),
+        (format!("mount ./remote full {state}"), "nonempty"),
+        (format!("mount ./gone mnt {state}"), "gone"),
+        ("mount ./remote mnt -o state_dir=mnt/state".into(), "one lies in the other"),
+        ("mount ./remote mnt -o state_dir=remote/state".into(), "one lies in the other"),
+        ("mount /  mnt".into(), "one lies in the other"),
+    ] {
+        let line = desk.refused(1, &words);
+        assert!(line.contains(named), "{words}: {line}");
+    }
+    assert_eq!(std::fs::read_dir(desk.at("full")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_path_in_no_mount_is_named() {
+    let desk = Desk::new();
+    for words in [
+        "umount mnt",
+        "status mnt",
+        "ls mnt",
+        "sync mnt",
+        "why mnt/x",
+        "free mnt/x",
+        "pin mnt",
+        "cache stat mnt",
+    ] {
+        let line = desk.refused(1, words);
+        assert!(line.contains("mnt") && line.contains("not in a dewfs mount"), "{line}");
+    }
+}
+
+#[test]
+fn wrong_files_are_named_with_what_is_wrong_in_them() {
+    let desk = Desk::new();
+    let put =
+        |name: &str, text: &str| std::fs::write(desk.at("config/dewfs").join(name), text).unwrap();
+    put("remotes/a.toml", "spec = 'b:'\n");
+    put("remotes/b.toml", "spec = '/x'\n[mount]\npool = 3\n");
+    put("remotes/c.toml", "spek = '/x'\n");
+    for (words, named) in [
+        ("mount a: mnt", "another saved remote"),
+        ("mount b: mnt", "nearest is poll"),
+        ("mount c: mnt", "spek"),
+    ] {
+        let line = desk.refused(2, words);
+        assert!(line.contains(named), "{words}: {line}");
+    }
+    put("config.toml", "[mount]\numask = 22\n");
+    assert!(desk.refused(2, "mount ./remote mnt").contains("config.toml"));
+}
+
+#[test]
+fn credentials_others_can_read_are_refused() {
+    let desk = Desk::new();
+    std::fs::write(desk.at("secret"), "username=a\npassword=hunter2\n").unwrap();
+    std::fs::set_permissions(desk.at("secret"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let line = desk.refused(1, "remote test http://127.0.0.1:1/ -o credentials=secret");
+    assert!(line.contains("chmod 600") && !line.contains("hunter2"), "{line}");
+}
+
+/// The environment of a running program is asked of the kernel: it must not hold the secret, nor may its children get it.
+#[test]
+fn a_password_does_not_stay_in_the_environment() {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let desk = Desk::new();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", server.local_addr().unwrap());
+    let child = desk
+        .command()
+        .args(["remote", "test", &address])
+        .env("DEWFS_USER", "alice")
+        .env("DEWFS_PASSWORD", "hunter2")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stream, _) = server.accept().unwrap();
+    let mut environment = Vec::new();
+    let path = format!("/proc/{}/environ", child.id());
+    std::fs::File::open(path).unwrap().read_to_end(&mut environment).unwrap();
+    let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    stream.write_all(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    drop((stream, server));
+    child.wait_with_output().unwrap();
+    // "alice:hunter2"
+    let signed = head.iter().any(|line| line.ends_with("Basic YWxpY2U6aHVudGVyMg=="));
+    assert!(signed, "{head:?}");
+    assert!(!String::from_utf8_lossy(&environment).contains("hunter2"));
+}
+
+#[test]
+fn what_is_printed_as_json_has_the_shape_of_the_page() {
+    let desk = Desk::new();
+    for words in [vec!["remote", "test", "--json", "./remote"], vec!["doctor", "--json"]] {
+        let output = desk.run(&words);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(!text.is_empty(), "{words:?}");
+        text.lines().for_each(assert_shape);
+    }
+}
+
+#[test]
+fn a_remote_is_tested_and_left_as_it_was() {
+    let desk = Desk::new();
+    std::fs::write(
+        desk.at("config/dewfs/remotes/nas.toml"),
+        format!("spec = '{}'", desk.at("remote").display()),
+    )
+    .unwrap();
+    for spec in ["nas", "nas:", "./remote"] {
+        let output = desk.run(&["remote", "test", spec]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("writable"), "{spec}");
+    }
+    assert_eq!(std::fs::read_dir(desk.at("remote")).unwrap().count(), 0);
+    assert!(desk.refused(1, "remote test ./gone").contains("gone"));
+    assert!(desk.refused(1, "remote test http://127.0.0.1:1/").contains("127.0.0.1"));
+}
+
+#[test]
+fn every_manual_page_and_completion_is_written() {
+    let desk = Desk::new();
+    assert_eq!(desk.run(&["man", "pages"]).status.code(), Some(0));
+    let page = |name: &str| std::fs::read_to_string(desk.at("pages").join(name)).unwrap();
+    for command in COMMANDS {
+        assert!(page(&format!("dewfs-{command}.1")).contains(".SH NAME"), "{command}");
+    }
+    for name in ["dewfs.1", "mount.dewfs.8", "dewfs.toml.5", "dewfs-semantics.7"] {
+        assert!(page(name).contains("NAME"), "{name}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let output = desk.run(&["completions", shell]);
+        assert!(String::from_utf8(output.stdout).unwrap().contains("hydrate"), "{shell}");
+    }
+}
+
+/// The manual names every option that the parser knows.
+#[test]
+fn the_manual_of_mount_names_every_option() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man/mount.dewfs.8");
+    let page = std::fs::read_to_string(page).unwrap();
+    for name in dewfs::config::option_names() {
+        assert!(page.contains(name), "{name} is not in mount.dewfs(8)");
+    }
+}

@@ -1,0 +1,246 @@
+//! The commands against a real mount of a local folder.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+mod support {
+    pub mod desk;
+    pub mod shapes;
+}
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use support::desk::{Desk, PROGRAM, told, until};
+use support::shapes::assert_shape;
+
+#[test]
+fn a_mount_tells_how_it_is() {
+    let desk = Desk::mounted();
+    let mount = desk.json(0, "status mnt").remove(0);
+    assert_eq!(mount["type"], "mount");
+    assert_eq!(mount["mountpoint"], desk.at("mnt").to_str().unwrap());
+    assert_eq!(mount["remote"], desk.at("remote").to_str().unwrap());
+    assert_eq!((&mount["state"], &mount["pending"]), (&"online".into(), &0.into()));
+    assert_eq!(desk.run(0, "status --short mnt"), "in-sync\n");
+    assert_eq!(desk.run(0, "status --check mnt"), "");
+    assert_eq!(desk.run(0, "status --wait --timeout 10s mnt"), "");
+    assert!(desk.run(0, "status mnt").contains("online"));
+    // Without a path: the mount of the current directory.
+    let inside = desk.command().current_dir(desk.at("mnt")).args(["status", "--json"]).output();
+    assert!(told(&inside.unwrap()).contains(desk.at("mnt").to_str().unwrap()));
+}
+
+#[test]
+fn names_are_listed_with_their_state_and_nothing_is_fetched() {
+    let desk = Desk::mounted();
+    let names = |documents: &[Value]| -> Vec<String> {
+        let name =
+            |one: &Value| one["path"].as_str().unwrap().rsplit("mnt/").next().unwrap().to_owned();
+        let mut names: Vec<String> = documents.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    let flat = desk.json(0, "ls mnt");
+    assert_eq!(names(&flat), ["big", "folder", "hello.txt"]);
+    let unlisted = desk.json(0, "ls -R mnt");
+    assert_eq!(names(&unlisted), ["big", "folder", "hello.txt"]);
+    let all = desk.json(0, "ls -R --fetch mnt");
+    assert_eq!(names(&all), ["big", "folder", "folder/deep", "hello.txt"]);
+    let big = all.iter().find(|one| one["path"].as_str().unwrap().ends_with("/big")).unwrap();
+    assert_eq!(
+        (&big["content"], &big["size"], &big["present_bytes"]),
+        (&"online-only".into(), &(3 << 20).into(), &0.into())
+    );
+    assert_eq!(desk.json(0, "status mnt")[0]["traffic"]["bytes_down"], 0);
+    assert!(desk.run(0, "ls mnt").contains("online-only"));
+    assert!(desk.run(1, "ls mnt/none").contains("mnt/none: not found"));
+}
+
+#[test]
+fn an_edit_arrives_and_sync_waits_for_it() {
+    let desk = Desk::mounted();
+    std::fs::write(desk.at("mnt/new.txt"), "new\n").unwrap();
+    let done = desk.json(0, "sync --wait --timeout 30s mnt").remove(0);
+    assert_eq!((&done["in_sync"], &done["left"]), (&true.into(), &0.into()));
+    assert_eq!(std::fs::read_to_string(desk.at("remote/new.txt")).unwrap(), "new\n");
+    assert_eq!(desk.item("mnt/new.txt")["sync"], "in-sync");
+    assert_eq!(desk.run(0, "status --pending mnt"), "");
+    desk.json(0, "why mnt/new.txt");
+}
+
+#[test]
+fn content_comes_and_goes_as_it_is_told() {
+    let desk = Desk::mounted();
+    let fetched = desk.json(0, "hydrate mnt/big").remove(0);
+    assert_eq!(fetched["bytes"], 3 << 20);
+    assert_eq!(desk.item("mnt/big")["content"], "local");
+    desk.json(0, "cache stat mnt");
+    desk.json(0, "cache verify mnt");
+
+    let dry = desk.json(0, "free -n mnt/big").remove(0);
+    assert_eq!((&dry["bytes"], &dry["dry_run"]), (&(3 << 20).into(), &true.into()));
+    assert_eq!(desk.item("mnt/big")["content"], "local");
+    assert!(desk.run(0, "free mnt/big").contains("3.0 MiB freed"));
+    assert_eq!(desk.item("mnt/big")["content"], "online-only");
+    assert_eq!(std::fs::metadata(desk.at("remote/big")).unwrap().len(), 3 << 20);
+
+    let pinned = desk.json(0, "pin --wait mnt/folder").remove(0);
+    assert_eq!((&pinned["pin"], &pinned["bytes_left"]), (&"pinned".into(), &0.into()));
+    let deep = desk.item("mnt/folder/deep");
+    assert_eq!(
+        (&deep["content"], &deep["pin"], &deep["state"]),
+        (&"local".into(), &"pinned".into(), &"pinned".into())
+    );
+    assert_eq!(deep["pin_from"], desk.at("mnt/folder").to_str().unwrap());
+    // What is pinned is not cleared.
+    desk.json(0, "cache clear mnt");
+    assert_eq!(desk.item("mnt/folder/deep")["content"], "local");
+    desk.json(0, "unpin mnt/folder");
+    assert_eq!(desk.item("mnt/folder")["pin"], "unspecified");
+    desk.json(0, "cache clear mnt");
+    assert_eq!(desk.item("mnt/folder/deep")["content"], "online-only");
+}
+
+#[test]
+fn what_is_open_or_not_sent_is_kept_and_named() {
+    let desk = Desk::mounted();
+    let mut open = std::fs::File::options().append(true).open(desk.at("mnt/hello.txt")).unwrap();
+    open.write_all(b"more\n").unwrap();
+    let said = desk.run(1, "free mnt/hello.txt");
+    assert!(said.contains("hello.txt: kept: "), "{said}");
+    drop(open);
+    assert_eq!(std::fs::read_to_string(desk.at("mnt/hello.txt")).unwrap(), "hello\nmore\n");
+}
+
+#[test]
+fn paths_come_from_lists_and_may_be_any_bytes() {
+    let desk = Desk::new();
+    let odd = OsString::from_vec(b"odd\n\xff".to_vec());
+    std::fs::write(desk.at("remote").join(&odd), "odd").unwrap();
+    desk.mount();
+    let listed = desk.dewfs(&["ls", "-0", "mnt"]);
+    let path = [desk.at("mnt/").into_os_string().into_vec(), b"odd\n\xff".to_vec()].concat();
+    assert!(listed.stdout.split(|byte| *byte == 0).any(|one| one == path));
+    let mut child = desk
+        .command()
+        .args(["hydrate", "-0", "--files-from", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&[path.as_slice(), b"\0"].concat()).unwrap();
+    assert!(child.wait().unwrap().success());
+    let status =
+        desk.command().arg("status").arg("--json").arg(desk.at("mnt").join(&odd)).output().unwrap();
+    let item: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(item["content"], "local");
+    assert!(item["path_base64"].is_string());
+}
+
+#[test]
+fn a_busy_mount_stays_and_its_users_are_named() {
+    let desk = Desk::mounted();
+    let held = std::fs::File::open(desk.at("mnt/hello.txt")).unwrap();
+    let said = desk.run(1, "umount mnt");
+    assert!(said.contains(&std::process::id().to_string()) && said.contains("hello.txt"), "{said}");
+    assert!(desk.is_mounted());
+    drop(held);
+    let done = desk.json(0, "umount mnt/folder").remove(0);
+    assert_eq!((&done["type"], &done["left"]), (&"unmounted".into(), &0.into()));
+    assert!(!desk.is_mounted());
+    desk.run(1, "status mnt");
+}
+
+#[test]
+fn a_killed_daemon_is_noticed_and_its_mount_cleared() {
+    let desk = Desk::mounted();
+    let pid = desk.json(0, "status mnt")[0]["pid"].as_u64().unwrap();
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    until("the end of the daemon", || std::fs::read_dir(desk.at("mnt")).is_err());
+    assert!(desk.run(1, "status mnt").contains("does not answer"));
+    assert!(desk.run(0, "umount mnt").contains("the daemon was gone"));
+    assert!(!desk.is_mounted());
+    desk.mount();
+    assert_eq!(std::fs::read_to_string(desk.at("mnt/hello.txt")).unwrap(), "hello\n");
+}
+
+#[test]
+fn watch_tells_of_each_change() {
+    let desk = Desk::mounted();
+    let mut watch = desk
+        .command()
+        .args(["status", "--watch", "--json", "mnt"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let first: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    std::fs::write(desk.at("mnt/seen.txt"), "x").unwrap();
+    let items = first["items"].as_u64().unwrap();
+    let grew = lines.take(50).any(|line| {
+        assert_shape(&line);
+        serde_json::from_str::<Value>(&line).unwrap()["items"].as_u64().unwrap() > items
+    });
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert!(grew);
+}
+
+/// Whether tests may act as somebody else.
+fn is_root() -> bool {
+    dewfs::config::Who::current().is_root()
+}
+
+fn open_to_all(dir: &Path) {
+    for dir in dir.ancestors() {
+        let mode = std::fs::metadata(dir).unwrap().permissions().mode();
+        if mode & 0o001 == 0 {
+            // Only directories made for this test are opened.
+            assert!(dir.starts_with(env!("CARGO_TARGET_TMPDIR")), "{} is closed", dir.display());
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode | 0o011)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn others_may_ask_only_for_what_they_may_read() {
+    if !is_root() {
+        eprintln!("only root can act as somebody else");
+        return;
+    }
+    let desk = Desk::mounted();
+    let program = desk.at("dewfs");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    open_to_all(&desk.home);
+    std::fs::set_permissions(desk.at("mnt/folder"), std::fs::Permissions::from_mode(0o700))
+        .unwrap();
+    let as_nobody = |words: &str| {
+        let mut command = Command::new(&program);
+        command.args(words.split_whitespace()).current_dir(&desk.home).uid(65534).gid(65534);
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), told(&output))
+    };
+    assert_eq!(as_nobody("status --short mnt").0, 0);
+    assert_eq!(as_nobody("status mnt/hello.txt").0, 0);
+    assert_eq!(as_nobody("ls mnt").0, 0);
+    for words in [
+        "status mnt/folder/deep",
+        "ls mnt/folder",
+        "sync mnt",
+        "free mnt/hello.txt",
+        "pin mnt",
+        "umount mnt",
+        "cache clear mnt",
+    ] {
+        let (status, said) = as_nobody(words);
+        assert_eq!(status, 1, "{words}: {said}");
+        assert!(said.contains("permission denied"), "{words}: {said}");
+    }
+    assert!(desk.is_mounted());
+}

@@ -1,0 +1,327 @@
+//! Reading and writing through the kernel.
+#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+
+#[path = "support/mount.rs"]
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+use support::{Mounted, bytes, errno, eventually};
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+/// Whether what is at both ends of a shared writable mapping is the file's content.
+fn map_and_change(file: &File, length: usize) {
+    use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
+    // SAFETY: a new mapping of `length` bytes, used only below and unmapped at the end; nobody shortens the file meanwhile.
+    unsafe {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let at = mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file, 0).unwrap();
+        let mapped = std::slice::from_raw_parts_mut(at.cast::<u8>(), length);
+        mapped[0] = b'<';
+        mapped[length - 1] = b'>';
+        msync(at, length, MsyncFlags::SYNC).unwrap();
+        munmap(at, length).unwrap();
+    }
+}
+
+#[test]
+fn what_is_written_is_read_and_arrives() {
+    let mount = Mounted::empty();
+    for (name, length) in [("empty", 0), ("one", 1), ("page", 4096), ("big", 5_000_001)] {
+        let content = bytes(length, length as u64);
+        fs::write(mount.path(name), &content).unwrap();
+        assert_eq!(fs::read(mount.path(name)).unwrap(), content);
+        assert_eq!(fs::metadata(mount.path(name)).unwrap().len(), length as u64);
+        mount.arrives(name, &content);
+    }
+}
+
+#[test]
+fn what_is_there_is_read_in_any_order() {
+    let content = bytes(3_000_000, 1);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let file = File::open(mount.path("f")).unwrap();
+    let mut random = fastrand::Rng::with_seed(2);
+    for _ in 0..200 {
+        let from = random.usize(..content.len());
+        let to = (from + random.usize(..100_000)).min(content.len());
+        let mut buffer = vec![0; to - from];
+        file.read_exact_at(&mut buffer, from as u64).unwrap();
+        assert_eq!(buffer, content[from..to]);
+    }
+    let mut end = [0; 100];
+    assert_eq!(file.read_at(&mut end, 3_000_000).unwrap(), 0);
+    assert_eq!(file.read_at(&mut end, 2_999_950).unwrap(), 50);
+}
+
+#[test]
+fn random_writes_are_what_a_local_file_would_hold() {
+    let content = bytes(1_000_000, 3);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let mut expected = content;
+    let file = open(&mount.path("f"));
+    let mut random = fastrand::Rng::with_seed(4);
+    for round in 0..300 {
+        let from = random.usize(..1_100_000);
+        let data = bytes(random.usize(1..30_000), round);
+        if expected.len() < from + data.len() {
+            expected.resize(from + data.len(), 0);
+        }
+        expected[from..from + data.len()].copy_from_slice(&data);
+        file.write_all_at(&data, from as u64).unwrap();
+        if round % 50 == 49 {
+            let cut = random.usize(500_000..expected.len());
+            expected.truncate(cut);
+            file.set_len(cut as u64).unwrap();
+        }
+    }
+    drop(file);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), expected);
+    mount.arrives("f", &expected);
+}
+
+#[test]
+fn appends_go_to_the_end_whoever_wrote_last() {
+    let mount = Mounted::of(|remote| fs::write(remote.join("log"), "0\n").unwrap());
+    let append = || OpenOptions::new().append(true).open(mount.path("log")).unwrap();
+    let (mut a, mut b) = (append(), append());
+    for line in 1..50 {
+        let file = if line % 2 == 0 { &mut a } else { &mut b };
+        file.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+    drop((a, b));
+    let expected: String = (0..50).map(|line| format!("{line}\n")).collect();
+    assert_eq!(fs::read_to_string(mount.path("log")).unwrap(), expected);
+    mount.arrives("log", expected.as_bytes());
+}
+
+#[test]
+fn truncating_cuts_and_grows_with_zeros() {
+    let content = bytes(100_000, 5);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let file = open(&mount.path("f"));
+    file.set_len(70_000).unwrap();
+    file.set_len(90_000).unwrap();
+    let mut expected = content[..70_000].to_vec();
+    expected.resize(90_000, 0);
+    assert_eq!(file.metadata().unwrap().len(), 90_000);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), expected);
+    rustix::fs::ftruncate(&file, 0).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 0);
+    drop(file);
+    mount.arrives("f", b"");
+}
+
+#[test]
+fn opening_with_o_trunc_empties() {
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), bytes(50_000, 6)).unwrap());
+    let mut file = File::create(mount.path("f")).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 0);
+    file.write_all(b"new").unwrap();
+    drop(file);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"new");
+    mount.arrives("f", b"new");
+}
+
+#[test]
+fn an_unlinked_open_file_lives_until_it_is_closed() {
+    let mount = Mounted::of(|remote| fs::write(remote.join("there"), bytes(200_000, 7)).unwrap());
+    fs::write(mount.path("here"), "content").unwrap();
+    for (name, content) in [("here", b"content".to_vec()), ("there", bytes(200_000, 7))] {
+        let mut file = open(&mount.path(name));
+        let mut first = [0; 3];
+        file.read_exact(&mut first).unwrap();
+        fs::remove_file(mount.path(name)).unwrap();
+        assert!(!mount.path(name).exists());
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let mut all = Vec::new();
+        file.read_to_end(&mut all).unwrap();
+        assert_eq!(all, content);
+        file.write_all(b" and more").unwrap();
+        assert_eq!(file.metadata().unwrap().len(), content.len() as u64 + 9);
+        eventually("its name to go at the remote", || !mount.remote(name).exists());
+    }
+}
+
+#[test]
+fn a_replaced_open_file_keeps_its_content() {
+    let mount = Mounted::empty();
+    fs::write(mount.path("doc"), "old").unwrap();
+    let mut old = File::open(mount.path("doc")).unwrap();
+    fs::write(mount.path("doc.new"), "new").unwrap();
+    fs::rename(mount.path("doc.new"), mount.path("doc")).unwrap();
+    let mut content = String::new();
+    old.read_to_string(&mut content).unwrap();
+    assert_eq!(content, "old");
+    assert_eq!(fs::read(mount.path("doc")).unwrap(), b"new");
+    mount.arrives("doc", b"new");
+}
+
+#[test]
+fn shared_mappings_are_the_file() {
+    let content = bytes(123_456, 8);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let file = open(&mount.path("f"));
+    map_and_change(&file, content.len());
+    drop(file);
+    let mut expected = content;
+    expected[0] = b'<';
+    expected[123_455] = b'>';
+    assert_eq!(fs::read(mount.path("f")).unwrap(), expected);
+    mount.arrives("f", &expected);
+}
+
+#[test]
+fn holes_read_as_zeros_and_are_found() {
+    let mount = Mounted::empty();
+    let mut file = File::create_new(mount.path("sparse")).unwrap();
+    file.seek(SeekFrom::Start(4 << 20)).unwrap();
+    file.write_all(b"end").unwrap();
+    let file = open(&mount.path("sparse"));
+    let data = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)).unwrap();
+    assert!((1..=4 << 20).contains(&data), "{data}");
+    assert_eq!(rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(0)).unwrap(), 0);
+    let beyond = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(5 << 20)).unwrap_err();
+    assert_eq!(beyond.raw_os_error(), libc::ENXIO);
+    let mut expected = vec![0; 4 << 20];
+    expected.extend(b"end");
+    assert_eq!(fs::read(mount.path("sparse")).unwrap(), expected);
+    mount.arrives("sparse", &expected);
+}
+
+#[test]
+fn what_is_not_here_is_data_to_lseek() {
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), bytes(1 << 20, 9)).unwrap());
+    let file = File::open(mount.path("f")).unwrap();
+    assert_eq!(rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(5)).unwrap(), 5);
+    assert_eq!(rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(5)).unwrap(), 1 << 20);
+    assert!(file.metadata().unwrap().blocks() > 0, "archivers would store zeros");
+}
+
+#[test]
+fn fallocate_reserves_grows_punches_and_zeroes() {
+    let content = bytes(100_000, 10);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let file = open(&mount.path("f"));
+    let size = || file.metadata().unwrap().len();
+    rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, 300_000).unwrap();
+    assert_eq!(size(), 100_000);
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 150_000).unwrap();
+    assert_eq!(size(), 150_000);
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, punch, 10_000, 20_000).unwrap();
+    rustix::fs::fallocate(&file, FallocateFlags::ZERO_RANGE, 140_000, 20_000).unwrap();
+    assert_eq!(size(), 160_000);
+    let refused = rustix::fs::fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, 4096);
+    assert_eq!(refused.unwrap_err().raw_os_error(), libc::EOPNOTSUPP);
+    let mut expected = content;
+    expected.resize(160_000, 0);
+    expected[10_000..30_000].fill(0);
+    drop(file);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), expected);
+    mount.arrives("f", &expected);
+}
+
+#[test]
+fn copies_within_the_mount_are_whole() {
+    let content = bytes(2_000_000, 11);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    // copy_file_range first, then whatever the kernel offers instead.
+    assert_eq!(fs::copy(mount.path("f"), mount.path("g")).unwrap(), 2_000_000);
+    assert_eq!(fs::read(mount.path("g")).unwrap(), content);
+    mount.arrives("g", &content);
+}
+
+#[test]
+fn fsync_of_file_and_folder_works() {
+    let mount = Mounted::empty();
+    let mut file = File::create(mount.path("f")).unwrap();
+    file.write_all(b"safe").unwrap();
+    file.sync_all().unwrap();
+    file.sync_data().unwrap();
+    File::open(&mount.places.at).unwrap().sync_all().unwrap();
+}
+
+#[test]
+fn locks_are_kept_between_processes() {
+    let mount = Mounted::empty();
+    fs::write(mount.path("f"), "").unwrap();
+    let file = open(&mount.path("f"));
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+    let other = open(&mount.path("f"));
+    let refused = rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(refused.unwrap_err().raw_os_error(), libc::EWOULDBLOCK);
+    let status = std::process::Command::new("flock")
+        .args(["-n", "-E", "75"])
+        .arg(mount.path("f"))
+        .arg("true")
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(75));
+    rustix::fs::flock(&file, FlockOperation::Unlock).unwrap();
+    rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+}
+
+#[test]
+fn a_reader_sees_what_a_writer_wrote_without_closing() {
+    let mount = Mounted::empty();
+    let mut writer = File::create(mount.path("f")).unwrap();
+    let reader = File::open(mount.path("f")).unwrap();
+    let mut length = 0;
+    for round in 0..20u64 {
+        let data = bytes(10_000, round);
+        writer.write_all(&data).unwrap();
+        let mut found = vec![0; 10_000];
+        reader.read_exact_at(&mut found, length).unwrap();
+        assert_eq!(found, data);
+        length += 10_000;
+        assert_eq!(fs::metadata(mount.path("f")).unwrap().len(), length);
+    }
+}
+
+#[test]
+fn many_readers_at_once_get_the_same_bytes() {
+    let content = bytes(4_000_000, 12);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert!(fs::read(mount.path("f")).unwrap() == content));
+        }
+    });
+}
+
+#[test]
+fn a_new_remote_version_is_read_whole_and_open_files_keep_theirs() {
+    let (old, new) = (bytes(300_000, 13), bytes(500_000, 14));
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &old).unwrap());
+    assert_eq!(fs::read(mount.path("f")).unwrap(), old);
+    let opened = File::open(mount.path("f")).unwrap();
+    fs::write(mount.remote("new"), &new).unwrap();
+    fs::rename(mount.remote("new"), mount.remote("f")).unwrap();
+    let mut seen = Vec::new();
+    eventually("the new version", || {
+        seen = fs::read(mount.path("f")).unwrap();
+        assert!(seen == old || seen == new, "a mixed file of {} bytes", seen.len());
+        seen == new
+    });
+    let mut found = vec![0; old.len()];
+    opened.read_exact_at(&mut found, 0).unwrap();
+    assert!(found == old, "an open file is a snapshot");
+}
+
+#[test]
+fn a_read_only_mount_changes_nothing() {
+    let mount = Mounted::with(&["-o", "ro"], |remote| fs::write(remote.join("f"), "x").unwrap());
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
+    assert_eq!(errno(fs::write(mount.path("f"), "y")), libc::EROFS);
+    assert_eq!(errno(fs::create_dir(mount.path("d"))), libc::EROFS);
+    assert_eq!(errno(fs::remove_file(mount.path("f"))), libc::EROFS);
+}

@@ -1,0 +1,125 @@
+//! A mount in a directory of its own, and the program to ask it with.
+#![allow(dead_code)]
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::shapes::assert_shape;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_dewfs");
+
+/// A mount of a folder, in a directory of its own that goes away with it.
+pub struct Desk {
+    pub home: PathBuf,
+    spec: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Desk {
+    /// A place with `remote`, not mounted yet.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("dewfs-commands-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap();
+        let home = dir.path().canonicalize().unwrap();
+        for name in ["remote/folder", "mnt"] {
+            std::fs::create_dir_all(home.join(name)).unwrap();
+        }
+        std::fs::write(home.join("remote/hello.txt"), "hello\n").unwrap();
+        std::fs::write(home.join("remote/big"), vec![7; 3 << 20]).unwrap();
+        std::fs::write(home.join("remote/folder/deep"), "deep\n").unwrap();
+        Self { home, spec: "remote".into(), _dir: dir }
+    }
+
+    /// A place whose mount is of another remote.
+    pub fn of(spec: &str) -> Self {
+        let mut desk = Self::new();
+        desk.spec = spec.to_owned();
+        desk
+    }
+
+    pub fn mounted() -> Self {
+        let desk = Self::new();
+        desk.mount();
+        desk
+    }
+
+    pub fn mount(&self) {
+        let output = self.dewfs(&["mount", &self.spec, "mnt", "-o", &self.options()]);
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    }
+
+    pub fn options(&self) -> String {
+        format!("state_dir={},write_back_delay=100ms,poll=1s", self.at("state").display())
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.home.join(name)
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.current_dir(&self.home).env("XDG_CONFIG_HOME", self.at("config"));
+        command
+    }
+
+    pub fn dewfs<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+        self.command().args(arguments).output().unwrap()
+    }
+
+    /// Runs what must end with `status` and answers what it printed.
+    pub fn run(&self, status: i32, words: &str) -> String {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let output = self.dewfs(&words);
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {}", told(&output));
+        told(&output)
+    }
+
+    /// The documents that a command prints, each of the shape of the page.
+    pub fn json(&self, status: i32, words: &str) -> Vec<Value> {
+        let words: Vec<&str> = words.split_whitespace().chain(["--json"]).collect();
+        let output = self.dewfs(&words);
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {}", told(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().for_each(assert_shape);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub fn item(&self, path: &str) -> Value {
+        self.json(0, &format!("status {path}")).remove(0)
+    }
+
+    pub fn is_mounted(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        mounts.contains(&format!(" {} fuse.dewfs ", self.at("mnt").display()))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if self.is_mounted() {
+            let _tried = self.dewfs(&["umount", "--no-wait", "mnt"]);
+        }
+        if self.is_mounted() {
+            let _tried = Command::new("umount").arg("-l").arg(self.at("mnt")).status();
+        }
+    }
+}
+
+pub fn told(output: &Output) -> String {
+    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < limit, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

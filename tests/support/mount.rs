@@ -1,0 +1,249 @@
+//! A real mount of a folder remote, through the real program, in a temporary place; gone again when it is dropped.
+
+#![allow(dead_code)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dewfs::fuse::mountinfo;
+use tempfile::TempDir;
+
+/// How long anything may take that is waited for.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The program under test.
+pub(crate) fn dewfs() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "not in {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The errno of a failed operation.
+pub(crate) fn errno<T: std::fmt::Debug>(outcome: std::io::Result<T>) -> i32 {
+    outcome.unwrap_err().raw_os_error().unwrap()
+}
+
+/// Bytes that differ from place to place and can be told from each other.
+pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
+}
+
+/// Temporary places for remote, mountpoint and state.
+pub(crate) struct Places {
+    pub(crate) remote: PathBuf,
+    pub(crate) at: PathBuf,
+    pub(crate) state: PathBuf,
+    /// Removed last: everything lies in it.
+    dir: TempDir,
+}
+
+impl Places {
+    pub(crate) fn new() -> Self {
+        // Not /tmp: it may be a memory disk, whose files have no holes to speak of.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let place = |name: &str| {
+            let place = dir.path().canonicalize().unwrap().join(name);
+            fs::create_dir(&place).unwrap();
+            place
+        };
+        Self { remote: place("remote"), at: place("mnt"), state: place("state"), dir }
+    }
+
+    /// `dewfs mount REMOTE DIR -o state_dir=…` with further options.
+    pub(crate) fn command(&self, options: &[&str]) -> Command {
+        let mut command = dewfs();
+        command.arg("mount").arg(&self.remote).arg(&self.at);
+        command.arg("-o").arg(format!("state_dir={}", self.state.display()));
+        command.args(options);
+        command
+    }
+
+    pub(crate) fn is_mounted(&self) -> bool {
+        mountinfo::at(&self.at).unwrap().is_some_and(|mount| mount.is_dewfs())
+    }
+
+    /// Unmounts what is there, if anything, however it is.
+    pub(crate) fn detach(&self) {
+        while self.is_mounted() {
+            dewfs::fuse::unmount(&self.at).unwrap();
+        }
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+/// A mount in use.
+pub(crate) struct Mounted {
+    pub(crate) places: Places,
+    options: Vec<String>,
+    daemon: Option<Child>,
+}
+
+impl Mounted {
+    /// Mounts an empty remote.
+    pub(crate) fn empty() -> Self {
+        Self::with(&[], |_| {})
+    }
+
+    /// Mounts a remote that `fill` has filled.
+    pub(crate) fn of(fill: impl FnOnce(&Path)) -> Self {
+        Self::with(&[], fill)
+    }
+
+    /// The same with options.
+    pub(crate) fn with(options: &[&str], fill: impl FnOnce(&Path)) -> Self {
+        let places = Places::new();
+        fill(&places.remote);
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut mounted = Self { places, options, daemon: None };
+        mounted.mount();
+        mounted
+    }
+
+    /// A path in the mount.
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.places.at.join(name)
+    }
+
+    /// The same path at the remote.
+    pub(crate) fn remote(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.places.remote.join(name)
+    }
+
+    /// Mounts (again) and waits until it can be used.
+    pub(crate) fn mount(&mut self) {
+        let options: Vec<&str> =
+            ["-o", "poll=500ms,write_back_delay=10ms"].into_iter().chain(self.options()).collect();
+        let log = self.places.state.with_extension("log");
+        let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut daemon = self.places.command(&options).arg("-f").stderr(log).spawn().unwrap();
+        eventually("the mount", || {
+            if let Some(status) = daemon.try_wait().unwrap() {
+                panic!("dewfs mount -f ended with {status}:\n{}", self.log());
+            }
+            // What a killed daemon left is a mount as well, but no room is known of it.
+            self.places.is_mounted() && rustix::fs::statfs(&self.places.at).is_ok()
+        });
+        self.daemon = Some(daemon);
+    }
+
+    fn options(&self) -> impl Iterator<Item = &str> {
+        self.options.iter().map(String::as_str)
+    }
+
+    /// The next mount has these options instead.
+    pub(crate) fn options_replaced(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|option| (*option).to_owned()).collect();
+    }
+
+    /// What the daemon logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.places.state.with_extension("log")).unwrap_or_default()
+    }
+
+    /// Unmounts and waits until the daemon has ended.
+    pub(crate) fn unmount(&mut self) {
+        self.places.detach();
+        self.end();
+    }
+
+    /// Unmounts and mounts again.
+    pub(crate) fn remount(&mut self) {
+        self.unmount();
+        self.mount();
+    }
+
+    /// Kills the daemon at once.
+    pub(crate) fn kill(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
+    /// Asks the daemon to end by a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let daemon = self.daemon.as_ref().unwrap();
+        let pid = rustix::process::Pid::from_child(daemon);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the daemon's end.
+    pub(crate) fn end(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            eventually("the end of the daemon", || daemon.try_wait().unwrap().is_some());
+        }
+    }
+
+    /// Waits until the remote has exactly this content under this name.
+    pub(crate) fn arrives(&self, name: impl AsRef<Path>, content: &[u8]) {
+        let there = self.remote(name.as_ref());
+        eventually(&format!("{} at the remote", there.display()), || {
+            fs::read(&there).is_ok_and(|found| found == content)
+        });
+    }
+
+    /// Waits until the mount shows exactly this content under this name.
+    pub(crate) fn shows(&self, name: impl AsRef<Path>, content: &[u8]) {
+        let here = self.path(name.as_ref());
+        eventually(&format!("{} in the mount", here.display()), || {
+            fs::read(&here).is_ok_and(|found| found == content)
+        });
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log:\n{}", self.log());
+        }
+        self.places.detach();
+        if let Some(mut daemon) = self.daemon.take() {
+            let start = Instant::now();
+            while daemon.try_wait().is_ok_and(|status| status.is_none()) {
+                if start.elapsed() > LIMIT {
+                    drop(daemon.kill());
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// The names in a folder, sorted.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The inode number.
+pub(crate) fn ino(path: &Path) -> u64 {
+    fs::symlink_metadata(path).unwrap().ino()
+}
+
+/// What a program printed on standard error, for messages.
+pub(crate) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
