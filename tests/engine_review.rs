@@ -163,3 +163,54 @@ async fn room_is_made_however_many_files_are_in_use() {
         world.engine.release(ino, handle);
     }
 }
+
+/// A remote change that comes while the old content is being fetched leaves nothing of it behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_during_a_fetch_leaves_no_stray_data_file() {
+    let world = World::new().await;
+    world.store.put("f", pattern(1 << 20, 1)).unwrap();
+    let ino = world.ino("f").await;
+    world.store.inject(FaultRule::next(Operation::Read, Fault::Truncate(600_000)));
+    let (gate, mut held) = Gate::holding(|step| {
+        step.operation == Operation::Read && step.moment == Moment::Arrives
+    });
+    world.store.gate(Some(gate));
+    let engine = world.engine.clone();
+    let hydrating = tokio::spawn(async move { engine.hydrate(ino).await });
+    held.recv().await.unwrap().pass();
+    let second = held.recv().await.unwrap();
+    world.until("the first bytes", async || data_files(&world).len() == 1).await;
+    world.store.put("f", "new").unwrap();
+    world.until("the change", async || world.stat("f").await.size == 3).await;
+    world.store.gate(None);
+    second.pass();
+    drop(held);
+    let _either = hydrating.await.unwrap();
+    assert_eq!(&world.read("f").await.unwrap()[..], b"new");
+    world.until("one data file", async || data_files(&world).len() <= 1).await;
+}
+
+/// Content that goes while it is being fetched leaves nothing behind on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn freeing_what_is_being_fetched_leaves_no_stray_data_file() {
+    let world = World::new().await;
+    let content = pattern(1 << 20, 1);
+    world.store.put("f", content.clone()).unwrap();
+    let (ino, handle) = world.open("f", READ).await;
+    world.engine.read(ino, handle, 0, 100).wait().await.unwrap();
+    world.engine.release(ino, handle);
+    let (gate, mut held) = Gate::holding(|step| {
+        step.operation == Operation::Read && step.moment == Moment::Answers
+    });
+    world.store.gate(Some(gate));
+    let engine = world.engine.clone();
+    let hydrating = tokio::spawn(async move { engine.hydrate(ino).await });
+    let one = held.recv().await.unwrap();
+    world.engine.free(ino, false).await.unwrap();
+    world.store.gate(None);
+    one.pass();
+    drop(held);
+    let _either = hydrating.await.unwrap();
+    same(&world.read("f").await.unwrap(), &content);
+    world.until("one data file", async || data_files(&world).len() <= 1).await;
+}

@@ -4,6 +4,7 @@
 //! never put into its data file. What it knows goes to the catalog when it is recorded: bytes before facts.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -101,6 +102,8 @@ pub(crate) struct Live {
     pub(crate) generation: Generation,
     pub(crate) source: Option<Source>,
     data: Mutex<Option<Arc<DataFile>>>,
+    /// Whether its row has forgotten this content: no data file is made for it any more.
+    retired: AtomicBool,
     state: Mutex<State>,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
@@ -137,6 +140,7 @@ impl Live {
             generation,
             source,
             data: Mutex::default(),
+            retired: AtomicBool::new(false),
             state: Mutex::new(state),
             arrived: Notify::new(),
             telling: tokio::sync::Mutex::default(),
@@ -174,6 +178,9 @@ impl Live {
         if let Some(file) = &*data {
             return Ok(file.clone());
         }
+        if self.retired.load(Ordering::Acquire) {
+            return Err(EngineError::Stale);
+        }
         // Locked to the end: a cut meanwhile must not be undone by the length set here.
         let state = self.state();
         let (size, hydrated) = (state.size, state.hydrated);
@@ -198,6 +205,13 @@ impl Live {
     /// The data file, if it is open already.
     pub(crate) fn open_data(&self) -> Option<Arc<DataFile>> {
         lock(&self.data).clone()
+    }
+
+    /// Its row has forgotten this content: whoever is still at it keeps the data file that is open, and makes none.
+    pub(crate) fn retire(&self) {
+        // Locked, so that a data file being made is there before it is unlinked.
+        let _data = lock(&self.data);
+        self.retired.store(true, Ordering::Release);
     }
 
     /// Lets go of the descriptor.

@@ -220,7 +220,7 @@ impl Core {
                     Ok(())
                 })
                 .await?;
-                self.open.forget_live(ino);
+                self.open.forget_live(ino, generation);
                 Ok(None)
             }
             crate::model::Content::Hydrated => {
