@@ -214,3 +214,30 @@ async fn freeing_what_is_being_fetched_leaves_no_stray_data_file() {
     same(&world.read("f").await.unwrap(), &content);
     world.until("one data file", async || data_files(&world).len() <= 1).await;
 }
+
+/// What a crash left between forgetting a content and unlinking it goes at the next start; edits never do.
+#[tokio::test(flavor = "multi_thread")]
+async fn forgotten_data_files_go_at_the_next_start() {
+    let world = World::new().await;
+    world.store.put("f", "first").unwrap();
+    world.read("f").await.unwrap();
+    world.in_sync().await;
+    let stale = data_files(&world).pop().unwrap();
+    world.engine.free(Ino::ROOT, false).await.unwrap();
+    world.until("it is free", async || data_files(&world).is_empty()).await;
+    std::fs::write(&stale, "first").unwrap();
+    let unknown = stale.with_file_name(format!("{}.0", 0xff00 + stale_shelf(&stale)));
+    std::fs::write(&unknown, "whose?").unwrap();
+    let world = world.restart().await;
+    world.until("they are gone", async || data_files(&world).is_empty()).await;
+    let recovered: Vec<_> =
+        std::fs::read_dir(world.state.path().join("state/recovered")).unwrap().flatten().collect();
+    assert_eq!(recovered.len(), 1, "{recovered:?}");
+    assert_eq!(std::fs::read(recovered[0].path()).unwrap(), b"whose?");
+    assert_eq!(&world.read("f").await.unwrap()[..], b"first");
+}
+
+fn stale_shelf(file: &Path) -> u64 {
+    let shelf = file.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    u64::from_str_radix(shelf, 16).unwrap()
+}

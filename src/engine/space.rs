@@ -278,8 +278,9 @@ impl Core {
     }
 
     /// Keeps a data file whose edits can never be sent in `recovered/`, and says so.
-    fn rescue(&self, ino: Ino, generation: Generation) {
+    pub(crate) fn rescue(&self, ino: Ino, generation: Generation) {
         let hint = self.path_bytes(ino).unwrap_or_default();
+        self.open.forget_live(ino, generation);
         match self.cache.set_aside(ino, generation, &hint) {
             Ok(place) => {
                 let message = format!(
@@ -288,6 +289,12 @@ impl Core {
                 );
                 tracing::warn!(ino = ino.0, message);
                 self.note_problem(Some(ino), &message);
+                self.catalog.submit(
+                    Durability::Soon,
+                    Origin::Engine,
+                    move |tx| tx.rescued(ino, generation),
+                    |outcome: crate::catalog::Result<()>| drop(outcome),
+                );
             }
             Err(error) => tracing::error!(ino = ino.0, %error, "cannot keep edits in recovered/"),
         }
