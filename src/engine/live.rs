@@ -122,14 +122,16 @@ impl Live {
         source: Option<Source>,
         edited: bool,
     ) -> Self {
+        // Of an empty file nothing is missing, whatever its row says.
+        let hydrated = content == Content::Hydrated || blocks.is_full(size);
         let state = State {
             size,
-            hydrated: content == Content::Hydrated,
+            hydrated,
             blocks,
             fetching: Vec::new(),
             failures: 0,
             failure: None,
-            blocks_unrecorded: false,
+            blocks_unrecorded: hydrated && content != Content::Hydrated,
             wrote: false,
             recording: 0,
             edit_recorded: edited,
@@ -155,14 +157,28 @@ impl Live {
     /// Whether the catalog has something to be told, or is just being told.
     pub(crate) fn has_news(&self) -> bool {
         let state = self.state();
-        let untold = state.blocks_unrecorded || state.wrote || state.recording > 0;
-        untold || self.telling.try_lock().is_err()
+        state.blocks_unrecorded || state.wrote || state.recording > 0 || self.is_telling()
+    }
+
+    /// Whether nothing is to be told and nobody is at it just now. Never waits.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        match self.state.try_lock() {
+            Ok(state) => {
+                let untold = state.blocks_unrecorded || state.wrote || state.recording > 0;
+                !untold && !self.is_telling()
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn is_telling(&self) -> bool {
+        self.telling.try_lock().is_err()
     }
 
     /// Whether all is here and the catalog knows it: then its row and the data file alone tell what was written.
     pub(crate) fn is_known_whole(&self) -> bool {
         let state = self.state();
-        state.hydrated && !state.blocks_unrecorded && self.telling.try_lock().is_ok()
+        state.hydrated && !state.blocks_unrecorded && !self.is_telling()
     }
 
     /// Whether a user wrote what the catalog does not know of yet: as good as an open writer, for whoever would take the

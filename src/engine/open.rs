@@ -105,11 +105,13 @@ impl OpenTable {
         let mut entries = lock(&self.entries);
         let entry = entries.open.get(&ino);
         let mut counts = entry.map_or_else(Handles::default, |entry| entry.counts);
-        let live = entry.and_then(|entry| entry.live.as_ref());
-        counts.writers += u32::from(live.is_some_and(|live| live.has_unrecorded_writes()));
+        let live = entry.and_then(|entry| entry.live.clone());
         if counts.open == 0 {
             entries.claimed.insert(ino);
         }
+        // Its state may be locked over a write to the disk; the table must not be.
+        drop(entries);
+        counts.writers += u32::from(live.is_some_and(|live| live.has_unrecorded_writes()));
         counts
     }
 
@@ -197,7 +199,7 @@ impl OpenTable {
         let idle = |entry: &Entry| {
             entry.counts.open == 0
                 && entry.guests == 0
-                && entry.live.as_ref().is_none_or(|live| !live.has_news())
+                && entry.live.as_ref().is_none_or(|live| live.is_at_rest())
         };
         if entries.get(&ino).is_some_and(idle) {
             entries.remove(&ino);
