@@ -56,7 +56,11 @@ impl Engine {
                     tx.mark_pending(ino)?;
                     Ok::<_, EngineError>(inode.generation)
                 },
-                move |outcome| done(core.open_for_writing(live, mode, outcome)),
+                move |outcome| {
+                    let kept = core.clone();
+                    let open = move || done(kept.open_for_writing(live, mode, outcome));
+                    core.run_cut(mode.truncate, open);
+                },
             );
         }))
     }
@@ -92,7 +96,13 @@ impl Engine {
                         None => Ok(tx.create(new)?),
                     },
                     move |outcome: Result<Inode, EngineError>| {
-                        done(outcome.and_then(|inode| core.open_created(&inode, mode)));
+                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode)) {
+                            Ok(inode) => inode,
+                            Err(error) => return done(Err(error)),
+                        };
+                        let kept = core.clone();
+                        let cuts = mode.truncate && inode.attributes.size > 0;
+                        core.run_cut(cuts, move || done(kept.open_created(&inode, mode)));
                     },
                 );
             }))
@@ -308,15 +318,28 @@ impl Core {
         }
     }
 
+    /// Runs the end of an open; where it cuts content off, not on the catalog's thread.
+    fn run_cut(&self, cuts: bool, open: impl FnOnce() + Send + 'static) {
+        if cuts {
+            drop(self.runtime.spawn_blocking(open));
+        } else {
+            open();
+        }
+    }
+
+    /// Counts the handle of a file just created or found, on the writer thread: there no transaction is under way.
+    fn begin_created(&self, inode: Inode, mode: OpenMode) -> Result<Inode, EngineError> {
+        if self.open.begin(inode.ino, mode.write) {
+            return Ok(inode);
+        }
+        Err(EngineError::Busy("being replaced".into()))
+    }
+
     fn open_created(
         self: &Arc<Self>,
         inode: &Inode,
         mode: OpenMode,
     ) -> Result<(Stat, Opened), EngineError> {
-        // On the writer thread no transaction is under way.
-        if !self.open.begin(inode.ino, mode.write) {
-            return Err(EngineError::Busy("being replaced".into()));
-        }
         let live = match self.live_for(inode.ino) {
             Ok(live) => live,
             Err(error) => {
