@@ -1,5 +1,5 @@
 //! What a second look at the byte path found: each test is one way in which bytes, handles or room were lost.
-#![allow(clippy::unwrap_used, clippy::expect_used, unused_imports, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dewfs::engine::{EngineError, OpenMode, Returns, SetAttributes, Settings};
 use dewfs::model::Ino;
+use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{Fault, FaultRule, Gate, MemoryOptions, Moment, Operation};
 use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, same};
 
@@ -240,4 +241,60 @@ async fn forgotten_data_files_go_at_the_next_start() {
 fn stale_shelf(file: &Path) -> u64 {
     let shelf = file.parent().unwrap().file_name().unwrap().to_str().unwrap();
     u64::from_str_radix(shelf, 16).unwrap()
+}
+
+/// An empty file that is not here yet is wholly here once it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_can_be_grown_by_fallocate() {
+    let world = World::new().await;
+    world.store.put("empty", "").unwrap();
+    let (ino, handle) = world.open("empty", WRITE).await;
+    let how = dewfs::engine::Allocate::Grow;
+    world.engine.allocate(ino, handle, 0, 100_000, how).wait().await.unwrap();
+    let got = world.engine.read(ino, handle, 0, 131_072).wait().await.unwrap();
+    assert_eq!(got, Bytes::from(vec![0; 100_000]));
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("empty").unwrap(), vec![0; 100_000]);
+}
+
+/// A reader gets its bytes although somebody else's cannot be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_fetch_fails_its_own_readers_only() {
+    let world = World::new().await;
+    let content = pattern(1 << 20, 1);
+    world.store.put("f", content.clone()).unwrap();
+    let (ino, handle) = world.open("f", READ).await;
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Arrives);
+    world.store.gate(Some(gate));
+    let engine = world.engine.clone();
+    let first = tokio::spawn(async move { engine.read(ino, handle, 0, 100).wait().await });
+    let slow = held.recv().await.unwrap();
+    let engine = world.engine.clone();
+    let other = tokio::spawn(async move { engine.read(ino, handle, 900_000, 100).wait().await });
+    held.recv().await.unwrap().strike(Fault::Fail(ErrorKind::Denied));
+    assert!(other.await.unwrap().is_err());
+    slow.pass();
+    same(&first.await.unwrap().unwrap(), &content[..100]);
+    world.store.gate(None);
+    world.engine.release(ino, handle);
+}
+
+/// A write that ends halfway changes no length. (On file systems with room for such an offset there is nothing to see.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_halfway_leaves_nothing_beyond_the_end() {
+    let world = World::new().await;
+    world.write("f", b"abc").await;
+    let (ino, handle) = world.open("f", WRITE).await;
+    let bytes = Bytes::from(vec![1; 8192]);
+    let wrote = world.engine.write(ino, handle, (1 << 44) - 8192, bytes, false).wait().await;
+    if wrote.is_err() {
+        let file = data_files(&world).pop().unwrap();
+        assert_eq!(std::fs::metadata(file).unwrap().len(), 3);
+        assert_eq!(world.stat("f").await.size, 3);
+        world.close(ino, handle).await;
+        world.in_sync().await;
+        assert_eq!(world.content_there("f").unwrap(), b"abc");
+    }
 }
