@@ -125,9 +125,8 @@ async fn a_cut_that_nobody_waits_for_leaves_no_writer_behind() {
     let world = World::new().await;
     world.store.put("f", pattern(100_000, 1)).unwrap();
     let ino = world.ino("f").await;
-    let (gate, mut held) = Gate::holding(|step| {
-        step.operation == Operation::Read && step.moment == Moment::Arrives
-    });
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Arrives);
     world.store.gate(Some(gate));
     let set = SetAttributes { size: Some(50_001), ..SetAttributes::default() };
     let cut = world.engine.set_attributes(ino, None, set, ME).wait();
@@ -296,5 +295,25 @@ async fn a_write_that_fails_halfway_leaves_nothing_beyond_the_end() {
         world.close(ino, handle).await;
         world.in_sync().await;
         assert_eq!(world.content_there("f").unwrap(), b"abc");
+    }
+}
+
+/// Somebody else's bytes in a file end its set-user-id before they are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn set_user_id_is_gone_when_a_write_is_answered() {
+    let world = World::new().await;
+    for (index, opened_with) in [WRITE, TRUNCATE].into_iter().cycle().take(20).enumerate() {
+        let path = format!("program{index}");
+        world.write(&path, b"#!").await;
+        let set = SetAttributes { mode: Some(0o4755), ..SetAttributes::default() };
+        let ino = world.ino(&path).await;
+        world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
+        let (_, handle) = world.open(&path, opened_with).await;
+        if !opened_with.truncate {
+            let bytes = Bytes::from_static(b"x");
+            world.engine.write(ino, handle, 0, bytes, true).wait().await.unwrap();
+        }
+        assert_eq!(world.engine.stat(ino).wait().await.unwrap().mode, 0o755);
+        world.close(ino, handle).await;
     }
 }

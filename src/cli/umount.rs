@@ -131,7 +131,7 @@ fn wait_for_goodbye(client: &mut Client) {
     let until = Instant::now() + GOODBYE;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let patience = client.set_patience(Some(left.max(Duration::from_millis(1))));
-        if patience.is_err() || client.next().is_err() {
+        if patience.is_err() || client.next_line().is_err() {
             return;
         }
     }

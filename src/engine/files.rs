@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
+use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::settings::Returns;
@@ -54,6 +55,9 @@ impl Engine {
                 move |tx| {
                     let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
                     tx.mark_pending(ino)?;
+                    if mode.truncate {
+                        drop_suid(tx, &inode)?;
+                    }
                     Ok::<_, EngineError>(inode.generation)
                 },
                 move |outcome| {
@@ -91,6 +95,9 @@ impl Engine {
                         Some(inode) if inode.kind != Kind::File => Err(EngineError::IsFolder),
                         Some(inode) => {
                             tx.mark_pending(inode.ino)?;
+                            if mode.truncate {
+                                drop_suid(tx, &inode)?;
+                            }
                             Ok(inode)
                         }
                         None => Ok(tx.create(new)?),
@@ -155,11 +162,15 @@ impl Engine {
             Ok(_) => return EngineError::Invalid("not open for writing").into(),
             Err(error) => return error.into(),
         };
-        if kill_suid {
-            self.core.clear_suid_later(ino);
-        }
         let live = file.live.clone();
         let append = file.mode.append;
+        if kill_suid && self.core.has_suid(ino) {
+            let core = self.core.clone();
+            return Answer::Pending(Box::pin(async move {
+                core.clear_suid(ino).await?;
+                core.write_slowly(&live, offset, data, append).await
+            }));
+        }
         if let Some(answer) = self.core.write_here(&live, offset, &data, append) {
             return Answer::Ready(answer);
         }

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::live::Live;
 use crate::cache::Access;
 use crate::catalog::{Durability, Origin};
-use crate::model::{BlockSet, Content, Generation, Ino, Kind, Stamp};
+use crate::model::{Base, BlockSet, Content, Digest, Generation, Ino, Kind, Rows as _, Stamp};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -50,6 +50,8 @@ impl Core {
             }
             return Ok(());
         };
+        // Without it the content is only read again later.
+        let known = self.content_of_young(live, &news).await.unwrap_or(None);
         let (ino, generation) = (live.ino, live.generation);
         let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
         let outcome = self
@@ -62,6 +64,12 @@ impl Core {
                         let recorded =
                             if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
                         tx.set_content(ino, generation, Content::Hydrated, recorded)?;
+                        if let (Some(known), Some(base)) = (known, tx.base(ino)?)
+                            && base.young
+                            && tx.node(ino)?.is_some_and(|node| node.edition == base.edition)
+                        {
+                            tx.set_base(ino, Some(Base { known: Some(known), ..base }))?;
+                        }
                     } else {
                         let current = tx.set_presence(ino, generation, blocks)?;
                         // The length of a file that is not all here is only what its row says.
@@ -84,6 +92,24 @@ impl Core {
         }
         self.pulse();
         outcome
+    }
+
+    /// What a content is for certain that came whole under a version not to be relied on: later it is compared with that.
+    async fn content_of_young(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        news: &News,
+    ) -> Result<Option<Digest>, EngineError> {
+        if !news.hydrated || news.wrote || news.blocks.is_none() {
+            return Ok(None);
+        }
+        let base = self.catalog.read(|rows| rows.base(live.ino))?;
+        let version = live.source.as_ref().map(|source| &source.version);
+        if !base.is_some_and(|base| base.young && Some(&base.version) == version) {
+            return Ok(None);
+        }
+        let Some(data) = live.open_data() else { return Ok(None) };
+        self.blocking(move || Ok(Some(data.digest()?))).await
     }
 
     /// Takes what is new of a live content, after its bytes were brought to the disk where that matters. Blocks.
