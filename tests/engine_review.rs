@@ -1,5 +1,5 @@
 //! What a second look at the byte path found: each test is one way in which bytes, handles or room were lost.
-#![allow(clippy::unwrap_used, clippy::expect_used, unused_imports, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dewfs::engine::{EngineError, OpenMode, Returns, SetAttributes, Settings};
 use dewfs::model::Ino;
+use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{Fault, FaultRule, Gate, MemoryOptions, Moment, Operation};
 use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, same};
 
@@ -160,5 +161,159 @@ async fn room_is_made_however_many_files_are_in_use() {
     world.write("new", &pattern(4 << 20, 2)).await;
     for (ino, handle) in open {
         world.engine.release(ino, handle);
+    }
+}
+
+/// A remote change that comes while the old content is being fetched leaves nothing of it behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_during_a_fetch_leaves_no_stray_data_file() {
+    let world = World::new().await;
+    world.store.put("f", pattern(1 << 20, 1)).unwrap();
+    let ino = world.ino("f").await;
+    world.store.inject(FaultRule::next(Operation::Read, Fault::Truncate(600_000)));
+    let (gate, mut held) = Gate::holding(|step| {
+        step.operation == Operation::Read && step.moment == Moment::Arrives
+    });
+    world.store.gate(Some(gate));
+    let engine = world.engine.clone();
+    let hydrating = tokio::spawn(async move { engine.hydrate(ino).await });
+    held.recv().await.unwrap().pass();
+    let second = held.recv().await.unwrap();
+    world.until("the first bytes", async || data_files(&world).len() == 1).await;
+    world.store.put("f", "new").unwrap();
+    world.until("the change", async || world.stat("f").await.size == 3).await;
+    world.store.gate(None);
+    second.pass();
+    drop(held);
+    let _either = hydrating.await.unwrap();
+    assert_eq!(&world.read("f").await.unwrap()[..], b"new");
+    world.until("one data file", async || data_files(&world).len() <= 1).await;
+}
+
+/// Content that goes while it is being fetched leaves nothing behind on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn freeing_what_is_being_fetched_leaves_no_stray_data_file() {
+    let world = World::new().await;
+    let content = pattern(1 << 20, 1);
+    world.store.put("f", content.clone()).unwrap();
+    let (ino, handle) = world.open("f", READ).await;
+    world.engine.read(ino, handle, 0, 100).wait().await.unwrap();
+    world.engine.release(ino, handle);
+    let (gate, mut held) = Gate::holding(|step| {
+        step.operation == Operation::Read && step.moment == Moment::Answers
+    });
+    world.store.gate(Some(gate));
+    let engine = world.engine.clone();
+    let hydrating = tokio::spawn(async move { engine.hydrate(ino).await });
+    let one = held.recv().await.unwrap();
+    world.engine.free(ino, false).await.unwrap();
+    world.store.gate(None);
+    one.pass();
+    drop(held);
+    let _either = hydrating.await.unwrap();
+    same(&world.read("f").await.unwrap(), &content);
+    world.until("one data file", async || data_files(&world).len() <= 1).await;
+}
+
+/// What a crash left between forgetting a content and unlinking it goes at the next start; edits never do.
+#[tokio::test(flavor = "multi_thread")]
+async fn forgotten_data_files_go_at_the_next_start() {
+    let world = World::new().await;
+    world.store.put("f", "first").unwrap();
+    world.read("f").await.unwrap();
+    world.in_sync().await;
+    let stale = data_files(&world).pop().unwrap();
+    world.engine.free(Ino::ROOT, false).await.unwrap();
+    world.until("it is free", async || data_files(&world).is_empty()).await;
+    std::fs::write(&stale, "first").unwrap();
+    let unknown = stale.with_file_name(format!("{}.0", 0xff00 + stale_shelf(&stale)));
+    std::fs::write(&unknown, "whose?").unwrap();
+    let world = world.restart().await;
+    world.until("they are gone", async || data_files(&world).is_empty()).await;
+    let recovered: Vec<_> =
+        std::fs::read_dir(world.state.path().join("state/recovered")).unwrap().flatten().collect();
+    assert_eq!(recovered.len(), 1, "{recovered:?}");
+    assert_eq!(std::fs::read(recovered[0].path()).unwrap(), b"whose?");
+    assert_eq!(&world.read("f").await.unwrap()[..], b"first");
+}
+
+fn stale_shelf(file: &Path) -> u64 {
+    let shelf = file.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    u64::from_str_radix(shelf, 16).unwrap()
+}
+
+/// An empty file that is not here yet is wholly here once it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_can_be_grown_by_fallocate() {
+    let world = World::new().await;
+    world.store.put("empty", "").unwrap();
+    let (ino, handle) = world.open("empty", WRITE).await;
+    let how = dewfs::engine::Allocate::Grow;
+    world.engine.allocate(ino, handle, 0, 100_000, how).wait().await.unwrap();
+    let got = world.engine.read(ino, handle, 0, 131_072).wait().await.unwrap();
+    assert_eq!(got, Bytes::from(vec![0; 100_000]));
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("empty").unwrap(), vec![0; 100_000]);
+}
+
+/// A reader gets its bytes although somebody else's cannot be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_fetch_fails_its_own_readers_only() {
+    let world = World::new().await;
+    let content = pattern(1 << 20, 1);
+    world.store.put("f", content.clone()).unwrap();
+    let (ino, handle) = world.open("f", READ).await;
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Arrives);
+    world.store.gate(Some(gate));
+    let engine = world.engine.clone();
+    let first = tokio::spawn(async move { engine.read(ino, handle, 0, 100).wait().await });
+    let slow = held.recv().await.unwrap();
+    let engine = world.engine.clone();
+    let other = tokio::spawn(async move { engine.read(ino, handle, 900_000, 100).wait().await });
+    held.recv().await.unwrap().strike(Fault::Fail(ErrorKind::Denied));
+    assert!(other.await.unwrap().is_err());
+    slow.pass();
+    same(&first.await.unwrap().unwrap(), &content[..100]);
+    world.store.gate(None);
+    world.engine.release(ino, handle);
+}
+
+/// A write that ends halfway changes no length. (On file systems with room for such an offset there is nothing to see.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_halfway_leaves_nothing_beyond_the_end() {
+    let world = World::new().await;
+    world.write("f", b"abc").await;
+    let (ino, handle) = world.open("f", WRITE).await;
+    let bytes = Bytes::from(vec![1; 8192]);
+    let wrote = world.engine.write(ino, handle, (1 << 44) - 8192, bytes, false).wait().await;
+    if wrote.is_err() {
+        let file = data_files(&world).pop().unwrap();
+        assert_eq!(std::fs::metadata(file).unwrap().len(), 3);
+        assert_eq!(world.stat("f").await.size, 3);
+        world.close(ino, handle).await;
+        world.in_sync().await;
+        assert_eq!(world.content_there("f").unwrap(), b"abc");
+    }
+}
+
+/// Somebody else's bytes in a file end its set-user-id before they are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn set_user_id_is_gone_when_a_write_is_answered() {
+    let world = World::new().await;
+    for (index, opened_with) in [WRITE, TRUNCATE].into_iter().cycle().take(20).enumerate() {
+        let path = format!("program{index}");
+        world.write(&path, b"#!").await;
+        let set = SetAttributes { mode: Some(0o4755), ..SetAttributes::default() };
+        let ino = world.ino(&path).await;
+        world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
+        let (_, handle) = world.open(&path, opened_with).await;
+        if !opened_with.truncate {
+            let bytes = Bytes::from_static(b"x");
+            world.engine.write(ino, handle, 0, bytes, true).wait().await.unwrap();
+        }
+        assert_eq!(world.engine.stat(ino).wait().await.unwrap().mode, 0o755);
+        world.close(ino, handle).await;
     }
 }

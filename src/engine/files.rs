@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
+use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::settings::Returns;
@@ -54,9 +55,16 @@ impl Engine {
                 move |tx| {
                     let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
                     tx.mark_pending(ino)?;
+                    if mode.truncate {
+                        drop_suid(tx, &inode)?;
+                    }
                     Ok::<_, EngineError>(inode.generation)
                 },
-                move |outcome| done(core.open_for_writing(live, mode, outcome)),
+                move |outcome| {
+                    let kept = core.clone();
+                    let open = move || done(kept.open_for_writing(live, mode, outcome));
+                    core.run_cut(mode.truncate, open);
+                },
             );
         }))
     }
@@ -87,12 +95,21 @@ impl Engine {
                         Some(inode) if inode.kind != Kind::File => Err(EngineError::IsFolder),
                         Some(inode) => {
                             tx.mark_pending(inode.ino)?;
+                            if mode.truncate {
+                                drop_suid(tx, &inode)?;
+                            }
                             Ok(inode)
                         }
                         None => Ok(tx.create(new)?),
                     },
                     move |outcome: Result<Inode, EngineError>| {
-                        done(outcome.and_then(|inode| core.open_created(&inode, mode)));
+                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode)) {
+                            Ok(inode) => inode,
+                            Err(error) => return done(Err(error)),
+                        };
+                        let kept = core.clone();
+                        let cuts = mode.truncate && inode.attributes.size > 0;
+                        core.run_cut(cuts, move || done(kept.open_created(&inode, mode)));
                     },
                 );
             }))
@@ -145,11 +162,15 @@ impl Engine {
             Ok(_) => return EngineError::Invalid("not open for writing").into(),
             Err(error) => return error.into(),
         };
-        if kill_suid {
-            self.core.clear_suid_later(ino);
-        }
         let live = file.live.clone();
         let append = file.mode.append;
+        if kill_suid && self.core.has_suid(ino) {
+            let core = self.core.clone();
+            return Answer::Pending(Box::pin(async move {
+                core.clear_suid(ino).await?;
+                core.write_slowly(&live, offset, data, append).await
+            }));
+        }
         if let Some(answer) = self.core.write_here(&live, offset, &data, append) {
             return Answer::Ready(answer);
         }
@@ -308,15 +329,28 @@ impl Core {
         }
     }
 
+    /// Runs the end of an open; where it cuts content off, not on the catalog's thread.
+    fn run_cut(&self, cuts: bool, open: impl FnOnce() + Send + 'static) {
+        if cuts {
+            drop(self.runtime.spawn_blocking(open));
+        } else {
+            open();
+        }
+    }
+
+    /// Counts the handle of a file just created or found, on the writer thread: there no transaction is under way.
+    fn begin_created(&self, inode: Inode, mode: OpenMode) -> Result<Inode, EngineError> {
+        if self.open.begin(inode.ino, mode.write) {
+            return Ok(inode);
+        }
+        Err(EngineError::Busy("being replaced".into()))
+    }
+
     fn open_created(
         self: &Arc<Self>,
         inode: &Inode,
         mode: OpenMode,
     ) -> Result<(Stat, Opened), EngineError> {
-        // On the writer thread no transaction is under way.
-        if !self.open.begin(inode.ino, mode.write) {
-            return Err(EngineError::Busy("being replaced".into()));
-        }
         let live = match self.live_for(inode.ino) {
             Ok(live) => live,
             Err(error) => {

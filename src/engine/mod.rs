@@ -29,6 +29,7 @@ mod space;
 mod start;
 mod state;
 mod status;
+mod strays;
 mod steps;
 mod upload;
 mod verbs;

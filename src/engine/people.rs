@@ -186,8 +186,7 @@ impl Engine {
                 self.core.free_one(&inode, dry_run, &mut freed).await?;
             }
         }
-        self.core.catalog.barrier().await?;
-        self.core.unlink_forgotten().await;
+        self.core.unlink_forgotten().await?;
         Ok(freed)
     }
 

@@ -150,6 +150,7 @@ impl Core {
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());
+        self.runtime.spawn(self.clone().sweep_strays());
         self.start_sync_workers();
     }
 
