@@ -91,6 +91,40 @@ impl Engine {
     }
 }
 
+/// Is a writer without a handle. Its count is taken back also if nobody waits for it any more.
+struct Writer {
+    core: Arc<Core>,
+    ino: Ino,
+    counted: bool,
+}
+
+impl Writer {
+    async fn end(mut self) {
+        if self.uncount() {
+            self.core.writer_closed(self.ino).await;
+        }
+        self.core.open.settle(self.ino);
+    }
+
+    /// Takes the count back; answers whether that was the last writer.
+    fn uncount(&mut self) -> bool {
+        self.counted = false;
+        self.core.open.end(self.ino, true).1
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.counted && self.uncount() {
+            let (core, ino) = (self.core.clone(), self.ino);
+            self.core.runtime.spawn(async move {
+                core.writer_closed(ino).await;
+                core.open.settle(ino);
+            });
+        }
+    }
+}
+
 impl Core {
     /// Sets what a user set in the row; without anything, clears suid and sgid.
     fn set_row(self: &Arc<Self>, ino: Ino, set: SetAttributes) -> Answer<Stat> {
@@ -144,12 +178,9 @@ impl Core {
     /// Cuts or lengthens a file: intent, then bytes, then the fact.
     async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
         self.open.begin_later(ino, true).await;
+        let writer = Writer { core: self.clone(), ino, counted: true };
         let outcome = self.cut_open(ino, size).await;
-        let (_, last_writer) = self.open.end(ino, true);
-        if last_writer {
-            self.writer_closed(ino).await;
-        }
-        self.open.settle(ino);
+        writer.end().await;
         outcome
     }
 

@@ -162,18 +162,15 @@ impl Engine {
     /// A descriptor is being closed: with `close=remote` and edits, waits until the remote has them.
     pub fn flush(&self, ino: Ino, handle: Handle) -> Answer<()> {
         let Ok(file) = self.core.open.get(handle) else { return Answer::Ready(Ok(())) };
-        if !file.mode.write || !file.live.has_news() {
-            return Answer::Ready(Ok(()));
-        }
         let core = self.core.clone();
         let live = file.live.clone();
-        if core.settings.close == Returns::Remote {
+        if file.mode.write && core.settings.close == Returns::Remote {
             return Answer::Pending(Box::pin(async move {
                 core.record(&live, Durability::Soon).await?;
                 core.send_now(ino).await
             }));
         }
-        if live.state().hydrated {
+        if !file.mode.write || !live.has_news() || live.is_known_whole() {
             return Answer::Ready(Ok(()));
         }
         // Written blocks of a file that is not all here are told from absent ones by the catalog only.
@@ -320,19 +317,16 @@ impl Core {
         if !self.open.begin(inode.ino, mode.write) {
             return Err(EngineError::Busy("being replaced".into()));
         }
-        let opened = self
-            .live_for(inode.ino)
-            .and_then(|live| self.open_for_writing(live, mode, Ok(inode.generation)));
-        match opened {
-            Ok(opened) => Ok((self.stat_of(inode, None), opened)),
-            // `open_for_writing` has ended what was begun, `live_for` has not.
+        let live = match self.live_for(inode.ino) {
+            Ok(live) => live,
             Err(error) => {
-                if self.open.handles(inode.ino).open > 0 {
-                    self.open.end(inode.ino, mode.write);
-                }
-                Err(error)
+                self.open.end(inode.ino, mode.write);
+                return Err(error);
             }
-        }
+        };
+        let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
+        // With what opening made of it: it may have been emptied.
+        Ok((self.stat_now(inode), opened))
     }
 
     /// Reads bytes that are here.

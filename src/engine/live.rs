@@ -104,6 +104,8 @@ pub(crate) struct Live {
     state: Mutex<State>,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
+    /// Held over telling the catalog, so that there is an order.
+    pub(crate) telling: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -137,6 +139,7 @@ impl Live {
             data: Mutex::default(),
             state: Mutex::new(state),
             arrived: Notify::new(),
+            telling: tokio::sync::Mutex::default(),
         }
     }
 
@@ -145,10 +148,17 @@ impl Live {
         lock(&self.state)
     }
 
-    /// Whether the catalog has something to be told.
+    /// Whether the catalog has something to be told, or is just being told.
     pub(crate) fn has_news(&self) -> bool {
         let state = self.state();
-        state.blocks_unrecorded || state.wrote || state.recording > 0
+        let untold = state.blocks_unrecorded || state.wrote || state.recording > 0;
+        untold || self.telling.try_lock().is_err()
+    }
+
+    /// Whether all is here and the catalog knows it: then its row and the data file alone tell what was written.
+    pub(crate) fn is_known_whole(&self) -> bool {
+        let state = self.state();
+        state.hydrated && !state.blocks_unrecorded && self.telling.try_lock().is_ok()
     }
 
     /// Whether a user wrote what the catalog does not know of yet: as good as an open writer, for whoever would take the

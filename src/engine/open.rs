@@ -153,10 +153,10 @@ impl OpenTable {
         }
     }
 
-    /// Forgets the live content of an inode whose row now has another generation.
-    pub(crate) fn forget_live(&self, ino: Ino) {
+    /// Forgets the live content of a generation that its inode no longer has.
+    pub(crate) fn forget_live(&self, ino: Ino, generation: Generation) {
         if let Some(entry) = lock(&self.entries).open.get_mut(&ino) {
-            entry.live = None;
+            entry.live.take_if(|live| live.generation == generation);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Room: freeing content on request, evicting it under pressure, and unlinking data files that no row needs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,13 +53,23 @@ impl Core {
     /// Drops content that may go, until about `bytes` are free; answers how many are.
     async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
         let mut freed = 0;
-        for inode in self.catalog.read(|rows| rows.eviction_candidates(BATCH))? {
-            if let Ok((bytes, None)) = self.drop_content(&inode, false).await {
-                freed += bytes;
+        let mut seen = HashSet::new();
+        let mut most = BATCH;
+        // What must stay must not keep from sight what may go: ever more are asked for.
+        loop {
+            let candidates = self.catalog.read(|rows| rows.eviction_candidates(most))?;
+            for inode in candidates.iter().filter(|inode| seen.insert(inode.ino)) {
+                if let Ok((bytes, None)) = self.drop_content(inode, false).await {
+                    freed += bytes;
+                }
+                if freed >= bytes {
+                    break;
+                }
             }
-            if freed >= bytes {
+            if freed >= bytes || candidates.len() < most {
                 break;
             }
+            most = most.saturating_mul(4);
         }
         if freed > 0 {
             // A data file is unlinked only after the commit that forgot it is safe.
@@ -115,7 +126,7 @@ impl Core {
             })
             .await?;
         if kept.is_none() {
-            self.open.forget_live(ino);
+            self.open.forget_live(ino, generation);
         }
         Ok((if kept.is_some() { 0 } else { bytes }, kept))
     }

@@ -210,18 +210,24 @@ impl Core {
                 if self.open.handles(ino).open > 0 {
                     return Ok(Some(Ended::Later(YOUNG)));
                 }
-                let generation = inode.generation;
+                let (generation, edition) = (inode.generation, inode.edition);
                 let core = self.clone();
-                change(self, move |tx| {
-                    let same = tx.inode(ino)?.is_some_and(|now| now.generation == generation);
-                    if same && core.open.handles(ino).open == 0 {
+                let dropped = change(self, move |tx| {
+                    let same = tx.inode(ino)?.is_some_and(|now| {
+                        now.generation == generation && now.edition == edition && !now.edited
+                    });
+                    // An edit since the look is in the row, or in memory as a writer.
+                    let dropped = same && core.open.claim(ino) == model::Handles::default();
+                    if dropped {
                         tx.set_content(ino, generation, model::Content::Placeholder, None)?;
                     }
-                    Ok(())
+                    Ok(dropped)
                 })
                 .await?;
-                self.open.forget_live(ino);
-                Ok(None)
+                if dropped {
+                    self.open.forget_live(ino, generation);
+                }
+                Ok((!dropped).then_some(Ended::Later(YOUNG)))
             }
             crate::model::Content::Hydrated => {
                 let core = self.clone();

@@ -42,6 +42,8 @@ pub(crate) struct Workers {
     pub(super) contact: AtomicI64,
     /// When the mass-change guard last counted.
     pub(super) counted: AtomicI64,
+    /// The change cursor is known, or there is none to be had.
+    pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
     /// Where tests let the process die.
