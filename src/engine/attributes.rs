@@ -9,7 +9,7 @@ use super::live::Live;
 use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
 use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
-use crate::catalog::{Attributes, Durability, Origin, SetAttributes as RowAttributes};
+use crate::catalog::{Attributes, Durability, Origin, SetAttributes as RowAttributes, Tx};
 use crate::model::{Ino, Kind};
 
 /// Set-user-id, and set-group-id where the group may execute, are cleared when somebody else's bytes come.
@@ -152,7 +152,10 @@ impl Core {
                         && set.gid.is_none()
                         && set.atime.is_none()
                         && set.mtime.is_none();
-                    if let (true, Some(mode)) = (silent, inode.attributes.mode) {
+                    // chown(2) clears them whoever calls it; the kernel leaves that to us.
+                    let owned = set.mode.is_none() && (set.uid.is_some() || set.gid.is_some());
+                    let clears = silent || (owned && inode.kind != Kind::Folder);
+                    if let (true, Some(mode)) = (clears, inode.attributes.mode) {
                         row.mode = Some(without_suid(mode));
                     }
                     if row.mtime.is_some() && mtime_of_data.is_none() {
@@ -279,17 +282,7 @@ impl Core {
     /// Clears suid and sgid of an inode that has them.
     async fn clear_suid(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
         self.catalog
-            .write(Durability::Soon, Origin::Engine, move |tx| {
-                let mode = tx.inode(ino)?.and_then(|inode| inode.attributes.mode);
-                if let Some(mode) = mode.filter(|mode| without_suid(*mode) != *mode) {
-                    let set = RowAttributes {
-                        mode: Some(without_suid(mode)),
-                        ..RowAttributes::default()
-                    };
-                    tx.set_attributes(ino, set)?;
-                }
-                Ok::<_, EngineError>(())
-            })
+            .write(Durability::Soon, Origin::Engine, move |tx| without_suid_now(tx, ino))
             .await
     }
 
@@ -317,15 +310,29 @@ impl Core {
         );
     }
 
-    /// The same beside a write, which need not wait for it.
-    pub(crate) fn clear_suid_later(self: &Arc<Self>, ino: Ino) {
-        let core = self.clone();
-        self.runtime.spawn(async move {
-            if let Err(error) = core.clear_suid(ino).await {
-                tracing::warn!(ino = ino.0, %error, "cannot clear set-user-id");
-            }
-        });
+    /// The same beside a write, which need not wait for it. It stands in the writer's queue when this returns, so a chmod
+    /// after the write is not undone.
+    pub(crate) fn clear_suid_later(&self, ino: Ino) {
+        self.catalog.submit(
+            Durability::Soon,
+            Origin::Engine,
+            move |tx| without_suid_now(tx, ino),
+            move |outcome: Result<(), EngineError>| {
+                if let Err(error) = outcome {
+                    tracing::warn!(ino = ino.0, %error, "cannot clear set-user-id");
+                }
+            },
+        );
     }
+}
+
+fn without_suid_now(tx: &mut Tx, ino: Ino) -> Result<(), EngineError> {
+    let mode = tx.inode(ino)?.and_then(|inode| inode.attributes.mode);
+    if let Some(mode) = mode.filter(|mode| without_suid(*mode) != *mode) {
+        let set = RowAttributes { mode: Some(without_suid(mode)), ..RowAttributes::default() };
+        tx.set_attributes(ino, set)?;
+    }
+    Ok(())
 }
 
 fn without_suid(mode: u32) -> u32 {
