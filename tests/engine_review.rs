@@ -171,9 +171,8 @@ async fn a_change_during_a_fetch_leaves_no_stray_data_file() {
     world.store.put("f", pattern(1 << 20, 1)).unwrap();
     let ino = world.ino("f").await;
     world.store.inject(FaultRule::next(Operation::Read, Fault::Truncate(600_000)));
-    let (gate, mut held) = Gate::holding(|step| {
-        step.operation == Operation::Read && step.moment == Moment::Arrives
-    });
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Arrives);
     world.store.gate(Some(gate));
     let engine = world.engine.clone();
     let hydrating = tokio::spawn(async move { engine.hydrate(ino).await });
@@ -199,9 +198,8 @@ async fn freeing_what_is_being_fetched_leaves_no_stray_data_file() {
     let (ino, handle) = world.open("f", READ).await;
     world.engine.read(ino, handle, 0, 100).wait().await.unwrap();
     world.engine.release(ino, handle);
-    let (gate, mut held) = Gate::holding(|step| {
-        step.operation == Operation::Read && step.moment == Moment::Answers
-    });
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Answers);
     world.store.gate(Some(gate));
     let engine = world.engine.clone();
     let hydrating = tokio::spawn(async move { engine.hydrate(ino).await });

@@ -103,7 +103,8 @@ impl Engine {
                         None => Ok(tx.create(new)?),
                     },
                     move |outcome: Result<Inode, EngineError>| {
-                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode)) {
+                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode))
+                        {
                             Ok(inode) => inode,
                             Err(error) => return done(Err(error)),
                         };
