@@ -820,7 +820,7 @@ async fn random_histories_come_to_rest_with_nothing_lost() {
     let replayed = number("DEWFS_SEED").is_some();
     let first = number("DEWFS_SEED").or(number("DEWFS_FIRST")).unwrap_or(0);
     let repeat = number("DEWFS_REPEAT").unwrap_or(1);
-    let many = if replayed { repeat } else { number("DEWFS_HISTORIES").unwrap_or(12) };
+    let many = if replayed { repeat } else { number("DEWFS_HISTORIES").unwrap_or(4) };
     // Most of a history is waiting for the real clock: many run side by side.
     let room = Arc::new(tokio::sync::Semaphore::new(24));
     let mut runs = Vec::new();

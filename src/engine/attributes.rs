@@ -154,7 +154,10 @@ impl Core {
                         && set.gid.is_none()
                         && set.atime.is_none()
                         && set.mtime.is_none();
-                    if let (true, Some(mode)) = (silent, inode.attributes.mode) {
+                    // chown(2) clears them whoever calls it; the kernel leaves that to us.
+                    let owned = set.mode.is_none() && (set.uid.is_some() || set.gid.is_some());
+                    let clears = silent || (owned && inode.kind != Kind::Folder);
+                    if let (true, Some(mode)) = (clears, inode.attributes.mode) {
                         row.mode = Some(without_suid(mode));
                     }
                     if row.mtime.is_some() && mtime_of_data.is_none() {

@@ -189,7 +189,7 @@ impl Core {
     /// Nothing is believed or sent until the root is the known one again.
     pub(super) fn lose_root(&self, why: &str) {
         self.identified.store(false, std::sync::atomic::Ordering::Release);
-        self.set_missing(Some(why.to_owned()));
+        self.set_missing(Some(why));
     }
 
     /// A folder that could not be listed is tried again later, if it is marked.

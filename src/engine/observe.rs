@@ -104,7 +104,7 @@ impl Core {
             Ok(found) => found,
             Err(error) => {
                 if error.kind == ErrorKind::NotFound {
-                    self.set_missing(Some("its root folder is not there".to_owned()));
+                    self.set_missing(Some("its root folder is not there"));
                 }
                 return Err(error.into());
             }
@@ -115,11 +115,11 @@ impl Core {
             && found.identity.is_some()
             && known.identity != found.identity;
         if other && !self.settings.adopt_remote {
-            self.set_missing(Some("it is another one than before".to_owned()));
+            self.set_missing(Some("it is another one than before"));
             return Err(EngineError::Offline);
         }
         if self.is_empty_where_it_was_not(cause).await? {
-            self.set_missing(Some("it is empty where it had entries".to_owned()));
+            self.set_missing(Some("it is empty where it had entries"));
             return Err(EngineError::Offline);
         }
         if found.identity.is_some() && known.identity != found.identity {

@@ -94,6 +94,7 @@ impl Engine {
             .await?;
         self.core.outbox.notify_one();
         self.core.ask_for_changes();
+        self.core.try_contact().await;
         Ok(())
     }
 

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use super::EngineError;
 use super::core::Core;
-use super::live::Live;
-use crate::cache::Access;
+use super::live::{Live, State};
+use crate::cache::{Access, DataFile};
 use crate::catalog::{Durability, Origin};
 use crate::model::{Base, BlockSet, Content, Digest, Generation, Ino, Kind, Rows as _, Stamp};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// How often what a user wrote is brought to the disk anew because blocks came meanwhile.
+const ROUNDS: u32 = 5;
 
 /// Is what is to be recorded of one live content.
 struct News {
@@ -78,6 +81,11 @@ impl Core {
                         }
                     }
                 }
+                // Of a file that is not all here only this tells that it was edited: fetching moves its stamp as well.
+                let whole = tx.inode(ino)?.is_some_and(|row| row.content == Content::Hydrated);
+                if news.wrote && !whole && tx.inode(ino)?.is_some_and(|row| !row.edited) {
+                    tx.mark_edited(ino)?;
+                }
                 if let (true, Some((stamp, mtime))) = (news.wrote, news.stamp) {
                     tx.observe(ino, generation, stamp, mtime)?;
                 }
@@ -114,53 +122,49 @@ impl Core {
 
     /// Takes what is new of a live content, after its bytes were brought to the disk where that matters. Blocks.
     fn news_of(&self, live: &Live, durability: Durability) -> Result<Option<News>, EngineError> {
-        let (before, wrote) = {
-            let state = live.state();
-            (state.blocks_unrecorded.then(|| state.blocks.clone()), state.wrote)
-        };
-        if before.is_none() && !wrote && durability == Durability::Soon {
-            return Ok(None);
-        }
-        let data = match live.open_data() {
-            Some(data) => Some(data),
-            // Written before this process began, or by a handle that is closed.
-            None => {
-                let data = self.cache.open_data(live.ino, live.generation, Access::Read)?;
-                data.map(Arc::new)
+        for round in 0.. {
+            let (before, wrote) = {
+                let state = live.state();
+                (state.blocks_unrecorded.then(|| state.blocks.clone()), state.wrote)
+            };
+            if before.is_none() && !wrote && durability == Durability::Soon {
+                return Ok(None);
             }
-        };
-        if let Some(data) = &data
-            && (before.is_some() || durability == Durability::Synced)
-        {
-            data.sync_data()?;
+            let data = match live.open_data() {
+                Some(data) => Some(data),
+                // Written before this process began, or by a handle that is closed.
+                None => {
+                    let data = self.cache.open_data(live.ino, live.generation, Access::Read)?;
+                    data.map(Arc::new)
+                }
+            };
+            if let Some(data) = &data
+                && (before.is_some() || durability == Durability::Synced)
+            {
+                data.sync_data()?;
+            }
+            if let Some(tick) = self.cache.stamp_tick().filter(|_| before.is_some()) {
+                // The stamp that is taken as that of whole content must be older than any write to come.
+                std::thread::sleep(tick);
+            }
+            let mut state = live.state();
+            if before.is_none() && !state.wrote {
+                return Ok(None);
+            }
+            // What came since may not be on the disk yet: what was fetched is told next time. What a user wrote is told
+            // only with every block that is here, else blocks of his would be fetched again over what he wrote.
+            let late = state.blocks_unrecorded && before.as_ref() != Some(&state.blocks);
+            if late && state.wrote && round < ROUNDS {
+                continue;
+            }
+            return take_news(&mut state, before, late, data.as_deref()).map(|news| {
+                if state.blocks_unrecorded {
+                    self.recorder.notify_one();
+                }
+                Some(news)
+            });
         }
-        if let Some(tick) = self.cache.stamp_tick().filter(|_| before.is_some()) {
-            // The stamp that is taken as that of whole content must be older than any write to come.
-            std::thread::sleep(tick);
-        }
-        let mut state = live.state();
-        if before.is_none() && !state.wrote {
-            return Ok(None);
-        }
-        let stamp = match &data {
-            Some(data) => Some((data.stamp()?, data.mtime()?)),
-            None => None,
-        };
-        // What came since may not be on the disk yet: it is told next time.
-        let late = state.blocks_unrecorded && before.as_ref() != Some(&state.blocks);
-        let blocks = before.map(|mut blocks| {
-            blocks.truncate(state.size);
-            blocks
-        });
-        let hydrated = state.hydrated && !late;
-        let news = News { size: state.size, blocks, hydrated, wrote: state.wrote, stamp };
-        state.blocks_unrecorded = late;
-        state.recording += u32::from(state.wrote);
-        state.wrote = false;
-        if late {
-            self.recorder.notify_one();
-        }
-        Ok(Some(news))
+        Ok(None)
     }
 
     /// Compares the data file of an inode with what the catalog knows of it: an edit that lost its row is found again.
@@ -239,4 +243,32 @@ impl Core {
             }
         }
     }
+}
+
+/// Takes what is new out of a state: only blocks of `before`, unless a user wrote.
+fn take_news(
+    state: &mut State,
+    before: Option<BlockSet>,
+    late: bool,
+    data: Option<&DataFile>,
+) -> Result<News, EngineError> {
+    let stamp = match data {
+        Some(data) => Some((data.stamp()?, data.mtime()?)),
+        None => None,
+    };
+    let late = late && !state.wrote;
+    let blocks = if state.wrote && state.blocks_unrecorded {
+        Some(state.blocks.clone())
+    } else {
+        before.map(|mut blocks| {
+            blocks.truncate(state.size);
+            blocks
+        })
+    };
+    let hydrated = state.hydrated && !late;
+    let news = News { size: state.size, blocks, hydrated, wrote: state.wrote, stamp };
+    state.blocks_unrecorded = late;
+    state.recording += u32::from(state.wrote);
+    state.wrote = false;
+    Ok(news)
 }
