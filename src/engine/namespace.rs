@@ -37,7 +37,13 @@ impl Engine {
 
     /// What is known of an inode.
     pub fn stat(&self, ino: Ino) -> Answer<Stat> {
-        let inode = self.core.catalog.read(|rows| rows.inode(ino));
+        let untold = |live: Option<Arc<Live>>| live.is_some_and(|l| l.has_unrecorded_writes());
+        let before = untold(self.core.open.live(ino));
+        let mut inode = self.core.catalog.read(|rows| rows.inode(ino));
+        if before && !untold(self.core.open.live(ino)) {
+            // Recorded just now: the row read may be the one before.
+            inode = self.core.catalog.read(|rows| rows.inode(ino));
+        }
         Answer::Ready(match inode {
             Ok(Some(inode)) => Ok(self.core.stat_now(&inode)),
             Ok(None) => Err(EngineError::Stale),
@@ -309,10 +315,11 @@ impl Core {
             let state = live.state();
             present = state.present();
             size = state.size;
-            if state.wrote || has_writers {
+            // Until the catalog has it, the data file alone knows of a write.
+            let wrote = state.wrote || state.recording > 0;
+            if wrote || has_writers {
                 believe = Duration::ZERO;
             }
-            let wrote = state.wrote;
             drop(state);
             if let (true, Some(data)) = (wrote, live.open_data())
                 && let Ok(moved) = data.mtime()
