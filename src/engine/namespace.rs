@@ -13,6 +13,9 @@ use crate::model::{self, Content, Ino, Kind, Name, Place, Rows as _};
 /// How long the kernel believes what it was told: it is told when something changes.
 const BELIEVE: Duration = Duration::from_secs(4 * 3600);
 
+/// How long a file that is written again and again is not sent at most, beyond the usual rest: nanoseconds.
+const LONGEST_REST: i64 = 30_000_000_000;
+
 impl Engine {
     /// The entry of this name in this folder.
     pub fn lookup(&self, parent: Ino, name: &Name) -> Answer<Stat> {
@@ -368,8 +371,10 @@ impl Core {
             .catalog
             .write(Durability::Soon, Origin::Kernel, move |tx| {
                 model::handled(tx, ino)?;
-                if tx.outbox(ino)?.is_some() {
-                    tx.outbox_defer(ino, now().saturating_add(rests))?;
+                if let Some(row) = tx.outbox_item(ino)? {
+                    // A file that is written again and again is sent all the same, now and then (E60).
+                    let latest = row.since.saturating_add(rests.saturating_add(LONGEST_REST));
+                    tx.outbox_defer(ino, now().saturating_add(rests).min(latest))?;
                 }
                 Ok::<_, EngineError>(())
             })
