@@ -1,5 +1,6 @@
 # make demo     shows the main job on this machine, and leaves nothing behind
 # make test     runs every test, installing the servers they need
+# make bench    measures it beside the native file system and curl
 # make lint     formatting, lints, licences
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
 
@@ -16,7 +17,7 @@ FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: all build demo test lint deny install uninstall clean
+.PHONY: all build demo test bench lint deny install uninstall clean
 
 all: build
 
@@ -35,6 +36,10 @@ test:
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests; \
 	fi
+
+bench: build
+	scripts/test-servers
+	benches/bench.py --dewfs $(RELEASE)/dewfs
 
 lint:
 	$(CARGO) fmt --all --check

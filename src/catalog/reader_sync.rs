@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::codec::{self, attempt_sql, int};
 use super::reader_names::count;
+use super::tx_rows::rescue_key;
 use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
-use crate::model::{Attempt, Base, Ino, OutboxRow, Tick};
+use crate::model::{Attempt, Base, Generation, Ino, OutboxRow, Tick};
 
 impl Reader {
     /// What the remote last had of it (as in `Rows`).
@@ -200,6 +201,11 @@ impl Reader {
             Ok(Endpoint { cursor: row.get(0)?, identity: row.get(1)?, held: row.get(2)? })
         })?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// Whether this data file is to be kept in `recovered/`, for edits in it that can never be made whole.
+    pub fn is_to_be_rescued(&self, ino: Ino, generation: Generation) -> Result<bool> {
+        Ok(self.state(&rescue_key(ino, generation))?.is_some())
     }
 
     /// A value that the engine keeps under a key of its own.

@@ -2,7 +2,7 @@
 
 use super::codec::{self, int};
 use super::{CatalogError, Change, Origin, Result, Tx};
-use crate::model::{Base, Content, Edition, Generation, Ino, Kind, Name, Place};
+use crate::model::{Base, Edition, Generation, Ino, Kind, Name, Place};
 
 impl Tx {
     /// Moves an inode to a local place or takes its place away. It may try again there whatever the remote refused before.
@@ -141,11 +141,10 @@ impl Tx {
     /// Drops block set, stamp and data file; answers the generation that was. The caller moves on to another one, so that
     /// what is fetched next never meets the late unlinking of the old data file.
     pub(super) fn forget_bytes(&mut self, ino: Ino) -> Result<Generation> {
-        let sql = "SELECT generation, content, kind FROM inode WHERE ino = ?1";
-        let old = self.one(sql, [int(ino.0)], |row| {
-            Ok((codec::number(row, 0)?, codec::content(row, 1)?, codec::kind(row, 2)?))
-        })?;
-        let Some((generation, content, kind)) = old else {
+        let sql = "SELECT generation, kind FROM inode WHERE ino = ?1";
+        let old =
+            self.one(sql, [int(ino.0)], |row| Ok((codec::number(row, 0)?, codec::kind(row, 1)?)))?;
+        let Some((generation, kind)) = old else {
             return Err(CatalogError::NoInode(ino.0));
         };
         let generation = Generation(generation);
@@ -156,9 +155,8 @@ impl Tx {
                 [int(ino.0)],
             )?;
             self.run("DELETE FROM presence WHERE ino = ?1", [int(ino.0)])?;
-            if content != Content::Placeholder {
-                self.tell(Change::Forgotten { ino, generation });
-            }
+            // Of a placeholder as well: bytes may have come that no row tells of yet.
+            self.tell(Change::Forgotten { ino, generation });
         }
         Ok(generation)
     }

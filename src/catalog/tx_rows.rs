@@ -10,6 +10,11 @@ use crate::model::{
 /// Things kept of an inode's history.
 const HISTORY: i64 = 50;
 
+/// Under which key a data file stands that is to be kept in `recovered/`.
+pub(super) fn rescue_key(ino: Ino, generation: Generation) -> String {
+    format!("rescue {ino}.{generation}")
+}
+
 impl Rows for Tx {
     type Error = CatalogError;
 
@@ -283,8 +288,10 @@ impl Rows for Tx {
     fn rescue(&mut self, ino: Ino) -> Result<()> {
         let sql = "SELECT generation FROM inode WHERE ino = ?1 AND edited = 1 AND content <> 0";
         let edited = self.one(sql, [int(ino.0)], |row| codec::number(row, 0))?;
-        if let Some(generation) = edited {
-            self.tell(Change::Rescued { ino, generation: Generation(generation) });
+        if let Some(generation) = edited.map(Generation) {
+            // Kept until it is done: after a crash the data file would look like one that nothing needs.
+            self.set_state(&rescue_key(ino, generation), Some(&[]))?;
+            self.tell(Change::Rescued { ino, generation });
         }
         Ok(())
     }
@@ -309,11 +316,11 @@ impl Rows for Tx {
 
     fn forget(&mut self, ino: Ino) -> Result<()> {
         self.move_local(ino, None)?;
-        let sql = "DELETE FROM inode WHERE ino = ?1 RETURNING kind, generation, content";
+        let sql = "DELETE FROM inode WHERE ino = ?1 RETURNING kind, generation";
         let gone = self.one(sql, [int(ino.0)], |row| {
-            let bytes = codec::kind(row, 0)? == Kind::File
-                && codec::content(row, 2)? != Content::Placeholder;
-            Ok(bytes.then_some(Generation(codec::number(row, 1)?)))
+            // Of a placeholder as well: bytes may have come that no row tells of yet.
+            let file = codec::kind(row, 0)? == Kind::File;
+            Ok(file.then_some(Generation(codec::number(row, 1)?)))
         })?;
         for sql in [
             "DELETE FROM presence WHERE ino = ?1",

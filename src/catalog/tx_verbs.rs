@@ -2,6 +2,7 @@
 
 use super::codec::{self, int};
 use super::tx_places::taken;
+use super::tx_rows::rescue_key;
 use super::{Attributes, CatalogError, Change, Inode, NewInode, Origin, Result, SetAttributes, Tx};
 use crate::model::{Content, Edition, Generation, Ino, Kind, Pin};
 
@@ -255,6 +256,11 @@ impl Tx {
             None => self.run("DELETE FROM state WHERE key = ?1", [key]),
         }
         .map(drop)
+    }
+
+    /// Notes that a data file that was to be kept is in `recovered/`.
+    pub fn rescued(&mut self, ino: Ino, generation: Generation) -> Result<()> {
+        self.set_state(&rescue_key(ino, generation), None)
     }
 
     /// Records when files were last used, nanoseconds since 1970.

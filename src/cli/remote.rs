@@ -188,7 +188,7 @@ fn promises(can: &Capabilities) -> Vec<String> {
             "Changes made by others show when their folder is looked at again: some time after the poll interval.",
         ),
         FeedKind::None => {
-            say("Changes made by others are not noticed until something is opened anew.")
+            say("Changes made by others are not noticed until something is opened anew.");
         }
     }
     all

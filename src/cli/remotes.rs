@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::config::{Credentials, Login, MountOptions, RemoteOptions, RemoteSpec, Who};
 use crate::remote::Remote;
-use crate::remote::folder::FolderRemote;
+use crate::remote::folder::AwaitedFolder;
 use crate::remote::webdav::{Credentials as Signature, WebDavOptions, WebDavRemote};
 
 use super::Failure;
@@ -34,10 +34,9 @@ pub fn open(
     stall: Duration,
 ) -> Result<Opened, Failure> {
     match spec {
-        RemoteSpec::Folder(path) => match FolderRemote::open(path) {
-            Ok(remote) => Ok(Opened { remote: Arc::new(remote), credentials: None }),
-            Err(error) => Err(Failure::failed(error.to_string())),
-        },
+        RemoteSpec::Folder(path) => {
+            Ok(Opened { remote: Arc::new(AwaitedFolder::new(path)), credentials: None })
+        }
         RemoteSpec::WebDav { url, .. } => open_webdav(url, options, who, stall),
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use crate::config::{Mounted, Who, all_mounts};
+use crate::config::Who;
 use crate::control::{Done, Request, Scope};
+use crate::fuse::mountinfo::{Mount, mounts};
 
 use super::output::{Output, Tone, local_time, number, path_bytes, shown, size, text, tone_of};
 use super::progress::Bars;
@@ -64,13 +65,13 @@ fn targets(path: Option<&PathBuf>) -> Result<Vec<Target>, Failure> {
     if let Some(path) = path {
         return Ok(vec![Target::of(path)?]);
     }
-    let mounts = all_mounts()?;
+    let mounts = mounts()?;
     if let Some(mut target) = Target::among(&here(None), &mounts) {
         target.scope = Scope::of(b"");
         return Ok(vec![target]);
     }
     let uid = Who::current().uid;
-    let mine = |mount: &Mounted| mount.is_ours() && mount.owner.is_none_or(|owner| owner == uid);
+    let mine = |mount: &Mount| mount.is_dewfs() && mount.owner.is_none_or(|owner| owner == uid);
     let mine = mounts.into_iter().filter(mine);
     Ok(mine.map(|mount| Target { mount, scope: Scope::of(b"") }).collect())
 }

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::{Mounted, Who, all_mounts, mount_over};
+use crate::config::Who;
 use crate::control::{Client, Scope, find_daemon};
+use crate::fuse::mountinfo::{Mount, dewfs_above, mounts};
 
 use super::Failure;
 
@@ -13,7 +14,7 @@ use super::Failure;
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     /// The mount.
-    pub(super) mount: Mounted,
+    pub(super) mount: Mount,
     /// The path below the mountpoint.
     pub(super) scope: Scope,
 }
@@ -21,31 +22,31 @@ pub(super) struct Target {
 impl Target {
     /// The mount that holds `path`. Symlinks on the way to it are followed, one at its end is not.
     pub(super) fn of(path: &Path) -> Result<Self, Failure> {
-        let mounts = all_mounts()?;
+        let mounts = mounts()?;
         Self::among(path, &mounts)
             .ok_or_else(|| Failure::failed(format!("{}: not in a dewfs mount", path.display())))
     }
 
     /// The same, with the list of mounts at hand; `None` if no dewfs mount holds it.
-    pub(super) fn among(path: &Path, mounts: &[Mounted]) -> Option<Self> {
+    pub(super) fn among(path: &Path, mounts: &[Mount]) -> Option<Self> {
         let written = absolute(path)?;
         // The text alone is tried first: it asks no file system, so a frozen one cannot hold up the answer.
         let plain = !written.components().any(|part| part == Component::ParentDir);
-        if plain && let Some(mount) = mount_over(&written, mounts) {
+        if plain && let Some(mount) = dewfs_above(&written, mounts) {
             return Some(Self::at(mount, &written));
         }
         let found = followed(&written)?;
-        mount_over(&found, mounts).map(|mount| Self::at(mount, &found))
+        dewfs_above(&found, mounts).map(|mount| Self::at(mount, &found))
     }
 
-    fn at(mount: Mounted, path: &Path) -> Self {
+    fn at(mount: Mount, path: &Path) -> Self {
         let below = path.strip_prefix(&mount.mountpoint).unwrap_or(Path::new(""));
         Self { scope: Scope::of(below.as_os_str().as_bytes()), mount }
     }
 
     /// A connection to the daemon behind the mount.
     pub(super) fn connect(&self) -> Result<Client, Failure> {
-        let daemons = find_daemon(&self.mount, Who::current().uid);
+        let daemons = find_daemon(&self.mount.mountpoint, self.mount.owner, Who::current().uid);
         let connected = daemons.iter().find_map(|found| Client::connect(&found.note.socket).ok());
         let at = self.mount.mountpoint.display();
         connected.ok_or_else(|| {
@@ -72,7 +73,7 @@ fn followed(path: &Path) -> Option<PathBuf> {
 
 /// Paths in groups of one mount each, in order.
 pub(super) fn by_mount(paths: &[PathBuf]) -> Result<Vec<(Target, Vec<Scope>)>, Failure> {
-    let mounts = all_mounts()?;
+    let mounts = mounts()?;
     let mut groups: Vec<(Target, Vec<Scope>)> = Vec::new();
     for path in paths {
         let target = Target::among(path, &mounts)

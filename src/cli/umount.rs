@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::config::{Mounted, Who, all_mounts};
+use crate::config::Who;
 use crate::control::{Client, PathText, Request, Unmounted, to_line};
+
+use crate::fuse::mountinfo::{Mount, mounts};
 
 use super::output::Output;
 use super::progress::Bars;
@@ -85,7 +87,7 @@ fn tell(at: &Path, left: u64, common: &Common) {
 }
 
 /// Unmounts, or says by whom it is busy.
-fn release(mount: &Mounted) -> Result<(), Failure> {
+fn release(mount: &Mount) -> Result<(), Failure> {
     match unmount_once(&mount.mountpoint, false) {
         Ok(()) => Ok(()),
         Err(_) if !is_mounted(mount) => Ok(()),
@@ -103,7 +105,7 @@ fn release(mount: &Mounted) -> Result<(), Failure> {
 }
 
 /// Takes away the mount of a daemon that was killed.
-fn clear(mount: &Mounted) -> Result<(), Failure> {
+fn clear(mount: &Mount) -> Result<(), Failure> {
     let at = mount.mountpoint.display();
     unmount_once(&mount.mountpoint, true).map_err(|why| Failure::failed(format!("{at}: {why}")))
 }
@@ -122,8 +124,8 @@ fn unmount_once(at: &Path, lazily: bool) -> Result<(), String> {
     }
 }
 
-fn is_mounted(mount: &Mounted) -> bool {
-    all_mounts().is_ok_and(|all| all.contains(mount))
+fn is_mounted(mount: &Mount) -> bool {
+    mounts().is_ok_and(|all| all.contains(mount))
 }
 
 /// Waits until the daemon has closed the connection: then it has let go of its state.
@@ -131,7 +133,7 @@ fn wait_for_goodbye(client: &mut Client) {
     let until = Instant::now() + GOODBYE;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let patience = client.set_patience(Some(left.max(Duration::from_millis(1))));
-        if patience.is_err() || client.next().is_err() {
+        if patience.is_err() || client.next_line().is_err() {
             return;
         }
     }

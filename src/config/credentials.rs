@@ -73,8 +73,8 @@ impl Credentials {
             file,
         };
         let login = match &found.file {
-            Some(file) => Some(found.from_file(file)?),
-            None => found.from_environment()?,
+            Some(file) => Some(found.read_file(file)?),
+            None => found.take_handed_over()?,
         };
         found.remember(login);
         Ok(found)
@@ -88,7 +88,7 @@ impl Credentials {
             return self.remembered();
         }
         match &self.file {
-            Some(file) => match self.from_file(file) {
+            Some(file) => match self.read_file(file) {
                 Ok(login) => self.remember(Some(login)),
                 Err(error) => tracing::warn!("{error}."),
             },
@@ -115,7 +115,7 @@ impl Credentials {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    fn from_file(&self, path: &Path) -> Result<Login, ConfigError> {
+    fn read_file(&self, path: &Path) -> Result<Login, ConfigError> {
         let refuse =
             |why: &str| ConfigError::Credentials(format!("credentials {}: {why}", path.display()));
         let file = File::open(path).map_err(|error| refuse(&error.to_string()))?;
@@ -136,7 +136,7 @@ impl Credentials {
             .ok_or_else(|| refuse("it has neither password= with a username= nor token="))
     }
 
-    fn from_environment(&self) -> Result<Option<Login>, ConfigError> {
+    fn take_handed_over(&self) -> Result<Option<Login>, ConfigError> {
         let Some(number) = std::env::var(HANDED_OVER).ok().and_then(|n| n.parse::<u32>().ok())
         else {
             return Ok(None);

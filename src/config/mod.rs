@@ -10,7 +10,6 @@ mod credentials;
 mod error;
 mod files;
 mod known;
-mod mounted;
 mod options;
 mod places;
 mod resolve;
@@ -22,12 +21,11 @@ pub use credentials::{Credentials, Login, Secret, hide_secrets_in_environment};
 pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};
 pub use known::option_names;
-pub use mounted::{FS_TYPE, Mounted, all_mounts, mount_over};
 pub use options::{Assignment, Options, split_options};
 pub use places::{Places, RunDir, state_base, state_id};
 pub use resolve::{
-    Access, Atime, KernelOptions, MountOptions, MountRequest, Mountpoint, RemoteOptions,
-    check_mountpoint, resolve, resolve_remote,
+    Access, Atime, KernelOptions, MountOptions, MountRequest, RemoteOptions, resolve,
+    resolve_remote,
 };
 pub use spec::{RemoteSpec, Spec};
 pub use values::{Amount, parse_duration, parse_size};

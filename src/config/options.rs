@@ -238,7 +238,8 @@ impl Options {
             _ => &["on", "off"],
         };
         let switch = parse_switch(value);
-        if !known.contains(&value) && !(known.contains(&"on") && switch.is_some()) {
+        let is_switch = known.contains(&"on") && switch.is_some();
+        if !known.contains(&value) && !is_switch {
             return Err(bad_value(key, value, &format!("one of {} is needed", known.join(", "))));
         }
         let returns = if value == "remote" { Returns::Remote } else { Returns::Local };

@@ -5,15 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::{Returns, Settings};
 
-use super::mounted::{all_mounts, mount_over};
 use super::options::split_options;
 use super::places::{resolved, state_id};
 use super::spec::{RemoteSpec, Spec};
 use super::values::Amount;
 use super::{ConfigError, ConfigFiles, Options, Places, Who};
-
-const EDITOR_FILES: &[&str] =
-    &[".~lock.*#", "~$*", "*.swp", "*.swo", "*.swx", ".#*", "#*#", ".goutputstream-*"];
 
 /// Says who may use the mount; the kernel checks permissions for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,7 +254,7 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
     let private = who.is_root() && options.uid.is_some();
     let umask = options.umask.unwrap_or(if private { 0o177 } else { 0o022 });
     let dir_umask = options.umask.unwrap_or(if private { 0o077 } else { 0o022 });
-    let mut exclude: Vec<String> = EDITOR_FILES.iter().map(|one| (*one).to_owned()).collect();
+    let mut exclude = usual.exclude;
     for pattern in &options.exclude {
         if pattern == "!" {
             exclude.clear();
@@ -322,49 +318,6 @@ fn remote_options(options: &Options, username: Option<String>, cwd: &Path) -> Re
         client_key: absolute(&options.client_key),
         proxy: options.proxy.clone(),
         insecure_http: options.insecure_http,
-    }
-}
-
-/// Says what a mountpoint was found to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mountpoint {
-    /// Can be mounted on.
-    Free,
-    /// Holds the dead mount of a daemon that was killed: to be unmounted first.
-    Dead,
-}
-
-/// Looks at the mountpoint: is it there, a folder, not in use, and empty unless that is said not to matter?
-pub fn check_mountpoint(options: &MountOptions) -> Result<Mountpoint, ConfigError> {
-    let at = &options.mountpoint;
-    let refuse =
-        |why: String| Err(ConfigError::Place(format!("mountpoint {}: {why}", at.display())));
-    let mounts = all_mounts().unwrap_or_default();
-    if let Some(found) = mount_over(at, &mounts).filter(|found| found.mountpoint == *at) {
-        let dead = rustix::fs::statvfs(at).is_err_and(|error| error == rustix::io::Errno::NOTCONN);
-        if dead {
-            return Ok(Mountpoint::Dead);
-        }
-        return refuse(format!("{} is mounted here already", found.source.to_string_lossy()));
-    }
-    match std::fs::metadata(at) {
-        Ok(about) if !about.is_dir() => return refuse("not a folder".into()),
-        Ok(_) => {}
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(Mountpoint::Dead),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return refuse("does not exist".into());
-        }
-        Err(error) => return refuse(error.to_string()),
-    }
-    if options.nonempty {
-        return Ok(Mountpoint::Free);
-    }
-    match std::fs::read_dir(at).map(|mut entries| entries.next().is_some()) {
-        Ok(false) => Ok(Mountpoint::Free),
-        Ok(true) => {
-            refuse("not empty; what is in it would be hidden (mount anyway: -o nonempty)".into())
-        }
-        Err(error) => refuse(error.to_string()),
     }
 }
 

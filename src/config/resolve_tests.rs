@@ -122,17 +122,3 @@ fn the_id_knows_the_user_and_no_spelling() {
     assert_ne!(alice, id("https://host/x", &[]));
     assert_eq!(id("./remote", &[]), id("remote", &["poll=9"]));
 }
-
-#[test]
-fn a_mountpoint_is_looked_at() {
-    let desk = Desk::new();
-    let check = |dir: &str, options: &[&str]| {
-        check_mountpoint(&desk.resolve("https://h/", dir, options).unwrap())
-    };
-    assert_eq!(check("mnt", &[]).unwrap(), Mountpoint::Free);
-    assert!(check("none", &[]).unwrap_err().to_string().contains("does not exist"));
-    std::fs::write(desk.at("mnt/x"), "x").unwrap();
-    assert!(check("mnt", &[]).unwrap_err().to_string().contains("-o nonempty"));
-    assert_eq!(check("mnt", &["nonempty"]).unwrap(), Mountpoint::Free);
-    assert!(check("mnt/x", &[]).unwrap_err().to_string().contains("not a folder"));
-}

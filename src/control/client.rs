@@ -51,7 +51,7 @@ impl Client {
     ) -> Result<Done, ClientError> {
         self.send(request, progress)?;
         loop {
-            match self.next()? {
+            match self.next_line()? {
                 Answer::Document(value, line) => each(&value, &line),
                 Answer::Done(done) => return Ok(done),
             }
@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// The next line of the answer.
-    pub fn next(&mut self) -> Result<Answer, ClientError> {
+    pub fn next_line(&mut self) -> Result<Answer, ClientError> {
         let broken = |why: &dyn std::fmt::Display| ClientError::Broken(why.to_string());
         let mut line = String::new();
         let read = self.stream.read_line(&mut line).map_err(|error| broken(&error))?;

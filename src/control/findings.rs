@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Mounted, RunDir};
+use crate::config::RunDir;
 
 use super::Note;
 
@@ -15,11 +15,11 @@ pub struct Found {
 
 /// The daemons that said they are at this mount, by the notes of the mount's owner, of the caller and of root. There may be
 /// several: a killed one leaves its note, and another remote at the same mountpoint has another name.
-pub fn find_daemon(mount: &Mounted, caller: u32) -> Vec<Found> {
-    let mut owners: Vec<u32> = mount.owner.into_iter().chain([caller, 0]).collect();
+pub fn find_daemon(mountpoint: &Path, owner: Option<u32>, caller: u32) -> Vec<Found> {
+    let mut owners: Vec<u32> = owner.into_iter().chain([caller, 0]).collect();
     owners.dedup();
     let all = owners.into_iter().flat_map(find_daemons);
-    all.filter(|found| found.note.mountpoint == mount.mountpoint).collect()
+    all.filter(|found| found.note.mountpoint == mountpoint).collect()
 }
 
 /// All daemons that a user's notes name.

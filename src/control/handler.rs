@@ -9,9 +9,9 @@ use tokio::sync::mpsc::Sender;
 use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus};
 use crate::model::{Ino, Kind, Pin};
 
-use super::document::{
-    Checked, Dropped, Event, Fetched, Flow, History, Item, Mount, PathText, Pinned, Problem,
-    SyncDocument, to_line,
+use super::document::{Item, Mount, PathText, to_line};
+use super::outcome::{
+    Checked, Dropped, Event, Fetched, Flow, History, Pinned, Problem, SyncDocument,
 };
 use super::protocol::{Done, Request, Scope};
 use super::{MountInfo, StopSignal};

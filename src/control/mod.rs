@@ -11,18 +11,21 @@ mod document;
 mod findings;
 mod handler;
 mod note;
+mod outcome;
 mod protocol;
 mod rights;
 mod server;
 
 pub use client::{Answer, Client, ClientError};
 pub use document::{
-    CacheDocument, Checked, Dropped, Event, FORMAT, Fetched, Flow, History, Item, Mount,
-    MountFacts, PathText, Pinned, Problem, Quota, SyncDocument, Traffic, Trouble, Unmounted,
-    rfc3339, to_line,
+    CacheDocument, FORMAT, Item, Mount, MountFacts, PathText, Quota, Traffic, Trouble, rfc3339,
+    to_line,
 };
 pub use findings::{Found, find_daemon, find_daemons};
 pub use note::Note;
+pub use outcome::{
+    Checked, Dropped, Event, Fetched, Flow, History, Pinned, Problem, SyncDocument, Unmounted,
+};
 pub use protocol::{Done, Request, Scope, VERSION};
 pub use server::{Server, StopSignal};
 

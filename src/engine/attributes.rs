@@ -9,7 +9,9 @@ use super::live::Live;
 use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
 use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
-use crate::catalog::{Attributes, Durability, Origin, SetAttributes as RowAttributes};
+use crate::catalog::{
+    Attributes, CatalogError, Durability, Inode, Origin, SetAttributes as RowAttributes, Tx,
+};
 use crate::model::{Ino, Kind};
 
 /// Set-user-id, and set-group-id where the group may execute, are cleared when somebody else's bytes come.
@@ -91,6 +93,40 @@ impl Engine {
     }
 }
 
+/// Is a writer without a handle. Its count is taken back also if nobody waits for it any more.
+struct Writer {
+    core: Arc<Core>,
+    ino: Ino,
+    counted: bool,
+}
+
+impl Writer {
+    async fn end(mut self) {
+        if self.uncount() {
+            self.core.writer_closed(self.ino).await;
+        }
+        self.core.open.settle(self.ino);
+    }
+
+    /// Takes the count back; answers whether that was the last writer.
+    fn uncount(&mut self) -> bool {
+        self.counted = false;
+        self.core.open.end(self.ino, true).1
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.counted && self.uncount() {
+            let (core, ino) = (self.core.clone(), self.ino);
+            self.core.runtime.spawn(async move {
+                core.writer_closed(ino).await;
+                core.open.settle(ino);
+            });
+        }
+    }
+}
+
 impl Core {
     /// Sets what a user set in the row; without anything, clears suid and sgid.
     fn set_row(self: &Arc<Self>, ino: Ino, set: SetAttributes) -> Answer<Stat> {
@@ -118,7 +154,10 @@ impl Core {
                         && set.gid.is_none()
                         && set.atime.is_none()
                         && set.mtime.is_none();
-                    if let (true, Some(mode)) = (silent, inode.attributes.mode) {
+                    // chown(2) clears them whoever calls it; the kernel leaves that to us.
+                    let owned = set.mode.is_none() && (set.uid.is_some() || set.gid.is_some());
+                    let clears = silent || (owned && inode.kind != Kind::Folder);
+                    if let (true, Some(mode)) = (clears, inode.attributes.mode) {
                         row.mode = Some(without_suid(mode));
                     }
                     if row.mtime.is_some() && mtime_of_data.is_none() {
@@ -133,7 +172,7 @@ impl Core {
     }
 
     /// The mtime of the data file of an inode that is not open.
-    fn closed_mtime(&self, inode: &crate::catalog::Inode) -> Option<i64> {
+    fn closed_mtime(&self, inode: &Inode) -> Option<i64> {
         if inode.kind != Kind::File {
             return None;
         }
@@ -144,12 +183,9 @@ impl Core {
     /// Cuts or lengthens a file: intent, then bytes, then the fact.
     async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
         self.open.begin_later(ino, true).await;
+        let writer = Writer { core: self.clone(), ino, counted: true };
         let outcome = self.cut_open(ino, size).await;
-        let (_, last_writer) = self.open.end(ino, true);
-        if last_writer {
-            self.writer_closed(ino).await;
-        }
-        self.open.settle(ino);
+        writer.end().await;
         outcome
     }
 
@@ -246,20 +282,22 @@ impl Core {
     }
 
     /// Clears suid and sgid of an inode that has them.
-    async fn clear_suid(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+    pub(crate) async fn clear_suid(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
         self.catalog
             .write(Durability::Soon, Origin::Engine, move |tx| {
-                let mode = tx.inode(ino)?.and_then(|inode| inode.attributes.mode);
-                if let Some(mode) = mode.filter(|mode| without_suid(*mode) != *mode) {
-                    let set = RowAttributes {
-                        mode: Some(without_suid(mode)),
-                        ..RowAttributes::default()
-                    };
-                    tx.set_attributes(ino, set)?;
+                if let Some(inode) = tx.inode(ino)? {
+                    drop_suid(tx, &inode)?;
                 }
                 Ok::<_, EngineError>(())
             })
             .await
+    }
+
+    /// Whether there is a suid or sgid to be cleared: the kernel asks for it with every write of an ordinary user.
+    pub(crate) fn has_suid(&self, ino: Ino) -> bool {
+        let row = self.catalog.read(|rows| rows.inode(ino)).ok().flatten();
+        let mode = row.and_then(|inode| inode.attributes.mode);
+        mode.is_some_and(|mode| without_suid(mode) != mode)
     }
 
     /// Moves the atime of a file that was read, as relatime does: if it is older than mtime or ctime, or than a day.
@@ -285,16 +323,13 @@ impl Core {
             },
         );
     }
+}
 
-    /// The same beside a write, which need not wait for it.
-    pub(crate) fn clear_suid_later(self: &Arc<Self>, ino: Ino) {
-        let core = self.clone();
-        self.runtime.spawn(async move {
-            if let Err(error) = core.clear_suid(ino).await {
-                tracing::warn!(ino = ino.0, %error, "cannot clear set-user-id");
-            }
-        });
-    }
+/// Clears suid and sgid in a row that has them.
+pub(crate) fn drop_suid(tx: &mut Tx, inode: &Inode) -> Result<(), CatalogError> {
+    let mode = inode.attributes.mode.filter(|mode| without_suid(*mode) != *mode);
+    let Some(mode) = mode.map(without_suid) else { return Ok(()) };
+    tx.set_attributes(inode.ino, RowAttributes { mode: Some(mode), ..RowAttributes::default() })
 }
 
 fn without_suid(mode: u32) -> u32 {

@@ -98,6 +98,7 @@ impl From<CatalogError> for EngineError {
             CatalogError::DiskFull => Self::NoSpace(error.to_string()),
             CatalogError::Taken(_) => Self::Exists,
             CatalogError::Closed => Self::Stopped,
+            CatalogError::NoInode(_) => Self::Stale,
             other => Self::Catalog(other),
         }
     }

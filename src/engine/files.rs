@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
+use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::settings::Returns;
@@ -54,9 +55,16 @@ impl Engine {
                 move |tx| {
                     let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
                     tx.mark_pending(ino)?;
+                    if mode.truncate {
+                        drop_suid(tx, &inode)?;
+                    }
                     Ok::<_, EngineError>(inode.generation)
                 },
-                move |outcome| done(core.open_for_writing(live, mode, outcome)),
+                move |outcome| {
+                    let kept = core.clone();
+                    let open = move || done(kept.open_for_writing(live, mode, outcome));
+                    core.run_cut(mode.truncate, open);
+                },
             );
         }))
     }
@@ -87,12 +95,22 @@ impl Engine {
                         Some(inode) if inode.kind != Kind::File => Err(EngineError::IsFolder),
                         Some(inode) => {
                             tx.mark_pending(inode.ino)?;
+                            if mode.truncate {
+                                drop_suid(tx, &inode)?;
+                            }
                             Ok(inode)
                         }
                         None => Ok(tx.create(new)?),
                     },
                     move |outcome: Result<Inode, EngineError>| {
-                        done(outcome.and_then(|inode| core.open_created(&inode, mode)));
+                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode))
+                        {
+                            Ok(inode) => inode,
+                            Err(error) => return done(Err(error)),
+                        };
+                        let kept = core.clone();
+                        let cuts = mode.truncate && inode.attributes.size > 0;
+                        core.run_cut(cuts, move || done(kept.open_created(&inode, mode)));
                     },
                 );
             }))
@@ -145,11 +163,15 @@ impl Engine {
             Ok(_) => return EngineError::Invalid("not open for writing").into(),
             Err(error) => return error.into(),
         };
-        if kill_suid {
-            self.core.clear_suid_later(ino);
-        }
         let live = file.live.clone();
         let append = file.mode.append;
+        if kill_suid && self.core.has_suid(ino) {
+            let core = self.core.clone();
+            return Answer::Pending(Box::pin(async move {
+                core.clear_suid(ino).await?;
+                core.write_slowly(&live, offset, data, append).await
+            }));
+        }
         if let Some(answer) = self.core.write_here(&live, offset, &data, append) {
             return Answer::Ready(answer);
         }
@@ -162,18 +184,15 @@ impl Engine {
     /// A descriptor is being closed: with `close=remote` and edits, waits until the remote has them.
     pub fn flush(&self, ino: Ino, handle: Handle) -> Answer<()> {
         let Ok(file) = self.core.open.get(handle) else { return Answer::Ready(Ok(())) };
-        if !file.mode.write || !file.live.has_news() {
-            return Answer::Ready(Ok(()));
-        }
         let core = self.core.clone();
         let live = file.live.clone();
-        if core.settings.close == Returns::Remote {
+        if file.mode.write && core.settings.close == Returns::Remote {
             return Answer::Pending(Box::pin(async move {
                 core.record(&live, Durability::Soon).await?;
                 core.send_now(ino).await
             }));
         }
-        if live.state().hydrated {
+        if !file.mode.write || !live.has_news() || live.is_known_whole() {
             return Answer::Ready(Ok(()));
         }
         // Written blocks of a file that is not all here are told from absent ones by the catalog only.
@@ -311,28 +330,38 @@ impl Core {
         }
     }
 
+    /// Runs the end of an open; where it cuts content off, not on the catalog's thread.
+    fn run_cut(&self, cuts: bool, open: impl FnOnce() + Send + 'static) {
+        if cuts {
+            drop(self.runtime.spawn_blocking(open));
+        } else {
+            open();
+        }
+    }
+
+    /// Counts the handle of a file just created or found, on the writer thread: there no transaction is under way.
+    fn begin_created(&self, inode: Inode, mode: OpenMode) -> Result<Inode, EngineError> {
+        if self.open.begin(inode.ino, mode.write) {
+            return Ok(inode);
+        }
+        Err(EngineError::Busy("being replaced".into()))
+    }
+
     fn open_created(
         self: &Arc<Self>,
         inode: &Inode,
         mode: OpenMode,
     ) -> Result<(Stat, Opened), EngineError> {
-        // On the writer thread no transaction is under way.
-        if !self.open.begin(inode.ino, mode.write) {
-            return Err(EngineError::Busy("being replaced".into()));
-        }
-        let opened = self
-            .live_for(inode.ino)
-            .and_then(|live| self.open_for_writing(live, mode, Ok(inode.generation)));
-        match opened {
-            Ok(opened) => Ok((self.stat_of(inode, None), opened)),
-            // `open_for_writing` has ended what was begun, `live_for` has not.
+        let live = match self.live_for(inode.ino) {
+            Ok(live) => live,
             Err(error) => {
-                if self.open.handles(inode.ino).open > 0 {
-                    self.open.end(inode.ino, mode.write);
-                }
-                Err(error)
+                self.open.end(inode.ino, mode.write);
+                return Err(error);
             }
-        }
+        };
+        let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
+        // With what opening made of it: it may have been emptied.
+        Ok((self.stat_now(inode), opened))
     }
 
     /// Reads bytes that are here.

@@ -43,7 +43,12 @@ impl Core {
                 if state.has(need.clone()) {
                     return Ok(());
                 }
+                let touched = BlockSet::touched(need.clone());
+                let overlaps =
+                    |run: &Range<u32>| run.start < touched.end && touched.start < run.end;
+                // Another run's failure is no reason while this one's bytes are on their way.
                 if state.failures != failures
+                    && !state.fetching.iter().any(overlaps)
                     && let Some(failure) = state.failure
                 {
                     return Err(failure.error());

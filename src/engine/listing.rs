@@ -27,6 +27,8 @@ const TRIES: u32 = 4;
 /// The first wait of a folder that must be looked at again but cannot be settled yet, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The longest wait if no item is in the way.
+const LONGEST_ALONE: Duration = Duration::from_secs(4);
 
 /// Says how one pass over a folder ended.
 enum Pass {
@@ -187,7 +189,7 @@ impl Core {
     /// Nothing is believed or sent until the root is the known one again.
     pub(super) fn lose_root(&self, why: &str) {
         self.identified.store(false, std::sync::atomic::Ordering::Release);
-        self.set_missing(Some(why.to_owned()));
+        self.set_missing(Some(why));
     }
 
     /// A folder that could not be listed is tried again later, if it is marked.
@@ -205,7 +207,9 @@ impl Core {
                 return Ok(());
             }
             let first = i64::try_from(FIRST_WAIT.as_nanos()).unwrap_or(i64::MAX);
-            let longest = i64::try_from(LONGEST_WAIT.as_nanos()).unwrap_or(i64::MAX);
+            // Without an item in the way, only work that is going on keeps the folder from being settled.
+            let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
+            let longest = i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX);
             let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
             let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
             tx.look_defer(folder, now().saturating_add(wait), blocker)?;

@@ -4,6 +4,7 @@
 //! never put into its data file. What it knows goes to the catalog when it is recorded: bytes before facts.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -101,9 +102,13 @@ pub(crate) struct Live {
     pub(crate) generation: Generation,
     pub(crate) source: Option<Source>,
     data: Mutex<Option<Arc<DataFile>>>,
+    /// Whether its row has forgotten this content: no data file is made for it any more.
+    retired: AtomicBool,
     state: Mutex<State>,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
+    /// Held over telling the catalog, so that there is an order.
+    pub(crate) telling: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -117,14 +122,16 @@ impl Live {
         source: Option<Source>,
         edited: bool,
     ) -> Self {
+        // Of an empty file nothing is missing, whatever its row says.
+        let hydrated = content == Content::Hydrated || blocks.is_full(size);
         let state = State {
             size,
-            hydrated: content == Content::Hydrated,
+            hydrated,
             blocks,
             fetching: Vec::new(),
             failures: 0,
             failure: None,
-            blocks_unrecorded: false,
+            blocks_unrecorded: hydrated && content != Content::Hydrated,
             wrote: false,
             recording: 0,
             edit_recorded: edited,
@@ -135,8 +142,10 @@ impl Live {
             generation,
             source,
             data: Mutex::default(),
+            retired: AtomicBool::new(false),
             state: Mutex::new(state),
             arrived: Notify::new(),
+            telling: tokio::sync::Mutex::default(),
         }
     }
 
@@ -145,10 +154,31 @@ impl Live {
         lock(&self.state)
     }
 
-    /// Whether the catalog has something to be told.
+    /// Whether the catalog has something to be told, or is just being told.
     pub(crate) fn has_news(&self) -> bool {
         let state = self.state();
-        state.blocks_unrecorded || state.wrote || state.recording > 0
+        state.blocks_unrecorded || state.wrote || state.recording > 0 || self.is_telling()
+    }
+
+    /// Whether nothing is to be told and nobody is at it just now. Never waits.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        match self.state.try_lock() {
+            Ok(state) => {
+                let untold = state.blocks_unrecorded || state.wrote || state.recording > 0;
+                !untold && !self.is_telling()
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn is_telling(&self) -> bool {
+        self.telling.try_lock().is_err()
+    }
+
+    /// Whether all is here and the catalog knows it: then its row and the data file alone tell what was written.
+    pub(crate) fn is_known_whole(&self) -> bool {
+        let state = self.state();
+        state.hydrated && !state.blocks_unrecorded && !self.is_telling()
     }
 
     /// Whether a user wrote what the catalog does not know of yet: as good as an open writer, for whoever would take the
@@ -163,6 +193,9 @@ impl Live {
         let mut data = lock(&self.data);
         if let Some(file) = &*data {
             return Ok(file.clone());
+        }
+        if self.retired.load(Ordering::Acquire) {
+            return Err(EngineError::Stale);
         }
         // Locked to the end: a cut meanwhile must not be undone by the length set here.
         let state = self.state();
@@ -188,6 +221,13 @@ impl Live {
     /// The data file, if it is open already.
     pub(crate) fn open_data(&self) -> Option<Arc<DataFile>> {
         lock(&self.data).clone()
+    }
+
+    /// Its row has forgotten this content: whoever is still at it keeps the data file that is open, and makes none.
+    pub(crate) fn retire(&self) {
+        // Locked, so that a data file being made is there before it is unlinked.
+        let _data = lock(&self.data);
+        self.retired.store(true, Ordering::Release);
     }
 
     /// Lets go of the descriptor.

@@ -73,20 +73,38 @@ impl Core {
         .await
     }
 
-    /// Makes sure, once after each start, that the remote is the one we know; its change cursor is taken first.
+    /// Makes sure, once after each start, that the remote is the one we know and that its change cursor is known: what is
+    /// listed before there is a cursor would miss changes.
     pub(super) async fn identify(self: &Arc<Self>, cause: Cause) -> Result<(), EngineError> {
-        if self.identified.load(Ordering::Acquire) {
+        if self.is_followed() {
             return Ok(());
         }
         let _only_one = self.workers.identifying.lock().await;
-        if self.identified.load(Ordering::Acquire) {
+        if self.is_followed() {
             return Ok(());
         }
+        if !self.identified.load(Ordering::Acquire) {
+            self.look_who_it_is(cause).await?;
+        }
+        self.take_first_cursor(cause).await?;
+        self.workers.followed.store(true, Ordering::Release);
+        self.set_missing(None);
+        self.identified.store(true, Ordering::Release);
+        self.outbox.notify_one();
+        self.listing.notify_one();
+        Ok(())
+    }
+
+    fn is_followed(&self) -> bool {
+        self.identified.load(Ordering::Acquire) && self.workers.followed.load(Ordering::Acquire)
+    }
+
+    async fn look_who_it_is(self: &Arc<Self>, cause: Cause) -> Result<(), EngineError> {
         let found = match self.remotes.of(cause).probe().await {
             Ok(found) => found,
             Err(error) => {
                 if error.kind == ErrorKind::NotFound {
-                    self.set_missing(Some("its root folder is not there".to_owned()));
+                    self.set_missing(Some("its root folder is not there"));
                 }
                 return Err(error.into());
             }
@@ -97,21 +115,16 @@ impl Core {
             && found.identity.is_some()
             && known.identity != found.identity;
         if other && !self.settings.adopt_remote {
-            self.set_missing(Some("it is another one than before".to_owned()));
+            self.set_missing(Some("it is another one than before"));
             return Err(EngineError::Offline);
         }
         if self.is_empty_where_it_was_not(cause).await? {
-            self.set_missing(Some("it is empty where it had entries".to_owned()));
+            self.set_missing(Some("it is empty where it had entries"));
             return Err(EngineError::Offline);
         }
         if found.identity.is_some() && known.identity != found.identity {
             note_identity(&self.catalog, &found).await?;
         }
-        self.take_first_cursor(cause).await?;
-        self.set_missing(None);
-        self.identified.store(true, Ordering::Release);
-        self.outbox.notify_one();
-        self.listing.notify_one();
         Ok(())
     }
 

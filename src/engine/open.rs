@@ -105,11 +105,13 @@ impl OpenTable {
         let mut entries = lock(&self.entries);
         let entry = entries.open.get(&ino);
         let mut counts = entry.map_or_else(Handles::default, |entry| entry.counts);
-        let live = entry.and_then(|entry| entry.live.as_ref());
-        counts.writers += u32::from(live.is_some_and(|live| live.has_unrecorded_writes()));
+        let live = entry.and_then(|entry| entry.live.clone());
         if counts.open == 0 {
             entries.claimed.insert(ino);
         }
+        // Its state may be locked over a write to the disk; the table must not be.
+        drop(entries);
+        counts.writers += u32::from(live.is_some_and(|live| live.has_unrecorded_writes()));
         counts
     }
 
@@ -140,24 +142,29 @@ impl OpenTable {
         Visit { table: self.clone(), ino }
     }
 
-    /// The live content for this generation: the one in the table, or `fresh` put there.
+    /// The live content for this generation: the one in the table, or `fresh` put there. What is in the table may be newer
+    /// than the row that `fresh` was made of, never older.
     pub(crate) fn adopt(&self, fresh: Arc<Live>) -> Arc<Live> {
         let mut entries = lock(&self.entries);
         let entry = entries.open.entry(fresh.ino).or_default();
         match &entry.live {
-            Some(live) if live.generation == fresh.generation => live.clone(),
+            Some(live) if live.generation >= fresh.generation => live.clone(),
             _ => {
-                entry.live = Some(fresh.clone());
+                let old = entry.live.replace(fresh.clone());
+                drop(entries);
+                old.iter().for_each(|old| old.retire());
                 fresh
             }
         }
     }
 
-    /// Forgets the live content of an inode whose row now has another generation.
-    pub(crate) fn forget_live(&self, ino: Ino) {
-        if let Some(entry) = lock(&self.entries).open.get_mut(&ino) {
-            entry.live = None;
-        }
+    /// Forgets the live content of this generation, which its row has left behind.
+    pub(crate) fn forget_live(&self, ino: Ino, generation: Generation) {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.open.get_mut(&ino) else { return };
+        let old = entry.live.take_if(|live| live.generation <= generation);
+        drop(entries);
+        old.iter().for_each(|old| old.retire());
     }
 
     /// Makes a handle for a file that was begun.
@@ -192,7 +199,7 @@ impl OpenTable {
         let idle = |entry: &Entry| {
             entry.counts.open == 0
                 && entry.guests == 0
-                && entry.live.as_ref().is_none_or(|live| !live.has_news())
+                && entry.live.as_ref().is_none_or(|live| live.is_at_rest())
         };
         if entries.get(&ino).is_some_and(idle) {
             entries.remove(&ino);
@@ -218,5 +225,29 @@ impl Drop for Visit {
             entry.guests = entry.guests.saturating_sub(1);
         }
         OpenTable::sweep(&mut entries.open, self.ino);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BlockSet, Content};
+
+    fn live(generation: u64) -> Arc<Live> {
+        let (ino, generation) = (Ino(7), Generation(generation));
+        let blocks = BlockSet::default();
+        Arc::new(Live::new(ino, generation, 10, Content::Placeholder, blocks, None, false))
+    }
+
+    #[test]
+    fn a_content_of_an_older_row_never_takes_the_place_of_a_newer_one() {
+        let table = Arc::new(OpenTable::default());
+        let _visit = table.visit(Ino(7));
+        let newer = table.adopt(live(2));
+        assert!(Arc::ptr_eq(&table.adopt(live(1)), &newer));
+        table.forget_live(Ino(7), Generation(1));
+        assert!(table.live(Ino(7)).is_some_and(|found| Arc::ptr_eq(&found, &newer)));
+        table.forget_live(Ino(7), Generation(2));
+        assert!(table.live(Ino(7)).is_none());
     }
 }

@@ -94,6 +94,7 @@ impl Engine {
             .await?;
         self.core.outbox.notify_one();
         self.core.ask_for_changes();
+        self.core.try_contact().await;
         Ok(())
     }
 
@@ -185,8 +186,7 @@ impl Engine {
                 self.core.free_one(&inode, dry_run, &mut freed).await?;
             }
         }
-        self.core.catalog.barrier().await?;
-        self.core.unlink_forgotten().await;
+        self.core.unlink_forgotten().await?;
         Ok(freed)
     }
 

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use super::EngineError;
 use super::core::Core;
-use super::live::Live;
+use super::live::{Live, State};
+use crate::cache::{Access, DataFile};
 use crate::catalog::{Durability, Origin};
-use crate::model::{BlockSet, Content, Ino, Stamp};
+use crate::model::{Base, BlockSet, Content, Digest, Generation, Ino, Kind, Rows as _, Stamp};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// How often what a user wrote is brought to the disk anew because blocks came meanwhile.
+const ROUNDS: u32 = 5;
 
 /// Is what is to be recorded of one live content.
 struct News {
@@ -28,6 +32,19 @@ impl Core {
         live: &Arc<Live>,
         durability: Durability,
     ) -> Result<(), EngineError> {
+        let (core, live) = (self.clone(), live.clone());
+        // A task of its own: whoever no longer waits must not take along what was taken to be told.
+        let told = self.runtime.spawn(async move { core.record_in_turn(&live, durability).await });
+        told.await.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    async fn record_in_turn(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        // What is older must not be told after what is newer, and who finds nothing to tell must know that it is told.
+        let _turn = live.telling.lock().await;
         let (core, kept) = (self.clone(), live.clone());
         let news = self.blocking(move || core.news_of(&kept, durability)).await?;
         let Some(news) = news else {
@@ -36,7 +53,10 @@ impl Core {
             }
             return Ok(());
         };
-        let (ino, generation, wrote) = (live.ino, live.generation, news.wrote);
+        // Without it the content is only read again later.
+        let known = self.content_of_young(live, &news).await.unwrap_or(None);
+        let (ino, generation) = (live.ino, live.generation);
+        let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
         let outcome = self
             .catalog
             .write(durability, Origin::Kernel, move |tx| {
@@ -47,6 +67,12 @@ impl Core {
                         let recorded =
                             if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
                         tx.set_content(ino, generation, Content::Hydrated, recorded)?;
+                        if let (Some(known), Some(base)) = (known, tx.base(ino)?)
+                            && base.young
+                            && tx.node(ino)?.is_some_and(|node| node.edition == base.edition)
+                        {
+                            tx.set_base(ino, Some(Base { known: Some(known), ..base }))?;
+                        }
                     } else {
                         let current = tx.set_presence(ino, generation, blocks)?;
                         // The length of a file that is not all here is only what its row says.
@@ -54,6 +80,11 @@ impl Core {
                             tx.set_size(ino, news.size)?;
                         }
                     }
+                }
+                // Of a file that is not all here only this tells that it was edited: fetching moves its stamp as well.
+                let whole = tx.inode(ino)?.is_some_and(|row| row.content == Content::Hydrated);
+                if news.wrote && !whole && tx.inode(ino)?.is_some_and(|row| !row.edited) {
+                    tx.mark_edited(ino)?;
                 }
                 if let (true, Some((stamp, mtime))) = (news.wrote, news.stamp) {
                     tx.observe(ino, generation, stamp, mtime)?;
@@ -64,48 +95,76 @@ impl Core {
         {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(wrote));
-            state.blocks_unrecorded |= outcome.is_err();
-            state.wrote |= outcome.is_err();
+            state.blocks_unrecorded |= fetched && outcome.is_err();
+            state.wrote |= wrote && outcome.is_err();
         }
         self.pulse();
         outcome
     }
 
+    /// What a content is for certain that came whole under a version not to be relied on: later it is compared with that.
+    async fn content_of_young(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        news: &News,
+    ) -> Result<Option<Digest>, EngineError> {
+        if !news.hydrated || news.wrote || news.blocks.is_none() {
+            return Ok(None);
+        }
+        let base = self.catalog.read(|rows| rows.base(live.ino))?;
+        let version = live.source.as_ref().map(|source| &source.version);
+        if !base.is_some_and(|base| base.young && Some(&base.version) == version) {
+            return Ok(None);
+        }
+        let Some(data) = live.open_data() else { return Ok(None) };
+        self.blocking(move || Ok(Some(data.digest()?))).await
+    }
+
     /// Takes what is new of a live content, after its bytes were brought to the disk where that matters. Blocks.
     fn news_of(&self, live: &Live, durability: Durability) -> Result<Option<News>, EngineError> {
-        let (fetched, wrote) = {
-            let state = live.state();
-            (state.blocks_unrecorded, state.wrote)
-        };
-        if !fetched && !wrote && durability == Durability::Soon {
-            return Ok(None);
+        for round in 0.. {
+            let (before, wrote) = {
+                let state = live.state();
+                (state.blocks_unrecorded.then(|| state.blocks.clone()), state.wrote)
+            };
+            if before.is_none() && !wrote && durability == Durability::Soon {
+                return Ok(None);
+            }
+            let data = match live.open_data() {
+                Some(data) => Some(data),
+                // Written before this process began, or by a handle that is closed.
+                None => {
+                    let data = self.cache.open_data(live.ino, live.generation, Access::Read)?;
+                    data.map(Arc::new)
+                }
+            };
+            if let Some(data) = &data
+                && (before.is_some() || durability == Durability::Synced)
+            {
+                data.sync_data()?;
+            }
+            if let Some(tick) = self.cache.stamp_tick().filter(|_| before.is_some()) {
+                // The stamp that is taken as that of whole content must be older than any write to come.
+                std::thread::sleep(tick);
+            }
+            let mut state = live.state();
+            if before.is_none() && !state.wrote {
+                return Ok(None);
+            }
+            // What came since may not be on the disk yet: what was fetched is told next time. What a user wrote is told
+            // only with every block that is here, else blocks of his would be fetched again over what he wrote.
+            let late = state.blocks_unrecorded && before.as_ref() != Some(&state.blocks);
+            if late && state.wrote && round < ROUNDS {
+                continue;
+            }
+            return take_news(&mut state, before, late, data.as_deref()).map(|news| {
+                if state.blocks_unrecorded {
+                    self.recorder.notify_one();
+                }
+                Some(news)
+            });
         }
-        // An edit found by its stamp at the first open has not opened the data file for itself.
-        let data = if wrote { Some(live.data(&self.cache)?) } else { live.open_data() };
-        if let Some(data) = &data
-            && (fetched || durability == Durability::Synced)
-        {
-            data.sync_data()?;
-        }
-        let mut state = live.state();
-        if !state.blocks_unrecorded && !state.wrote {
-            return Ok(None);
-        }
-        let stamp = match &data {
-            Some(data) => Some((data.stamp()?, data.mtime()?)),
-            None => None,
-        };
-        let news = News {
-            size: state.size,
-            blocks: state.blocks_unrecorded.then(|| state.blocks.clone()),
-            hydrated: state.hydrated,
-            wrote: state.wrote,
-            stamp,
-        };
-        state.blocks_unrecorded = false;
-        state.recording += u32::from(state.wrote);
-        state.wrote = false;
-        Ok(Some(news))
+        Ok(None)
     }
 
     /// Compares the data file of an inode with what the catalog knows of it: an edit that lost its row is found again.
@@ -119,6 +178,46 @@ impl Core {
             Err(EngineError::IsFolder | EngineError::Invalid(_) | EngineError::Stale) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Compares the data files of all pending rows with what the catalog knows of them, while nothing is open yet.
+    pub(crate) async fn observe_pending(self: &Arc<Self>) -> Result<(), EngineError> {
+        let rows = self.catalog.read(|rows| rows.pending(usize::MAX >> 1))?;
+        let core = self.clone();
+        let moved = self
+            .blocking(move || {
+                let mut moved = Vec::new();
+                for row in rows {
+                    moved.extend(core.moved_at_rest(row.ino)?);
+                }
+                Ok(moved)
+            })
+            .await?;
+        self.catalog
+            .write(Durability::Soon, Origin::Engine, move |tx| {
+                for (ino, generation, stamp, mtime) in moved {
+                    tx.observe(ino, generation, stamp, mtime)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// What the data file of a closed file says, if that is not what its row says.
+    fn moved_at_rest(
+        &self,
+        ino: Ino,
+    ) -> Result<Option<(Ino, Generation, Stamp, i64)>, EngineError> {
+        let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(None) };
+        if inode.kind != Kind::File || inode.content != Content::Hydrated {
+            return Ok(None);
+        }
+        let Some(data) = self.cache.open_data(ino, inode.generation, Access::Read)? else {
+            return Ok(None);
+        };
+        let stamp = data.stamp()?;
+        let moved = (inode.stamp != Some(stamp)).then_some(stamp);
+        moved.map(|stamp| Ok((ino, inode.generation, stamp, data.mtime()?))).transpose()
     }
 
     /// Records, now and then, what was fetched; ends with the engine.
@@ -144,4 +243,32 @@ impl Core {
             }
         }
     }
+}
+
+/// Takes what is new out of a state: only blocks of `before`, unless a user wrote.
+fn take_news(
+    state: &mut State,
+    before: Option<BlockSet>,
+    late: bool,
+    data: Option<&DataFile>,
+) -> Result<News, EngineError> {
+    let stamp = match data {
+        Some(data) => Some((data.stamp()?, data.mtime()?)),
+        None => None,
+    };
+    let late = late && !state.wrote;
+    let blocks = if state.wrote && state.blocks_unrecorded {
+        Some(state.blocks.clone())
+    } else {
+        before.map(|mut blocks| {
+            blocks.truncate(state.size);
+            blocks
+        })
+    };
+    let hydrated = state.hydrated && !late;
+    let news = News { size: state.size, blocks, hydrated, wrote: state.wrote, stamp };
+    state.blocks_unrecorded = late;
+    state.recording += u32::from(state.wrote);
+    state.wrote = false;
+    Ok(news)
 }

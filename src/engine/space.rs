@@ -1,5 +1,6 @@
 //! Room: freeing content on request, evicting it under pressure, and unlinking data files that no row needs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,18 +53,26 @@ impl Core {
     /// Drops content that may go, until about `bytes` are free; answers how many are.
     async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
         let mut freed = 0;
-        for inode in self.catalog.read(|rows| rows.eviction_candidates(BATCH))? {
-            if let Ok((bytes, None)) = self.drop_content(&inode, false).await {
-                freed += bytes;
+        let mut seen = HashSet::new();
+        let mut most = BATCH;
+        // What must stay must not keep from sight what may go: ever more are asked for.
+        loop {
+            let candidates = self.catalog.read(|rows| rows.eviction_candidates(most))?;
+            for inode in candidates.iter().filter(|inode| seen.insert(inode.ino)) {
+                if let Ok((bytes, None)) = self.drop_content(inode, false).await {
+                    freed += bytes;
+                }
+                if freed >= bytes {
+                    break;
+                }
             }
-            if freed >= bytes {
+            if freed >= bytes || candidates.len() < most {
                 break;
             }
+            most = most.saturating_mul(4);
         }
         if freed > 0 {
-            // A data file is unlinked only after the commit that forgot it is safe.
-            self.catalog.barrier().await?;
-            self.unlink_forgotten().await;
+            self.unlink_forgotten().await?;
         }
         Ok(freed)
     }
@@ -115,7 +124,7 @@ impl Core {
             })
             .await?;
         if kept.is_none() {
-            self.open.forget_live(ino);
+            self.open.forget_live(ino, generation);
         }
         Ok((if kept.is_some() { 0 } else { bytes }, kept))
     }
@@ -137,8 +146,7 @@ impl Core {
             let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { continue };
             self.free_one(&inode, dry_run, &mut freed).await?;
         }
-        self.catalog.barrier().await?;
-        self.unlink_forgotten().await;
+        self.unlink_forgotten().await?;
         self.pulse();
         Ok(freed)
     }
@@ -199,26 +207,29 @@ impl Core {
         super::open::lock(&self.uses).insert(ino, now());
     }
 
-    /// Unlinks data files whose rows have forgotten them, after that is safe.
-    pub(crate) async fn unlink_forgotten(&self) {
-        let forgotten: Vec<(Ino, Generation)> =
-            std::mem::take(&mut *super::open::lock(&self.forgotten));
+    /// Unlinks data files whose rows have forgotten them, after the commits that forgot them are synced.
+    pub(crate) async fn unlink_forgotten(&self) -> Result<(), EngineError> {
+        // Taken first: what is forgotten from here on is not covered by this barrier.
+        let forgotten = std::mem::take(&mut *super::open::lock(&self.forgotten));
         if forgotten.is_empty() {
-            return;
+            return Ok(());
+        }
+        if let Err(error) = self.catalog.barrier().await {
+            super::open::lock(&self.forgotten).extend(forgotten);
+            return Err(error.into());
         }
         let cache = self.cache.clone();
-        let outcome = self
-            .blocking(move || {
-                for (ino, generation) in forgotten {
-                    cache.remove(ino, generation)?;
+        self.blocking(move || {
+            for (ino, generation) in forgotten {
+                if let Err(error) = cache.remove(ino, generation) {
+                    tracing::warn!(ino = ino.0, %error, "cannot unlink a data file that nothing needs; the next start does");
                 }
-                Ok(())
-            })
-            .await;
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "cannot unlink a data file that nothing needs");
-        }
+            }
+            Ok(())
+        })
+        .await?;
         self.room.notify_waiters();
+        Ok(())
     }
 
     /// Tells everybody who cares what was committed; ends with the catalog.
@@ -258,6 +269,7 @@ impl Core {
                 self.pins.notify_one();
             }
             Change::Forgotten { ino, generation } => {
+                self.open.forget_live(ino, generation);
                 super::open::lock(&self.forgotten).push((ino, generation));
             }
             Change::Rescued { ino, generation } => self.rescue(ino, generation),
@@ -266,8 +278,9 @@ impl Core {
     }
 
     /// Keeps a data file whose edits can never be sent in `recovered/`, and says so.
-    fn rescue(&self, ino: Ino, generation: Generation) {
+    pub(crate) fn rescue(&self, ino: Ino, generation: Generation) {
         let hint = self.path_bytes(ino).unwrap_or_default();
+        self.open.forget_live(ino, generation);
         match self.cache.set_aside(ino, generation, &hint) {
             Ok(place) => {
                 let message = format!(
@@ -276,6 +289,12 @@ impl Core {
                 );
                 tracing::warn!(ino = ino.0, message);
                 self.note_problem(Some(ino), &message);
+                self.catalog.submit(
+                    Durability::Soon,
+                    Origin::Engine,
+                    move |tx| tx.rescued(ino, generation),
+                    |outcome: crate::catalog::Result<()>| drop(outcome),
+                );
             }
             Err(error) => tracing::error!(ino = ino.0, %error, "cannot keep edits in recovered/"),
         }
@@ -290,8 +309,8 @@ impl Core {
                 () = tokio::time::sleep(Duration::from_secs(60)) => {}
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
-            if self.catalog.barrier().await.is_ok() {
-                self.unlink_forgotten().await;
+            if let Err(error) = self.unlink_forgotten().await {
+                tracing::debug!(%error, "data files that nothing needs are unlinked later");
             }
             let uses: Vec<(Ino, i64)> =
                 std::mem::take(&mut *super::open::lock(&self.uses)).into_iter().collect();

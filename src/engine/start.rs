@@ -132,6 +132,8 @@ impl Core {
                 .await
                 .map_err(EngineError::from)?;
         }
+        // Before rows that nothing seems to need are let go: of an edit, its row may be all that is known.
+        self.observe_pending().await?;
         self.recover_rows().await?;
         // What rested or was put off before the end need not any longer.
         self.catalog
@@ -148,6 +150,7 @@ impl Core {
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());
+        self.runtime.spawn(self.clone().sweep_strays());
         self.start_sync_workers();
     }
 

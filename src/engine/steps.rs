@@ -4,7 +4,6 @@
 //! any other refusal puts the item off. Decisions are the model's, in the transaction that records them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::EngineError;
@@ -14,8 +13,8 @@ use super::observe::change;
 use super::open::lock;
 use crate::catalog::{CatalogError, Tx};
 use crate::model::{
-    self, Attempt, Base, Begun, Digest, Expect, Ino, Kind, Looked, Made, Observed, Place, Refusal,
-    RemotePath, Rows as _, Step, StepKind,
+    self, Attempt, Base, Begun, Digest, Ino, Kind, Looked, Observed, Place, Refusal, RemotePath,
+    Rows as _, Step, StepKind,
 };
 use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 
@@ -45,7 +44,7 @@ pub(super) struct Asked {
     pub(super) ours: Vec<Digest>,
 }
 
-type Stepped = Result<Ended, EngineError>;
+pub(super) type Stepped = Result<Ended, EngineError>;
 
 impl Core {
     /// Does one step that `plan` wants; its inode is marked busy meanwhile.
@@ -68,7 +67,7 @@ impl Core {
         }
     }
 
-    async fn do_rows(
+    pub(super) async fn do_rows(
         self: &Arc<Self>,
         act: impl FnOnce(&mut Tx) -> Result<(), CatalogError> + Send + 'static,
     ) -> Stepped {
@@ -167,7 +166,7 @@ impl Core {
         Ok(())
     }
 
-    async fn stat_if(
+    pub(super) async fn stat_if(
         self: &Arc<Self>,
         at: Option<&Locator>,
         ours: &[Digest],
@@ -210,18 +209,24 @@ impl Core {
                 if self.open.handles(ino).open > 0 {
                     return Ok(Some(Ended::Later(YOUNG)));
                 }
-                let generation = inode.generation;
+                let (generation, edition) = (inode.generation, inode.edition);
                 let core = self.clone();
-                change(self, move |tx| {
-                    let same = tx.inode(ino)?.is_some_and(|now| now.generation == generation);
-                    if same && core.open.handles(ino).open == 0 {
+                let dropped = change(self, move |tx| {
+                    let same = tx.inode(ino)?.is_some_and(|now| {
+                        now.generation == generation && now.edition == edition && !now.edited
+                    });
+                    // An edit since the look is in the row, or in memory as a writer.
+                    let dropped = same && core.open.claim(ino) == model::Handles::default();
+                    if dropped {
                         tx.set_content(ino, generation, model::Content::Placeholder, None)?;
                     }
-                    Ok(())
+                    Ok(dropped)
                 })
                 .await?;
-                self.open.forget_live(ino);
-                Ok(None)
+                if dropped {
+                    self.open.forget_live(ino, generation);
+                }
+                Ok((!dropped).then_some(Ended::Later(YOUNG)))
             }
             crate::model::Content::Hydrated => {
                 let core = self.clone();
@@ -288,155 +293,6 @@ impl Core {
         Ok(Ended::Done)
     }
 
-    async fn do_make_folder(self: &Arc<Self>, ino: Ino) -> Stepped {
-        let wanted = Step { kind: StepKind::MakeFolder, ino };
-        let Some((asked, cursor)) = self
-            .begin(wanted, |tx, ino| {
-                let Some(target) = tx.node(ino)?.and_then(|node| node.local) else {
-                    return Ok(None);
-                };
-                let begun =
-                    model::begin(tx, ino, StepKind::MakeFolder, Some(target), Expect::Absent)?;
-                Ok(Some(begun))
-            })
-            .await?
-        else {
-            return Ok(Ended::Done);
-        };
-        let Some(target) = asked.target else { return Ok(Ended::Done) };
-        let begun = asked.begun;
-        crash_point!(self, "make folder: before it is sent");
-        let outcome = self.remotes.transfer.make_folder(&target).await;
-        crash_point!(self, "make folder: answered");
-        let (seen, made) = match outcome {
-            Ok(seen) => (Some(seen), Made::JustNow),
-            Err(error) if error.kind == ErrorKind::NoParent => {
-                change(self, move |tx| model::make_folder_refused(tx, ino, &begun)).await?;
-                return Ok(Ended::Later(REFUSED));
-            }
-            Err(error) if is_refusal(&error.kind) => match self.stat(&target, &[]).await {
-                Ok(seen) => (seen, Made::Before),
-                Err(error) => return Ok(Ended::Failed(error)),
-            },
-            Err(error) => return self.not_done(ino, begun, error).await,
-        };
-        self.note_contact();
-        let walks = self.workers.walks.load(Ordering::Relaxed);
-        self.do_rows(move |tx| {
-            let quiet = !walks && tx.endpoint()?.cursor == cursor;
-            let made = if quiet || seen.is_none() { made } else { Made::Before };
-            model::made_folder(tx, ino, &begun, made, seen.as_ref())
-        })
-        .await
-    }
-
-    async fn do_rename(self: &Arc<Self>, step: Step) -> Stepped {
-        let ino = step.ino;
-        let Some((asked, _)) = self
-            .begin(step, move |tx, ino| {
-                let (Some(node), Some(base)) = (tx.node(ino)?, tx.base(ino)?) else {
-                    return Ok(None);
-                };
-                let target = match (step.kind, node.local) {
-                    (StepKind::Rename, Some(target)) => target,
-                    (StepKind::Rename, None) => return Ok(None),
-                    _ => model::sidestep_place(tx, &base.place)?,
-                };
-                let expect = expected(node.kind, &base);
-                Ok(Some(model::begin(tx, ino, step.kind, Some(target), expect)?))
-            })
-            .await?
-        else {
-            return Ok(Ended::Done);
-        };
-        let Asked { begun, source, target, ours } = asked;
-        let Some(target) = target else { return Ok(Ended::Done) };
-        let tag = self.tag(ino, begun.attempt.nonce);
-        let expect = begun.attempt.expect.clone();
-        crash_point!(self, "rename: before it is sent");
-        let outcome = self.remotes.transfer.rename(&source, &target, expect, &tag).await;
-        crash_point!(self, "rename: answered");
-        match outcome {
-            Ok(seen) => self.renamed(ino, begun, &target, seen, &ours).await,
-            Err(error) if is_refusal(&error.kind) => {
-                let looks = futures_util::try_join!(
-                    self.stat_if(Some(&source), &ours),
-                    self.stat_if(Some(&target), &ours)
-                );
-                let (here, there) = match looks {
-                    Ok(looks) => looks,
-                    Err(error) => return Ok(Ended::Failed(error)),
-                };
-                let why = refusal(&error.kind);
-                change(self, move |tx| {
-                    model::move_refused(tx, ino, &begun, why, here.as_ref(), there.as_ref())
-                })
-                .await?;
-                Ok(Ended::Later(REFUSED))
-            }
-            Err(error) => self.not_done(ino, begun, error).await,
-        }
-    }
-
-    async fn renamed(
-        self: &Arc<Self>,
-        ino: Ino,
-        begun: Begun,
-        target: &Locator,
-        mut seen: Observed,
-        ours: &[Digest],
-    ) -> Stepped {
-        self.note_contact();
-        let before = begun.base.as_ref();
-        if seen.kind == Kind::File && before.is_some_and(|base| base.version != seen.version) {
-            // A store that gives a new version with a move must not look like an edit.
-            match self.stat(&Locator::at(target.path.clone()), ours).await {
-                Ok(Some(now)) => seen = now,
-                Ok(None) => {}
-                Err(error) => return Ok(Ended::Failed(error)),
-            }
-        }
-        self.do_rows(move |tx| model::moved(tx, ino, &begun, &seen)).await
-    }
-
-    async fn do_remove(self: &Arc<Self>, ino: Ino) -> Stepped {
-        let wanted = Step { kind: StepKind::Remove, ino };
-        let Some((asked, _)) = self
-            .begin(wanted, |tx, ino| {
-                let (Some(node), Some(base)) = (tx.node(ino)?, tx.base(ino)?) else {
-                    return Ok(None);
-                };
-                let expect = expected(node.kind, &base);
-                Ok(Some(model::begin(tx, ino, StepKind::Remove, None, expect)?))
-            })
-            .await?
-        else {
-            return Ok(Ended::Done);
-        };
-        let Asked { begun, source, ours, .. } = asked;
-        let tag = self.tag(ino, begun.attempt.nonce);
-        let expect = begun.attempt.expect.clone();
-        crash_point!(self, "remove: before it is sent");
-        let outcome = self.remotes.transfer.remove(&source, expect, &tag).await;
-        crash_point!(self, "remove: answered");
-        match outcome {
-            Ok(()) => {
-                self.note_contact();
-                self.do_rows(move |tx| model::removed(tx, ino, &begun)).await
-            }
-            Err(error) if is_refusal(&error.kind) => {
-                let seen = match self.stat(&Locator::at(source.path), &ours).await {
-                    Ok(seen) => seen,
-                    Err(error) => return Ok(Ended::Failed(error)),
-                };
-                change(self, move |tx| model::remove_refused(tx, ino, &begun, seen.as_ref()))
-                    .await?;
-                Ok(Ended::Later(REFUSED))
-            }
-            Err(error) => self.not_done(ino, begun, error).await,
-        }
-    }
-
     /// Notes an attempt in the transaction that makes sure it is still what is wanted; also answers the feed's cursor.
     pub(super) async fn begin(
         self: &Arc<Self>,
@@ -500,13 +356,6 @@ fn ours_of(tx: &Tx, ino: Ino) -> Result<Vec<Digest>, CatalogError> {
     let sent = tx.outbox(ino)?.map(|row| row.ours).unwrap_or_default();
     let known = tx.base(ino)?.and_then(|base| base.known);
     Ok(sent.into_iter().map(|sent| sent.digest).chain(known).collect())
-}
-
-fn expected(kind: Kind, base: &Base) -> Expect {
-    match kind {
-        Kind::Folder => Expect::Folder,
-        _ => Expect::Version(base.version.clone()),
-    }
 }
 
 /// Whether the refusal says something about names or contents there.

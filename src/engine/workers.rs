@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
 
-use super::core::{Core, now};
+use super::core::{Cause, Core, now};
 use super::crash::CrashPoints;
 use super::live::Failure;
 use super::open::lock;
 use super::state::{MountState, Progress, RequestsBy};
-use crate::model::{Busy, Ino};
+use crate::model::{Busy, Ino, RemotePath};
+use crate::remote::Locator;
 use crate::remote::layers::Connection;
 
 /// Is a listing under way, for all who wait for it.
@@ -42,6 +43,8 @@ pub(crate) struct Workers {
     pub(super) contact: AtomicI64,
     /// When the mass-change guard last counted.
     pub(super) counted: AtomicI64,
+    /// The change cursor is known, or there is none to be had.
+    pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
     /// Where tests let the process die.
@@ -59,6 +62,20 @@ impl Core {
     /// Asks the remote for its changes now.
     pub(crate) fn ask_for_changes(&self) {
         self.workers.ask.notify_one();
+    }
+
+    /// Somebody wants something sent now: a remote that was away is asked whether it is back.
+    pub(crate) async fn try_contact(self: &Arc<Self>) {
+        if self.connection_state().is_none() && self.identified.load(Ordering::Acquire) {
+            return;
+        }
+        let root = Locator::at(RemotePath::root());
+        // What comes of it is in the connection's state.
+        if self.remotes.user.stat(&root).await.is_ok()
+            && let Err(error) = self.identify(Cause::User).await
+        {
+            tracing::debug!(%error, "the remote is not usable yet");
+        }
     }
 
     /// Wants these items sent although writers have them open.
@@ -121,15 +138,15 @@ impl Core {
     }
 
     /// The remote is not the one we know: nothing is sent, nothing it says is believed.
-    pub(super) fn set_missing(&self, reason: Option<String>) {
+    pub(super) fn set_missing(&self, reason: Option<&str>) {
         let changed = {
             let mut missing = lock(&self.workers.missing);
-            let changed = *missing != reason;
-            missing.clone_from(&reason);
+            let changed = missing.as_deref() != reason;
+            *missing = reason.map(str::to_owned);
             changed
         };
         if changed {
-            if let Some(reason) = &reason {
+            if let Some(reason) = reason {
                 tracing::warn!(reason, "the remote is not the one this mount knows");
             }
             self.pulse();

@@ -46,6 +46,13 @@ impl Core {
             return None;
         }
         if let Err(error) = data.write_at(bytes, at) {
+            // A part of it may be there: an edit, of which nothing may stay beyond the end.
+            state.wrote = true;
+            if range.end > state.size
+                && let Err(error) = data.set_len(state.size)
+            {
+                return Some(Err(error.into()));
+            }
             return match error {
                 CacheError::DiskFull { .. } => None,
                 other => Some(Err(other.into())),

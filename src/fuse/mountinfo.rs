@@ -19,6 +19,8 @@ pub struct Mount {
     pub kind: String,
     /// `major:minor` of the device; different for each mount of ours.
     pub device: String,
+    /// Who mounted it, by the option `user_id=` that FUSE mounts show.
+    pub owner: Option<u32>,
 }
 
 impl Mount {
@@ -44,12 +46,11 @@ pub fn at(mountpoint: &Path) -> io::Result<Option<Mount>> {
 }
 
 /// The dewfs mount that holds this absolute path.
-pub fn dewfs_above(path: &Path) -> io::Result<Option<Mount>> {
-    let mut above: Vec<Mount> = mounts()?;
-    above.retain(|mount| path.starts_with(&mount.mountpoint));
+pub fn dewfs_above(path: &Path, mounts: &[Mount]) -> Option<Mount> {
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.mountpoint));
     // The deepest one holds it, the last of those in one place.
-    let depth = |mount: &Mount| mount.mountpoint.components().count();
-    Ok(above.into_iter().max_by_key(depth).filter(Mount::is_dewfs))
+    let deepest = above.max_by_key(|mount| mount.mountpoint.components().count());
+    deepest.filter(|mount| mount.is_dewfs()).cloned()
 }
 
 fn parse(text: &[u8]) -> Vec<Mount> {
@@ -64,7 +65,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     words.find(|word| *word == b"-")?;
     let kind = text(words.next()?);
     let source = unescaped(words.next()?);
-    Some(Mount { mountpoint: PathBuf::from(mountpoint), source, kind, device })
+    let options = words.next().map(text).unwrap_or_default();
+    let owner = options.split(',').find_map(|one| one.strip_prefix("user_id=")?.parse().ok());
+    Some(Mount { mountpoint: PathBuf::from(mountpoint), source, kind, device, owner })
 }
 
 fn text(word: &[u8]) -> String {
@@ -116,6 +119,20 @@ mod tests {
         assert_eq!(mounts[1].mountpoint, Path::new("/mnt/my cloud\\"));
         assert_eq!(mounts[1].source, OsStr::new("https://h/a b"));
         assert_eq!(mounts[1].device, "0:51");
+        assert_eq!((mounts[0].owner, mounts[1].owner), (None, Some(0)));
+    }
+
+    #[test]
+    fn the_innermost_mount_decides() {
+        let text = b"\
+90 22 0:50 / /mnt/cloud rw - fuse.dewfs https://h/x rw,user_id=1000
+91 90 0:51 / /mnt/cloud/in rw - tmpfs none rw
+";
+        let all = parse(text);
+        let found = |path: &str| dewfs_above(Path::new(path), &all).map(|mount| mount.device);
+        assert_eq!(found("/mnt/cloud/a/b").as_deref(), Some("0:50"));
+        assert_eq!(found("/mnt/cloud/in/x"), None);
+        assert_eq!(found("/mnt/cloudy"), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod conflict;
 mod entry;
 mod ids;
 mod listing;
+mod look;
 mod pin;
 mod place;
 mod plan;
@@ -34,15 +35,15 @@ pub use listing::{
     Listing, Look, Sight, apply_page, begin_listing, begin_page, break_listing, end_listing,
     hint_folder, list_page, listing_refused, lost_hints, settle_missing,
 };
+pub use look::{Looked, confirmed, found_to_fetch, found_to_list, look, resolve};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, reconcile};
 pub use revive::{inherit, resurrect, step_aside, undo};
 pub use rows::{Attempt, Base, Expect, Handles, Node, OutboxRow, Rows, Sent, StepKind};
 pub use settle::{
-    Begun, Looked, Made, Refusal, begin, begin_write, confirmed, current, found_to_fetch,
-    found_to_list, look, made_folder, make_folder_refused, move_refused, moved, put_off,
-    remove_refused, removed, resolve, sidestep_place, write_refused, written,
+    Begun, Made, Refusal, begin, begin_write, current, made_folder, make_folder_refused,
+    move_refused, moved, put_off, remove_refused, removed, sidestep_place, write_refused, written,
 };
 pub use touch::{hold_if_many, release, touch};
 pub use verbs::{exchange, handled, is_listed, recover, rename, unlink};

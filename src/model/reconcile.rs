@@ -308,15 +308,15 @@ pub(super) fn vanish<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
             rows.set_local(ino, None)?;
         }
     } else {
-        vanish_file(rows, &node, base)?;
+        vanish_file(rows, &node, &base)?;
     }
     touch(rows, ino)
 }
 
-fn vanish_file<R: Rows>(rows: &mut R, node: &Node, base: Base) -> Result<(), R::Error> {
+fn vanish_file<R: Rows>(rows: &mut R, node: &Node, base: &Base) -> Result<(), R::Error> {
     let ino = node.ino;
     let elsewhere = node.local.as_ref().is_some_and(|place| *place != base.place);
-    let edited = is_edited(node, Some(&base));
+    let edited = is_edited(node, Some(base));
     let own = edited || elsewhere || wanted(rows, node)?.is_none();
     let writing = rows.handles(ino).writers > 0 && node.local.is_some();
     let keep = own && node.hydrated || writing;

@@ -12,6 +12,7 @@
 //! On local file systems changes are told by inotify, for listed folders only; on network and FUSE file systems, where
 //! other machines' changes are told to nobody, and when the kernel's watches are used up, the engine must walk.
 
+mod awaited;
 mod change;
 mod disk;
 mod feed;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Conditional, RemoteError, RemotePath, Result};
+pub use awaited::AwaitedFolder;
 use disk::Root;
 use feed::Feed;
 use requests::Listings;

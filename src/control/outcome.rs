@@ -1,0 +1,193 @@
+//! The JSON documents that say how something went. `docs/json.md` shows each of them, and a test compares.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::engine::{Freed, Happened, Progress, pin_word};
+use crate::model::Pin;
+
+use super::document::{FORMAT, PathText, rfc3339};
+
+/// Is something that happened just now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    format: u32,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: Option<String>,
+    event: &'static str,
+    #[serde(flatten)]
+    path: PathText,
+    what: &'static str,
+    done: u64,
+    total: Option<u64>,
+}
+
+impl Event {
+    /// How far something is, now.
+    pub fn progress(progress: &Progress, mountpoint: &Path) -> Self {
+        Self {
+            format: FORMAT,
+            kind: "event",
+            time: Some(format!("{:.3}", jiff::Timestamp::now())),
+            event: "progress",
+            path: PathText::in_mount(mountpoint, &progress.path),
+            what: progress.what,
+            done: progress.done,
+            total: progress.total,
+        }
+    }
+}
+
+macro_rules! small_document {
+    ($(#[$doc:meta])* $name:ident, $type:literal, { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Serialize)]
+        pub struct $name {
+            format: u32,
+            #[serde(rename = "type")]
+            document: &'static str,
+            $($(#[$field_doc])* pub $field: $kind,)*
+        }
+
+        impl $name {
+            /// The document with these values.
+            #[allow(clippy::too_many_arguments)]
+            pub fn new($($field: $kind),*) -> Self {
+                Self { format: FORMAT, document: $type, $($field),* }
+            }
+        }
+    };
+}
+
+small_document! {
+    /// Is what `hydrate` brought.
+    Fetched, "hydrated", {
+        /// What was asked for.
+        #[serde(flatten)]
+        path: PathText,
+        /// Bytes fetched.
+        bytes: u64,
+    }
+}
+small_document! {
+    /// Is one thing that `free` or `cache clear` kept, and why.
+    Dropped, "freed", {
+        /// Bytes given back.
+        bytes: u64,
+        /// Whether it was only asked what would be.
+        dry_run: bool,
+        /// What had to be kept.
+        kept: Vec<Problem>,
+    }
+}
+small_document! {
+    /// Is an item and what is the matter with it.
+    Problem, "problem", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// What is the matter.
+        message: String,
+    }
+}
+small_document! {
+    /// Is a pin that was set or taken away.
+    Pinned, "pin", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// The state it was given.
+        pin: &'static str,
+        /// Bytes still to come.
+        bytes_left: u64,
+    }
+}
+small_document! {
+    /// Is one line of an item's history.
+    History, "history", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// When.
+        time: Option<String>,
+        /// What happened.
+        message: String,
+    }
+}
+small_document! {
+    /// Is how `sync`, `status --wait` and `umount` ended.
+    SyncDocument, "sync", {
+        /// Where.
+        #[serde(flatten)]
+        path: PathText,
+        /// Whether all is in sync.
+        in_sync: bool,
+        /// Items left.
+        left: u64,
+    }
+}
+small_document! {
+    /// Is the end of `umount`.
+    Unmounted, "unmounted", {
+        /// The mountpoint.
+        #[serde(flatten)]
+        path: PathText,
+        /// Items left.
+        left: u64,
+    }
+}
+small_document! {
+    /// Is what `cache verify` found in all.
+    Checked, "verified", {
+        /// How many files differ.
+        problems: u64,
+    }
+}
+small_document! {
+    /// Is the numbers of `cache stat`.
+    Flow, "cache", {
+        /// Bytes here.
+        used_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+        /// Not yet sent.
+        pending_bytes: u64,
+        /// Pinned.
+        pinned_bytes: u64,
+        /// Items known.
+        items: u64,
+        /// The state directory.
+        state_dir: String,
+    }
+}
+
+impl Dropped {
+    /// What the engine freed.
+    pub fn of(freed: &Freed, dry_run: bool, mountpoint: &Path) -> Self {
+        let kept = freed
+            .kept
+            .iter()
+            .map(|(path, why)| Problem::new(PathText::in_mount(mountpoint, path), why.clone()));
+        Self::new(freed.bytes, dry_run, kept.collect())
+    }
+}
+
+impl History {
+    /// One line of the engine's.
+    pub fn of(happened: &Happened, path: &[u8], mountpoint: &Path) -> Self {
+        Self::new(
+            PathText::in_mount(mountpoint, path),
+            rfc3339(happened.time),
+            happened.what.clone(),
+        )
+    }
+}
+
+impl Pinned {
+    /// A pin as it is now.
+    pub fn of(path: &[u8], pin: Pin, bytes_left: u64, mountpoint: &Path) -> Self {
+        Self::new(PathText::in_mount(mountpoint, path), pin_word(pin), bytes_left)
+    }
+}

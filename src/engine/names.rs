@@ -1,0 +1,171 @@
+//! Steps that change names at the remote: make a folder, rename, remove.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::crash::crash_point;
+use super::observe::change;
+use super::steps::{Asked, Ended, REFUSED, Stepped, is_refusal, refusal};
+use crate::model::{
+    self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Rows as _, Step, StepKind,
+};
+use crate::remote::{ErrorKind, Locator};
+
+impl Core {
+    pub(super) async fn do_make_folder(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let wanted = Step { kind: StepKind::MakeFolder, ino };
+        let Some((asked, cursor)) = self
+            .begin(wanted, |tx, ino| {
+                let Some(target) = tx.node(ino)?.and_then(|node| node.local) else {
+                    return Ok(None);
+                };
+                let begun =
+                    model::begin(tx, ino, StepKind::MakeFolder, Some(target), Expect::Absent)?;
+                Ok(Some(begun))
+            })
+            .await?
+        else {
+            return Ok(Ended::Done);
+        };
+        let Some(target) = asked.target else { return Ok(Ended::Done) };
+        let begun = asked.begun;
+        crash_point!(self, "make folder: before it is sent");
+        let outcome = self.remotes.transfer.make_folder(&target).await;
+        crash_point!(self, "make folder: answered");
+        let (seen, made) = match outcome {
+            Ok(seen) => (Some(seen), Made::JustNow),
+            Err(error) if error.kind == ErrorKind::NoParent => {
+                change(self, move |tx| model::make_folder_refused(tx, ino, &begun)).await?;
+                return Ok(Ended::Later(REFUSED));
+            }
+            Err(error) if is_refusal(&error.kind) => match self.stat(&target, &[]).await {
+                Ok(seen) => (seen, Made::Before),
+                Err(error) => return Ok(Ended::Failed(error)),
+            },
+            Err(error) => return self.not_done(ino, begun, error).await,
+        };
+        self.note_contact();
+        let walks = self.workers.walks.load(Ordering::Relaxed);
+        self.do_rows(move |tx| {
+            let quiet = !walks && tx.endpoint()?.cursor == cursor;
+            let made = if quiet || seen.is_none() { made } else { Made::Before };
+            model::made_folder(tx, ino, &begun, made, seen.as_ref())
+        })
+        .await
+    }
+
+    pub(super) async fn do_rename(self: &Arc<Self>, step: Step) -> Stepped {
+        let ino = step.ino;
+        let Some((asked, _)) = self
+            .begin(step, move |tx, ino| {
+                let (Some(node), Some(base)) = (tx.node(ino)?, tx.base(ino)?) else {
+                    return Ok(None);
+                };
+                let target = match (step.kind, node.local) {
+                    (StepKind::Rename, Some(target)) => target,
+                    (StepKind::Rename, None) => return Ok(None),
+                    _ => model::sidestep_place(tx, &base.place)?,
+                };
+                let expect = expected(node.kind, &base);
+                Ok(Some(model::begin(tx, ino, step.kind, Some(target), expect)?))
+            })
+            .await?
+        else {
+            return Ok(Ended::Done);
+        };
+        let Asked { begun, source, target, ours } = asked;
+        let Some(target) = target else { return Ok(Ended::Done) };
+        let tag = self.tag(ino, begun.attempt.nonce);
+        let expect = begun.attempt.expect.clone();
+        crash_point!(self, "rename: before it is sent");
+        let outcome = self.remotes.transfer.rename(&source, &target, expect, &tag).await;
+        crash_point!(self, "rename: answered");
+        match outcome {
+            Ok(seen) => self.renamed(ino, begun, &target, seen, &ours).await,
+            Err(error) if is_refusal(&error.kind) => {
+                let looks = futures_util::try_join!(
+                    self.stat_if(Some(&source), &ours),
+                    self.stat_if(Some(&target), &ours)
+                );
+                let (here, there) = match looks {
+                    Ok(looks) => looks,
+                    Err(error) => return Ok(Ended::Failed(error)),
+                };
+                let why = refusal(&error.kind);
+                change(self, move |tx| {
+                    model::move_refused(tx, ino, &begun, why, here.as_ref(), there.as_ref())
+                })
+                .await?;
+                Ok(Ended::Later(REFUSED))
+            }
+            Err(error) => self.not_done(ino, begun, error).await,
+        }
+    }
+
+    async fn renamed(
+        self: &Arc<Self>,
+        ino: Ino,
+        begun: Begun,
+        target: &Locator,
+        mut seen: Observed,
+        ours: &[Digest],
+    ) -> Stepped {
+        self.note_contact();
+        let before = begun.base.as_ref();
+        if seen.kind == Kind::File && before.is_some_and(|base| base.version != seen.version) {
+            // A store that gives a new version with a move must not look like an edit.
+            match self.stat(&Locator::at(target.path.clone()), ours).await {
+                Ok(Some(now)) => seen = now,
+                Ok(None) => {}
+                Err(error) => return Ok(Ended::Failed(error)),
+            }
+        }
+        self.do_rows(move |tx| model::moved(tx, ino, &begun, &seen)).await
+    }
+
+    pub(super) async fn do_remove(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let wanted = Step { kind: StepKind::Remove, ino };
+        let Some((asked, _)) = self
+            .begin(wanted, |tx, ino| {
+                let (Some(node), Some(base)) = (tx.node(ino)?, tx.base(ino)?) else {
+                    return Ok(None);
+                };
+                let expect = expected(node.kind, &base);
+                Ok(Some(model::begin(tx, ino, StepKind::Remove, None, expect)?))
+            })
+            .await?
+        else {
+            return Ok(Ended::Done);
+        };
+        let Asked { begun, source, ours, .. } = asked;
+        let tag = self.tag(ino, begun.attempt.nonce);
+        let expect = begun.attempt.expect.clone();
+        crash_point!(self, "remove: before it is sent");
+        let outcome = self.remotes.transfer.remove(&source, expect, &tag).await;
+        crash_point!(self, "remove: answered");
+        match outcome {
+            Ok(()) => {
+                self.note_contact();
+                self.do_rows(move |tx| model::removed(tx, ino, &begun)).await
+            }
+            Err(error) if is_refusal(&error.kind) => {
+                let seen = match self.stat(&Locator::at(source.path), &ours).await {
+                    Ok(seen) => seen,
+                    Err(error) => return Ok(Ended::Failed(error)),
+                };
+                change(self, move |tx| model::remove_refused(tx, ino, &begun, seen.as_ref()))
+                    .await?;
+                Ok(Ended::Later(REFUSED))
+            }
+            Err(error) => self.not_done(ino, begun, error).await,
+        }
+    }
+}
+
+fn expected(kind: Kind, base: &Base) -> Expect {
+    match kind {
+        Kind::Folder => Expect::Folder,
+        _ => Expect::Version(base.version.clone()),
+    }
+}

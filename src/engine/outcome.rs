@@ -1,0 +1,131 @@
+//! What a step's end means for its outbox row: it goes on, rests, or waits with the reason in plain words.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::EngineError;
+use super::core::{Core, now};
+use super::observe::change;
+use super::open::lock;
+use super::send::{nanos, needs_person};
+use super::steps::Ended;
+use crate::model::{Ino, Rows as _, Step, StepKind};
+use crate::remote::{ErrorKind, RemoteError, Verdict};
+
+/// The first wait after a failure, and the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(900);
+
+impl Core {
+    pub(super) async fn note_outcome(
+        self: &Arc<Self>,
+        step: Step,
+        row: Ino,
+        outcome: Result<Ended, EngineError>,
+    ) -> Result<(), EngineError> {
+        let ino = step.ino;
+        match outcome {
+            Ok(Ended::Done) => {
+                if step.kind == StepKind::Write {
+                    lock(&self.workers.urgent).remove(&ino);
+                }
+                change(self, move |tx| {
+                    for one in HashSet::from([ino, row]) {
+                        if tx.outbox(one)?.is_some() {
+                            tx.outbox_progress(one)?;
+                        }
+                    }
+                    Ok(())
+                })
+                .await
+            }
+            Ok(Ended::Later(wait)) => {
+                let until = now().saturating_add(nanos(wait));
+                change(self, move |tx| {
+                    HashSet::from([ino, row])
+                        .into_iter()
+                        .try_for_each(|one| tx.outbox_defer(one, until))
+                })
+                .await
+            }
+            Ok(Ended::Failed(error)) => self.note_failure(step, row, &error).await,
+            Err(EngineError::Stopped) => Ok(()),
+            Err(error) => {
+                let message = error.to_string();
+                self.note_problem(Some(ino), &message);
+                self.put_off_row(ino, row, message, "local", None).await
+            }
+        }
+    }
+
+    async fn note_failure(
+        self: &Arc<Self>,
+        step: Step,
+        row: Ino,
+        error: &RemoteError,
+    ) -> Result<(), EngineError> {
+        let kind = &error.kind;
+        tracing::info!(ino = step.ino.0, step = ?step.kind, %error, "not sent yet");
+        if let ErrorKind::Unsettled { after } = kind {
+            let until = now().saturating_add(nanos(*after));
+            let ino = step.ino;
+            return change(self, move |tx| tx.outbox_defer(ino, until)).await;
+        }
+        let wait = match kind.verdict() {
+            Verdict::After(wait) => Some(wait),
+            _ if needs_person(kind) => Some(Duration::MAX),
+            _ => None,
+        };
+        if *kind != ErrorKind::Offline {
+            self.note_problem(Some(step.ino), &error.to_string());
+        }
+        self.put_off_row(step.ino, row, error.to_string(), word(kind), wait).await
+    }
+
+    /// Records why an item did not go, and when it is tried again.
+    async fn put_off_row(
+        self: &Arc<Self>,
+        ino: Ino,
+        row: Ino,
+        message: String,
+        kind: &'static str,
+        wait: Option<Duration>,
+    ) -> Result<(), EngineError> {
+        change(self, move |tx| {
+            let item = if tx.outbox(ino)?.is_some() { ino } else { row };
+            let Some(known) = tx.outbox_item(item)? else { return Ok(()) };
+            let wait = wait.unwrap_or_else(|| back_off(known.tries));
+            let until = now().saturating_add(nanos(wait));
+            tx.outbox_failed(item, &message, kind, until)?;
+            if row != item {
+                tx.outbox_defer(row, until.min(now().saturating_add(nanos(LONGEST_WAIT))))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn back_off(tries: u32) -> Duration {
+    let wait = FIRST_WAIT.saturating_mul(1 << tries.min(20)).min(LONGEST_WAIT);
+    // Many that failed together must not come back together.
+    wait.mul_f64(0.75 + fastrand::f64() / 2.0)
+}
+
+/// One word for a kind of failure, kept in the outbox.
+pub(super) fn word(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Offline => "offline",
+        ErrorKind::Unauthenticated => "unauthenticated",
+        ErrorKind::Denied => "denied",
+        ErrorKind::NoSpace => "no-space",
+        ErrorKind::NameRejected => "name-rejected",
+        ErrorKind::Locked { .. } => "locked",
+        ErrorKind::ReadOnly => "read-only",
+        ErrorKind::RateLimited { .. } => "rate-limited",
+        ErrorKind::Unsupported => "unsupported",
+        ErrorKind::Corrupt => "corrupt",
+        _ => "other",
+    }
+}

@@ -1,0 +1,94 @@
+//! Data files that no row needs: what a crash left between forgetting a content and unlinking it, and what a power cut left
+//! without its row. Looked for once after each start, beside everything else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::EngineError;
+use super::core::Core;
+use crate::cache::Found;
+
+/// How long what this process forgets by itself has until it is unlinked.
+const REST: Duration = Duration::from_secs(1);
+
+/// Says what becomes of a data file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Its row needs it.
+    Needed,
+    /// Its row has left it behind: nothing in it is missing elsewhere.
+    Forgotten,
+    /// Nothing tells what it is, or it holds edits: it is kept for its owner.
+    Kept,
+}
+
+impl Core {
+    /// Puts data files in order that no row needs.
+    pub(crate) async fn sweep_strays(self: Arc<Self>) {
+        if let Err(error) = self.clone().try_sweep_strays().await
+            && !self.is_stopped()
+        {
+            tracing::warn!(%error, "cannot look for data files that nothing needs; the next start does");
+        }
+    }
+
+    async fn try_sweep_strays(self: Arc<Self>) -> Result<(), EngineError> {
+        let core = self.clone();
+        let strays = self
+            .blocking(move || {
+                let mut strays = Vec::new();
+                for found in core.cache.data_files() {
+                    if core.fate_of(found)? != Fate::Needed {
+                        strays.push(found);
+                    }
+                }
+                Ok(strays)
+            })
+            .await?;
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(REST) => {}
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        }
+        self.unlink_forgotten().await?;
+        let core = self.clone();
+        self.blocking(move || strays.into_iter().try_for_each(|stray| core.put_in_order(stray)))
+            .await
+    }
+
+    fn fate_of(&self, found: Found) -> Result<Fate, EngineError> {
+        let (ino, generation) = (found.ino, found.generation);
+        let (row, edits) = self
+            .catalog
+            .read(|rows| Ok((rows.inode(ino)?, rows.is_to_be_rescued(ino, generation)?)))?;
+        Ok(match row {
+            _ if edits => Fate::Kept,
+            Some(row) if row.generation == generation => Fate::Needed,
+            Some(row) if row.generation > generation => Fate::Forgotten,
+            _ => Fate::Kept,
+        })
+    }
+
+    fn put_in_order(&self, stray: Found) -> Result<(), EngineError> {
+        let (ino, generation) = (stray.ino, stray.generation);
+        match self.fate_of(stray)? {
+            Fate::Needed => {}
+            Fate::Kept if stray.allocated > 0 => self.rescue_stray(stray),
+            Fate::Forgotten | Fate::Kept => {
+                self.cache.remove(ino, generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rescue_stray(&self, stray: Found) {
+        // Gone meanwhile: it was being unlinked.
+        let path = self.cache.data_path(stray.ino, stray.generation);
+        if path.exists() {
+            self.rescue(stray.ino, stray.generation);
+        }
+    }
+}
