@@ -181,11 +181,13 @@ impl Server {
 
     /// All requests answered so far; nothing where the server keeps no log.
     pub fn logged(&self) -> Vec<Logged> {
-        let Some(log) = &self.log else { return Vec::new() };
-        let text = fs::read_to_string(log).unwrap_or_default();
-        // what a line still lacks is being written
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().filter_map(logged).collect()
+        self.log.as_deref().map(read_log).unwrap_or_default()
+    }
+
+    /// All requests of a server that keeps its log to itself until it ends; ends it.
+    pub fn logged_at_the_end(&mut self) -> Vec<Logged> {
+        self.stop();
+        read_log(&self.home.path().join("access.log"))
     }
 }
 
@@ -193,6 +195,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn read_log(log: &Path) -> Vec<Logged> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    // what a line still lacks is being written
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().filter_map(logged).collect()
 }
 
 /// Reads `"GET /a HTTP/1.1" 206 4096`.
@@ -204,7 +213,7 @@ fn logged(line: &str) -> Option<Logged> {
         method: words.next()?.to_owned(),
         path: words.next()?.to_owned(),
         status: status.parse().ok()?,
-        bytes: bytes.parse().ok()?,
+        bytes: bytes.trim().parse().unwrap_or_default(),
     })
 }
 
@@ -374,6 +383,7 @@ fn lighttpd(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
          server.errorlog = \"{shown}/error.log\"
          server.stat-cache-engine = \"disable\"
          server.upload-dirs = (\"{shown}\")
+         accesslog.format = \"\\\"%r\\\" %s %b\"
          accesslog.filename = \"{shown}/access.log\"
          webdav.activate = \"enable\"
          webdav.sqlite-db-name = \"{shown}/webdav.db\"
