@@ -182,13 +182,13 @@ impl Core {
 
     /// Compares the data files of all pending rows with what the catalog knows of them, while nothing is open yet.
     pub(crate) async fn observe_pending(self: &Arc<Self>) -> Result<(), EngineError> {
-        let rows = self.catalog.read(|rows| rows.pending(usize::MAX >> 1))?;
+        let rows = self.catalog.read(|rows| rows.outbox_inodes())?;
         let core = self.clone();
         let moved = self
             .blocking(move || {
                 let mut moved = Vec::new();
                 for row in rows {
-                    moved.extend(core.moved_at_rest(row.ino)?);
+                    moved.extend(core.moved_at_rest(row)?);
                 }
                 Ok(moved)
             })
