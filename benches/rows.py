@@ -325,6 +325,7 @@ def pending(world):
     """W11: memory with 10,000 files that wait for the server."""
     count = 10_000 // world.scale
     with world.mount() as mount:
+        os.listdir(mount.at)
         world.server.stop()
         try:
             write_files(mount.path("pending"), count, b"x" * 1000)

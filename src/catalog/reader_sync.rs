@@ -139,6 +139,13 @@ impl Reader {
         })
     }
 
+    /// How many outbox rows failed last time, by the engine's word for why.
+    pub fn errors_by_kind(&self) -> Result<Vec<(String, u64)>> {
+        let sql = "SELECT COALESCE(error_kind, ''), COUNT(*) FROM outbox INDEXED BY outbox_error
+                   WHERE endpoint = 0 AND error IS NOT NULL GROUP BY 1";
+        self.all(sql, [], |row| Ok((row.get(0)?, codec::number(row, 1)?)))
+    }
+
     /// Items and their sizes, at the cost of one row.
     pub fn sums(&self) -> Result<Sums> {
         let sums = self.one("SELECT items, bytes FROM counter", [], |row| {

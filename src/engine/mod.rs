@@ -59,6 +59,8 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
+pub use crate::remote::{ErrorKind, RemoteError};
+
 use crate::catalog::Durability;
 use crate::model::Ino;
 

@@ -13,6 +13,9 @@ use crate::model::{self, Content, Ino, Kind, Name, Place, Rows as _};
 /// How long the kernel believes what it was told: it is told when something changes.
 const BELIEVE: Duration = Duration::from_secs(4 * 3600);
 
+/// How long a file that is written again and again is not sent at most, beyond the usual rest: nanoseconds.
+const LONGEST_REST: i64 = 30_000_000_000;
+
 impl Engine {
     /// The entry of this name in this folder.
     pub fn lookup(&self, parent: Ino, name: &Name) -> Answer<Stat> {
@@ -34,7 +37,13 @@ impl Engine {
 
     /// What is known of an inode.
     pub fn stat(&self, ino: Ino) -> Answer<Stat> {
-        let inode = self.core.catalog.read(|rows| rows.inode(ino));
+        let untold = |live: Option<Arc<Live>>| live.is_some_and(|l| l.has_unrecorded_writes());
+        let before = untold(self.core.open.live(ino));
+        let mut inode = self.core.catalog.read(|rows| rows.inode(ino));
+        if before && !untold(self.core.open.live(ino)) {
+            // Recorded just now: the row read may be the one before.
+            inode = self.core.catalog.read(|rows| rows.inode(ino));
+        }
         Answer::Ready(match inode {
             Ok(Some(inode)) => Ok(self.core.stat_now(&inode)),
             Ok(None) => Err(EngineError::Stale),
@@ -306,10 +315,11 @@ impl Core {
             let state = live.state();
             present = state.present();
             size = state.size;
-            if state.wrote || has_writers {
+            // Until the catalog has it, the data file alone knows of a write.
+            let wrote = state.wrote || state.recording > 0;
+            if wrote || has_writers {
                 believe = Duration::ZERO;
             }
-            let wrote = state.wrote;
             drop(state);
             if let (true, Some(data)) = (wrote, live.open_data())
                 && let Ok(moved) = data.mtime()
@@ -368,8 +378,10 @@ impl Core {
             .catalog
             .write(Durability::Soon, Origin::Kernel, move |tx| {
                 model::handled(tx, ino)?;
-                if tx.outbox(ino)?.is_some() {
-                    tx.outbox_defer(ino, now().saturating_add(rests))?;
+                if let Some(row) = tx.outbox_item(ino)? {
+                    // A file that is written again and again is sent all the same, now and then (E60).
+                    let latest = row.since.saturating_add(rests.saturating_add(LONGEST_REST));
+                    tx.outbox_defer(ino, now().saturating_add(rests).min(latest))?;
                 }
                 Ok::<_, EngineError>(())
             })

@@ -113,6 +113,11 @@ fn back_off(tries: u32) -> Duration {
     wait.mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
+/// Whether an item that failed like this goes by itself once the remote is well again: it is pending, not in error.
+pub(super) fn passes_by_itself(word: &str) -> bool {
+    matches!(word, "offline" | "unauthenticated" | "locked" | "rate-limited")
+}
+
 /// One word for a kind of failure, kept in the outbox.
 pub(super) fn word(kind: &ErrorKind) -> &'static str {
     match kind {

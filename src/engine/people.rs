@@ -254,7 +254,8 @@ impl Core {
                 continue;
             }
             left += 1;
-            stuck += u64::from(!can_send || row.error.is_some() && row.not_before.is_none());
+            let item = self.catalog.read(|rows| rows.outbox_item(row.ino))?;
+            stuck += u64::from(!can_send || item.as_ref().is_some_and(super::status::is_stuck));
         }
         Ok((left, stuck))
     }

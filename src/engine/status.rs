@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::EngineError;
 use super::core::Core;
+use super::outcome::passes_by_itself;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
-use crate::catalog::{Inode, Reader};
+use crate::catalog::{Inode, OutboxItem, Reader};
 use crate::model::{Content, Ino, Kind, Name};
 use crate::remote::FeedKind;
 
@@ -18,7 +19,8 @@ impl Core {
             .catalog
             .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
         let usage = self.cache.usage()?;
-        let (state, reason) = self.state_now(totals.errors);
+        let errors = self.stuck_items()?;
+        let (state, reason) = self.state_now(errors);
         let quota = *super::open::lock(&self.quota);
         let capabilities = self.remotes.user.capabilities();
         Ok(MountStatus {
@@ -36,7 +38,7 @@ impl Core {
                 .count() as u64,
             held: 0,
             conflicts: totals.conflicts,
-            errors: totals.errors,
+            errors,
             last_error: super::open::lock(&self.last_error).clone(),
             oldest_pending: oldest.first().map(|row| nanos(row.since)),
             last_contact: self.last_contact(),
@@ -62,6 +64,12 @@ impl Core {
             return (MountState::Degraded, Some(reason));
         }
         (MountState::Online, None)
+    }
+
+    /// How many items cannot be sent although the remote can be asked.
+    fn stuck_items(&self) -> Ready<u64> {
+        let kinds = self.catalog.read(|rows| rows.errors_by_kind())?;
+        Ok(kinds.iter().filter(|(kind, _)| !passes_by_itself(kind)).map(|(_, count)| count).sum())
     }
 
     /// Bytes of files not in sync.
@@ -128,20 +136,20 @@ impl Core {
             .ok_or(EngineError::NotFound)
     }
 
-    fn sync_state(
-        &self,
-        ino: Ino,
-        row: Option<&crate::catalog::OutboxItem>,
-        local_only: bool,
-    ) -> SyncState {
+    fn sync_state(&self, ino: Ino, row: Option<&OutboxItem>, local_only: bool) -> SyncState {
         match row {
             None if local_only => SyncState::LocalOnly,
             None => SyncState::InSync,
             Some(_) if self.is_uploading(ino) => SyncState::Uploading,
-            Some(row) if row.error.is_some() => SyncState::Error,
+            Some(row) if is_stuck(row) => SyncState::Error,
             Some(_) => SyncState::Pending,
         }
     }
+}
+
+/// Whether an item cannot be sent although the remote can be asked: a person should know.
+pub(crate) fn is_stuck(row: &OutboxItem) -> bool {
+    row.error.is_some() && !row.error_kind.as_deref().is_some_and(passes_by_itself)
 }
 
 fn present_bytes(

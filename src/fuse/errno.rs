@@ -4,9 +4,8 @@ use std::io;
 
 use fuser::Errno;
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, ErrorKind, RemoteError};
 use crate::model::NameError;
-use crate::remote::{ErrorKind, RemoteError};
 
 /// Says what a request named: only names can be not found, a number was given to the kernel by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
