@@ -220,9 +220,10 @@ fn nobody_sees_a_part(product: Product) {
         let mut seen = 0;
         while !over.load(Ordering::Relaxed) {
             for name in names(server.root()) {
-                // what is displaced lies aside until it was looked at; lighttpd marks what it is writing by itself
+                // what is displaced lies aside until it was looked at; these servers have names of their own for what they receive
                 let is_private = name.starts_with(".dewfs-tmp.") || name.starts_with(".aside-");
-                let is_servers = product == Product::Lighttpd && name.ends_with('~');
+                let is_servers = product == Product::Lighttpd && name.ends_with('~')
+                    || product == Product::Apache && name.starts_with(".davfs.tmp");
                 let is_probe = name.starts_with(".dewfs-probe-");
                 assert!(name == "f" || is_private || is_servers || is_probe, "{name} is seen");
             }
@@ -288,7 +289,7 @@ fn programs_work(product: Product) {
     into(
         "mkdir MNT/x; tar -C MNT/x -xf all.tar; rsync -a src/ MNT/r/; rsync -a MNT/r/ back/; diff -r src back",
     );
-    into("test -z \"$(rsync -ain src/ MNT/r/)\"");
+    assert_eq!(into("rsync -ain src/ MNT/r/"), "");
     let database = "PRAGMA journal_mode=WAL; create table t(a,b); with recursive c(n) as (select 1 union all select n+1 from c where n<5000) insert into t select n, hex(randomblob(50)) from c; PRAGMA wal_checkpoint(TRUNCATE);";
     into(&format!("sqlite3 MNT/data.db \"{database}\""));
     assert_eq!(into("sqlite3 MNT/data.db 'PRAGMA integrity_check'").trim(), "ok");
@@ -413,7 +414,7 @@ fn is_conflict(server: &Server, mount: &Mounted, name: &str) {
     fs::write(mount.path(name), b"ours").unwrap();
     eventually("both contents at the server", || names(server.root()).len() == before + 1);
     let copy = |dir: &Path| {
-        let stem: String = name.chars().take(20).collect();
+        let stem: String = name.chars().take(6).collect();
         let is_copy = |one: &String| one.starts_with(&stem) && one.contains(" (conflict 2");
         names(dir).into_iter().find(is_copy)
     };

@@ -59,8 +59,7 @@ impl Proxy {
     pub(crate) fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state =
-            State { fault: Fault::None, methods: Vec::new(), count: 0, is_over: false };
+        let state = State { fault: Fault::None, methods: Vec::new(), count: 0, is_over: false };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), upstream });
         let all = Arc::clone(&shared);
@@ -157,7 +156,11 @@ impl Message {
 }
 
 /// Reads one message; `None` if the other side has nothing more to say. Without a length, an answer goes on to the end.
-fn read_message(stream: &mut TcpStream, is_answer: bool, has_body: bool) -> io::Result<Option<Message>> {
+fn read_message(
+    stream: &mut TcpStream,
+    is_answer: bool,
+    has_body: bool,
+) -> io::Result<Option<Message>> {
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 65_536];
     let head = loop {
