@@ -8,7 +8,7 @@ use super::live::Live;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
-use crate::model::{self, Content, Ino, Kind, Name, Place, Rows as _};
+use crate::model::{self, Content, Ino, Kind, Name, Place};
 
 /// How long the kernel believes what it was told: it is told when something changes.
 const BELIEVE: Duration = Duration::from_secs(4 * 3600);
