@@ -255,7 +255,7 @@ async fn an_upload_cut_short_is_hidden_and_tidied() {
     let (root, remote) = open();
     let name = Name::new(&b"a"[..]).unwrap();
     let temp = |n| root.path().join(names::temp(&tag(n), &name).to_string());
-    let aside = |n| root.path().join(names::aside(&tag(n), &name).to_string());
+    let aside = |n| root.path().join(names::held(&tag(n), &name).to_string());
     std::fs::write(root.path().join("a"), b"base").unwrap();
     let base = settled(&remote, "a").await;
 

@@ -13,6 +13,8 @@ use super::{AttemptTag, Name, OWN_PREFIX};
 const ESCAPED: &[u8] = b"%dewfs%";
 /// What the name of a removed folder begins with on servers that do not tell all that is in it: hidden, and kept.
 const REMOVED: &[u8] = b".dewfs-removed.";
+/// Begins the hidden name of what is exchanged with a file, until it was looked at.
+const HELD: &[u8] = b".dewfs-held.";
 /// The words in a mark that tells names apart which would be shown alike.
 const ALIKE: &str = "same name ";
 /// The digits in such a mark.
@@ -188,6 +190,12 @@ pub fn temp(tag: &AttemptTag, name: &Name) -> Name {
 /// looked at, it may be the only copy of somebody's content.
 pub fn aside(tag: &AttemptTag, name: &Name) -> Name {
     private(ASIDE, tag, name)
+}
+
+/// The hidden name that a file has for the moment between an exchange and the look at what came out of it. Never removed by
+/// age: until it was looked at, it may be the only copy of somebody's content; the next start gives it back.
+pub fn held(tag: &AttemptTag, name: &Name) -> Name {
+    private(HELD, tag, name)
 }
 
 /// The hidden name under which a folder stays that was removed where nobody can tell whether it is empty. Never removed by

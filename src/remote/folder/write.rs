@@ -50,7 +50,7 @@ impl<'a> Spot<'a> {
             }
             Err(error) => return Err(refused(error, operation, at)),
         };
-        let (temp, aside) = (names::temp(tag, name), names::aside(tag, name));
+        let (temp, aside) = (names::temp(tag, name), names::held(tag, name));
         let kept = names::kept(tag, name);
         Ok(Self { folder, name: name.clone(), temp, aside, kept, at, operation })
     }
@@ -310,7 +310,7 @@ fn place(spot: &Spot<'_>) -> Result<()> {
 
 /// Exchanges the new file with the one to replace, looks at what came out, and takes it back if it is not the one expected.
 ///
-/// From here on the private name may hold somebody's only copy, so it is the visible one.
+/// From here on the private name may hold somebody's only copy, so it is one that is never removed by age.
 fn exchange(spot: &Spot<'_>, expect: &Expect, file: &OwnedFd) -> Result<()> {
     let ours = look_open(file).map_err(|error| spot.fail(error))?;
     let ours = ours.ok_or_else(|| spot.error(ErrorKind::Other))?;
