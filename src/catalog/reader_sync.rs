@@ -61,6 +61,16 @@ impl Reader {
         self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
+    /// Whether at least so many rows are about what the remote has and nobody let go: only these can remove or overwrite
+    /// something there.
+    pub fn has_many_of_the_remote(&self, limit: usize) -> Result<bool> {
+        let sql = "SELECT count(*) FROM
+                       (SELECT 1 FROM outbox o CROSS JOIN base b ON b.endpoint = o.endpoint AND b.ino = o.ino
+                        WHERE o.endpoint = 0 AND o.released = 0 LIMIT ?1)";
+        let found: Option<i64> = self.one(sql, [count(limit)], |row| row.get(0))?;
+        Ok(found.unwrap_or(0) >= count(limit))
+    }
+
     /// When the next outbox row may go, nanoseconds since 1970 (in the past if it may go now).
     pub fn next_due(&self) -> Result<Option<i64>> {
         let sql = "SELECT due FROM outbox WHERE endpoint = 0 ORDER BY due LIMIT 1";
