@@ -54,7 +54,7 @@ install: build
 	rm -rf $(RELEASE)/man
 	$(RELEASE)/dewfs man $(RELEASE)/man
 	for page in $(RELEASE)/man/*; do \
-		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}"; \
+		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
 	install -d $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
 	$(RELEASE)/dewfs completions bash > $(BASH_COMPLETIONS)/dewfs

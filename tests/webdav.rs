@@ -5,9 +5,10 @@
 mod servers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dewfs::remote::webdav::{WebDavOptions, WebDavRemote};
+use dewfs::remote::webdav::{Credentials, CredentialsSource, WebDavOptions, WebDavRemote};
 use dewfs::remote::{
     AttemptTag, Body, Conditional, Digest, ErrorKind, Expect, Kind, Locator, Metadata, Name,
     Observed, Remote, RemotePath, Result, Upload, Version,
@@ -167,7 +168,7 @@ async fn a_file_that_changes_while_it_is_sent_is_not_published(product: Product)
     let server = Server::start(product);
     let remote = probed(&server).await;
     let mut body = upload(&vec![b'x'; 1 << 20], 1);
-    body.still_whole = Some(std::sync::Arc::new(|| false));
+    body.still_whole = Some(Arc::new(|| false));
     let error = remote.write(&at("a"), body, Expect::Absent).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Other);
     assert_eq!(on_disk(&server, ""), [""; 0]);
@@ -189,10 +190,10 @@ async fn a_large_file_is_sent_from_disk(product: Product) {
     std::fs::write(file.path(), &bytes).unwrap();
     let mut body = upload(&bytes, 1);
     body.body = Body::File(file.path().to_owned());
-    let seen = std::sync::Arc::new(AtomicU64::new(0));
-    let told = std::sync::Arc::clone(&seen);
-    body.progress = Some(std::sync::Arc::new(move |sent| told.store(sent, Ordering::Relaxed)));
-    body.still_whole = Some(std::sync::Arc::new(|| true));
+    let seen = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&seen);
+    body.progress = Some(Arc::new(move |sent| told.store(sent, Ordering::Relaxed)));
+    body.still_whole = Some(Arc::new(|| true));
     remote.write(&at("big"), body, Expect::Absent).await.unwrap();
     assert_eq!(seen.load(Ordering::Relaxed), bytes.len() as u64);
     assert_eq!(std::fs::read(server.root().join("big")).unwrap(), bytes);
@@ -210,14 +211,8 @@ async fn folders_are_made_and_removed_only_empty(product: Product) {
     assert_eq!(remote.make_folder(&at("file")).await.unwrap_err().kind, ErrorKind::AlreadyExists);
 
     if product == Product::Nginx {
-        // its listings hide names that begin with a dot: nobody can tell whether a folder is empty
-        server.put("f/.unlisted", b"only here");
-        let error = remote.remove(&at("f"), Expect::Folder, &tag(1)).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unsupported);
-        assert_eq!(std::fs::read(server.root().join("f/.unlisted")).unwrap(), b"only here");
         let error = write(&remote, ".dot", b"x", Expect::Absent).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::NameRejected);
-        return;
     }
     server.put("f/unlisted", b"only here");
     let error = remote.remove(&at("f"), Expect::Folder, &tag(1)).await.unwrap_err();
@@ -230,7 +225,58 @@ async fn folders_are_made_and_removed_only_empty(product: Product) {
     remote.remove(&at("f"), Expect::Folder, &tag(3)).await.unwrap();
     let error = remote.remove(&at("f"), Expect::Folder, &tag(4)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
-    assert_eq!(on_disk(&server, ""), ["file"]);
+    let kept = if product == Product::Nginx {
+        vec![".dewfs-removed.m1.7.3--f", "file"]
+    } else {
+        vec!["file"]
+    };
+    assert_eq!(on_disk(&server, ""), kept);
+}
+
+/// nginx lists no names that begin with a dot: what nobody was shown stays in the folder that was removed.
+#[tokio::test]
+async fn a_removed_folder_keeps_what_no_listing_shows() {
+    let server = Server::start(Product::Nginx);
+    let remote = probed(&server).await;
+    server.make_folder("f");
+    server.make_folder("f/sub");
+    server.put("f/.unlisted", b"only here");
+    server.put("f/sub/.unlisted", b"only here, too");
+    let remove = |path: &str, nonce| {
+        let (place, remote) = (at(path), &remote);
+        async move { remote.remove(&place, Expect::Folder, &tag(nonce)).await }
+    };
+    assert_eq!(remove("f", 1).await.unwrap_err().kind, ErrorKind::NotEmpty);
+    remove("f/sub", 2).await.unwrap();
+    remove("f", 3).await.unwrap();
+    assert_eq!(remote.stat(&at("f")).await.unwrap(), None);
+    assert_eq!(remote.list(&at(""), None).await.unwrap().entries, []);
+    let kept = server.root().join(".dewfs-removed.m1.7.3--f");
+    assert_eq!(std::fs::read(kept.join(".unlisted")).unwrap(), b"only here");
+    let below = kept.join(".dewfs-removed.m1.7.2--sub/.unlisted");
+    assert_eq!(std::fs::read(below).unwrap(), b"only here, too");
+    // the same name again, and gone again
+    remote.make_folder(&at("f")).await.unwrap();
+    remove("f", 4).await.unwrap();
+    // a removal that nobody saw through, of a folder into which somebody has put something
+    server.make_folder(".dewfs-removed.m1.7.5--g");
+    remote.tidy(&at("g"), &Expect::Folder, &tag(5)).await.unwrap();
+    assert_eq!(remote.stat(&at("g")).await.unwrap(), None, "an empty one stays removed");
+    server.put(".dewfs-removed.m1.7.5--g/late", b"late");
+    remote.tidy(&at("g"), &Expect::Folder, &tag(5)).await.unwrap();
+    assert_eq!(std::fs::read(server.root().join("g/late")).unwrap(), b"late");
+}
+
+/// Unprobed, a server may be one that hides names: no folder is destroyed unseen.
+#[tokio::test]
+async fn before_the_probe_a_removed_folder_is_kept() {
+    let server = Server::start(Product::Nginx);
+    let remote = open(&server);
+    server.make_folder("f");
+    server.put("f/.unlisted", b"only here");
+    remote.remove(&at("f"), Expect::Folder, &tag(1)).await.unwrap();
+    let kept = server.root().join(".dewfs-removed.m1.7.1--f/.unlisted");
+    assert_eq!(std::fs::read(kept).unwrap(), b"only here");
 }
 
 async fn files_are_removed_under_their_version(product: Product) {
@@ -348,13 +394,11 @@ async fn odd_names_come_back_as_they_are(product: Product) {
         let (from, to) = (at(name), at(&format!("{folder}/{name}")));
         remote.rename(&from, &to, Expect::Any, &tag(1)).await.unwrap();
         remote.remove(&to, Expect::Any, &tag(2)).await.unwrap();
-        if product != Product::Nginx {
-            remote.remove(&at(&folder), Expect::Folder, &tag(3)).await.unwrap();
-        }
+        remote.remove(&at(&folder), Expect::Folder, &tag(3)).await.unwrap();
     }
-    if product != Product::Nginx {
-        assert_eq!(on_disk(&server, ""), [""; 0]);
-    }
+    let mut left = on_disk(&server, "");
+    left.retain(|name| product != Product::Nginx || !name.starts_with(".dewfs-removed."));
+    assert_eq!(left, [""; 0]);
 }
 
 /// Two writers of one version, many times: at most one of them wins, and no content that was answered for is lost unseen.
@@ -391,12 +435,12 @@ async fn of_two_writers_one_wins(product: Product) {
 
 /// Somebody replaces the file while it is being replaced here: nothing that nobody saw is lost.
 async fn a_change_behind_the_back_survives_a_write(product: Product) {
-    let server = std::sync::Arc::new(Server::start(product));
+    let server = Arc::new(Server::start(product));
     let remote = probed(&server).await;
     let base = write(&remote, "a", b"base", Expect::Absent).await.unwrap();
     let mut body = upload(b"ours, which is longer", 9);
-    let theirs = std::sync::Arc::clone(&server);
-    body.still_whole = Some(std::sync::Arc::new(move || {
+    let theirs = Arc::clone(&server);
+    body.still_whole = Some(Arc::new(move || {
         theirs.put("a", b"theirs, put there at the last moment");
         true
     }));
@@ -474,6 +518,60 @@ async fn rclone_keeps_the_mtime_of_an_upload_and_a_set_one() {
     assert_eq!(seen.mtime, metadata.mtime);
     let modified = std::fs::metadata(server.root().join("a")).unwrap().modified().unwrap();
     assert_eq!(modified, std::time::UNIX_EPOCH + Duration::from_secs(1_111_111_111));
+}
+
+#[tokio::test]
+async fn a_server_with_its_own_authority_is_trusted_by_its_file_only() {
+    let server = Server::start_guarded("user", "right");
+    server.put("a", b"secret");
+    let mut options = WebDavOptions::new(server.url()).basic("user", "right");
+    let error = WebDavRemote::open(&options).unwrap().probe().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Offline);
+    assert!(error.to_string().contains("ca_file="), "{error}");
+    assert_eq!(server.requests("PROPFIND"), Some(0), "nothing is said to a stranger");
+    options.ca_file = Some(server.ca_file());
+    let remote = WebDavRemote::open(&options).unwrap();
+    remote.probe().await.unwrap();
+    assert_eq!(read_all(&remote, &at("a")).await, b"secret");
+    write(&remote, "b", b"by tls", Expect::Absent).await.unwrap();
+    assert_eq!(std::fs::read(server.root().join("b")).unwrap(), b"by tls");
+    options.ca_file = Some(server.root().join("nowhere.pem"));
+    let error = WebDavRemote::open(&options).unwrap_err();
+    assert!(error.to_string().contains("nowhere.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_rotated_password_is_asked_for_and_a_wrong_one_refused() {
+    let server = Server::start_guarded("user", "first");
+    server.put("a", b"secret");
+    let with = |source: Option<CredentialsSource>| {
+        let mut options = WebDavOptions::new(server.url());
+        options.ca_file = Some(server.ca_file());
+        options.credentials = source;
+        WebDavRemote::open(&options).unwrap()
+    };
+    let basic =
+        |password: &str| Credentials::Basic { user: "user".into(), password: password.into() };
+    let none = with(None).probe().await.unwrap_err();
+    assert_eq!(none.kind, ErrorKind::Unauthenticated);
+    let wrong = with(Some(Arc::new(move || Some(basic("wrong")))));
+    assert_eq!(wrong.probe().await.unwrap_err().kind, ErrorKind::Unauthenticated);
+    assert_eq!(
+        write(&wrong, "b", b"x", Expect::Absent).await.unwrap_err().kind,
+        ErrorKind::Unauthenticated
+    );
+
+    let held = Arc::new(Mutex::new("first"));
+    let source = Arc::clone(&held);
+    let remote = with(Some(Arc::new(move || Some(basic(*source.lock().unwrap())))));
+    remote.probe().await.unwrap();
+    assert_eq!(read_all(&remote, &at("a")).await, b"secret");
+    server.set_password("user", "second");
+    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Unauthenticated);
+    *held.lock().unwrap() = "second";
+    assert_eq!(read_all(&remote, &at("a")).await, b"secret");
+    write(&remote, "b", b"again", Expect::Absent).await.unwrap();
+    assert_eq!(on_disk(&server, ""), ["a", "b"]);
 }
 
 #[tokio::test]

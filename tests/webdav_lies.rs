@@ -257,6 +257,85 @@ async fn hostile_names_are_shown_under_names_that_can_be_read_back() {
     }
 }
 
+/// A name longer than any here stands under a shorter one, also in the middle of a path, and also for a client that has not
+/// listed anything yet.
+#[tokio::test]
+async fn a_path_through_a_folder_of_an_unreadable_name_is_the_right_path() {
+    let long = "n".repeat(300);
+    let inside = format!("/{long}");
+    let listing = [
+        multistatus(
+            &(entry("/", "<d:resourcetype><d:collection/></d:resourcetype>")
+                + &entry(&inside, "<d:resourcetype><d:collection/></d:resourcetype>")),
+        ),
+        multistatus(&entry(
+            &format!("{inside}/f"),
+            "<d:getcontentlength>4</d:getcontentlength><d:getetag>v</d:getetag>",
+        )),
+        multistatus(&entry(&inside, "<d:resourcetype><d:collection/></d:resourcetype>")),
+    ];
+    let liar = Liar::start(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
+        ("PROPFIND", "/") => listing[0].clone(),
+        ("PROPFIND", path) if path == format!("{inside}/f") => listing[1].clone(),
+        ("PROPFIND", path) if path.trim_end_matches('/') == inside => listing[2].clone(),
+        ("GET", path) if path == format!("{inside}/f") => part(asked),
+        _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".into(),
+    })
+    .await;
+    let shown = open(&liar).list(&root(), None).await.unwrap().entries.remove(0).name;
+    assert_eq!(shown.as_bytes().len(), 255);
+    let fresh = open(&liar);
+    let file = Locator::at(RemotePath(vec![shown.clone(), Name::new(&b"f"[..]).unwrap()]));
+    assert_eq!(fresh.stat(&file).await.unwrap().unwrap().size, 4);
+    drop(fresh.read(&file, &v(), 0..4).await.unwrap());
+    let folder = Locator::at(RemotePath(vec![shown.clone()]));
+    assert!(fresh.list(&folder, None).await.unwrap().entries.is_empty());
+    let listings = |asked: &Asked| asked.path == "/";
+    assert_eq!(liar.asked().iter().filter(|asked| listings(asked)).count(), 2, "looked for once");
+    // what no listing shows so is a name like any other
+    let text = String::from_utf8_lossy(shown.as_bytes()).replace("nnn", "mmm");
+    let other = Locator::at(RemotePath(vec![Name::new(text.as_bytes()).unwrap()]));
+    assert_eq!(fresh.stat(&other).await.unwrap(), None);
+}
+
+/// Answers one request on the first connection and lets the next one on it go without an answer.
+#[tokio::test]
+async fn a_look_on_a_connection_that_was_just_closed_is_sent_again_and_a_change_is_not() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let found = multistatus(&entry("/f", "<d:getcontentlength>1</d:getcontentlength>"));
+    let server = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for is_answered in [true, false] {
+                let mut bytes = Vec::new();
+                while !bytes.ends_with(b"</d:propfind>") && !bytes.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut bytes).await.unwrap() == 0 {
+                        break;
+                    }
+                }
+                seen.push(String::from_utf8_lossy(&bytes).split(' ').next().unwrap().to_owned());
+                if is_answered {
+                    stream.write_all(found.as_bytes()).await.unwrap();
+                }
+            }
+            if seen.len() >= 4 {
+                return seen;
+            }
+        }
+        seen
+    });
+    let remote = WebDavRemote::open(&WebDavOptions::new(&url)).unwrap();
+    assert!(remote.stat(&at("f")).await.unwrap().is_some());
+    assert!(remote.stat(&at("f")).await.unwrap().is_some(), "asked again on another connection");
+    let error = remote.make_folder(&at("g")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Offline, "{error}");
+    assert!(error.kind.is_unanswered());
+    drop(server);
+}
+
 #[tokio::test]
 async fn credentials_are_asked_for_again_after_a_refusal() {
     let liar = Liar::start(|asked| {

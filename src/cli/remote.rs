@@ -89,6 +89,7 @@ pub(super) struct Found {
     stable_ids: bool,
     settable_mtime: bool,
     settable_mode: bool,
+    dot_names: bool,
     version_tick_ms: u64,
     feed: &'static str,
     quota: crate::control::Quota,
@@ -116,6 +117,7 @@ impl Found {
             stable_ids: can.stable_ids,
             settable_mtime: can.settable_mtime,
             settable_mode: can.settable_mode,
+            dot_names: can.dot_names,
             version_tick_ms: super::sync::millis(can.version_tick),
             feed: feed_word(can.feed),
             quota: crate::control::Quota {
@@ -161,6 +163,11 @@ fn promises(can: &Capabilities) -> Vec<String> {
         }
         if !can.settable_mtime {
             say("It sets modification times itself: yours are kept on this machine only.");
+        }
+        if !can.dot_names {
+            say(
+                "Its listings hide names that begin with a dot: such names stay on this machine, and a removed folder is kept there under a hidden name.",
+            );
         }
         if !can.settable_mode {
             say("It holds no permission bits: yours are kept on this machine only.");

@@ -18,7 +18,7 @@ use super::observe::change;
 use super::open::lock;
 use crate::catalog::{CatalogError, Tx};
 use crate::model::{self, Ino, Look, Observed, RemotePath, Rows as _, Sight, Tick, Trust};
-use crate::remote::layers::in_background;
+use crate::remote::layers::{Connection, in_background};
 use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint, Locator, RemoteError};
 
 /// Looks at once.
@@ -152,6 +152,10 @@ impl Core {
 
     /// Looks at everything listed again, at the lister's pace; and at what was missed a round ago.
     async fn walk(self: &Arc<Self>) -> Result<(), EngineError> {
+        if self.link.connection() != Connection::Online {
+            // All looks rest until it is back, so nothing else would notice that it is.
+            self.remotes.feed.stat(&Locator::at(RemotePath::root())).await?;
+        }
         let due = self.catalog.read(|rows| rows.all_missing())?;
         let gone = self.look_for(due).await?;
         change(self, move |tx| {

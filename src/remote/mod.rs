@@ -229,6 +229,8 @@ pub struct Capabilities {
     pub product: String,
     /// Who it says it is (root id, bucket, file system UUID and inode), to notice that it is another one.
     pub identity: Option<String>,
+    /// Whether names that begin with a dot can be held; where not, they are `NameRejected`.
+    pub dot_names: bool,
 }
 
 fn unsupported<T>(operation: &'static str, at: &Locator) -> Result<T> {

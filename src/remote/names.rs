@@ -11,6 +11,12 @@ use super::{AttemptTag, Name, OWN_PREFIX};
 
 /// What an escaped name begins with. A raw name that is exactly what an escape would make is escaped itself.
 const ESCAPED: &[u8] = b"%dewfs%";
+/// What the name of a removed folder begins with on servers that do not tell all that is in it: hidden, and kept.
+const REMOVED: &[u8] = b".dewfs-removed.";
+/// The words in a mark that tells names apart which would be shown alike.
+const ALIKE: &str = "same name ";
+/// The digits in such a mark.
+const DIGITS: usize = 16;
 /// The longest name in bytes that Linux allows.
 const NAME_MAX: usize = 255;
 /// What a temporary upload's name begins with: hidden, and removed when it is old.
@@ -84,7 +90,7 @@ fn distinct(name: &Name, raw: &[u8], mark: &[u8], taken: &HashSet<Name>) -> Name
     let text = name.as_bytes();
     let mut count = 0u64;
     loop {
-        let candidate = shorten(text, hash.finalize().as_bytes(), "same name ");
+        let candidate = shorten(text, hash.finalize().as_bytes(), ALIKE);
         if !taken.contains(&candidate) {
             return candidate;
         }
@@ -96,10 +102,21 @@ fn distinct(name: &Name, raw: &[u8], mark: &[u8], taken: &HashSet<Name>) -> Name
 /// `text` with a mark of `identity` at its end, cut at a character so that it fits.
 fn shorten(text: &[u8], identity: &[u8], word: &str) -> Name {
     let hash = blake3::hash(identity).to_hex();
-    let suffix = format!(" ({word}{})", hash.get(..16).unwrap_or_default());
+    let suffix = format!(" ({word}{})", hash.get(..DIGITS).unwrap_or_default());
     let mut bytes = cut(text, NAME_MAX - suffix.len()).to_vec();
     bytes.extend_from_slice(suffix.as_bytes());
     legal(bytes)
+}
+
+/// Whether a name looks like one that [`raw`] cannot turn back: only a listing of its folder tells what it stands for.
+pub fn may_be_marked(name: &Name) -> bool {
+    let Some(text) = name.as_bytes().strip_suffix(b")") else { return false };
+    let Some((head, digits)) = text.len().checked_sub(DIGITS).map(|at| text.split_at(at)) else {
+        return false;
+    };
+    let head = head.strip_suffix(ALIKE.as_bytes()).unwrap_or(head);
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    head.ends_with(b" (") && digits.iter().all(is_digit)
 }
 
 fn needs_escape(raw: &[u8]) -> bool {
@@ -171,6 +188,12 @@ pub fn temp(tag: &AttemptTag, name: &Name) -> Name {
 /// looked at, it may be the only copy of somebody's content.
 pub fn aside(tag: &AttemptTag, name: &Name) -> Name {
     private(ASIDE, tag, name)
+}
+
+/// The hidden name under which a folder stays that was removed where nobody can tell whether it is empty. Never removed by
+/// dewfs: it may hold what no listing shows.
+pub fn removed(tag: &AttemptTag, name: &Name) -> Name {
+    private(REMOVED, tag, name)
 }
 
 /// The visible name that a content moved aside gets when its old name was taken meanwhile.
@@ -258,7 +281,10 @@ mod tests {
         fn every_name_comes_back(bytes in hostile()) {
             let shown = show(&bytes);
             match shown.raw {
-                Some(kept) => prop_assert_eq!(kept, bytes),
+                Some(kept) => {
+                    prop_assert_eq!(kept, bytes);
+                    prop_assert!(may_be_marked(&shown.name));
+                }
                 None => prop_assert_eq!(raw(&shown.name), bytes),
             }
         }
@@ -296,6 +322,8 @@ mod tests {
             let visible: Vec<_> = forward.values().flatten().map(|s| s.name.clone()).collect();
             let unique: HashSet<_> = visible.iter().cloned().collect();
             prop_assert_eq!(visible.len(), unique.len());
+            let unreadable = |s: &&Shown| s.raw.is_some();
+            prop_assert!(forward.values().flatten().filter(unreadable).all(|s| may_be_marked(&s.name)));
             items.reverse();
             prop_assert_eq!(forward, by_mark(&items));
         }
@@ -347,6 +375,8 @@ mod tests {
         let aside = aside(&tag, &name(b"a.txt"));
         assert_eq!(aside.as_bytes(), b".aside-m1.7.9--a.txt");
         assert!(!is_hidden(aside.as_bytes()));
+        let removed = removed(&tag, &name(b"a.txt"));
+        assert_eq!(removed.as_bytes(), b".dewfs-removed.m1.7.9--a.txt");
     }
 
     #[test]

@@ -124,7 +124,12 @@ impl Subject {
 
     async fn is_left(&self, folder: &str, names: &[&str]) {
         let names: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(self.actor.names(folder).await, names, "nothing private stays behind");
+        let mut left = self.actor.names(folder).await;
+        if !self.remote.capabilities().dot_names {
+            // what such a remote hides may be in a removed folder: it is kept
+            left.retain(|name| !name.starts_with(".dewfs-removed."));
+        }
+        assert_eq!(left, names, "nothing private stays behind");
     }
 }
 
@@ -151,7 +156,11 @@ async fn a_listing_shows_every_name_once_and_agrees_with_stat(s: &Subject) {
     s.actor.put("f/.dewfs-tmp.other.1.2--x", b"private").await;
     s.actor.put("f/.hidden", b"ordinary").await;
     let listed = s.listed("f").await;
-    assert_eq!(listed.len(), 9);
+    let dots = s.remote.capabilities().dot_names;
+    if !dots {
+        println!("  left out: the remote lists no names that begin with a dot");
+    }
+    assert_eq!(listed.len(), 8 + usize::from(dots));
     for (name, entry) in listed {
         let name = String::from_utf8(name).unwrap();
         let seen = s.remote.stat(&at(&format!("f/{name}"))).await.unwrap().expect("listed");
@@ -404,22 +413,39 @@ async fn of_writers_with_one_expectation_one_wins(s: &Subject) {
             let (remote, expect) = (Arc::clone(&s.remote), version(&base));
             let content = format!("round {round} writer {n}").into_bytes();
             tokio::spawn(async move {
-                let written = remote.write(&at("a"), upload(&content), expect).await;
-                (content, written)
+                let body = upload(&content);
+                let tag = body.tag.clone();
+                let written = remote.write(&at("a"), body, expect.clone()).await;
+                (content, written, expect, tag)
             })
         };
-        let mut won = Vec::new();
+        let (mut won, mut unanswered) = (Vec::new(), Vec::new());
         for writer in (0..4).map(write).collect::<Vec<_>>() {
             match writer.await.unwrap() {
-                (content, Ok(_)) => won.push(content),
-                (_, Err(error)) => assert!(
-                    matches!(error.kind, ErrorKind::VersionMismatch | ErrorKind::NotFound),
+                (content, Ok(_), ..) => won.push(content),
+                (content, Err(error), expect, tag) if error.kind.is_unanswered() => {
+                    println!("  without an answer: {error}");
+                    unanswered.push((content, expect, tag));
+                }
+                (_, Err(error), ..) => assert!(
+                    matches!(
+                        error.kind,
+                        ErrorKind::VersionMismatch | ErrorKind::NotFound | ErrorKind::Locked { .. }
+                    ),
                     "{error}"
                 ),
             }
         }
-        assert_eq!(won.len(), 1);
-        assert_eq!(s.actor.content("a").await.as_ref(), won.first());
+        // who got no answer tidies and looks: it may have won, or taken the place of nobody
+        for (_, expect, tag) in &unanswered {
+            s.remote.tidy(&at("a"), expect, tag).await.unwrap();
+        }
+        let there = s.actor.content("a").await.expect("nothing is lost");
+        assert!(won.len() <= 1, "one version was replaced twice");
+        let is_base = there == format!("base {round}").into_bytes();
+        let is_won = won.first() == Some(&there);
+        let is_late = unanswered.iter().any(|(content, ..)| *content == there);
+        assert!(is_won || won.is_empty() && (is_late || is_base && !unanswered.is_empty()));
         s.is_left("", &["a"]).await;
     }
 }

@@ -1,7 +1,8 @@
-//! A real mount of a folder remote, through the real program, in a temporary place; gone again when it is dropped.
+//! A real mount, of a folder remote or of the address of a server, through the real program, in a temporary place; gone again when it is dropped.
 
 #![allow(dead_code)]
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
 
 /// Temporary places for remote, mountpoint and state.
 pub(crate) struct Places {
+    /// What is mounted: the directory `remote`, or the address of a server that serves it.
+    pub(crate) spec: OsString,
     pub(crate) remote: PathBuf,
     pub(crate) at: PathBuf,
     pub(crate) state: PathBuf,
@@ -61,13 +64,14 @@ impl Places {
             fs::create_dir(&place).unwrap();
             place
         };
-        Self { remote: place("remote"), at: place("mnt"), state: place("state"), dir }
+        let remote = place("remote");
+        Self { spec: remote.clone().into(), remote, at: place("mnt"), state: place("state"), dir }
     }
 
     /// `dewfs mount REMOTE DIR -o state_dir=…` with further options.
     pub(crate) fn command(&self, options: &[&str]) -> Command {
         let mut command = dewfs();
-        command.arg("mount").arg(&self.remote).arg(&self.at);
+        command.arg("mount").arg(&self.spec).arg(&self.at);
         command.arg("-o").arg(format!("state_dir={}", self.state.display()));
         command.args(options);
         command
@@ -113,6 +117,17 @@ impl Mounted {
     pub(crate) fn with(options: &[&str], fill: impl FnOnce(&Path)) -> Self {
         let places = Places::new();
         fill(&places.remote);
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut mounted = Self { places, options, daemon: None };
+        mounted.mount();
+        mounted
+    }
+
+    /// Mounts the address of a server that serves `root`.
+    pub(crate) fn url(url: &str, root: &Path, options: &[&str]) -> Self {
+        let mut places = Places::new();
+        places.spec = url.into();
+        places.remote = root.to_owned();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut mounted = Self { places, options, daemon: None };
         mounted.mount();

@@ -3,10 +3,12 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// Names a server program.
@@ -25,40 +27,55 @@ pub struct Server {
     root: PathBuf,
     log: Option<PathBuf>,
     process: Child,
-    _home: TempDir,
+    is_guarded: bool,
+    home: TempDir,
+}
+
+/// One line of a server's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    pub method: String,
+    pub path: String,
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
 }
 
 impl Server {
     /// Starts a server and waits until it answers.
     pub fn start(product: Product) -> Self {
+        Self::start_as(product, false)
+    }
+
+    /// Starts an nginx that speaks only TLS, with a certificate of its own, and wants a password.
+    pub fn start_guarded(user: &str, password: &str) -> Self {
+        let server = Self::start_as(Product::Nginx, true);
+        server.set_password(user, password);
+        server
+    }
+
+    fn start_as(product: Product, is_guarded: bool) -> Self {
         let mut tries = 0;
         loop {
             tries += 1;
-            if let Some(server) = Self::try_start(product) {
+            if let Some(server) = Self::try_start(product, is_guarded) {
                 return server;
             }
             assert!(tries < 5, "{product:?} does not start: run scripts/test-servers");
         }
     }
 
-    fn try_start(product: Product) -> Option<Self> {
+    fn try_start(product: Product, is_guarded: bool) -> Option<Self> {
         let home = tempfile::Builder::new().prefix("dewfs-server-").tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = home.path().join("root");
         fs::create_dir(&root).unwrap();
+        if is_guarded {
+            make_certificate(home.path());
+        }
         let port = free_port();
-        let (mut command, log) = match product {
-            Product::Nginx => nginx(home.path(), port),
-            Product::Apache => apache(home.path(), port),
-            Product::Lighttpd => lighttpd(home.path(), port),
-            Product::Rclone => rclone(home.path(), port),
-        };
-        let output = fs::File::create(home.path().join("output")).unwrap();
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        let process = command.spawn().unwrap_or_else(|error| {
-            panic!("{product:?} cannot be started ({error}): run scripts/test-servers")
-        });
-        let mut server = Self { product, port, root, log, process, _home: home };
+        let (process, log) = spawn(product, home.path(), port, is_guarded);
+        let mut server = Self { product, port, root, log, process, is_guarded, home };
         server.answers().then_some(server)
     }
 
@@ -78,8 +95,57 @@ impl Server {
         false
     }
 
+    /// Ends the server; its files stay.
+    pub fn stop(&mut self) {
+        self.signal(Signal::CONT);
+        self.signal(Signal::TERM);
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            if let Ok(Some(_)) = self.process.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.signal(Signal::KILL);
+        let _gone = self.process.wait();
+    }
+
+    /// Starts it again at the same address.
+    pub fn start_again(&mut self) {
+        let (process, _) = spawn(self.product, self.home.path(), self.port, self.is_guarded);
+        self.process = process;
+        assert!(self.answers(), "{:?} does not start again", self.product);
+    }
+
+    /// Stops it in its tracks: connections stay, nothing is answered.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after `freeze`.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// To all that the server consists of: it has a process group of its own.
+    fn signal(&self, signal: Signal) {
+        let group = rustix::process::Pid::from_child(&self.process);
+        let _gone = rustix::process::kill_process_group(group, signal);
+    }
+
+    /// The certificate by which a guarded server is known.
+    pub fn ca_file(&self) -> PathBuf {
+        self.home.path().join("cert.pem")
+    }
+
+    /// Who may use a guarded server from now on.
+    pub fn set_password(&self, user: &str, password: &str) {
+        fs::write(self.home.path().join("users"), format!("{user}:{{PLAIN}}{password}\n")).unwrap();
+    }
+
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
+        let scheme = if self.is_guarded { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/", self.port)
     }
 
     /// The directory that it serves.
@@ -109,26 +175,73 @@ impl Server {
 
     /// How many requests of `method` were answered so far; only where the server keeps a log.
     pub fn requests(&self, method: &str) -> Option<usize> {
-        let log = fs::read_to_string(self.log.as_ref()?).unwrap_or_default();
-        let mark = format!("\"{method} ");
-        Some(log.lines().filter(|line| line.contains(&mark)).count())
+        self.log.as_ref()?;
+        Some(self.logged().iter().filter(|one| one.method == method).count())
+    }
+
+    /// All requests answered so far; nothing where the server keeps no log.
+    pub fn logged(&self) -> Vec<Logged> {
+        self.log.as_deref().map(read_log).unwrap_or_default()
+    }
+
+    /// All requests of a server that keeps its log to itself until it ends; ends it.
+    pub fn logged_at_the_end(&mut self) -> Vec<Logged> {
+        self.stop();
+        read_log(&self.home.path().join("access.log"))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let until = Instant::now() + Duration::from_secs(3);
-        while Instant::now() < until {
-            if let Ok(Some(_)) = self.process.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let _gone = self.process.kill();
-        let _gone = self.process.wait();
+        self.stop();
     }
+}
+
+fn read_log(log: &Path) -> Vec<Logged> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    // what a line still lacks is being written
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().filter_map(logged).collect()
+}
+
+/// Reads `"GET /a HTTP/1.1" 206 4096`.
+fn logged(line: &str) -> Option<Logged> {
+    let (request, rest) = line.trim_start_matches('"').rsplit_once("\" ")?;
+    let (status, bytes) = rest.split_once(' ')?;
+    let mut words = request.split(' ');
+    Some(Logged {
+        method: words.next()?.to_owned(),
+        path: words.next()?.to_owned(),
+        status: status.parse().ok()?,
+        bytes: bytes.trim().parse().unwrap_or_default(),
+    })
+}
+
+fn spawn(product: Product, home: &Path, port: u16, is_guarded: bool) -> (Child, Option<PathBuf>) {
+    let (mut command, log) = match product {
+        Product::Nginx => nginx(home, port, is_guarded),
+        Product::Apache => apache(home, port),
+        Product::Lighttpd => lighttpd(home, port),
+        Product::Rclone => rclone(home, port),
+    };
+    let output = fs::File::create(home.join("output")).unwrap();
+    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+    let process = command.process_group(0).spawn().unwrap_or_else(|error| {
+        panic!("{product:?} cannot be started ({error}): run scripts/test-servers")
+    });
+    (process, log)
+}
+
+/// A key and a certificate that vouches for itself.
+fn make_certificate(home: &Path) {
+    let mut command = Command::new(program(&["openssl"]));
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    command.args(["-nodes", "-days", "2", "-subj", "/CN=dewfs test"]);
+    command.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.arg("-keyout").arg(home.join("key.pem")).arg("-out").arg(home.join("cert.pem"));
+    let made = command.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 fn free_port() -> u16 {
@@ -176,25 +289,33 @@ fn module(directories: &[&str], file: &str) -> String {
     panic!("{file} is not installed: run scripts/test-servers");
 }
 
-fn nginx(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
+fn nginx(home: &Path, port: u16, is_guarded: bool) -> (Command, Option<PathBuf>) {
     let module = module(
         &["/usr/lib/nginx/modules", "/usr/share/nginx/modules", "/usr/lib64/nginx/modules"],
         "ngx_http_dav_ext_module.so",
     );
     let home = home.display();
     let user = if is_root() { "user root;" } else { "" };
+    let (tls, guard) = if is_guarded {
+        let files = format!("ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem;");
+        let guard = format!("{files} auth_basic dewfs; auth_basic_user_file {home}/users;");
+        (" ssl", guard)
+    } else {
+        ("", String::new())
+    };
     let config = format!(
         "load_module {module};
          daemon off; master_process off; worker_processes 1; pid {home}/pid; {user}
          error_log {home}/error.log;
          events {{ worker_connections 512; }}
          http {{
-           access_log {home}/access.log; default_type application/octet-stream;
+           log_format short '\"$request\" $status $body_bytes_sent';
+           access_log {home}/access.log short; default_type application/octet-stream;
            client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
            fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
            dav_ext_lock_zone zone=locks:10m;
            server {{
-             listen 127.0.0.1:{port}; root {home}/root; client_max_body_size 0;
+             listen 127.0.0.1:{port}{tls}; {guard} root {home}/root; client_max_body_size 0;
              location / {{
                dav_methods PUT DELETE MKCOL COPY MOVE;
                dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK; dav_ext_lock zone=locks;
@@ -232,7 +353,7 @@ fn apache(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
          Mutex file:{shown}
          {user}
          ErrorLog {shown}/error.log
-         LogFormat \"\\\"%r\\\" %>s\" short
+         LogFormat \"\\\"%r\\\" %>s %B\" short
          CustomLog {shown}/access.log short
          DavLockDB {shown}/DavLock
          DocumentRoot {shown}/root
@@ -262,6 +383,7 @@ fn lighttpd(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
          server.errorlog = \"{shown}/error.log\"
          server.stat-cache-engine = \"disable\"
          server.upload-dirs = (\"{shown}\")
+         accesslog.format = \"\\\"%r\\\" %s %b\"
          accesslog.filename = \"{shown}/access.log\"
          webdav.activate = \"enable\"
          webdav.sqlite-db-name = \"{shown}/webdav.db\"

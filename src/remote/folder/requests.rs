@@ -176,6 +176,7 @@ impl Remote for FolderRemote {
             feed: self.shared.feed.kind(),
             product: state.root.product.clone(),
             identity: Some(state.root.identity.clone()),
+            dot_names: true,
         }
     }
 

@@ -134,6 +134,7 @@ impl Remote for MemoryRemote {
             feed: tree.options.feed,
             product: "memory".to_owned(),
             identity: Some(format!("memory-{}", tree.options.seed)),
+            dot_names: true,
         }
     }
 

@@ -3,6 +3,8 @@
 //! What is moved aside keeps a visible name that nobody else knows. Until it was looked at it may be the only copy of
 //! somebody's content, so it is removed only when it is what was expected, else brought back.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use url::Url;
 
@@ -14,6 +16,10 @@ use crate::remote::{AttemptTag, ErrorKind, Expect, Kind, Name, OWN_PREFIX, Obser
 
 /// How much of a name a temporary's name repeats; some servers add to names while they write.
 const SHORT: usize = 100;
+/// How often a move is sent that is refused for a reason which cannot be seen any more.
+const TRIES: usize = 3;
+/// How long requests of others to the same name take.
+const SHORTLY: Duration = Duration::from_millis(100);
 
 /// Is one place that a change is about, with the private names beside it.
 #[derive(Debug)]
@@ -21,6 +27,7 @@ pub(super) struct Site {
     pub(super) path: RawPath,
     pub(super) temp: RawPath,
     pub(super) aside: RawPath,
+    pub(super) removed: RawPath,
     kept: RawPath,
 }
 
@@ -32,8 +39,9 @@ impl Site {
         };
         let temp = path.beside(&names::temp(tag, &shortened(name)));
         let aside = path.beside(&names::aside(tag, name));
+        let removed = path.beside(&names::removed(tag, name));
         let kept = path.beside(&names::kept(tag, name));
-        Ok(Self { path, temp, aside, kept })
+        Ok(Self { path, temp, aside, removed, kept })
     }
 }
 
@@ -53,41 +61,69 @@ impl WebDavRemote {
     /// Moves to a name that must be free: `AlreadyExists`, `NotFound` or `NoParent` if that is why not.
     pub(super) async fn move_to(&self, from: &RawPath, to: &RawPath, kind: Kind) -> Outcome<()> {
         if !self.profile().no_overwrite && self.look(to).await?.is_some() {
-            return Err(Failure::new(ErrorKind::AlreadyExists, "the new name is taken"));
+            return Err(taken());
         }
         let destination = self.url_of(to, kind)?;
         let request = Request::dav("MOVE", self.url_of(from, kind)?)?
             .header("destination", destination.as_str())?
             .header("overwrite", "F")?;
-        let answer = self.client.send(request).await?;
-        match answer.status().as_u16() {
-            200 | 201 | 204 => Ok(()),
-            412 => Err(Failure::new(ErrorKind::AlreadyExists, "the new name is taken")),
-            // 207 is no success either: it names what could not be moved
-            _ => Err(self.why_not_moved(from, to, refusal(&answer)).await),
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let answer = self.client.send(request.clone()).await?;
+            match answer.status().as_u16() {
+                200 | 201 | 204 => return Ok(()),
+                412 => return Err(taken()),
+                // 207 is no success either: it names what could not be moved
+                _ => {}
+            }
+            let refused = refusal(&answer);
+            if matches!(refused.kind, ErrorKind::Locked { after: None }) && tries > 0 {
+                // some servers lock what another request is about just now
+                tokio::time::sleep(SHORTLY).await;
+                continue;
+            }
+            match self.why_not_moved(from, to, &refused).await {
+                Some(failure) => return Err(failure),
+                // what was in the way has gone by now, or has come back
+                None if tries > 0 => {}
+                None if refused.kind == ErrorKind::NoParent => {
+                    return Err(Failure::new(ErrorKind::Other, refused.why));
+                }
+                None => return Err(refused),
+            }
         }
     }
 
-    /// Servers refuse in many ways what cannot be moved: a look tells which it was.
-    async fn why_not_moved(&self, from: &RawPath, to: &RawPath, refused: Failure) -> Failure {
-        use ErrorKind::{AlreadyExists, Locked, NoParent, NoSpace, NotFound, RateLimited};
-        if matches!(refused.kind, Locked { .. } | RateLimited { .. } | NoSpace) {
-            return refused;
-        }
-        if matches!(refused.kind, ErrorKind::Unauthenticated) {
-            return refused;
-        }
-        if let Ok(None) = self.look(from).await {
-            return Failure::new(NotFound, "nothing is there");
+    /// Servers refuse in many ways what cannot be moved: a look tells which it was, if it still can.
+    async fn why_not_moved(
+        &self,
+        from: &RawPath,
+        to: &RawPath,
+        refused: &Failure,
+    ) -> Option<Failure> {
+        let unclear = || refused.kind.is_unanswered().then(|| refused.clone());
+        let is_definite = match refused.kind {
+            ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::NoParent => true,
+            ErrorKind::NameRejected | ErrorKind::Unsupported => true,
+            // some servers fail, or tell of a part, where they mean to refuse
+            ErrorKind::Offline | ErrorKind::Other => false,
+            _ => return Some(refused.clone()),
+        };
+        match self.look(from).await {
+            Ok(None) if is_definite => {
+                return Some(Failure::new(ErrorKind::NotFound, "nothing is there"));
+            }
+            Ok(Some(_)) => {}
+            _ => return Some(refused.clone()),
         }
         if let Ok(Some(_)) = self.look(to).await {
-            return Failure::new(AlreadyExists, "the new name is taken");
+            return Some(taken());
         }
         match self.has_parent(to).await {
-            Ok(false) => Failure::new(NoParent, "the new folder is not there"),
-            // a 404 with the folder there means the source, even if it is back by now
-            Ok(true) if refused.kind == NoParent => Failure::new(ErrorKind::Other, refused.why),
-            _ => refused,
+            Ok(false) => Some(Failure::new(ErrorKind::NoParent, "the new folder is not there")),
+            Ok(true) => unclear(),
+            Err(_) => Some(refused.clone()),
         }
     }
 
@@ -126,7 +162,7 @@ impl WebDavRemote {
         if self.is_same(before, &moved) {
             return Ok(());
         }
-        self.give_back(site, moved.kind).await?;
+        self.give_back(&site.aside, site, moved.kind).await?;
         Err(Failure::new(ErrorKind::VersionMismatch, "there is another version now"))
     }
 
@@ -141,17 +177,25 @@ impl WebDavRemote {
         before.size == moved.size && before.mtime.is_some() && before.mtime == moved.mtime
     }
 
-    /// Brings back what was moved aside, under its old name or, if that is taken, under a visible one beside it.
-    pub(super) async fn give_back(&self, site: &Site, kind: Kind) -> Outcome<()> {
-        match self.move_to(&site.aside, &site.path, kind).await {
+    /// Brings back what was moved aside, under its old name or, if that is taken, under a visible one beside it. Whatever
+    /// keeps it from coming back leaves the attempt open: `tidy` tries again.
+    pub(super) async fn give_back(&self, away: &RawPath, site: &Site, kind: Kind) -> Outcome<()> {
+        let back = match self.move_to(away, &site.path, kind).await {
             Err(failure) if failure.kind == ErrorKind::AlreadyExists => {
-                match self.move_to(&site.aside, &site.kept, kind).await {
-                    Err(failure) if failure.kind != ErrorKind::AlreadyExists => Err(failure),
-                    _ => Ok(()),
+                match self.move_to(away, &site.kept, kind).await {
+                    Err(failure) if failure.kind == ErrorKind::AlreadyExists => Ok(()),
+                    other => other,
                 }
             }
             other => other,
-        }
+        };
+        back.map_err(|failure| match failure.kind.is_unanswered() {
+            true => failure,
+            false => {
+                let why = format!("what was moved aside does not come back: {failure}");
+                Failure::new(ErrorKind::Other, why)
+            }
+        })
     }
 
     /// Removes a file under a private name. What cannot be removed is found by the next `tidy`.
@@ -186,6 +230,9 @@ impl WebDavRemote {
             Err(failure) if failure.kind != ErrorKind::NoParent => return Err(failure),
             _ => {}
         }
+        if matches!(expect, Expect::Folder) {
+            self.sweep_removed(site).await?;
+        }
         let Some(old) = self.look(&site.aside).await? else { return Ok(()) };
         let is_replaced = match expect {
             Expect::Version(version) if old.kind == Kind::File && old.version == *version => {
@@ -196,7 +243,17 @@ impl WebDavRemote {
         if is_replaced {
             return self.delete(&site.aside, Kind::File, None).await;
         }
-        self.give_back(site, old.kind).await
+        self.give_back(&site.aside, site, old.kind).await
+    }
+
+    /// A folder whose removal nobody saw through comes back if something is in it.
+    async fn sweep_removed(&self, site: &Site) -> Outcome<()> {
+        match self.is_empty(&site.removed).await {
+            Ok(true) => Ok(()),
+            Ok(false) => self.give_back(&site.removed, site, Kind::Folder).await,
+            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Whether a folder holds nothing but temporaries of uploads, whose contents are at their owners, too.
@@ -205,4 +262,8 @@ impl WebDavRemote {
         let is_ours = |raw: &[u8], kind| kind == Kind::File && raw.starts_with(OWN_PREFIX);
         Ok(children.iter().all(|child| is_ours(&child.raw, child.entry.kind)))
     }
+}
+
+fn taken() -> Failure {
+    Failure::new(ErrorKind::AlreadyExists, "the new name is taken")
 }

@@ -69,8 +69,14 @@ impl Request {
         self
     }
 
-    fn is_safe(&self) -> bool {
+    /// Whether it may leave the server: it reads, and HTTP itself knows it.
+    fn is_plain_read(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD")
+    }
+
+    /// Whether asking twice is the same as asking once.
+    fn is_safe(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD" | "PROPFIND" | "OPTIONS")
     }
 }
 
@@ -134,7 +140,7 @@ impl Client {
         let mut asked_again = false;
         let mut left = REDIRECTS;
         loop {
-            let answer = self.send_once(&request).await?;
+            let answer = self.send_surely(&request).await?;
             let status = answer.status();
             if status.as_u16() == 401 && self.is_home(&request.url) {
                 if !asked_again && self.sign_again() {
@@ -165,7 +171,7 @@ impl Client {
         let Some(target) = target.filter(|to| matches!(to.scheme(), "http" | "https")) else {
             return Err(Failure::corrupt(format!("{from} points nowhere")));
         };
-        if request.is_safe() || self.is_home(&target) {
+        if request.is_plain_read() || self.is_home(&target) {
             return Ok(target);
         }
         let to = shown_url(&target);
@@ -182,6 +188,17 @@ impl Client {
             && self.root.port().is_none()
             && url.port().is_none();
         url.host() == self.root.host() && (same_port || is_upgrade)
+    }
+
+    /// A connection kept from before may be closed by the server in the moment when it is used again. Whoever only looks
+    /// asks once more; whether a change was made nobody can know.
+    async fn send_surely(&self, request: &Request) -> Outcome<Response> {
+        match self.send_once(request).await {
+            Err(failure) if failure.is_broken_off && request.is_safe() => {
+                self.send_once(request).await
+            }
+            other => other,
+        }
     }
 
     async fn send_once(&self, request: &Request) -> Outcome<Response> {

@@ -14,6 +14,8 @@ use crate::remote::{ErrorKind, RemoteError, RemotePath};
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     pub(super) why: String,
+    /// Whether a connection ended without any answer: whoever only looks can ask once more.
+    pub(super) is_broken_off: bool,
 }
 
 /// What the steps below the trait answer.
@@ -21,7 +23,7 @@ pub(super) type Outcome<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub(super) fn new(kind: ErrorKind, why: impl Into<String>) -> Self {
-        Self { kind, why: why.into() }
+        Self { kind, why: why.into(), is_broken_off: false }
     }
 
     pub(super) fn corrupt(why: impl Into<String>) -> Self {
@@ -49,10 +51,15 @@ impl From<reqwest::Error> for Failure {
         if error.is_builder() {
             return Self::new(ErrorKind::Other, why);
         }
-        if why.to_ascii_lowercase().contains("certificate") {
+        if why.contains("CaUsedAsEndEntity") {
+            why.push_str(
+                "; a server's certificate must not be one of an authority: make it with CA:FALSE",
+            );
+        } else if why.to_ascii_lowercase().contains("certificate") {
             why.push_str("; if the server has its own authority, name its file with ca_file=");
         }
-        Self::new(ErrorKind::Offline, why)
+        let is_broken_off = error.is_request() && !error.is_connect() && !error.is_timeout();
+        Self { is_broken_off, ..Self::new(ErrorKind::Offline, why) }
     }
 }
 

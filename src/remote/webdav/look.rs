@@ -11,7 +11,7 @@ use super::multistatus::{Props, Response};
 use super::paths::RawPath;
 use super::version::{Etag, by_time, nanos, parse_date, young_for};
 use super::xml_stream::read_multistatus;
-use crate::remote::{ErrorKind, Kind, Listed, Observed, RemoteId, Version, names};
+use crate::remote::{ErrorKind, Kind, Listed, Observed, RemoteId, Version, names, names::Shown};
 
 /// Just what is needed: some servers compute the others.
 const ASK: &str = r#"<?xml version="1.0" encoding="utf-8"?>
@@ -126,19 +126,23 @@ impl WebDavRemote {
 
     /// A whole listing under legal names, without hidden ones.
     pub(super) async fn list_folder(&self, folder: &RawPath) -> Outcome<Vec<Listed>> {
+        let children = self.children_shown(folder).await?;
+        let listed = |(child, shown): (Child, Shown)| {
+            let entry = Observed { extra: shown.raw, ..child.entry };
+            Listed { name: shown.name, entry }
+        };
+        Ok(children.into_iter().map(listed).collect())
+    }
+
+    /// What is in a folder, with the names under which it is shown; without hidden ones.
+    pub(super) async fn children_shown(&self, folder: &RawPath) -> Outcome<Vec<(Child, Shown)>> {
         let mut children = self.children(folder).await?;
         children.sort_by(|a, b| a.raw.cmp(&b.raw));
         children.dedup_by(|a, b| a.raw == b.raw);
         let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();
         let shown = names::show_all(&items);
-        let mut listed = Vec::with_capacity(children.len());
-        for (child, shown) in children.into_iter().zip(shown) {
-            if let Some(shown) = shown {
-                let entry = Observed { extra: shown.raw, ..child.entry };
-                listed.push(Listed { name: shown.name, entry });
-            }
-        }
-        Ok(listed)
+        let pairs = children.into_iter().zip(shown);
+        Ok(pairs.filter_map(|(child, shown)| Some((child, shown?))).collect())
     }
 
     fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {

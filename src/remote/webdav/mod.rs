@@ -13,6 +13,7 @@ mod look;
 mod multistatus;
 mod options;
 mod paths;
+mod places;
 mod probe;
 mod profile;
 mod publish;
@@ -34,8 +35,10 @@ use crate::remote::{
 };
 use aside::Site;
 use client::Client;
+use failure::Outcome;
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
-use paths::{RawPath, Root};
+use paths::Root;
+use places::Marked;
 use profile::{Known, Profile};
 
 /// Is a folder on a WebDAV server.
@@ -44,6 +47,7 @@ pub struct WebDavRemote {
     client: Client,
     root: Root,
     known: RwLock<Known>,
+    marked: Marked,
 }
 
 impl WebDavRemote {
@@ -52,7 +56,7 @@ impl WebDavRemote {
     pub fn open(options: &WebDavOptions) -> Result<Self> {
         let client = Client::new(options)?;
         let root = Root::new(client.root().clone());
-        Ok(Self { client, root, known: RwLock::new(Known::careful()) })
+        Ok(Self { client, root, known: RwLock::new(Known::careful()), marked: Marked::default() })
     }
 
     fn profile(&self) -> Profile {
@@ -62,6 +66,10 @@ impl WebDavRemote {
     fn tick(&self) -> Duration {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.capabilities.version_tick
+    }
+
+    async fn site(&self, at: &Locator, tag: &AttemptTag) -> Outcome<Site> {
+        Site::new(self.place(at).await?, at.path.name(), tag)
     }
 
     fn learn(&self, known: Known) {
@@ -86,7 +94,8 @@ impl Remote for WebDavRemote {
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
-        let seen = self.look(&RawPath::of(at)).await.map_err(|f| f.at("stat", &at.path))?;
+        let seen = async { self.look(&self.place(at).await?).await };
+        let seen = seen.await.map_err(|f| f.at("stat", &at.path))?;
         Ok(seen.map(|seen| Observed { extra: at.extra.clone(), ..seen }))
     }
 
@@ -95,27 +104,31 @@ impl Remote for WebDavRemote {
             let error = RemoteError::new(ErrorKind::Unsupported, "list", &folder.path);
             return Err(error.because("a listing here has one page"));
         }
-        let listed = self.list_folder(&RawPath::of(folder)).await;
-        let entries = listed.map_err(|f| f.at("list", &folder.path))?;
+        let listed = async { self.list_folder(&self.place(folder).await?).await };
+        let entries = listed.await.map_err(|f| f.at("list", &folder.path))?;
         Ok(ListPage { entries, next: None })
     }
 
     async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
-        let path = RawPath::of(at);
-        let read = self.read_range(&path, &at.path, version, range).await;
-        read.map_err(|f| f.at("read", &at.path))
+        let read = async {
+            let path = self.place(at).await?;
+            self.read_range(&path, &at.path, version, range).await
+        };
+        read.await.map_err(|f| f.at("read", &at.path))
     }
 
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
-        let site = Site::new(RawPath::of(at), at.path.name(), &body.tag);
-        let site = site.map_err(|f| f.at("write", &at.path))?;
-        let seen = self.write_file(&site, &body, &expect).await;
-        let seen = seen.map_err(|f| f.at("write", &at.path))?;
+        let written = async {
+            let site = self.site(at, &body.tag).await?;
+            self.write_file(&site, &body, &expect).await
+        };
+        let seen = written.await.map_err(|f| f.at("write", &at.path))?;
         Ok(Observed { extra: at.extra.clone(), digest: Some(body.digest), ..seen })
     }
 
     async fn make_folder(&self, at: &Locator) -> Result<Observed> {
-        self.create_folder(&RawPath::of(at)).await.map_err(|f| f.at("make folder", &at.path))
+        let made = async { self.create_folder(&self.place(at).await?).await };
+        made.await.map_err(|f| f.at("make folder", &at.path))
     }
 
     async fn rename(
@@ -129,20 +142,21 @@ impl Remote for WebDavRemote {
             let error = RemoteError::new(ErrorKind::NameRejected, "rename", &from.path);
             return Err(error.because("a folder cannot be moved into itself"));
         }
-        let moved = self.move_entry(&RawPath::of(from), &RawPath::of_path(&to.path), &expect).await;
-        moved.map_err(|f| f.at("rename", &from.path))
+        let moved = async {
+            let (from, to) = (self.place(from).await?, self.place_of(&to.path).await?);
+            self.move_entry(&from, &to, &expect).await
+        };
+        moved.await.map_err(|f| f.at("rename", &from.path))
     }
 
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
-        let site = Site::new(RawPath::of(at), at.path.name(), tag);
-        let site = site.map_err(|f| f.at("remove", &at.path))?;
-        self.remove_entry(&site, &expect).await.map_err(|f| f.at("remove", &at.path))
+        let removed = async { self.remove_entry(&self.site(at, tag).await?, &expect).await };
+        removed.await.map_err(|f| f.at("remove", &at.path))
     }
 
     async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
-        let site = Site::new(RawPath::of(at), at.path.name(), tag);
-        let site = site.map_err(|f| f.at("tidy", &at.path))?;
-        self.sweep(&site, expect).await.map_err(|f| f.at("tidy", &at.path))
+        let tidied = async { self.sweep(&self.site(at, tag).await?, expect).await };
+        tidied.await.map_err(|f| f.at("tidy", &at.path))
     }
 
     async fn set_metadata(
@@ -151,8 +165,8 @@ impl Remote for WebDavRemote {
         metadata: &Metadata,
         expect: Expect,
     ) -> Result<Observed> {
-        let seen = self.set_times(&RawPath::of(at), metadata, &expect).await;
-        seen.map_err(|f| f.at("set metadata of", &at.path))
+        let seen = async { self.set_times(&self.place(at).await?, metadata, &expect).await };
+        seen.await.map_err(|f| f.at("set metadata of", &at.path))
     }
 
     async fn space(&self) -> Result<Option<Space>> {

@@ -4,7 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encod
 use url::Url;
 
 use super::failure::{Failure, Outcome};
-use crate::remote::{ErrorKind, Locator, Name, RemotePath, names};
+use crate::remote::{ErrorKind, Name};
 
 /// Everything but the unreserved characters is encoded: servers differ in what they take literally.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -14,19 +14,6 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 pub(super) struct RawPath(pub(super) Vec<Vec<u8>>);
 
 impl RawPath {
-    /// The raw path of an entry; its own raw name may be in what was noted of it.
-    pub(super) fn of(at: &Locator) -> Self {
-        let mut raw: Vec<Vec<u8>> = at.path.0.iter().map(names::raw).collect();
-        if let (Some(last), Some(extra)) = (raw.last_mut(), &at.extra) {
-            extra.clone_into(last);
-        }
-        Self(raw)
-    }
-
-    pub(super) fn of_path(path: &RemotePath) -> Self {
-        Self(path.0.iter().map(names::raw).collect())
-    }
-
     /// The path beside this one with another last name.
     pub(super) fn beside(&self, name: &Name) -> Self {
         let mut raw = self.0.clone();

@@ -151,7 +151,8 @@ impl WebDavRemote {
         let again = self.send_dav("MKCOL", &self.root.folder(&sub)?).await?;
         profile.honest_mkcol = again.status().as_u16() == 405;
         self.put_small(&folder.child(b".dot"), "0123").await?;
-        profile.lists_dots = self.children(folder).await?.iter().any(|one| one.raw == b".dot");
+        let children = self.children(folder).await?;
+        profile.lists_dots = Some(children.iter().any(|one| one.raw == b".dot"));
         let lost = folder.child(b"none");
         self.try_move(&c, &lost.child(b"c")).await?;
         profile.move_makes_parents = self.look(&lost).await?.is_some();
@@ -233,6 +234,7 @@ impl Known {
         let capabilities = &mut self.capabilities;
         self.profile.straight = tried.conditions && tried.wins_alone;
         capabilities.ranges = tried.ranges;
+        capabilities.dot_names = self.profile.lists_dots != Some(false);
         capabilities.conditional = match (self.profile.straight, self.profile.no_overwrite) {
             (true, true) => Conditional::Atomic,
             (_, true) => Conditional::Checked,

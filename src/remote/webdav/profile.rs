@@ -19,8 +19,8 @@ pub(super) struct Profile {
     pub(super) move_makes_parents: bool,
     /// PUT makes missing parents.
     pub(super) put_makes_parents: bool,
-    /// Listings show names that begin with a dot.
-    pub(super) lists_dots: bool,
+    /// Whether listings show names that begin with a dot, once that is known.
+    pub(super) lists_dots: Option<bool>,
     /// PUT takes an mtime with it.
     pub(super) mtime_by_put: bool,
     /// PROPPATCH sets an mtime.
@@ -50,6 +50,7 @@ impl Known {
             feed: FeedKind::Walk,
             product: "WebDAV".to_owned(),
             identity: None,
+            dot_names: true,
         };
         let profile = Profile {
             straight: false,
@@ -58,7 +59,7 @@ impl Known {
             honest_mkcol: false,
             move_makes_parents: true,
             put_makes_parents: true,
-            lists_dots: true,
+            lists_dots: None,
             mtime_by_put: false,
             mtime_by_proppatch: false,
         };

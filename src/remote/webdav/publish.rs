@@ -193,7 +193,7 @@ impl WebDavRemote {
             }
             Err(failure) if failure.kind.is_unanswered() => Err(failure),
             Err(failure) => {
-                self.give_back(site, Kind::File).await?;
+                self.give_back(&site.aside, site, Kind::File).await?;
                 Err(failure)
             }
         }

@@ -21,7 +21,7 @@ impl WebDavRemote {
             ));
         }
         let is_hidden = name.starts_with(b".");
-        if is_hidden && !self.profile().lists_dots {
+        if is_hidden && self.profile().lists_dots == Some(false) {
             let why = "the server lists no names that begin with a dot";
             return Err(Failure::new(ErrorKind::NameRejected, why));
         }
@@ -118,25 +118,24 @@ impl WebDavRemote {
     }
 
     /// No server removes a folder only if it is empty: it is moved to a name that nobody knows, listed there, and only
-    /// then removed.
+    /// then removed. Where listings do not show everything, it stays under that name, which is a hidden one.
     async fn remove_folder(&self, site: &Site) -> Outcome<()> {
-        if !self.profile().lists_dots {
-            let why = "the server hides names that begin with a dot: whether the folder is empty cannot be seen";
-            return Err(Failure::new(ErrorKind::Unsupported, why));
-        }
         let not_empty = || Failure::new(ErrorKind::NotEmpty, "the folder is not empty");
         if !self.is_empty(&site.path).await? {
             return Err(not_empty());
         }
-        self.move_to(&site.path, &site.aside, Kind::Folder).await?;
-        match self.is_empty(&site.aside).await {
-            Ok(true) => self.delete(&site.aside, Kind::Folder, None).await,
+        let sees_all = self.profile().lists_dots == Some(true);
+        let away = if sees_all { &site.aside } else { &site.removed };
+        self.move_to(&site.path, away, Kind::Folder).await?;
+        match self.is_empty(away).await {
+            Ok(true) if sees_all => self.delete(away, Kind::Folder, None).await,
+            Ok(true) => Ok(()),
             Ok(false) => {
-                self.give_back(site, Kind::Folder).await?;
+                self.give_back(away, site, Kind::Folder).await?;
                 Err(not_empty())
             }
             Err(failure) => {
-                self.give_back(site, Kind::Folder).await?;
+                self.give_back(away, site, Kind::Folder).await?;
                 Err(failure)
             }
         }

@@ -1,0 +1,474 @@
+//! Real programs in real mounts of real WebDAV servers: what they ask, what arrives, and what others see meanwhile.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
+
+#[path = "support/mount.rs"]
+mod mount;
+#[path = "support/servers.rs"]
+mod servers;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mount::{LIMIT, Mounted, bytes, errno, eventually, names, said};
+use servers::{Logged, Product, Server};
+
+/// No poll falls into a test that counts requests.
+const STILL: &[&str] = &["-o", "poll=1h"];
+
+fn mounted(server: &Server, options: &[&str]) -> Mounted {
+    Mounted::url(&server.url(), server.root(), options)
+}
+
+fn run(dir: &Path, script: &str) -> Output {
+    Command::new("sh").args(["-euc", script]).current_dir(dir).output().unwrap()
+}
+
+fn shell(dir: &Path, script: &str) -> String {
+    let output = run(dir, script);
+    assert!(output.status.success(), "{script}\n{}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// All below that is not dewfs's own: contents of files, nothing for folders.
+fn tree(dir: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+            if name.contains(".dewfs-") {
+                continue;
+            }
+            if path.is_dir() {
+                found.insert(name, None);
+                folders.push(path);
+            } else {
+                found.insert(name, Some(fs::read(&path).unwrap_or_default()));
+            }
+        }
+    }
+    found
+}
+
+/// Waits until the server has exactly what the mount shows.
+fn all_arrives(mount: &Mounted) {
+    let here = tree(&mount.places.at);
+    let start = Instant::now();
+    loop {
+        let there = tree(&mount.places.remote);
+        if there == here {
+            return;
+        }
+        if start.elapsed() > 3 * LIMIT {
+            let differs = |name: &&String| here.get(*name) != there.get(*name);
+            let names: Vec<_> = here.keys().chain(there.keys()).filter(differs).collect();
+            panic!("not in sync: {names:?}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The log once nothing has been added to it for a while: what mounting asks for is over.
+fn quiet(server: &Server) -> Vec<Logged> {
+    let (mut log, mut since) = (server.logged(), Instant::now());
+    let start = Instant::now();
+    while since.elapsed() < Duration::from_millis(800) {
+        assert!(start.elapsed() < LIMIT, "requests never end");
+        std::thread::sleep(Duration::from_millis(20));
+        let now = server.logged();
+        if now != log {
+            (log, since) = (now, Instant::now());
+        }
+    }
+    log
+}
+
+fn asked_since(server: &Server, before: &[Logged]) -> Vec<Logged> {
+    quiet(server).split_off(before.len())
+}
+
+/// Folders and files for walks.
+fn plant(server: &Server) {
+    for folder in ["a", "a/b", "c"] {
+        server.make_folder(folder);
+        for file in 0..10 {
+            server.put(format!("{folder}/file {file}"), bytes(5000, file));
+        }
+    }
+}
+
+const WALK: &str = "ls -lR . >/dev/null; find . -type f -size +1k | wc -l; stat a c a/b >/dev/null; ! stat a/none 2>/dev/null";
+
+#[test]
+fn a_second_walk_asks_nothing_also_after_a_remount_and_a_kill() {
+    let server = Server::start(Product::Nginx);
+    plant(&server);
+    let mut mount = mounted(&server, STILL);
+    assert_eq!(shell(&mount.places.at, WALK).trim(), "30");
+    let walk = |mount: &Mounted, when: &str| {
+        let before = quiet(&server);
+        assert_eq!(shell(&mount.places.at, WALK).trim(), "30");
+        assert_eq!(asked_since(&server, &before), [], "{when}");
+    };
+    walk(&mount, "again");
+    mount.remount();
+    walk(&mount, "after a remount");
+    mount.kill();
+    mount.mount();
+    walk(&mount, "after a kill");
+    let is_content = |one: &Logged| one.method == "GET" && !one.path.contains("/.dewfs-probe-");
+    assert!(!server.logged().iter().any(is_content));
+}
+
+#[test]
+fn what_is_done_to_names_and_times_fetches_no_content() {
+    let server = Server::start(Product::Nginx);
+    plant(&server);
+    let mount = mounted(&server, STILL);
+    let before = quiet(&server);
+    shell(
+        &mount.places.at,
+        "ls -l a; find . ; du -a . ; touch 'a/file 1'; chmod 600 'a/file 2'; mv 'a/file 3' c/moved; mv a/b c/b; ln -s x s",
+    );
+    mount.arrives("c/moved", &bytes(5000, 3));
+    mount.arrives("c/b/file 4", &bytes(5000, 4));
+    let asked = asked_since(&server, &before);
+    assert!(asked.iter().all(|one| one.method != "GET"), "{asked:?}");
+    assert!(asked.iter().all(|one| one.method != "PUT"), "{asked:?}");
+}
+
+#[test]
+fn random_reads_of_a_large_file_fetch_hardly_more_than_they_ask_for() {
+    const PIECE: usize = 64 << 10;
+    let server = Server::start(Product::Nginx);
+    server.put("big", b"");
+    let big = File::options().write(true).open(server.root().join("big")).unwrap();
+    big.set_len(1 << 30).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let offsets: Vec<u64> = (0..200).map(|_| random.u64(0..(1 << 30) - PIECE as u64)).collect();
+    let end = (1u64 << 30) - 4096;
+    big.write_all_at(&bytes(4096, 1), end).unwrap();
+    for (at, seed) in offsets.iter().zip(100..) {
+        big.write_all_at(&bytes(PIECE, seed), *at).unwrap();
+    }
+    let expected = File::open(server.root().join("big")).unwrap();
+    let mount = mounted(&server, STILL);
+    let file = File::open(mount.path("big")).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 1 << 30);
+    let fetched = |before: &[Logged]| -> u64 {
+        let asked = asked_since(&server, before);
+        asked.iter().filter(|one| one.method == "GET").map(|one| one.bytes).sum()
+    };
+    let same = |at: u64, length: usize| {
+        let (mut here, mut there) = (vec![0; length], vec![0; length]);
+        file.read_exact_at(&mut here, at).unwrap();
+        expected.read_exact_at(&mut there, at).unwrap();
+        assert!(here == there, "other bytes at {at}");
+    };
+    let before = quiet(&server);
+    same(end, 4096);
+    let last = fetched(&before);
+    assert!(last < 1 << 20, "the last 4 KiB fetched {last} bytes");
+    let before = quiet(&server);
+    for at in &offsets {
+        same(*at, PIECE);
+    }
+    let all = fetched(&before);
+    println!("200 reads of 64 KiB fetched {all} bytes, the last 4 KiB {last}");
+    assert!(all as f64 <= 1.3 * 200.0 * PIECE as f64, "fetched {all} bytes");
+}
+
+#[test]
+fn archivers_that_look_for_holes_get_every_byte_of_what_is_not_here() {
+    let server = Server::start(Product::Nginx);
+    plant(&server);
+    server.put("sparse", bytes(300_000, 1));
+    let file = File::options().write(true).open(server.root().join("sparse")).unwrap();
+    file.set_len(3_000_000).unwrap();
+    file.write_all_at(b"end", 2_999_997).unwrap();
+    let expected = tree(server.root());
+    for (script, at) in [
+        ("tar -C \"$0\" -Scf all.tar . && mkdir t && tar -C t -xf all.tar", "t"),
+        ("cp -r --sparse=always \"$0\" c", "c"),
+        ("rsync -rS \"$0\"/ r", "r"),
+    ] {
+        // a mount of its own each: nothing is here yet
+        let mount = mounted(&server, STILL);
+        let target = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-euc", script]).arg(&mount.places.at).current_dir(target.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{script} {}", said(&output));
+        assert!(tree(&target.path().join(at)) == expected, "{script}: other bytes");
+    }
+}
+
+/// Looks at the server's directory all the time while a file is written anew again and again.
+fn nobody_sees_a_part(product: Product) {
+    const SIZE: usize = 20 << 20;
+    let server = Server::start(product);
+    let mount = mounted(&server, &[]);
+    let over = AtomicBool::new(false);
+    let watch = || {
+        let mut seen = 0;
+        while !over.load(Ordering::Relaxed) {
+            for name in names(server.root()) {
+                // what is displaced lies aside until it was looked at; these servers have names of their own for what they receive
+                let is_private = name.starts_with(".dewfs-tmp.") || name.starts_with(".aside-");
+                let is_servers = product == Product::Lighttpd && name.ends_with('~')
+                    || product == Product::Apache && name.starts_with(".davfs.tmp");
+                let is_probe = name.starts_with(".dewfs-probe-");
+                assert!(name == "f" || is_private || is_servers || is_probe, "{name} is seen");
+            }
+            if let Ok(found) = fs::read(server.root().join("f")) {
+                let first = found.first().copied().unwrap();
+                assert_eq!(found.len(), SIZE, "a part");
+                assert!(found.iter().all(|byte| *byte == first), "a mixture");
+                seen += 1;
+            }
+        }
+        seen
+    };
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(watch);
+        for round in 1..=6u8 {
+            let content = vec![round; SIZE];
+            fs::write(mount.path("f"), &content).unwrap();
+            mount.arrives("f", &content);
+            if watcher.is_finished() {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        println!("seen whole {} times", watcher.join().unwrap());
+    });
+    eventually("nothing private left", || names(server.root()) == ["f"]);
+}
+
+#[test]
+fn nobody_sees_a_part_on_nginx() {
+    nobody_sees_a_part(Product::Nginx);
+}
+
+#[test]
+fn nobody_sees_a_part_on_apache() {
+    nobody_sees_a_part(Product::Apache);
+}
+
+#[test]
+fn nobody_sees_a_part_on_lighttpd() {
+    nobody_sees_a_part(Product::Lighttpd);
+}
+
+#[test]
+fn nobody_sees_a_part_on_rclone() {
+    nobody_sees_a_part(Product::Rclone);
+}
+
+/// Many small files, an archive, a copy both ways, a database, and editors.
+fn programs_work(product: Product) {
+    let server = Server::start(product);
+    let mount = mounted(&server, &[]);
+    let local = tempfile::tempdir().unwrap();
+    for file in 0..40 {
+        fs::create_dir_all(local.path().join(format!("src/{}", file % 4))).unwrap();
+        let path = local.path().join(format!("src/{}/file {file}", file % 4));
+        fs::write(path, bytes(file * 700, file as u64)).unwrap();
+    }
+    shell(local.path(), "tar -cf all.tar -C src .");
+    let at = mount.places.at.display().to_string();
+    let into = |script: &str| shell(local.path(), &script.replace("MNT", &at));
+    into("for i in $(seq 200); do head -c 4096 /dev/urandom > MNT/small$i; done");
+    into(
+        "mkdir MNT/x; tar -C MNT/x -xf all.tar; rsync -a src/ MNT/r/; rsync -a MNT/r/ back/; diff -r src back",
+    );
+    assert_eq!(into("rsync -ain src/ MNT/r/"), "");
+    let database = "PRAGMA journal_mode=WAL; create table t(a,b); with recursive c(n) as (select 1 union all select n+1 from c where n<5000) insert into t select n, hex(randomblob(50)) from c; PRAGMA wal_checkpoint(TRUNCATE);";
+    into(&format!("sqlite3 MNT/data.db \"{database}\""));
+    assert_eq!(into("sqlite3 MNT/data.db 'PRAGMA integrity_check'").trim(), "ok");
+    into(
+        "printf one > MNT/doc.txt; vim -u NONE -es -c 'set backup writebackup nohidden' -c 's/one/two/' -c wq MNT/doc.txt || vim.tiny -u NONE -es -c 's/one/two/' -c wq MNT/doc.txt",
+    );
+    assert_eq!(fs::read(mount.path("doc.txt")).unwrap(), b"two\n");
+    into("cp -a src MNT/copy; rm -r MNT/x");
+    all_arrives(&mount);
+    assert!(!names(server.root()).iter().any(|name| name.contains("conflict")));
+    // and again, as somebody sees it who has nothing of it here
+    let other = mounted(&server, STILL);
+    assert_eq!(tree(&other.places.at), tree(&mount.places.at));
+    let at = other.path("data.db").display().to_string();
+    assert_eq!(shell(local.path(), &format!("sqlite3 {at} 'PRAGMA integrity_check'")).trim(), "ok");
+}
+
+#[test]
+fn programs_work_on_nginx() {
+    programs_work(Product::Nginx);
+}
+
+#[test]
+fn programs_work_on_apache() {
+    programs_work(Product::Apache);
+}
+
+#[test]
+fn programs_work_on_lighttpd() {
+    programs_work(Product::Lighttpd);
+}
+
+/// Not nginx, which lists no names that begin with a dot.
+#[test]
+fn a_cloned_repository_is_sound_and_arrives() {
+    let server = Server::start(Product::Apache);
+    let mount = mounted(&server, &[]);
+    let local = tempfile::tempdir().unwrap();
+    shell(
+        local.path(),
+        "git init -q o; cd o; git config user.name n; git config user.email e@x; for i in $(seq 30); do echo $i > f$i; git add .; git commit -qm $i; done",
+    );
+    let at = mount.places.at.display();
+    shell(local.path(), &format!("git clone -q o {at}/clone; git -C {at}/clone fsck --strict"));
+    shell(
+        local.path(),
+        &format!(
+            "cd {at}/clone; echo more >> f1; git -c user.name=n -c user.email=e@x commit -qam more; git gc -q; git fsck --strict; test -z \"$(git status --porcelain)\""
+        ),
+    );
+    all_arrives(&mount);
+    let other = mounted(&server, STILL);
+    let at = other.path("clone").display().to_string();
+    shell(
+        local.path(),
+        &format!(
+            "git -c safe.directory='*' -C {at} fsck --strict; test $(git -c safe.directory='*' -C {at} rev-list --count HEAD) = 31"
+        ),
+    );
+}
+
+#[test]
+fn an_mtime_survives_where_the_server_can_hold_it() {
+    let server = Server::start(Product::Rclone);
+    let mount = mounted(&server, &[]);
+    fs::write(mount.path("f"), b"dated").unwrap();
+    shell(&mount.places.at, "touch -d '2001-02-03 04:05:06 UTC' f");
+    let there = mount.remote("f");
+    eventually("the mtime at the server", || {
+        fs::metadata(&there).is_ok_and(|meta| meta.mtime() == 981_173_106)
+    });
+    let other = mounted(&server, STILL);
+    assert_eq!(fs::metadata(other.path("f")).unwrap().mtime(), 981_173_106);
+}
+
+/// Temporary and rename over (LibreOffice, gedit), backup and new file (vim): for the server one file that gets a new content.
+#[test]
+fn a_safe_save_is_one_conditional_write() {
+    let mut server = Server::start(Product::Lighttpd);
+    server.put("gedit.txt", b"old");
+    server.put("vim.txt", b"old");
+    let mount = mounted(&server, &["-o", "poll=1h,write_back_delay=1s"]);
+    let at = |name: &str| mount.path(name);
+    for name in ["gedit.txt", "vim.txt"] {
+        assert_eq!(fs::read(at(name)).unwrap(), b"old");
+    }
+    fs::write(at(".goutputstream-ABC"), b"new by gedit").unwrap();
+    File::open(at(".goutputstream-ABC")).unwrap().sync_all().unwrap();
+    fs::rename(at(".goutputstream-ABC"), at("gedit.txt")).unwrap();
+    fs::rename(at("vim.txt"), at("vim.txt~")).unwrap();
+    fs::write(at("vim.txt"), b"new by vim").unwrap();
+    fs::remove_file(at("vim.txt~")).unwrap();
+    mount.arrives("gedit.txt", b"new by gedit");
+    mount.arrives("vim.txt", b"new by vim");
+    drop(mount);
+    let log = server.logged_at_the_end();
+    for path in ["/gedit.txt", "/vim.txt"] {
+        let changes = log.iter().filter(|one| one.path.contains(path) && one.status < 300);
+        let changes =
+            changes.filter(|one| !matches!(one.method.as_str(), "GET" | "PROPFIND" | "HEAD"));
+        let methods: Vec<_> = changes.map(|one| one.method.as_str()).collect();
+        assert_eq!(methods, ["PUT"], "{path}");
+    }
+}
+
+#[test]
+fn the_longest_names_arrive_and_conflict() {
+    let server = Server::start(Product::Apache);
+    let mount = mounted(&server, STILL);
+    for name in ["n".repeat(251) + ".txt", "\u{20ac}".repeat(85)] {
+        assert_eq!(name.len(), 255);
+        fs::write(mount.path(&name), b"first").unwrap();
+        mount.arrives(&name, b"first");
+        is_conflict(&server, &mount, &name);
+    }
+}
+
+/// Changes a file at the server and here; theirs stays under the name, ours is beside it, in both places.
+fn is_conflict(server: &Server, mount: &Mounted, name: &str) {
+    server.put(name, b"theirs, behind the back");
+    let before = names(server.root()).len();
+    fs::write(mount.path(name), b"ours").unwrap();
+    eventually("both contents at the server", || names(server.root()).len() == before + 1);
+    let copy = |dir: &Path| {
+        let stem: String = name.chars().take(6).collect();
+        let is_copy = |one: &String| one.starts_with(&stem) && one.contains(" (conflict 2");
+        names(dir).into_iter().find(is_copy)
+    };
+    eventually("the copy at the server", || {
+        copy(server.root()).is_some_and(|copy| fs::read(mount.remote(copy)).unwrap() == b"ours")
+    });
+    assert_eq!(fs::read(mount.remote(name)).unwrap(), b"theirs, behind the back");
+    mount.shows(name, b"theirs, behind the back");
+    mount.shows(copy(&mount.places.at).expect("the copy here"), b"ours");
+    for dir in [server.root(), &mount.places.at] {
+        let name = copy(dir).unwrap();
+        assert!(name.len() <= 255, "{name}");
+        fs::remove_file(dir.join(name)).ok();
+    }
+}
+
+#[test]
+fn a_change_behind_the_back_is_never_overwritten() {
+    for product in [Product::Nginx, Product::Apache, Product::Lighttpd, Product::Rclone] {
+        let server = Server::start(product);
+        server.put("report.txt", b"known");
+        let mount = mounted(&server, STILL);
+        assert_eq!(fs::read(mount.path("report.txt")).unwrap(), b"known");
+        is_conflict(&server, &mount, "report.txt");
+    }
+}
+
+#[test]
+fn close_and_fsync_wait_for_the_server_where_they_are_told_to() {
+    let mut server = Server::start(Product::Apache);
+    let mount = mounted(&server, &["-o", "close=remote,fsync=remote,timeout=2s"]);
+    let local = tempfile::NamedTempFile::new().unwrap();
+    fs::write(local.path(), b"content").unwrap();
+    let copy = |name: &str| {
+        let mut command = Command::new("cp");
+        command.arg(local.path()).arg(mount.path(name)).env("LC_ALL", "C").output().unwrap()
+    };
+    assert!(copy("by close").status.success());
+    assert_eq!(fs::read(mount.remote("by close")).unwrap(), b"content");
+    let mut open = File::create(mount.path("by fsync")).unwrap();
+    open.write_all(b"half").unwrap();
+    open.sync_all().unwrap();
+    assert_eq!(fs::read(mount.remote("by fsync")).unwrap(), b"half");
+
+    server.stop();
+    let failed = copy("later");
+    assert!(!failed.status.success(), "close says that it did not arrive");
+    assert!(said(&failed).contains("later"), "{}", said(&failed));
+    open.write_all(b" and half").unwrap();
+    let errno = errno(open.sync_all());
+    let known = [rustix::io::Errno::HOSTDOWN, rustix::io::Errno::TIMEDOUT];
+    assert!(known.iter().any(|known| known.raw_os_error() == errno), "{errno}");
+    drop(open);
+    server.start_again();
+    mount.arrives("later", b"content");
+    mount.arrives("by fsync", b"half and half");
+}
