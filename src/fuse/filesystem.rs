@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -17,6 +18,7 @@ use fuser::{
 
 use super::answer::{Call, Door, refuse};
 use super::attributes::{GENERATION, NAMES, attributes, ino, nothing, set_time};
+use super::folders::PageSize;
 use super::mount::negotiate;
 use super::names::{made, sought};
 use crate::engine::{Caller, Engine, EngineError, Handle, RenameMode, SetAttributes, Stat};
@@ -25,6 +27,14 @@ use crate::model::Kind;
 /// Is the mounted file system as fuser sees it.
 pub(super) struct Kernel {
     pub(super) door: Door,
+    pub(super) names_a_page: Arc<PageSize>,
+    pub(super) entries_a_page: Arc<PageSize>,
+}
+
+impl Kernel {
+    pub(super) fn new(door: Door) -> Self {
+        Self { door, names_a_page: Arc::default(), entries_a_page: Arc::default() }
+    }
 }
 
 /// The name, or the answer that there can be none.

@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fuser::{FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyStatfs};
@@ -14,17 +16,39 @@ use crate::engine::{Engine, FileSystemSpace};
 /// Cookies of `.` and `..`; entries have their inode number, which begins at 3.
 const DOTS: [(u64, &str); 2] = [(1, "."), (2, "..")];
 
-/// Entries asked of the engine for one page of names; what does not fit is asked for again.
-const NAMES_A_PAGE: usize = 800;
-
-/// Entries asked of the engine for one page of names with attributes.
-const ENTRIES_A_PAGE: usize = 200;
+/// Entries asked of the engine for one page at least, and at most; what does not fit is asked for again.
+const FEWEST: usize = 32;
+const MOST: usize = 1024;
 
 /// The unit in which statfs(2) counts.
 const BLOCK: u32 = 4096;
 
 /// Inodes that can still be made: there is no limit but the disk.
 const FREE_INODES: u64 = 1 << 40;
+
+/// Knows how many entries go into one page. The kernel's buffer decides: 4 KiB in older kernels, much more in newer ones; what is
+/// read from the catalog beyond that is thrown away.
+#[derive(Debug)]
+pub(super) struct PageSize(AtomicUsize);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(AtomicUsize::new(MOST / 8))
+    }
+}
+
+impl PageSize {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Learns from a page for which `asked` entries were read, of which only `fitted` went in.
+    fn learn(&self, asked: usize, fitted: usize) {
+        // Names differ in length: a few more than fitted last are asked for.
+        let next = if fitted < asked { fitted + fitted / 4 } else { asked * 2 };
+        self.0.store(next.clamp(FEWEST, MOST), Ordering::Relaxed);
+    }
+}
 
 /// The cookie after which the engine continues.
 fn after_dots(offset: u64) -> u64 {
@@ -41,19 +65,26 @@ impl Kernel {
     /// A page of names.
     pub(super) fn read_names(&self, at: INodeNo, offset: u64, reply: ReplyDirectory) {
         let call = Call::in_folder("readdir", at);
-        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), NAMES_A_PAGE);
+        let pages = Arc::clone(&self.names_a_page);
+        let asked = pages.get();
+        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), asked);
         self.door.answer(call, reply, verb, move |mut reply, page| {
             for (cookie, name) in dots(offset) {
                 if reply.add(at, cookie, FileType::Directory, name) {
                     return reply.ok();
                 }
             }
+            let (got, mut fitted) = (page.len(), 0);
             for entry in page {
                 let name = OsStr::from_bytes(entry.name.as_bytes());
                 let kind = file_type(entry.stat.kind);
                 if reply.add(number(entry.stat.ino), entry.cookie, kind, name) {
                     break;
                 }
+                fitted += 1;
+            }
+            if fitted < got || got == asked {
+                pages.learn(asked, fitted);
             }
             reply.ok();
         });
@@ -62,13 +93,16 @@ impl Kernel {
     /// A page of names with their attributes.
     pub(super) fn read_entries(&self, at: INodeNo, offset: u64, reply: ReplyDirectoryPlus) {
         let call = Call::in_folder("readdirplus", at);
-        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), ENTRIES_A_PAGE);
+        let pages = Arc::clone(&self.entries_a_page);
+        let asked = pages.get();
+        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), asked);
         self.door.answer(call, reply, verb, move |mut reply, page| {
             for (cookie, name) in dots(offset) {
                 if reply.add(at, cookie, name, &Duration::ZERO, &folder(at), GENERATION) {
                     return reply.ok();
                 }
             }
+            let (got, mut fitted) = (page.len(), 0);
             for entry in page {
                 let name = OsStr::from_bytes(entry.name.as_bytes());
                 let (ino, believe) = (number(entry.stat.ino), entry.stat.believe);
@@ -76,6 +110,10 @@ impl Kernel {
                 if reply.add(ino, entry.cookie, name, &believe, &attributes, GENERATION) {
                     break;
                 }
+                fitted += 1;
+            }
+            if fitted < got || got == asked {
+                pages.learn(asked, fitted);
             }
             reply.ok();
         });
@@ -102,6 +140,19 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_entries_are_read_as_fit() {
+        let pages = PageSize::default();
+        pages.learn(128, 25);
+        assert_eq!(pages.get(), FEWEST);
+        pages.learn(32, 32);
+        pages.learn(64, 64);
+        pages.learn(128, 100);
+        assert_eq!(pages.get(), 125);
+        pages.learn(128, 0);
+        assert_eq!(pages.get(), FEWEST);
+    }
 
     #[test]
     fn dots_come_first_and_once() {

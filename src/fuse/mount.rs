@@ -139,7 +139,7 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
     let mounted = Mounted { mountpoint: how.mountpoint.clone(), device, ended };
     let started = || {
         let (access, config) = config(how.access);
-        let session = Session::from_fd(Kernel { door }, descriptor, access, config)
+        let session = Session::from_fd(Kernel::new(door), descriptor, access, config)
             .map_err(MountError::Handshake)?;
         // The session is the only one that sets it, and does so once.
         drop(notifier.set(session.notifier()));
