@@ -9,6 +9,16 @@ use super::tx_rows::rescue_key;
 use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
 use crate::model::{Attempt, Base, Generation, Ino, OutboxRow, Tick};
 
+/// Leaves out rows that only wait until a version seen at the remote can be relied on: nothing of ours is to be sent.
+macro_rules! to_send {
+    () => {
+        "(o.attempt IS NOT NULL OR NOT EXISTS (
+            SELECT 1 FROM base y JOIN inode n ON n.ino = y.ino
+            WHERE y.endpoint = 0 AND y.ino = o.ino AND y.young = 1 AND y.edition = n.edition
+              AND y.parent = n.parent AND y.name = n.name))"
+    };
+}
+
 impl Reader {
     /// What the remote last had of it (as in `Rows`).
     pub fn base(&self, ino: Ino) -> Result<Option<Base>> {
@@ -61,16 +71,43 @@ impl Reader {
         self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
+    /// Whether at least so many rows are about what the remote has and nobody let go: only these can remove or overwrite
+    /// something there.
+    pub fn has_many_of_the_remote(&self, limit: usize) -> Result<bool> {
+        let sql = "SELECT count(*) FROM
+                       (SELECT 1 FROM outbox o CROSS JOIN base b ON b.endpoint = o.endpoint AND b.ino = o.ino
+                        WHERE o.endpoint = 0 AND o.released = 0 LIMIT ?1)";
+        let found: Option<i64> = self.one(sql, [count(limit)], |row| row.get(0))?;
+        Ok(found.unwrap_or(0) >= count(limit))
+    }
+
     /// When the next outbox row may go, nanoseconds since 1970 (in the past if it may go now).
     pub fn next_due(&self) -> Result<Option<i64>> {
         let sql = "SELECT due FROM outbox WHERE endpoint = 0 ORDER BY due LIMIT 1";
         self.one(sql, [], |row| row.get(0))
     }
 
+    /// All inodes with an outbox row.
+    pub fn outbox_inodes(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM outbox WHERE endpoint = 0 ORDER BY since, ino";
+        self.all(sql, [], |row| codec::ino(row, 0))
+    }
+
+    /// Whether there is something of ours to send of it.
+    pub fn is_to_be_sent(&self, ino: Ino) -> Result<bool> {
+        let sql =
+            concat!("SELECT 1 FROM outbox o WHERE endpoint = 0 AND ino = ?1 AND ", to_send!());
+        self.any(sql, [int(ino.0)])
+    }
+
     /// Items not in sync, the oldest first, for people.
     pub fn pending(&self, limit: usize) -> Result<Vec<PendingItem>> {
-        let sql = "SELECT ino, since, not_before, tries, error, attempt IS NOT NULL
-                   FROM outbox WHERE endpoint = 0 ORDER BY since, ino LIMIT ?1";
+        let sql = concat!(
+            "SELECT ino, since, not_before, tries, error, attempt IS NOT NULL
+             FROM outbox o WHERE endpoint = 0 AND ",
+            to_send!(),
+            " ORDER BY since, ino LIMIT ?1"
+        );
         self.all(sql, [count(limit)], |row| {
             Ok(PendingItem {
                 ino: codec::ino(row, 0)?,
@@ -85,10 +122,13 @@ impl Reader {
 
     /// How many items in this folder, at any depth, are not in sync; what was deleted counts where the remote has it.
     pub fn pending_below(&self, folder: Ino) -> Result<u64> {
-        let sql = "SELECT COALESCE(i.parent, b.parent) FROM outbox o
-                   LEFT JOIN inode i ON i.ino = o.ino
-                   LEFT JOIN base b ON b.endpoint = 0 AND b.ino = o.ino
-                   WHERE o.endpoint = 0 AND o.ino <> 1";
+        let sql = concat!(
+            "SELECT COALESCE(i.parent, b.parent) FROM outbox o
+             LEFT JOIN inode i ON i.ino = o.ino
+             LEFT JOIN base b ON b.endpoint = 0 AND b.ino = o.ino
+             WHERE o.endpoint = 0 AND o.ino <> 1 AND ",
+            to_send!()
+        );
         let parents = self.all(sql, [], |row| row.get::<_, Option<i64>>(0))?;
         let mut known = HashMap::from([(folder, true), (Ino::ROOT, folder == Ino::ROOT)]);
         let mut found = 0;
@@ -128,9 +168,10 @@ impl Reader {
         };
         Ok(Totals {
             items: self.sums()?.items,
-            pending: counted(
-                "SELECT COUNT(*) FROM outbox INDEXED BY outbox_due WHERE endpoint = 0",
-            )?,
+            pending: counted(concat!(
+                "SELECT COUNT(*) FROM outbox o WHERE endpoint = 0 AND ",
+                to_send!()
+            ))?,
             errors: counted(
                 "SELECT COUNT(*) FROM outbox INDEXED BY outbox_error WHERE endpoint = 0 AND error IS NOT NULL",
             )?,

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
+use super::namespace::rest;
 use super::settings::Returns;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
 use super::{Answer, Engine, EngineError};
@@ -46,6 +47,7 @@ impl Engine {
         if !mode.write {
             return Answer::Ready(Ok(core.opened(live, mode)));
         }
+        let rests = core.rests();
         // Intent before bytes: the outbox row is there before the first write can be.
         Answer::Queued(Box::new(move |done| {
             let catalog = core.catalog.clone();
@@ -54,7 +56,9 @@ impl Engine {
                 Origin::Kernel,
                 move |tx| {
                     let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
-                    tx.mark_pending(ino)?;
+                    if tx.mark_pending(ino)? {
+                        rest(tx, ino, rests)?;
+                    }
                     if mode.truncate {
                         drop_suid(tx, &inode)?;
                     }
@@ -85,6 +89,7 @@ impl Engine {
         };
         self.when_listed(parent, move || {
             let core = engine.core.clone();
+            let rests = core.rests();
             Answer::Queued(Box::new(move |done| {
                 let catalog = core.catalog.clone();
                 catalog.submit(
@@ -100,7 +105,11 @@ impl Engine {
                             }
                             Ok(inode)
                         }
-                        None => Ok(tx.create(new)?),
+                        None => {
+                            let inode = tx.create(new)?;
+                            rest(tx, inode.ino, rests)?;
+                            Ok(inode)
+                        }
                     },
                     move |outcome: Result<Inode, EngineError>| {
                         let inode = match outcome.and_then(|inode| core.begin_created(inode, mode))

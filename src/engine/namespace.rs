@@ -8,7 +8,7 @@ use super::live::Live;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
-use crate::model::{self, Content, Ino, Kind, Name, Place, Rows as _};
+use crate::model::{self, Content, Ino, Kind, Name, Place};
 
 /// How long the kernel believes what it was told: it is told when something changes.
 const BELIEVE: Duration = Duration::from_secs(4 * 3600);
@@ -123,11 +123,13 @@ impl Engine {
         };
         let place = Place::new(parent, name.clone());
         let engine = self.clone();
+        let rests = self.core.rests();
         let act = move || {
             engine.change(victim.kind, move |tx| {
                 let victim = tx.lookup(place.parent, &place.name)?.ok_or(EngineError::NotFound)?;
                 removable(tx, &victim, folder)?;
                 model::unlink(tx, victim.ino)?;
+                rest(tx, victim.ino, rests)?;
                 tx.touch_times(place.parent, now())?;
                 Ok(((), victim.ino))
             })
@@ -167,7 +169,15 @@ impl Engine {
             _ => to_parent,
         };
         self.when_listed(listed_first, move || {
-            engine.change(Kind::File, move |tx| rename_rows(tx, &from, &to, mode))
+            let rests = engine.core.rests();
+            engine.change(Kind::File, move |tx| {
+                let victim = tx.lookup(to.parent, &to.name)?;
+                let ((), mover) = rename_rows(tx, &from, &to, mode)?;
+                for ino in victim.map(|victim| victim.ino).into_iter().chain([mover]) {
+                    rest(tx, ino, rests)?;
+                }
+                Ok(((), mover))
+            })
         })
     }
 
@@ -266,7 +276,22 @@ fn is_whole(inode: &Inode) -> bool {
     }
 }
 
+/// Lets an item rest before it is sent, so that what belongs together goes together (a safe-save, a file written in parts);
+/// one that is changed again and again is sent all the same, now and then (E60).
+pub(crate) fn rest(tx: &mut Tx, ino: Ino, rests: i64) -> Result<(), EngineError> {
+    if let Some(row) = tx.outbox_item(ino)?.filter(|row| row.error.is_none()) {
+        let latest = row.since.saturating_add(rests.saturating_add(LONGEST_REST));
+        tx.outbox_defer(ino, now().saturating_add(rests).min(latest))?;
+    }
+    Ok(())
+}
+
 impl Core {
+    /// How long changes rest before they are sent, nanoseconds.
+    pub(crate) fn rests(&self) -> i64 {
+        i64::try_from(self.settings.write_back_delay.as_nanos()).unwrap_or(i64::MAX)
+    }
+
     /// The entry, if its name is known here; `None` if the folder must be listed to know.
     fn lookup_here(&self, parent: Ino, name: &Name) -> Result<Option<Stat>, EngineError> {
         let (inode, listed) = self.catalog.read(|rows| {
@@ -373,17 +398,12 @@ impl Core {
 
     /// The last writer of a file is gone: its row may go, or its content be sent.
     pub(crate) async fn writer_closed(self: &Arc<Self>, ino: Ino) {
-        let rests = i64::try_from(self.settings.write_back_delay.as_nanos()).unwrap_or(i64::MAX);
+        let rests = self.rests();
         let outcome = self
             .catalog
             .write(Durability::Soon, Origin::Kernel, move |tx| {
                 model::handled(tx, ino)?;
-                if let Some(row) = tx.outbox_item(ino)? {
-                    // A file that is written again and again is sent all the same, now and then (E60).
-                    let latest = row.since.saturating_add(rests.saturating_add(LONGEST_REST));
-                    tx.outbox_defer(ino, now().saturating_add(rests).min(latest))?;
-                }
-                Ok::<_, EngineError>(())
+                rest(tx, ino, rests)
             })
             .await;
         if let Err(error) = outcome {

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
 use super::EngineError;
 use super::core::Core;
 use super::live::{Live, State};
@@ -12,6 +15,9 @@ use crate::model::{Base, BlockSet, Content, Digest, Generation, Ino, Kind, Rows 
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// Contents recorded at once: disks bring many files down in the time of a few, and every one that waits keeps a descriptor.
+const AT_ONCE: usize = 16;
 
 /// How often what a user wrote is brought to the disk anew because blocks came meanwhile.
 const ROUNDS: u32 = 5;
@@ -182,13 +188,13 @@ impl Core {
 
     /// Compares the data files of all pending rows with what the catalog knows of them, while nothing is open yet.
     pub(crate) async fn observe_pending(self: &Arc<Self>) -> Result<(), EngineError> {
-        let rows = self.catalog.read(|rows| rows.pending(usize::MAX >> 1))?;
+        let rows = self.catalog.read(|rows| rows.outbox_inodes())?;
         let core = self.clone();
         let moved = self
             .blocking(move || {
                 let mut moved = Vec::new();
                 for row in rows {
-                    moved.extend(core.moved_at_rest(row.ino)?);
+                    moved.extend(core.moved_at_rest(row)?);
                 }
                 Ok(moved)
             })
@@ -229,19 +235,22 @@ impl Core {
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
             tokio::time::sleep(PAUSE).await;
-            for live in self.open.all() {
-                if live.has_news()
-                    && let Err(error) = self.record(&live, Durability::Soon).await
-                {
-                    tracing::warn!(ino = live.ino.0, %error, "cannot record content");
-                    self.note_problem(Some(live.ino), &error.to_string());
-                }
-                if self.open.handles(live.ino).open == 0 {
-                    live.close_data();
-                }
-                self.open.settle(live.ino);
-            }
+            let all = stream::iter(self.open.all());
+            all.for_each_concurrent(AT_ONCE, |live| self.record_and_settle(live)).await;
         }
+    }
+
+    async fn record_and_settle(self: &Arc<Self>, live: Arc<Live>) {
+        if live.has_news()
+            && let Err(error) = self.record(&live, Durability::Soon).await
+        {
+            tracing::warn!(ino = live.ino.0, %error, "cannot record content");
+            self.note_problem(Some(live.ino), &error.to_string());
+        }
+        if self.open.handles(live.ino).open == 0 {
+            live.close_data();
+        }
+        self.open.settle(live.ino);
     }
 }
 

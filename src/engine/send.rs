@@ -203,7 +203,9 @@ impl Core {
 
     /// Whether what was sent is what is here, and nobody can still change it.
     async fn is_quiet(self: &Arc<Self>, ino: Ino, parcel: &Parcel) -> Result<bool, EngineError> {
-        if !parcel.data.unmoved_since(parcel.snapshot.stamp)? {
+        let (data, stamp) = (parcel.data.clone(), parcel.snapshot.stamp);
+        // It waits for the disk: on the runtime's own threads everybody else would wait with it.
+        if !self.blocking(move || Ok(data.unmoved_since(stamp)?)).await? {
             self.observe_data(ino).await?;
             return Ok(true);
         }

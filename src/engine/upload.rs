@@ -26,6 +26,9 @@ const LOOKED_AT: usize = 64;
 const WAIT: Duration = Duration::from_millis(300);
 /// How long a held row rests; a person's release wakes it.
 const HELD: Duration = Duration::from_secs(60);
+/// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
+/// a transaction.
+const GATHER: Duration = Duration::from_millis(10);
 /// How often the mass-change guard counts.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
@@ -63,16 +66,30 @@ impl Core {
                 again = self.start_steps(&mut running, most).await;
             }
             let wait = if again { Duration::ZERO } else { self.until_next_due() };
-            let back = tokio::select! {
-                () = self.outbox.notified() => false,
-                _ = running.join_next(), if !running.is_empty() => false,
-                changed = link.changed() => changed.is_ok(),
-                () = tokio::time::sleep(wait) => false,
+            let (rung, back) = tokio::select! {
+                () = self.outbox.notified() => (true, false),
+                _ = running.join_next(), if !running.is_empty() => (false, false),
+                changed = link.changed() => (false, changed.is_ok()),
+                () = tokio::time::sleep(wait) => (false, false),
                 _ = stopping.wait_for(|stop| *stop) => return,
             };
+            if rung {
+                self.gather(&mut running).await;
+            }
             if back && self.link.connection() == Connection::Online {
                 self.wake_offline().await;
             }
+        }
+    }
+
+    /// Waits a moment for more news, unless a step ends or somebody waits for the remote.
+    async fn gather(&self, running: &mut JoinSet<()>) {
+        if !lock(&self.workers.urgent).is_empty() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(GATHER) => {}
+            _ = running.join_next(), if !running.is_empty() => {}
         }
     }
 
@@ -246,7 +263,9 @@ impl Core {
 
 impl Choosing {
     fn run(self, tx: &mut Tx) -> Result<Chosen, CatalogError> {
-        if let Some(limit) = self.count_to {
+        if let Some(limit) = self.count_to
+            && tx.has_many_of_the_remote(limit)?
+        {
             model::hold_if_many(tx, limit)?;
         }
         let mut busy = self.busy.clone();

@@ -100,6 +100,7 @@ pub struct RemoteError {
 
 impl RemoteError {
     /// An error without a cause from below.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over what they just made")]
     pub fn new(kind: ErrorKind, operation: &'static str, path: impl ToString) -> Self {
         Self { kind, operation, path: path.to_string(), source: None }
     }

@@ -11,9 +11,12 @@ use crate::remote::{ErrorKind, Locator, Name, RemotePath, names};
 /// More marked names than anybody has; beyond it they are looked for again.
 const REMEMBERED: usize = 10_000;
 
+/// Is a raw folder and the name shown in it.
+type Shown = (Vec<Vec<u8>>, Name);
+
 /// Remembers which raw name a marked name stands for. A marked name holds a hash of its raw one, so this never goes stale.
 #[derive(Debug, Default)]
-pub(super) struct Marked(Mutex<HashMap<(Vec<Vec<u8>>, Name), Vec<u8>>>);
+pub(super) struct Marked(Mutex<HashMap<Shown, Vec<u8>>>);
 
 impl Marked {
     fn get(&self, folder: &RawPath, name: &Name) -> Option<Vec<u8>> {
