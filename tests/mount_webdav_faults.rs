@@ -1,6 +1,12 @@
 //! A mount over a server that is away, slow, broken or lying: programs get the right bytes or a clear errno, and what was
 //! written arrives when it is over.
-#![allow(clippy::needless_pass_by_value, clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    dead_code
+)]
 
 #[path = "support/faults.rs"]
 mod faults;
