@@ -299,3 +299,19 @@ fn reading_moves_atime_as_relatime_does() {
     }
     assert!(atime() >= 1_100_000_000, "an atime before mtime moves when the file is read");
 }
+
+/// As rsync makes a file without content: made, dated, and only then opened again and renamed.
+#[test]
+fn an_empty_file_keeps_the_time_it_was_given() {
+    let mount = Mounted::empty();
+    let (temp, file) = (mount.path(".file.tmp"), mount.path("file"));
+    drop(fs::File::create_new(&temp).unwrap());
+    set_times(&temp, (1_000_000_000, 0), (1_000_000_000, 0));
+    fs::File::open(&temp).unwrap().set_permissions(Permissions::from_mode(0o640)).unwrap();
+    fs::rename(&temp, &file).unwrap();
+    mount.arrives("file", b"");
+    assert_eq!(fs::metadata(&file).unwrap().mtime(), 1_000_000_000);
+    // A time of writing is another thing.
+    fs::write(&file, b"content").unwrap();
+    assert!(fs::metadata(&file).unwrap().mtime() > 1_000_000_000);
+}

@@ -365,34 +365,52 @@ fn an_mtime_survives_where_the_server_can_hold_it() {
     assert_eq!(fs::metadata(other.path("f")).unwrap().mtime(), 981_173_106);
 }
 
-/// Temporary and rename over (LibreOffice, gedit), backup and new file (vim): for the server one file that gets a new content.
+/// Temporary and rename over, as LibreOffice, gedit and Kate save: for the server one file that gets a new content.
 #[test]
 fn a_safe_save_is_one_conditional_write() {
     let mut server = Server::start(Product::Lighttpd);
-    server.put("gedit.txt", b"old");
-    server.put("vim.txt", b"old");
-    let mount = mounted(&server, &["-o", "poll=1h,write_back_delay=1s"]);
-    let at = |name: &str| mount.path(name);
-    for name in ["gedit.txt", "vim.txt"] {
-        assert_eq!(fs::read(at(name)).unwrap(), b"old");
+    let temporaries = [("gedit.txt", ".goutputstream-ABC"), ("office.odt", "lu12345.tmp")];
+    for (name, _) in temporaries {
+        server.put(name, b"old");
     }
-    fs::write(at(".goutputstream-ABC"), b"new by gedit").unwrap();
-    File::open(at(".goutputstream-ABC")).unwrap().sync_all().unwrap();
-    fs::rename(at(".goutputstream-ABC"), at("gedit.txt")).unwrap();
-    fs::rename(at("vim.txt"), at("vim.txt~")).unwrap();
-    fs::write(at("vim.txt"), b"new by vim").unwrap();
-    fs::remove_file(at("vim.txt~")).unwrap();
-    mount.arrives("gedit.txt", b"new by gedit");
-    mount.arrives("vim.txt", b"new by vim");
+    let mount = mounted(&server, STILL);
+    for (name, temporary) in temporaries {
+        assert_eq!(fs::read(mount.path(name)).unwrap(), b"old");
+        let new = format!("new {name}").into_bytes();
+        fs::write(mount.path(temporary), &new).unwrap();
+        File::open(mount.path(temporary)).unwrap().sync_all().unwrap();
+        fs::rename(mount.path(temporary), mount.path(name)).unwrap();
+        mount.arrives(name, &new);
+    }
     drop(mount);
     let log = server.logged_at_the_end();
-    for path in ["/gedit.txt", "/vim.txt"] {
-        let changes = log.iter().filter(|one| one.path.contains(path) && one.status < 300);
-        let changes =
-            changes.filter(|one| !matches!(one.method.as_str(), "GET" | "PROPFIND" | "HEAD"));
-        let methods: Vec<_> = changes.map(|one| one.method.as_str()).collect();
-        assert_eq!(methods, ["PUT"], "{path}");
+    for (name, _) in temporaries {
+        let is_change = |one: &&Logged| {
+            let looks = ["GET", "PROPFIND", "HEAD"];
+            one.path.contains(name) && one.status < 300 && !looks.contains(&one.method.as_str())
+        };
+        let methods: Vec<_> = log.iter().filter(is_change).map(|one| &one.method).collect();
+        assert_eq!(methods, ["PUT"], "{name}");
     }
+}
+
+/// Backup by rename and a new file, as vim saves.
+#[test]
+fn a_save_with_a_backup_arrives_without_a_conflict() {
+    let server = Server::start(Product::Apache);
+    server.put("vim.txt", b"old");
+    let mount = mounted(&server, &[]);
+    assert_eq!(fs::read(mount.path("vim.txt")).unwrap(), b"old");
+    for round in 0..5 {
+        let new = format!("saved {round}").into_bytes();
+        fs::rename(mount.path("vim.txt"), mount.path("vim.txt~")).unwrap();
+        fs::write(mount.path("vim.txt"), &new).unwrap();
+        fs::remove_file(mount.path("vim.txt~")).unwrap();
+        mount.arrives("vim.txt", &new);
+    }
+    eventually("the file alone", || {
+        names(server.root()) == ["vim.txt"] && names(&mount.places.at) == ["vim.txt"]
+    });
 }
 
 #[test]

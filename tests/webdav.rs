@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 #[path = "support/servers.rs"]
+#[allow(dead_code)]
 mod servers;
 
 use std::sync::atomic::{AtomicU64, Ordering};

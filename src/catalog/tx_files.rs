@@ -121,7 +121,12 @@ impl Tx {
     }
 
     fn follow_mtime(&mut self, inode: &Inode, stamp: Stamp, mtime_of_data: i64) -> Result<()> {
-        if inode.mtime_of_data == Some(mtime_of_data) {
+        // Of a file that nobody wrote to, the data file is made when somebody first needs one: that is no writing.
+        let only_made = inode.stamp.is_none() && inode.attributes.size == 0 && stamp.size == 0;
+        if only_made && inode.mtime_of_data.is_none() {
+            let sql = "UPDATE inode SET ctime = MAX(ctime, ?2), mtime_of_data = ?3 WHERE ino = ?1";
+            self.run(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
+        } else if inode.mtime_of_data == Some(mtime_of_data) {
             let sql = "UPDATE inode SET ctime = MAX(ctime, ?2) WHERE ino = ?1";
             self.run(sql, (int(inode.ino.0), stamp.ctime))?;
         } else {

@@ -21,6 +21,8 @@ const WRONG: &str = "\"dewfs-is-not-this\"";
 const LONG_AGO: i64 = 1_000_000_000;
 /// How often two conditional writes race for one version.
 const RACES: usize = 4;
+/// The longest tick of a local file system's clock.
+const FILE_TICK: Duration = Duration::from_millis(11);
 /// How many writes in a row must get versions of their own.
 const REWRITES: usize = 5;
 
@@ -100,6 +102,7 @@ impl WebDavRemote {
         let has_etag = answer.headers().contains_key("etag");
         self.try_content(&file, &mut tried).await?;
         self.try_moves(folder, &mut known.profile).await?;
+        self.try_names(folder, &mut known.profile).await?;
         self.try_times(folder, &mut known.profile).await?;
         let product = known.capabilities.product.to_ascii_lowercase();
         if tried.conditions && has_etag && product.starts_with("lighttpd") {
@@ -124,6 +127,8 @@ impl WebDavRemote {
         tried.conditions = honoured == 3;
         let mut versions: Vec<Version> = Vec::new();
         for count in 0..REWRITES {
+            // a file system's own clock ticks that often; what is asked here is whether the server's is coarser
+            tokio::time::sleep(FILE_TICK).await;
             self.put_small(file, &format!("{count:04}")).await?;
             let seen = self.look(file).await?;
             versions.extend(seen.map(|seen| seen.version));
@@ -150,15 +155,30 @@ impl WebDavRemote {
         self.send_dav("MKCOL", &self.root.folder(&sub)?).await?;
         let again = self.send_dav("MKCOL", &self.root.folder(&sub)?).await?;
         profile.honest_mkcol = again.status().as_u16() == 405;
-        self.put_small(&folder.child(b".dot"), "0123").await?;
-        let children = self.children(folder).await?;
-        profile.lists_dots = Some(children.iter().any(|one| one.raw == b".dot"));
         let lost = folder.child(b"none");
         self.try_move(&c, &lost.child(b"c")).await?;
         profile.move_makes_parents = self.look(&lost).await?.is_some();
         let lost = folder.child(b"nothing");
         self.try_put(&lost.child(b"c"), "0123", &[]).await?;
         profile.put_makes_parents = self.look(&lost).await?.is_some();
+        Ok(())
+    }
+
+    /// Which names come back as they were sent: some servers hide some and write others in their own way.
+    async fn try_names(&self, folder: &RawPath, profile: &mut Profile) -> Outcome<()> {
+        let [dot, control, bytes]: [&[u8]; 3] = [b".dot", b"c\t\n\x01", b"b\xff"];
+        self.put_small(&folder.child(dot), "0123").await?;
+        for odd in [control, bytes] {
+            if let Err(failure) = self.try_put(&folder.child(odd), "0123", &[]).await {
+                tracing::debug!(%failure, "a name that the server does not take");
+            }
+        }
+        let children = self.children(folder).await?;
+        let is_listed = |name: &[u8]| children.iter().any(|child| child.raw == name);
+        profile.lists_dots = Some(is_listed(dot));
+        profile.keeps_control =
+            is_listed(control) && self.look(&folder.child(control)).await?.is_some();
+        profile.keeps_bytes = is_listed(bytes) && self.look(&folder.child(bytes)).await?.is_some();
         Ok(())
     }
 

@@ -21,6 +21,10 @@ pub(super) struct Profile {
     pub(super) put_makes_parents: bool,
     /// Whether listings show names that begin with a dot, once that is known.
     pub(super) lists_dots: Option<bool>,
+    /// Names with control characters are kept as they are.
+    pub(super) keeps_control: bool,
+    /// Names that are no UTF-8 are kept as they are.
+    pub(super) keeps_bytes: bool,
     /// PUT takes an mtime with it.
     pub(super) mtime_by_put: bool,
     /// PROPPATCH sets an mtime.
@@ -60,6 +64,8 @@ impl Known {
             move_makes_parents: true,
             put_makes_parents: true,
             lists_dots: None,
+            keeps_control: true,
+            keeps_bytes: true,
             mtime_by_put: false,
             mtime_by_proppatch: false,
         };

@@ -20,12 +20,17 @@ impl WebDavRemote {
                 "no server is trusted with this name",
             ));
         }
-        let is_hidden = name.starts_with(b".");
-        if is_hidden && self.profile().lists_dots == Some(false) {
-            let why = "the server lists no names that begin with a dot";
-            return Err(Failure::new(ErrorKind::NameRejected, why));
-        }
-        Ok(())
+        let profile = self.profile();
+        let refused = if name.starts_with(b".") && profile.lists_dots == Some(false) {
+            "the server lists no names that begin with a dot"
+        } else if !profile.keeps_control && name.iter().any(u8::is_ascii_control) {
+            "the server does not keep names with control characters as they are"
+        } else if !profile.keeps_bytes && std::str::from_utf8(name).is_err() {
+            "the server does not keep names that are no UTF-8 as they are"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(ErrorKind::NameRejected, refused))
     }
 
     pub(super) async fn create_folder(&self, path: &RawPath) -> Outcome<Observed> {
