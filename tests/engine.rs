@@ -372,3 +372,65 @@ async fn names_that_belong_to_dewfs_are_refused() {
     let made = world.engine.make_folder(Ino::ROOT, name(".dewfs-x"), 0o755, ME).wait().await;
     assert!(matches!(made, Err(EngineError::NotPermitted(_))), "{made:?}");
 }
+
+/// S9 "An edit beats a delete, whoever made which." (RULES 19)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_beats_a_delete() {
+    let world = World::new().await;
+    world.store.put("deleted here", "old").unwrap();
+    world.store.put("deleted there", "old").unwrap();
+    world.read("deleted here").await.unwrap();
+    world.read("deleted there").await.unwrap();
+    world.store.set_online(false);
+    world.remove("deleted here").await.unwrap();
+    let (ino, handle) = world.open("deleted there", WRITE).await;
+    world.write_at(ino, handle, 0, b"NEW").await;
+    world.close(ino, handle).await;
+    world.store.set_online(true);
+    world.store.put("deleted here", "edited there").unwrap();
+    world.store.rm("deleted there").unwrap();
+    world.in_sync().await;
+    assert_eq!(there(&world, "deleted here").unwrap(), "edited there");
+    assert_eq!(&world.read("deleted here").await.unwrap()[..], b"edited there");
+    assert_eq!(there(&world, "deleted there").unwrap(), "NEW");
+}
+
+/// S10 "A folder is removed on the remote only if it is empty there."
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_not_empty_there_comes_back() {
+    let world = World::new().await;
+    world.store.mkdir("d").unwrap();
+    assert!(world.names("d").await.is_empty());
+    world.store.set_online(false);
+    world.remove("d").await.unwrap();
+    world.store.set_online(true);
+    world.store.put("d/unseen", "unseen").unwrap();
+    world.in_sync().await;
+    assert_eq!(there(&world, "d/unseen").unwrap(), "unseen");
+    world.until("the folder is back", async || world.try_ino("d/unseen").await.is_ok()).await;
+}
+
+/// S4 "A damaged catalog is set aside with all local content in `recovered/`; nothing of it is deleted."
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_catalog_is_set_aside_with_all_content() {
+    let world = World::new().await;
+    world.store.put("known", "known").unwrap();
+    world.names("").await;
+    world.store.set_online(false);
+    world.write("unsent", b"only here").await;
+    world.engine.stop().await;
+    let state = world.state.path().join("state");
+    let mut damaged = std::fs::read(state.join("catalog.db")).unwrap();
+    damaged.iter_mut().skip(100).step_by(7).for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(state.join("catalog.db"), damaged).unwrap();
+    world.store.set_online(true);
+    let world = World::start(world.store, world.state, world.settings).await;
+    assert_eq!(world.names("").await, ["known"]);
+    let kept: Vec<Vec<u8>> = std::fs::read_dir(state.join("recovered"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    assert!(kept.iter().any(|content| content == b"only here"), "{} files kept", kept.len());
+}

@@ -196,6 +196,7 @@ fn holes_read_as_zeros_and_are_found() {
     mount.arrives("sparse", &expected);
 }
 
+/// S20 "`SEEK_HOLE` finds only holes that were made here; what is not here is data."
 #[test]
 fn what_is_not_here_is_data_to_lseek() {
     let mount = Mounted::of(|remote| fs::write(remote.join("f"), bytes(1 << 20, 9)).unwrap());
@@ -239,6 +240,7 @@ fn copies_within_the_mount_are_whole() {
     mount.arrives("g", &content);
 }
 
+/// S2 "When `fsync` of a file, and of its folder for its name, has returned, they survive a power cut." (The calls; the cut itself is still to be tested.)
 #[test]
 fn fsync_of_file_and_folder_works() {
     let mount = Mounted::empty();
@@ -298,6 +300,7 @@ fn many_readers_at_once_get_the_same_bytes() {
     });
 }
 
+/// S13 "A reader here sees bytes of one version only."
 #[test]
 fn a_new_remote_version_is_read_whole_and_open_files_keep_theirs() {
     let (old, new) = (bytes(300_000, 13), bytes(500_000, 14));

@@ -36,6 +36,7 @@ fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// S11 "Other users of the remote see the old file or the new one under its name, never a part of it."
 #[test]
 fn no_moment_shows_a_part_of_a_file_at_the_remote() {
     let mount = Mounted::empty();
@@ -132,6 +133,7 @@ fn a_git_repository_works() {
     mount.arrives("r/.git/HEAD", &head);
 }
 
+/// S1 "When `close` of a written file has returned, its bytes survive a killed daemon, and arrive on the remote later."
 #[test]
 fn a_closed_file_survives_kill_9_and_arrives() {
     let mut mount = Mounted::with(&["-o", "write_back_delay=1h"], |remote| {
@@ -152,6 +154,7 @@ fn a_closed_file_survives_kill_9_and_arrives() {
     mount.arrives("old", b"second");
 }
 
+/// S24 "After the daemon was killed, the next `dewfs mount` on that directory works."
 #[test]
 fn a_killed_daemon_leaves_nobody_waiting() {
     let mut mount = Mounted::of(|remote| fs::write(remote.join("f"), "x").unwrap());
@@ -195,6 +198,7 @@ fn a_program_with_an_open_file_does_not_keep_the_daemon_for_ever() {
     assert_eq!(errno(file.write_all(b"y")), libc::ENOTCONN);
 }
 
+/// S23 "A mount whose catalog exists needs no network to start."
 #[test]
 fn what_was_listed_is_known_after_a_remount_without_the_remote() {
     let mut mount = Mounted::of(|remote| {
@@ -214,6 +218,7 @@ fn what_was_listed_is_known_after_a_remount_without_the_remote() {
     mount.arrives("d/new", b"kept");
 }
 
+/// S6 "A remote file is replaced, moved or removed only if it still is the version we last saw."
 #[test]
 fn both_sides_survive_when_both_changed() {
     let mut mount = Mounted::with(&["-o", "write_back_delay=1h"], |remote| {

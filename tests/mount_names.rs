@@ -46,6 +46,7 @@ fn longer_names_are_refused() {
     assert_eq!(errno(fs::rename(mount.path("a"), &long)), libc::ENAMETOOLONG);
 }
 
+/// S12 "Temporaries on the remote begin with `.dewfs-tmp.`; no mount shows them."
 #[test]
 fn names_of_dewfs_are_hidden_and_cannot_be_made() {
     let mount = Mounted::of(|remote| fs::write(remote.join(".dewfs-tmp.x.1.2--a"), "").unwrap());
