@@ -1,5 +1,4 @@
 //! Real WebDAV servers on loopback, each in its own temporary directory, stopped by the process that was started.
-#![allow(dead_code)]
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
