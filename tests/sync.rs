@@ -2,7 +2,7 @@
 //! every tree is the same and every acknowledged content is there, or was replaced or removed by somebody who saw it.
 //!
 //! `DEWFS_SEED` replays one history, `DEWFS_HISTORIES` says how many are run of each profile, `DEWFS_PROFILE` which one.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::needless_pass_by_value)]
 
 mod support;
 
@@ -759,7 +759,7 @@ fn dump(world: &World) -> String {
     let mut text = String::new();
     for table in ["inode", "base", "outbox", "look_again", "missing"] {
         let Ok(mut rows) = catalog.prepare(&format!("SELECT * FROM {table}")) else { continue };
-        let names: Vec<String> = rows.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = rows.column_names().map(str::to_owned).collect();
         let mut rows = rows.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             text += table;
