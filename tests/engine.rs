@@ -434,3 +434,19 @@ async fn a_damaged_catalog_is_set_aside_with_all_content() {
         .collect();
     assert!(kept.iter().any(|content| content == b"only here"), "{} files kept", kept.len());
 }
+
+/// Many removals at once are sent: until there is a command that releases what is held, nothing is held.
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_hundreds_of_files_reaches_the_remote() {
+    let world = World::new().await;
+    world.store.mkdir("many").unwrap();
+    for index in 0..250 {
+        world.store.put(&format!("many/{index}"), "x").unwrap();
+    }
+    for name in world.names("many").await {
+        world.remove(&format!("many/{name}")).await.unwrap();
+    }
+    world.remove("many").await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.there(), []);
+}

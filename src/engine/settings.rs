@@ -89,7 +89,7 @@ impl Default for Settings {
             transfers: 4,
             timeout: Duration::from_secs(30),
             drain: Duration::from_secs(20),
-            guard: 100,
+            guard: 0,
             auto_free: true,
             adopt_remote: false,
             offline_ok: false,
