@@ -450,3 +450,38 @@ async fn removing_hundreds_of_files_reaches_the_remote() {
     world.in_sync().await;
     assert_eq!(world.there(), []);
 }
+
+/// HAZARDS 2.4: the first listing of a folder tells the kernel nothing of its names; what appears after an answer "not
+/// there" is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_names_that_may_have_been_missed_are_told() {
+    use dewfs::engine::Invalidation;
+    let world = World::new().await;
+    let mut news = world.engine.take_invalidations().unwrap();
+    world.store.mkdir("d").unwrap();
+    world.store.put("d/a", "a").unwrap();
+    let told = |news: &mut tokio::sync::mpsc::UnboundedReceiver<Vec<Invalidation>>| {
+        let mut names = Vec::new();
+        while let Ok(batch) = news.try_recv() {
+            for one in batch {
+                if let Invalidation::Entry { name, .. } = one {
+                    names.push(name.lossy().into_owned());
+                }
+            }
+        }
+        names
+    };
+    assert_eq!(world.names("d").await, ["a"]);
+    world.in_sync().await;
+    assert_eq!(told(&mut news), Vec::<String>::new());
+    assert!(world.try_ino("d/late").await.is_err());
+    world.store.put("d/late", "late").unwrap();
+    world.until("it appears", async || world.try_ino("d/late").await.is_ok()).await;
+    let mut seen = Vec::new();
+    world
+        .until("the kernel is told", async || {
+            seen.extend(told(&mut news));
+            seen == ["late"]
+        })
+        .await;
+}

@@ -1,6 +1,6 @@
 //! What the verbs and the workers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -91,6 +91,8 @@ pub(crate) struct Core {
     pub(crate) pins: Notify,
     /// Content may be freed, or something waits for room.
     pub(crate) room: Notify,
+    /// Folders in which the kernel may have been told that a name is not there.
+    pub(crate) negatives: Mutex<HashSet<Ino>>,
     /// There are data files to unlink, or uses to write down.
     pub(crate) sweep: Notify,
     /// Data files whose rows have forgotten them.

@@ -309,6 +309,10 @@ impl Core {
             (None, Some((_, Some(folder)))) if folder.kind != Kind::Folder => {
                 Err(EngineError::NotFolder)
             }
+            // Noted before it is answered, and looked at once more: from now on the kernel is told of what appears here.
+            (None, Some((true, _))) if super::open::lock(&self.negatives).insert(parent) => {
+                self.lookup_here(parent, name)
+            }
             (None, Some((true, _))) => Err(EngineError::NotFound),
             (None, _) => Ok(None),
         }

@@ -256,7 +256,11 @@ impl Core {
         use super::Invalidation;
         match change {
             Change::Name { parent, name, gone } => {
-                invalidations.push(Invalidation::Entry { parent, name, gone });
+                // A name that appears where nobody was told of an absence is no news, and telling it would take the folder
+                // away from a program that has just entered it.
+                if gone.is_some() || super::open::lock(&self.negatives).contains(&parent) {
+                    invalidations.push(Invalidation::Entry { parent, name, gone });
+                }
                 invalidations.push(Invalidation::Attributes(parent));
             }
             Change::Attributes(ino) | Change::Content(ino) => {

@@ -98,6 +98,7 @@ impl Engine {
             listing: Notify::new(),
             pins: Notify::new(),
             room: Notify::new(),
+            negatives: Mutex::default(),
             sweep: Notify::new(),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
