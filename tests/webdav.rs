@@ -223,6 +223,12 @@ async fn folders_are_made_and_removed_only_empty(product: Product) {
     assert_eq!(error.kind, ErrorKind::VersionMismatch);
     std::fs::remove_file(server.root().join("f/unlisted")).unwrap();
     server.put("f/.dewfs-tmp.other.1.2--x", b"its owner has it");
+    server.put("f/.dewfs-held.other.1.2--x", b"perhaps the only copy");
+    if product != Product::Nginx {
+        let error = remote.remove(&at("f"), Expect::Folder, &tag(3)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotEmpty);
+        std::fs::remove_file(server.root().join("f/.dewfs-held.other.1.2--x")).unwrap();
+    }
     remote.remove(&at("f"), Expect::Folder, &tag(3)).await.unwrap();
     let error = remote.remove(&at("f"), Expect::Folder, &tag(4)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
@@ -458,7 +464,7 @@ async fn what_an_attempt_left_is_tidied_and_nothing_unknown_removed(product: Pro
     let server = Server::start(product);
     let remote = probed(&server).await;
     let temp = ".dewfs-tmp.m1.7.4--a";
-    let aside = ".aside-m1.7.4--a";
+    let aside = ".dewfs-held.m1.7.4--a";
     server.put("a", b"base");
     let base = Expect::Version(remote.stat(&at("a")).await.unwrap().unwrap().version);
     // died before anything was moved

@@ -228,6 +228,10 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            let pending = dewfs().args(["status", "--pending"]).arg(&self.places.at).output();
+            let pending =
+                pending.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            eprintln!("--- not in sync:\n{}", pending.unwrap_or_default());
             eprintln!("--- the daemon's log:\n{}", self.log());
         }
         self.places.detach();

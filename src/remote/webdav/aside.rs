@@ -1,7 +1,8 @@
 //! Changing what is on a server that honours no conditions: move aside, look, act; and tidying up after it.
 //!
-//! What is moved aside keeps a visible name that nobody else knows. Until it was looked at it may be the only copy of
-//! somebody's content, so it is removed only when it is what was expected, else brought back.
+//! What is moved aside has a hidden name that nobody else knows: shown in a listing, it would be taken for somebody's new
+//! file, for whose sake a folder that is being removed stays. Until it was looked at it may be the only copy of somebody's
+//! content, so it is removed only when it is what was expected, else brought back, and no folder that holds it is removed.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::WebDavRemote;
 use super::client::Request;
 use super::failure::{Failure, Outcome, refusal};
 use super::paths::RawPath;
-use crate::remote::{AttemptTag, ErrorKind, Expect, Kind, Name, OWN_PREFIX, Observed, names};
+use crate::remote::{AttemptTag, ErrorKind, Expect, Kind, Name, Observed, names};
 
 /// How much of a name a temporary's name repeats; some servers add to names while they write.
 const SHORT: usize = 100;
@@ -38,7 +39,7 @@ impl Site {
             return Err(Failure::new(ErrorKind::Denied, "the remote's root cannot be changed"));
         };
         let temp = path.beside(&names::temp(tag, &shortened(name)));
-        let aside = path.beside(&names::aside(tag, name));
+        let aside = path.beside(&names::held(tag, name));
         let removed = path.beside(&names::removed(tag, name));
         let kept = path.beside(&names::kept(tag, name));
         Ok(Self { path, temp, aside, removed, kept })
@@ -259,7 +260,7 @@ impl WebDavRemote {
     /// Whether a folder holds nothing but temporaries of uploads, whose contents are at their owners, too.
     pub(super) async fn is_empty(&self, folder: &RawPath) -> Outcome<bool> {
         let children = self.children(folder).await?;
-        let is_ours = |raw: &[u8], kind| kind == Kind::File && raw.starts_with(OWN_PREFIX);
+        let is_ours = |raw: &[u8], kind| kind == Kind::File && names::parse_temp(raw).is_some();
         Ok(children.iter().all(|child| is_ours(&child.raw, child.entry.kind)))
     }
 }
