@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mount::{LIMIT, Mounted, bytes, errno, eventually, names, said};
 use servers::{Logged, Product, Server};
@@ -435,10 +435,19 @@ fn the_longest_names_arrive_and_conflict() {
     }
 }
 
-/// Changes a file at the server and here; theirs stays under the name, ours is beside it, in both places.
+/// Changes a file at the server while it is open here for writing, so that no look can make our edit one of theirs (as long
+/// as a version is young there are looks, whatever `poll` says), and then here.
 fn is_conflict(server: &Server, mount: &Mounted, name: &str) {
+    let mut open = File::options().write(true).open(mount.path(name)).unwrap();
     server.put(name, b"theirs, behind the back");
-    fs::write(mount.path(name), b"ours").unwrap();
+    open.set_len(0).unwrap();
+    open.write_all(b"ours").unwrap();
+    drop(open);
+    both_are_kept(server, mount, name);
+}
+
+/// Theirs stays under the name, ours is beside it, in both places.
+fn both_are_kept(server: &Server, mount: &Mounted, name: &str) {
     let copy = |dir: &Path| {
         let stem: String = name.chars().take(6).collect();
         let is_copy = |one: &String| one.starts_with(&stem) && one.contains(" (conflict 2");
@@ -463,6 +472,18 @@ fn a_change_behind_the_back_is_never_overwritten() {
         let mount = mounted(&server, STILL);
         assert_eq!(fs::read(mount.path("report.txt")).unwrap(), b"known");
         is_conflict(&server, &mount, "report.txt");
+
+        // Nor by somebody who opens it afterwards, where nothing told of the change: no version here is young.
+        let server = Server::start(product);
+        server.put("report.txt", b"known");
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        let there = File::options().write(true).open(server.root().join("report.txt")).unwrap();
+        there.set_modified(long_ago).unwrap();
+        let mount = mounted(&server, STILL);
+        assert_eq!(fs::read(mount.path("report.txt")).unwrap(), b"known");
+        server.put("report.txt", b"theirs, behind the back");
+        fs::write(mount.path("report.txt"), b"ours").unwrap();
+        both_are_kept(&server, &mount, "report.txt");
     }
 }
 

@@ -1,0 +1,79 @@
+//! The engine where trust could be lost: looks beside writers, opens that nobody waits for, attributes sent later.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use dewfs::engine::{OpenMode, Settings};
+use dewfs::remote::memory::{MemoryOptions, Operation, VersionKind};
+use support::world::{WRITE, World, quick_settings};
+
+fn coarse() -> MemoryOptions {
+    MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() }
+}
+
+fn asked(world: &World, operation: Operation) -> u64 {
+    world.remote.counts().get(&operation).copied().unwrap_or(0)
+}
+
+/// Waits until the remote was looked at twice more: what a look found before is applied by then.
+async fn looked_at_twice(world: &World, looks: &[Operation]) {
+    let count = |world: &World| looks.iter().map(|one| asked(world, *one)).sum::<u64>();
+    let before = count(world);
+    world.until("two looks", async || count(world) >= before + 2).await;
+}
+
+fn is_kept_twice(world: &World, theirs: &str, ours: &str) {
+    let tree = world.there();
+    assert_eq!(world.content_there("doc").unwrap(), theirs.as_bytes(), "{tree:?}");
+    let copy = tree.iter().find(|(path, _)| path.starts_with("doc (conflict ")).expect("a copy");
+    assert_eq!(copy.1.as_deref(), Some(ours.as_bytes()), "{tree:?}");
+}
+
+/// S7 "If somebody else changed a file that was edited here, both contents exist afterwards": what is sent goes under the
+/// version that the writer's bytes began with, whatever looks find while it is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_moves_the_version_that_a_writer_began_with() {
+    let append = OpenMode { append: true, ..WRITE };
+    let truncate = OpenMode { truncate: true, ..WRITE };
+    // Young versions are looked at by themselves; others because the remote tells of a change.
+    for (options, looks) in [
+        (coarse(), &[Operation::Stat][..]),
+        (MemoryOptions::default(), &[Operation::Stat, Operation::List]),
+    ] {
+        for (mode, wanted) in [(WRITE, "OURSn"), (append, "knownOURS"), (truncate, "OURS")] {
+            let world = World::with(options.clone(), quick_settings()).await;
+            world.store.put("doc", "known").unwrap();
+            assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+            let (ino, handle) = world.open("doc", mode).await;
+            world.store.tick();
+            world.store.put("doc", "theirs, behind the back").unwrap();
+            looked_at_twice(&world, looks).await;
+            world.write_at(ino, handle, 0, b"OURS").await;
+            looked_at_twice(&world, looks).await;
+            world.close(ino, handle).await;
+            world.store.tick();
+            world.in_sync().await;
+            is_kept_twice(&world, "theirs, behind the back", wanted);
+        }
+    }
+}
+
+/// The same for what was written and closed, and not sent yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_moves_the_version_of_what_waits_to_be_sent() {
+    let slow = Settings { write_back_delay: Duration::from_millis(600), ..quick_settings() };
+    for options in [coarse(), MemoryOptions::default()] {
+        let world = World::with(options, slow.clone()).await;
+        world.store.put("doc", "known").unwrap();
+        assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+        world.write("doc", b"ours").await;
+        world.store.tick();
+        world.store.put("doc", "theirs, behind the back").unwrap();
+        looked_at_twice(&world, &[Operation::Stat, Operation::List, Operation::Changes]).await;
+        world.store.tick();
+        world.in_sync().await;
+        is_kept_twice(&world, "theirs, behind the back", "ours");
+    }
+}
