@@ -3,11 +3,14 @@
 
 mod support;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
 
-use dewfs::engine::{OpenMode, Settings};
-use dewfs::remote::memory::{MemoryOptions, Operation, VersionKind};
-use support::world::{WRITE, World, quick_settings};
+use dewfs::engine::{Answer, OpenMode, Settings};
+use dewfs::remote::memory::{Gate, MemoryOptions, Operation, Step, VersionKind};
+use support::world::{ME, WRITE, World, name, pattern, quick_settings, same};
 
 fn coarse() -> MemoryOptions {
     MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() }
@@ -15,6 +18,15 @@ fn coarse() -> MemoryOptions {
 
 fn asked(world: &World, operation: Operation) -> u64 {
     world.remote.counts().get(&operation).copied().unwrap_or(0)
+}
+
+/// Notes that it was woken.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Waits until the remote was looked at twice more: what a look found before is applied by then.
@@ -76,4 +88,50 @@ async fn no_look_moves_the_version_of_what_waits_to_be_sent() {
         world.in_sync().await;
         is_kept_twice(&world, "theirs, behind the back", "ours");
     }
+}
+
+/// An open that the door gave up (its deadline passed) leaves nobody who counts as a writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_that_nobody_waits_for_leaves_no_handle_behind() {
+    let world = World::new().await;
+    world.store.mkdir("docs").unwrap();
+    let docs = world.ino("docs").await;
+    let Answer::Pending(mut create) = world.engine.create(docs, name("new"), 0o644, WRITE, ME)
+    else {
+        panic!("the folder is not listed yet");
+    };
+    // Whoever waits goes away when the answer is on its way: polled only when woken, and not once the file is there.
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(woken.clone());
+    world
+        .until("the file", async || {
+            let there = matches!(world.engine.lookup(docs, &name("new")), Answer::Ready(Ok(_)));
+            if !there && woken.0.swap(false, Ordering::SeqCst) {
+                assert!(create.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            }
+            there
+        })
+        .await;
+    drop(create);
+    world.in_sync().await;
+    assert_eq!(world.content_there("docs/new").unwrap(), b"");
+}
+
+/// A defect in a fetch fails its readers, once: the next read fetches anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_panics_is_over() {
+    let world = World::new().await;
+    world.store.put("doc", pattern(100_000, 7)).unwrap();
+    let once = AtomicBool::new(true);
+    world.store.gate(Some(Gate(Arc::new(move |step: Step| {
+        let strikes = step.operation == Operation::Read && once.swap(false, Ordering::SeqCst);
+        Box::pin(async move {
+            assert!(!strikes, "a defect made by the test");
+            None
+        })
+    }))));
+    let begun = Instant::now();
+    assert!(world.read("doc").await.is_err());
+    assert!(begun.elapsed() < world.settings.timeout, "it is told, not waited for");
+    same(&world.read("doc").await.unwrap(), &pattern(100_000, 7));
 }

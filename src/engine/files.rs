@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 
 use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
@@ -28,7 +29,8 @@ impl Engine {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
                 core.open.begin_later(ino, mode.write).await;
-                engine.open_begun(ino, mode).wait().await
+                let answer = engine.open_begun(ino, mode);
+                answer.wait_or(move |opened| engine.release(ino, opened.handle)).await
             }));
         }
         self.open_begun(ino, mode)
@@ -87,7 +89,11 @@ impl Engine {
             Ok(new) => new,
             Err(error) => return error.into(),
         };
-        self.when_listed(parent, move || {
+        let kept = self.clone();
+        let wait = move |answer: Answer<(Stat, Opened)>| {
+            answer.wait_or(move |(stat, opened)| kept.release(stat.ino, opened.handle)).boxed()
+        };
+        let act = move || {
             let core = engine.core.clone();
             let rests = core.rests();
             Answer::Queued(Box::new(move |done| {
@@ -123,7 +129,8 @@ impl Engine {
                     },
                 );
             }))
-        })
+        };
+        self.when_listed_by(parent, act, wait)
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.

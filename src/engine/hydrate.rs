@@ -105,10 +105,14 @@ impl Core {
         };
         for run in runs {
             let (core, live) = (self.clone(), live.clone());
+            let visit = core.open.visit(live.ino);
+            let mut under_way = UnderWay { live, run, outcome: Err(Failure::Corrupt) };
             self.runtime.spawn(async move {
-                let visit = core.open.visit(live.ino);
-                let outcome = core.fetch(&live, run.clone(), cause).await;
-                core.fetched(&live, &run, outcome).await;
+                let outcome = core.fetch(&under_way.live, under_way.run.clone(), cause).await;
+                under_way.outcome = outcome.as_ref().map_err(Failure::of).copied();
+                let live = under_way.live.clone();
+                drop(under_way);
+                core.fetched(&live, outcome);
                 drop(visit);
             });
         }
@@ -258,30 +262,37 @@ impl Core {
         error.into()
     }
 
-    /// Ends a fetch: its waiters go on, and what it brought is recorded soon.
-    async fn fetched(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        run: &Range<u32>,
-        outcome: Result<(), EngineError>,
-    ) {
-        {
-            let mut state = live.state();
-            if let Some(at) = state.fetching.iter().position(|other| other == run) {
-                state.fetching.swap_remove(at);
-            }
-            if let Err(error) = &outcome {
-                state.failures += 1;
-                state.failure = Some(Failure::of(error));
-            }
-        }
-        live.arrived.notify_waiters();
+    /// Tells of a fetch that ended; what it brought is recorded soon.
+    fn fetched(self: &Arc<Self>, live: &Arc<Live>, outcome: Result<(), EngineError>) {
         if let Err(error) = outcome {
             tracing::info!(ino = live.ino.0, %error, "cannot fetch");
             self.note_problem(Some(live.ino), &error.to_string());
         }
         self.recorder.notify_one();
         self.pulse();
+    }
+}
+
+/// Is a run being fetched. However its fetch ends, also by a panic, its waiters go on.
+struct UnderWay {
+    live: Arc<Live>,
+    run: Range<u32>,
+    outcome: Result<(), Failure>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        {
+            let mut state = self.live.state();
+            if let Some(at) = state.fetching.iter().position(|other| *other == self.run) {
+                state.fetching.swap_remove(at);
+            }
+            if let Err(failure) = self.outcome {
+                state.failures += 1;
+                state.failure = Some(failure);
+            }
+        }
+        self.live.arrived.notify_waiters();
     }
 }
 

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
 use super::core::{Core, now};
 use super::live::Live;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
@@ -187,6 +190,16 @@ impl Engine {
         folder: Ino,
         act: impl FnOnce() -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
+        self.when_listed_by(folder, act, |answer| answer.wait().boxed())
+    }
+
+    /// The same with a way to wait for what `act` answers.
+    pub(crate) fn when_listed_by<T: Send + 'static>(
+        &self,
+        folder: Ino,
+        act: impl FnOnce() -> Answer<T> + Send + 'static,
+        wait: impl FnOnce(Answer<T>) -> BoxFuture<'static, Result<T, EngineError>> + Send + 'static,
+    ) -> Answer<T> {
         match self.core.catalog.read(|rows| Ok((rows.is_listed(folder)?, rows.inode(folder)?))) {
             Ok((_, None)) => EngineError::Stale.into(),
             Ok((_, Some(inode))) if inode.kind != Kind::Folder => EngineError::NotFolder.into(),
@@ -195,7 +208,7 @@ impl Engine {
                 let core = self.core.clone();
                 Answer::Pending(Box::pin(async move {
                     core.list_folder(folder).await?;
-                    act().wait().await
+                    wait(act()).await
                 }))
             }
             Err(error) => EngineError::from(error).into(),
