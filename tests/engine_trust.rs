@@ -4,13 +4,13 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use dewfs::engine::{Answer, OpenMode, Settings};
 use dewfs::remote::memory::{Gate, MemoryOptions, Operation, Step, VersionKind};
-use support::world::{ME, WRITE, World, name, pattern, quick_settings, same};
+use support::world::{ME, WRITE, World, name, pattern, quick_settings, ready, same};
 
 fn coarse() -> MemoryOptions {
     MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() }
@@ -134,4 +134,39 @@ async fn a_fetch_that_panics_is_over() {
     assert!(world.read("doc").await.is_err());
     assert!(begun.elapsed() < world.settings.timeout, "it is told, not waited for");
     same(&world.read("doc").await.unwrap(), &pattern(100_000, 7));
+}
+
+/// No answer shows a file as it was before a write that had ended before it was asked, whoever records meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_is_older_than_the_question() {
+    let world = World::new().await;
+    world.store.mkdir("docs").unwrap();
+    assert!(world.names("docs").await.is_empty());
+    world.write("docs/log", b"").await;
+    let docs = world.ino("docs").await;
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let (engine, seen) = (world.engine.clone(), acknowledged.clone());
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = over.clone();
+    let asker = std::thread::spawn(move || {
+        let file = name("log");
+        while !asking.load(Ordering::SeqCst) {
+            let before = seen.load(Ordering::SeqCst);
+            let looked = ready(engine.lookup(docs, &file)).unwrap();
+            assert!(looked.size >= before, "lookup: {} of {before}", looked.size);
+            let stat = ready(engine.stat(looked.ino)).unwrap();
+            assert!(stat.size >= before, "stat: {} of {before}", stat.size);
+            let page = ready(engine.read_dir(docs, 0, 10)).unwrap();
+            assert!(page[0].stat.size >= before, "readdir: {} of {before}", page[0].stat.size);
+        }
+    });
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) && !asker.is_finished() {
+        let (ino, handle) = world.open("docs/log", OpenMode { append: true, ..WRITE }).await;
+        world.write_at(ino, handle, 0, b"x").await;
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+        world.close(ino, handle).await;
+    }
+    over.store(true, Ordering::SeqCst);
+    asker.join().unwrap();
 }

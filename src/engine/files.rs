@@ -12,6 +12,7 @@ use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::namespace::rest;
 use super::settings::Returns;
+use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::cache::Access;
@@ -377,7 +378,7 @@ impl Core {
         };
         let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
         // With what opening made of it: it may have been emptied.
-        Ok((self.stat_now(inode), opened))
+        Ok((self.stat_now(inode, BELIEVE), opened))
     }
 
     /// Reads bytes that are here.
@@ -412,12 +413,6 @@ impl Core {
             self.writer_closed(live.ino).await;
         }
         self.closed(&live);
-    }
-
-    /// What `mknod` and `create` begin with.
-    pub(crate) fn stat_now(&self, inode: &Inode) -> Stat {
-        let live = self.open.live(inode.ino);
-        self.stat_of(inode, live.as_deref())
     }
 }
 

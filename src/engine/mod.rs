@@ -25,6 +25,7 @@ mod pins;
 mod record;
 mod send;
 mod settings;
+mod show;
 mod space;
 mod start;
 mod state;
