@@ -373,6 +373,20 @@ fn an_mtime_survives_where_the_server_can_hold_it() {
     });
     let other = mounted(&server, STILL);
     assert_eq!(fs::metadata(other.path("f")).unwrap().mtime(), 981_173_106);
+
+    // Also one set after the content was sent, as `touch` and `rsync -t` of a known file do: nothing is sent again.
+    mount.arrives("f", b"dated");
+    let before = fs::metadata(&there).unwrap().ctime_nsec();
+    shell(&mount.places.at, "touch -d '2002-03-04 05:06:07 UTC' f");
+    eventually("the later mtime at the server", || {
+        fs::metadata(&there).is_ok_and(|meta| meta.mtime() == 1_015_218_367)
+    });
+    assert_ne!(fs::metadata(&there).unwrap().ctime_nsec(), before);
+    assert_eq!(fs::metadata(mount.path("f")).unwrap().mtime(), 1_015_218_367);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"dated");
+    fs::write(mount.path("f"), b"edited").unwrap();
+    mount.arrives("f", b"edited");
+    assert_eq!(tree(&mount.places.remote).into_keys().collect::<Vec<_>>(), ["f"]);
 }
 
 /// Temporary and rename over, as LibreOffice, gedit and Kate save: for the server one file that gets a new content.

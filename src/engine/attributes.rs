@@ -165,6 +165,7 @@ impl Core {
                         row.mtime_of_data = core.closed_mtime(&inode);
                     }
                     tx.set_attributes(ino, row)?;
+                    core.retouched(tx, &inode, row)?;
                     tx.inode(ino)?.ok_or(EngineError::Stale)
                 },
                 move |outcome| done(outcome.map(|inode| shown.stat_now(&inode, BELIEVE))),

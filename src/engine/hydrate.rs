@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::live::{Failure, Live};
-use crate::model::{BLOCK, BlockSet};
+use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 
 /// Bytes written to the data file at once.
@@ -152,7 +152,8 @@ impl Core {
         let source = live.source.clone().ok_or(EngineError::Stale)?;
         let locator = self.locator(live.ino)?;
         let remote = self.remotes.of(cause);
-        let stream = match remote.read(&locator, &source.version, bytes.clone()).await {
+        let version = self.version_of(live)?.unwrap_or(source.version);
+        let stream = match remote.read(&locator, &version, bytes.clone()).await {
             Ok(stream) => stream,
             Err(error) => return Err(self.read_failed(live, &locator, error)),
         };
@@ -165,6 +166,14 @@ impl Core {
             )));
         }
         self.take_stream(live, stream, bytes, &locator).await
+    }
+
+    /// Under which version the remote has a live content now: a move, or times set here, give the same content another one.
+    fn version_of(&self, live: &Live) -> Result<Option<Version>, EngineError> {
+        let (inode, base) =
+            self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
+        let same = inode.is_some_and(|inode| inode.generation == live.generation);
+        Ok(base.filter(|_| same).map(|base| base.version))
     }
 
     async fn take_stream(

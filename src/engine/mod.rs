@@ -15,6 +15,7 @@ mod hydrate;
 mod link;
 mod listing;
 mod live;
+mod metadata;
 mod names;
 mod namespace;
 mod observe;
