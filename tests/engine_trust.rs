@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use dewfs::engine::{Answer, OpenMode, SetAttributes, SetTime, Settings};
-use dewfs::remote::ErrorKind;
+use dewfs::engine::{Answer, EngineError, OpenMode, RenameMode, SetAttributes, SetTime, Settings};
+use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{
     Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
+use dewfs::remote::{ErrorKind, FeedKind};
 use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, ready, same};
 
 fn coarse() -> MemoryOptions {
@@ -293,4 +294,127 @@ async fn times_that_the_remote_cannot_hold_are_kept_here() {
     world.in_sync().await;
     assert_eq!(asked(&world, Operation::SetMetadata), 1);
     assert_eq!(world.stat("doc").await.mtime, LONG_AGO);
+}
+
+/// All data files here.
+fn data_files(world: &World) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![world.state.path().join("state")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let stem = entry.file_name().unwrap().to_string_lossy().into_owned();
+            match stem.split_once('.') {
+                _ if entry.is_dir() => folders.push(entry),
+                Some((ino, generation))
+                    if ino.parse::<u64>().is_ok() && generation.parse::<u64>().is_ok() =>
+                {
+                    found.push(entry);
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// A data file that is lost is fetched again, also while a mere rename of the file waits to be sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_bytes_of_a_renamed_file_are_fetched_again() {
+    let world = World::new().await;
+    world.store.put("doc", pattern(100_000, 3)).unwrap();
+    same(&world.read("doc").await.unwrap(), &pattern(100_000, 3));
+    world.in_sync().await;
+    world.engine.stop().await;
+    for file in data_files(&world) {
+        std::fs::remove_file(file).unwrap();
+    }
+    let slow = Settings { write_back_delay: Duration::from_secs(60), ..quick_settings() };
+    let world = World::start(world.store, world.state, slow).await;
+    world.rename("doc", "moved").await.unwrap();
+    assert!(world.store.peek("doc").is_some(), "the rename rests");
+    same(&world.read("moved").await.unwrap(), &pattern(100_000, 3));
+}
+
+/// Nothing is made in, or moved to, a folder that is gone here: a program that still has it open is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_put_into_a_folder_that_is_gone() {
+    let world = World::new().await;
+    world.store.mkdir("docs").unwrap();
+    world.store.put("doc", "known").unwrap();
+    let docs = world.ino("docs").await;
+    assert!(world.names("docs").await.is_empty());
+    world.store.rm("docs").unwrap();
+    world.until("it is gone", async || world.try_ino("docs").await.is_err()).await;
+    let created = world.engine.create(docs, name("new"), 0o644, WRITE, ME).wait().await;
+    assert!(matches!(created, Err(EngineError::NotFound | EngineError::Stale)), "{created:?}");
+    let mode = RenameMode::Replace;
+    let moved = world.engine.rename(Ino::ROOT, &name("doc"), docs, name("doc"), mode).wait().await;
+    assert!(matches!(moved, Err(EngineError::NotFound | EngineError::Stale)), "{moved:?}");
+    let made = world.engine.make_folder(docs, name("sub"), 0o755, ME).wait().await;
+    assert!(matches!(made, Err(EngineError::NotFound | EngineError::Stale)), "{made:?}");
+    world.in_sync().await;
+    assert_eq!(world.there(), [("doc".to_owned(), Some(b"known".to_vec()))]);
+    assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+}
+
+/// Where the remote tells what a content is, other bytes under the same version are not kept for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn fetched_bytes_are_what_the_remote_says_they_are() {
+    let options =
+        MemoryOptions { digests: true, versions: VersionKind::Tick, ..MemoryOptions::default() };
+    let still = Settings { poll: Duration::from_secs(3600), ..quick_settings() };
+    let world = World::with(MemoryOptions { feed: FeedKind::None, ..options }, still).await;
+    world.store.put("doc", pattern(50_000, 1)).unwrap();
+    let ino = world.ino("doc").await;
+    // The same size in the same tick: the same version.
+    world.store.put("doc", pattern(50_000, 2)).unwrap();
+    same(&world.read("doc").await.unwrap(), &pattern(50_000, 2));
+    world
+        .until("it is told", async || {
+            world.engine.mount_status().await.unwrap().last_error.is_some()
+        })
+        .await;
+    world.store.tick();
+    world
+        .until("what is here is what is there", async || {
+            let item = world.engine.item_status(ino).await.unwrap();
+            let here = world.read("doc").await.is_ok_and(|got| got == pattern(50_000, 2));
+            here && item.word() == "local"
+        })
+        .await;
+}
+
+/// Pins that do not fit stop at what fits, and say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn pins_that_do_not_fit_are_told_and_fetch_no_more() {
+    let small = Settings { cache_size: 2 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), small).await;
+    world.store.mkdir("keep").unwrap();
+    for index in 0..5 {
+        world.store.put(&format!("keep/{index}"), pattern(600_000, index)).unwrap();
+    }
+    let keep = world.ino("keep").await;
+    assert_eq!(world.names("keep").await.len(), 5);
+    world.engine.set_pin(keep, Pin::Pinned).await.unwrap();
+    world
+        .until("it is told", async || {
+            let status = world.engine.mount_status().await.unwrap();
+            status.state.word() == "degraded"
+                && status.reason.is_some_and(|reason| reason.contains("pinned"))
+        })
+        .await;
+    let status = world.engine.mount_status().await.unwrap();
+    assert!(status.bytes_down <= 2 << 20, "{} bytes came", status.bytes_down);
+    let mut told = 0;
+    for index in 0..5 {
+        let ino = world.ino(&format!("keep/{index}")).await;
+        told += u32::from(world.engine.item_status(ino).await.unwrap().error.is_some());
+    }
+    assert!((2..5).contains(&told), "{told}");
+    world.engine.set_pin(keep, Pin::Unspecified).await.unwrap();
+    world
+        .until("it is well again", async || {
+            world.engine.mount_status().await.unwrap().state.word() == "online"
+        })
+        .await;
 }

@@ -119,6 +119,7 @@ pub(super) fn reserve(
     dir: &Path,
     limits: Limits,
     bytes: u64,
+    may_wait: bool,
 ) -> Result<Reservation> {
     let mut books = ledger.books();
     let mut disk = Disk::ask(dir)?;
@@ -128,6 +129,10 @@ pub(super) fn reserve(
         disk.occupied.saturating_add(reserved).saturating_add(needed) <= limits.cache_size
     };
     if !books.is_counted() && !surely_fits(&disk, books.reserved) {
+        if !may_wait {
+            let used = disk.occupied.saturating_add(books.reserved);
+            return Err(CacheError::OverLimit { needed, used, limit: limits.cache_size });
+        }
         books = ledger.wait_counted(books);
         disk = Disk::ask(dir)?;
     }

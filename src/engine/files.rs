@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
-use super::namespace::rest;
+use super::namespace::{has_place, rest};
 use super::settings::Returns;
 use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
@@ -113,6 +113,7 @@ impl Engine {
                             Ok(inode)
                         }
                         None => {
+                            has_place(tx, new.place.parent)?;
                             let inode = tx.create(new)?;
                             rest(tx, inode.ino, rests)?;
                             Ok(inode)
@@ -253,14 +254,15 @@ impl Engine {
 impl Core {
     /// The live content of a file as the catalog has it now.
     pub(crate) fn live_for(self: &Arc<Self>, ino: Ino) -> Result<Arc<Live>, EngineError> {
-        let (inode, blocks, source) = self
+        let (inode, blocks, source, in_sync) = self
             .catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
                 let base = rows.base(ino)?;
                 let blocks = blocks_of(rows, &inode)?;
+                let in_sync = base.as_ref().is_some_and(|base| base.edition == inode.edition);
                 let source = base.map(|base| Source { version: base.version, size: base.size });
-                Ok(Some((inode, blocks, source)))
+                Ok(Some((inode, blocks, source, in_sync)))
             })?
             .ok_or(EngineError::Stale)?;
         match inode.kind {
@@ -282,7 +284,7 @@ impl Core {
             source,
             inode.edited,
         ));
-        self.check_at_first_open(&inode, &fresh)?;
+        self.check_at_first_open(&inode, &fresh, in_sync)?;
         Ok(self.open.adopt(fresh))
     }
 
@@ -292,13 +294,15 @@ impl Core {
         self: &Arc<Self>,
         inode: &Inode,
         live: &Arc<Live>,
+        in_sync: bool,
     ) -> Result<(), EngineError> {
         if inode.content != Content::Hydrated {
             return Ok(());
         }
         let Some(data) = self.cache.open_data(inode.ino, inode.generation, Access::Read)? else {
-            // A row whose generation never had bytes is an empty file; in sync, lost bytes can be fetched again.
-            if inode.attributes.size > 0 && !inode.pending && live.source.is_some() {
+            // A row whose generation never had bytes is an empty file; what the remote has can be fetched again, whatever
+            // else of the file waits to be sent.
+            if inode.attributes.size > 0 && in_sync {
                 let mut state = live.state();
                 state.hydrated = false;
                 state.blocks = BlockSet::default();

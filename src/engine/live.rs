@@ -230,6 +230,17 @@ impl Live {
         self.retired.store(true, Ordering::Release);
     }
 
+    /// What was fetched is not what it should be: it is fetched again when somebody needs it. What a user wrote meanwhile
+    /// stays.
+    pub(crate) fn forget_fetched(&self) {
+        let mut state = self.state();
+        if !state.wrote && state.recording == 0 {
+            state.hydrated = false;
+            state.blocks = BlockSet::default();
+        }
+        state.blocks_unrecorded = true;
+    }
+
     /// Lets go of the descriptor.
     pub(crate) fn close_data(&self) {
         lock(&self.data).take();

@@ -78,12 +78,7 @@ impl Engine {
         self.when_listed(parent, move || {
             let core = engine.core.clone();
             engine.change(kind, move |tx| {
-                if tx
-                    .inode(new.place.parent)?
-                    .is_none_or(|folder| folder.local.is_none() && folder.ino != Ino::ROOT)
-                {
-                    return Err(EngineError::NotFound);
-                }
+                has_place(tx, new.place.parent)?;
                 let inode = tx.create(new)?;
                 Ok((core.stat_of(&inode, None, BELIEVE), inode.ino))
             })
@@ -220,6 +215,13 @@ fn is_ours(name: &Name) -> bool {
     name.as_bytes().starts_with(crate::remote::OWN_PREFIX)
 }
 
+/// Nothing is put into a folder that is gone here, as one removed at the remote while a program has it open: POSIX says
+/// ENOENT.
+pub(super) fn has_place(tx: &Tx, folder: Ino) -> Result<(), EngineError> {
+    let gone = tx.inode(folder)?.is_none_or(|found| found.local.is_none());
+    if gone && folder != Ino::ROOT { Err(EngineError::NotFound) } else { Ok(()) }
+}
+
 fn removable(tx: &Tx, victim: &Inode, folder: bool) -> Result<(), EngineError> {
     match (victim.kind, folder) {
         (Kind::Folder, false) => Err(EngineError::IsFolder),
@@ -237,6 +239,7 @@ fn rename_rows(
 ) -> Result<((), Ino), EngineError> {
     let mover = tx.lookup(from.parent, &from.name)?.ok_or(EngineError::NotFound)?;
     let victim = tx.lookup(to.parent, &to.name)?;
+    has_place(tx, to.parent)?;
     if tx.inode(to.parent)?.is_none_or(|folder| folder.kind != Kind::Folder) {
         return Err(EngineError::NotFolder);
     }

@@ -60,7 +60,17 @@ impl Core {
             return Ok(());
         };
         // Without it the content is only read again later.
-        let known = self.content_of_young(live, &news).await.unwrap_or(None);
+        let known = match self.content_of_fetched(live, &news).await {
+            Ok(known) => known,
+            Err(error @ EngineError::Corrupt(_)) => {
+                live.forget_fetched();
+                self.note_problem(Some(live.ino), &error.to_string());
+                self.recorder.notify_one();
+                self.look_at(live.ino);
+                return Err(error);
+            }
+            Err(_) => None,
+        };
         let (ino, generation) = (live.ino, live.generation);
         let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
         let outcome = self
@@ -109,8 +119,9 @@ impl Core {
         outcome
     }
 
-    /// What a content is for certain that came whole under a version not to be relied on: later it is compared with that.
-    async fn content_of_young(
+    /// What a content is for certain that came whole, where that matters: it must be what the remote says of it, and what
+    /// came under a version not to be relied on is compared again later.
+    async fn content_of_fetched(
         self: &Arc<Self>,
         live: &Arc<Live>,
         news: &News,
@@ -118,13 +129,35 @@ impl Core {
         if !news.hydrated || news.wrote || news.blocks.is_none() {
             return Ok(None);
         }
-        let base = self.catalog.read(|rows| rows.base(live.ino))?;
+        let (inode, base) =
+            self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
         let version = live.source.as_ref().map(|source| &source.version);
-        if !base.is_some_and(|base| base.young && Some(&base.version) == version) {
+        let plain = |base: &Base| {
+            Some(&base.version) == version
+                && inode.is_some_and(|one| one.content != Content::Hydrated && !one.edited)
+        };
+        let Some(base) = base.filter(plain).filter(|base| base.young || base.known.is_some())
+        else {
             return Ok(None);
+        };
+        let (core, open) = (self.clone(), live.open_data());
+        let (ino, generation) = (live.ino, live.generation);
+        let digest = self
+            .blocking(move || match open {
+                Some(data) => Ok(Some(data.digest()?)),
+                // Read by a handle that is closed by now.
+                None => {
+                    let data = core.cache.open_data(ino, generation, Access::Read)?;
+                    Ok(data.map(|data| data.digest()).transpose()?)
+                }
+            })
+            .await?;
+        let Some(digest) = digest else { return Ok(None) };
+        if base.known.is_some_and(|known| known != digest) && !live.has_unrecorded_writes() {
+            let what = "what came is not the content that the remote told of";
+            return Err(EngineError::Corrupt(what.into()));
         }
-        let Some(data) = live.open_data() else { return Ok(None) };
-        self.blocking(move || Ok(Some(data.digest()?))).await
+        Ok(Some(digest).filter(|_| base.young))
     }
 
     /// Takes what is new of a live content, after its bytes were brought to the disk where that matters. Blocks.

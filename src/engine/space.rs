@@ -140,6 +140,7 @@ impl Core {
                 .write(Durability::Soon, Origin::Engine, move |tx| tx.set_pin(top, Pin::Unpinned))
                 .await
                 .map_err(EngineError::from)?;
+            self.note_pins_short(0);
         }
         let mut freed = Freed::default();
         for ino in self.files_below(top)? {

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::outcome::passes_by_itself;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
 use crate::catalog::{Inode, OutboxItem, Reader};
-use crate::model::{Content, Ino, Kind, Name};
+use crate::model::{Content, Ino, Kind, Name, Pin};
 use crate::remote::FeedKind;
 
 type Ready<T> = Result<T, EngineError>;
@@ -63,6 +63,9 @@ impl Core {
             let reason = format!("{errors} item(s) cannot be sent: see dewfs status --pending");
             return (MountState::Degraded, Some(reason));
         }
+        if let Some(reason) = self.why_pins_are_short() {
+            return (MountState::Degraded, Some(reason.to_owned()));
+        }
         (MountState::Online, None)
     }
 
@@ -98,6 +101,11 @@ impl Core {
                         .local
                         .as_ref()
                         .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
+                let pin = rows.effective_pin(ino)?;
+                let lacks_room = pin == Pin::Pinned
+                    && inode.kind == Kind::File
+                    && inode.content != Content::Hydrated;
+                let no_room = self.why_pins_are_short().filter(|_| lacks_room).map(str::to_owned);
                 Ok(Some(ItemStatus {
                     path: path_of(rows, ino)?,
                     kind: inode.kind,
@@ -105,7 +113,7 @@ impl Core {
                     hydrating: live.as_ref().is_some_and(|live| !live.state().fetching.is_empty()),
                     listed: inode.kind == Kind::Folder && rows.is_listed(ino)?,
                     sync: self.sync_state(ino, row.as_ref(), local_only),
-                    pin: rows.effective_pin(ino)?,
+                    pin,
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
                     size: if inode.kind == Kind::Folder { 0 } else { stat.size },
                     present_bytes: present,
@@ -127,7 +135,7 @@ impl Core {
                     version: base
                         .map(|base| base.version.to_string())
                         .filter(|version| !version.is_empty()),
-                    error: row.as_ref().and_then(|row| row.error.clone()),
+                    error: row.as_ref().and_then(|row| row.error.clone()).or(no_room),
                     since: row.as_ref().map(|row| row.since),
                     retry_at: row
                         .and_then(|row| row.error.is_some().then_some(row.not_before).flatten()),

@@ -47,6 +47,8 @@ pub(crate) struct Workers {
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
+    /// How many bytes of pinned content do not fit in the cache, at least.
+    pub(super) pins_short: AtomicU64,
     /// Where tests let the process die.
     pub(super) crash: CrashPoints,
 }

@@ -187,7 +187,7 @@ pub(super) fn new_base(place: Place, seen: &Observed, edition: Edition) -> Base 
         version: seen.version.clone(),
         id: seen.id.clone(),
         edition,
-        known: None,
+        known: seen.digest,
         young: seen.kind == Kind::File && !seen.settled,
         listed: false,
         size: seen.size,
