@@ -418,3 +418,35 @@ async fn pins_that_do_not_fit_are_told_and_fetch_no_more() {
         })
         .await;
 }
+
+/// What was made and removed again costs no more than its requests: one to make it, one to remove it, and they go side by
+/// side.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_files_made_and_removed_are_over_soon() {
+    let world = World::new().await;
+    for index in 0..300 {
+        world.write(&format!("never sent {index}"), b"x").await;
+        world.remove(&format!("never sent {index}")).await.unwrap();
+    }
+    world.in_sync().await;
+    assert!(asked(&world, Operation::Write) < 300, "most were gone before they were sent");
+    for index in 0..300 {
+        world.write(&format!("sent {index}"), b"").await;
+    }
+    world.in_sync().await;
+    let transfers = world.engine.mount_status().await.unwrap().requests_by.transfer;
+    // The remote takes its time for each: one after the other would take 15 s.
+    world.store.inject(FaultRule {
+        operation: Some(Operation::Remove),
+        ..FaultRule::always(Fault::Delay(Duration::from_millis(50)))
+    });
+    let begun = Instant::now();
+    for index in 0..300 {
+        world.remove(&format!("sent {index}")).await.unwrap();
+    }
+    world.in_sync().await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let asked = world.engine.mount_status().await.unwrap().requests_by.transfer - transfers;
+    assert!(asked <= 310, "{asked} requests");
+    assert_eq!(world.there(), []);
+}

@@ -2,7 +2,7 @@
 //! and what is known of the remote as a whole.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::{BoxFuture, Shared};
@@ -47,6 +47,9 @@ pub(crate) struct Workers {
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
+    /// Steps under way that move bytes, and those that do not.
+    pub(super) heavy: AtomicUsize,
+    pub(super) light: AtomicUsize,
     /// How many bytes of pinned content do not fit in the cache, at least.
     pub(super) pins_short: AtomicU64,
     /// Where tests let the process die.
