@@ -31,6 +31,7 @@ mod state;
 mod status;
 mod steps;
 mod strays;
+mod through;
 mod upload;
 mod verbs;
 mod window;
@@ -54,6 +55,7 @@ pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
+pub use through::Backings;
 pub use verbs::{
     Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,
     RenameMode, Seek, SetAttributes, SetTime, Stat,

@@ -52,6 +52,7 @@ impl Core {
             requests_by: self.requests_by(),
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
             bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
+            no_passthrough: self.through.why_not(),
         })
     }
 

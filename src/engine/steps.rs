@@ -80,8 +80,10 @@ impl Core {
         let before = self.catalog.read(|rows| rows.inode(ino))?;
         let Some(inode) = before else { return Ok(Ended::Done) };
         if inode.kind == Kind::File && inode.local.is_some() {
+            // In this order: what is written after the look must not be missed.
+            let quiet = self.nobody_writes(ino).await?;
             self.observe_data(ino).await?;
-            if !self.nobody_writes(ino).await? {
+            if !quiet {
                 return Ok(Ended::Later(self.writer_pause()));
             }
         }
@@ -107,7 +109,7 @@ impl Core {
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(true) };
         // A descriptor of our own that may write would be taken for somebody else's.
         if !self.leases_trusted
-            || self.open.live(ino).is_some_and(|live| live.open_data().is_some())
+            || self.open.live(ino).is_some_and(|live| live.holds_writable())
         {
             return Ok(true);
         }
