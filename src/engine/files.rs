@@ -230,6 +230,9 @@ impl Engine {
         let live = file.live.clone();
         // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
         let has_news = live.has_news();
+        if let Some(backing) = file.backing.as_ref().filter(|_| has_news) {
+            live.keep(backing);
+        }
         let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         // Of what the kernel reads itself only the open is known.
         let was_read = file.was_read.load(Ordering::Relaxed)

@@ -228,7 +228,7 @@ impl Live {
             return file.map(Arc::new).ok_or(EngineError::Stale);
         }
         let mut data = lock(&self.data);
-        if let Some(file) = &*data {
+        if let Some(file) = data.as_ref().filter(|file| file.access() == Access::Write) {
             return Ok(file.clone());
         }
         if self.retired.load(Ordering::Acquire) {
@@ -261,6 +261,11 @@ impl Live {
             Some(backing) => Some(backing.data.clone()),
             None => lock(&self.data).clone(),
         }
+    }
+
+    /// Keeps the descriptor that served while the kernel went past us, until what was written is recorded.
+    pub(crate) fn keep(&self, backing: &Backing) {
+        lock(&self.data).get_or_insert_with(|| backing.data.clone());
     }
 
     /// The data file for reading: the one that is open, else as [`Self::data`] says.
