@@ -291,7 +291,9 @@ fn a_small_cache_is_not_written_past() {
     let file = File::open(mount.path("f")).unwrap();
     drop(file);
     if goes_past(&mount) {
-        eventually("what is used", || status(&mount)["cache"]["used_bytes"].as_u64() > Some(2_999_999));
+        eventually("what is used", || {
+            status(&mount)["cache"]["used_bytes"].as_u64() > Some(2_999_999)
+        });
     }
 }
 

@@ -235,8 +235,8 @@ impl Engine {
         }
         let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         // Of what the kernel reads itself only the open is known.
-        let was_read = file.was_read.load(Ordering::Relaxed)
-            || file.mode.read && file.backing.is_some();
+        let was_read =
+            file.was_read.load(Ordering::Relaxed) || file.mode.read && file.backing.is_some();
         if self.core.settings.atime && was_read {
             self.core.touch_atime(ino);
         }

@@ -163,7 +163,8 @@ impl OpenTable {
     /// Decides it, unless somebody was faster; answers what holds.
     pub(crate) fn settle_io_mode(&self, ino: Ino, proposed: IoMode) -> IoMode {
         let mut entries = lock(&self.entries);
-        let settled = entries.open.entry(ino).or_default().io.get_or_insert_with(|| proposed.clone());
+        let settled =
+            entries.open.entry(ino).or_default().io.get_or_insert_with(|| proposed.clone());
         let settled = settled.clone();
         drop(entries);
         drop(proposed);

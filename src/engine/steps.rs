@@ -108,9 +108,7 @@ impl Core {
         }
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(true) };
         // A descriptor of our own that may write would be taken for somebody else's.
-        if !self.leases_trusted
-            || self.open.live(ino).is_some_and(|live| live.holds_writable())
-        {
+        if !self.leases_trusted || self.open.live(ino).is_some_and(|live| live.holds_writable()) {
             return Ok(true);
         }
         let core = self.clone();

@@ -106,7 +106,10 @@ impl Core {
             return Err("switched off (passthrough=off)".to_owned());
         }
         if !self.leases_trusted {
-            return Err("the file system of the state directory does not tell who still writes to a file".into());
+            return Err(
+                "the file system of the state directory does not tell who still writes to a file"
+                    .into(),
+            );
         }
         if self.cache.stamp_tick().is_some() {
             return Err("this kernel's file times are too coarse to see every write (Linux 6.13 is the first whose are not)".into());
@@ -165,7 +168,8 @@ impl Core {
             Some(data) => data,
             None if live.state().size > 0 => return Ok(None),
             None => {
-                drop(self.cache.create(ino, generation)?);
+                // Making it is no writing.
+                live.state().seen = Some(self.cache.create(ino, generation)?.stamp()?);
                 match self.cache.open_data(ino, generation, Access::Read)? {
                     Some(data) => data,
                     None => return Ok(None),
@@ -213,7 +217,8 @@ impl Core {
     async fn free_overrun(self: &Arc<Self>) {
         let Ok(usage) = self.cache.usage() else { return };
         let over = usage.used_bytes.saturating_sub(usage.limit_bytes);
-        let short = usage.min_free.saturating_sub(usage.free_bytes.saturating_add(usage.ballast_bytes));
+        let short =
+            usage.min_free.saturating_sub(usage.free_bytes.saturating_add(usage.ballast_bytes));
         let bytes = over.max(short);
         if bytes > 0
             && self.settings.auto_free
