@@ -43,7 +43,7 @@ fn without_the_daemon<T>(mount: &Mounted, act: impl FnOnce() -> T) -> T {
             in_time
         });
         let outcome = act();
-        drop(done.send(()));
+        let _late = done.send(());
         assert!(helper.join().unwrap(), "somebody waited for the daemon");
         outcome
     })

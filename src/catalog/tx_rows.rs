@@ -4,7 +4,7 @@ use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
     Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Name, Node, Observed,
-    OutboxRow, Place, RemoteId, Rows, Tick, conflict_name,
+    OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
 };
 
 /// Things kept of an inode's history.
@@ -19,7 +19,8 @@ impl Rows for Tx {
     type Error = CatalogError;
 
     fn node(&self, ino: Ino) -> Result<Option<Node>> {
-        let sql = "SELECT kind, parent, name, edition, content FROM inode WHERE ino = ?1";
+        let sql =
+            "SELECT kind, parent, name, edition, content, retouched FROM inode WHERE ino = ?1";
         self.one(sql, [int(ino.0)], |row| {
             Ok(Node {
                 ino,
@@ -27,6 +28,7 @@ impl Rows for Tx {
                 local: codec::place(row, 1)?,
                 edition: Edition(codec::number(row, 3)?),
                 hydrated: codec::content(row, 4)? == Content::Hydrated,
+                retouched: row.get(5)?,
             })
         })
     }
@@ -184,6 +186,17 @@ impl Rows for Tx {
 
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<()> {
         self.stand_for(ino, base.edition, base.size, None, None)
+    }
+
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<()> {
+        match sent {
+            None => self.run("UPDATE inode SET retouched = 1 WHERE ino = ?1", [int(ino.0)])?,
+            Some(sent) => self.run(
+                "UPDATE inode SET retouched = 0 WHERE ino = ?1 AND retouched = 1 AND mtime = ?2 AND mode IS ?3",
+                (int(ino.0), sent.mtime, sent.mode),
+            )?,
+        };
+        Ok(())
     }
 
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<()> {

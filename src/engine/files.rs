@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 
 use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::namespace::rest;
 use super::settings::Returns;
+use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::cache::Access;
@@ -28,7 +30,8 @@ impl Engine {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
                 core.open.begin_later(ino, mode.write).await;
-                engine.open_begun(ino, mode).wait().await
+                let answer = engine.open_begun(ino, mode);
+                answer.wait_or(move |opened| engine.release(ino, opened.handle)).await
             }));
         }
         self.open_begun(ino, mode)
@@ -87,7 +90,11 @@ impl Engine {
             Ok(new) => new,
             Err(error) => return error.into(),
         };
-        self.when_listed(parent, move || {
+        let kept = self.clone();
+        let wait = move |answer: Answer<(Stat, Opened)>| {
+            answer.wait_or(move |(stat, opened)| kept.release(stat.ino, opened.handle)).boxed()
+        };
+        let act = move || {
             let core = engine.core.clone();
             let rests = core.rests();
             Answer::Queued(Box::new(move |done| {
@@ -123,7 +130,8 @@ impl Engine {
                     },
                 );
             }))
-        })
+        };
+        self.when_listed_by(parent, act, wait)
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
@@ -394,7 +402,7 @@ impl Core {
         };
         let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
         // With what opening made of it: it may have been emptied.
-        Ok((self.stat_now(inode), opened))
+        Ok((self.stat_now(inode, BELIEVE), opened))
     }
 
     /// Reads bytes that are here.
@@ -429,12 +437,6 @@ impl Core {
             self.writer_closed(live.ino).await;
         }
         self.closed(&live);
-    }
-
-    /// What `mknod` and `create` begin with.
-    pub(crate) fn stat_now(&self, inode: &Inode) -> Stat {
-        let live = self.open.live(inode.ino);
-        self.stat_of(inode, live.as_deref())
     }
 }
 

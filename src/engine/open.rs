@@ -3,17 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::EngineError;
 use super::live::Live;
+use super::show::BELIEVE;
 use super::through::Backing;
 use super::verbs::{Handle, OpenMode};
 use crate::model::{Generation, Handles, Ino};
 
 /// How many last-opened generations are remembered for keeping kernel pages.
 const REMEMBERED: usize = 65_536;
+
+/// How often rows and live contents are looked at together before the kernel is told not to believe it.
+const LOOKS: u32 = 3;
 
 /// Is one open file description of the kernel.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub(crate) struct OpenTable {
     last_opened: Mutex<HashMap<Ino, Generation>>,
     /// Whether somebody looks at the room that writers take past us.
     watched: AtomicBool,
+    /// How often live contents were told to the catalog.
+    told: AtomicU64,
     /// Rung when claims end.
     claims_ended: Notify,
 }
@@ -224,6 +231,24 @@ impl OpenTable {
         old.iter().for_each(|old| old.retire());
     }
 
+    /// What a live content knew is in its row now: called before the live content counts as told.
+    pub(crate) fn note_told(&self) {
+        self.told.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What rows and live contents show together. Between the looks at the one and at the other a content can be told and
+    /// let go, which would show neither: then it is looked at again, and in the end answered with what is not to be believed.
+    pub(crate) fn steady<T, E>(&self, look: impl Fn(Duration) -> Result<T, E>) -> Result<T, E> {
+        for _ in 0..LOOKS {
+            let before = self.told.load(Ordering::SeqCst);
+            let seen = look(BELIEVE)?;
+            if self.told.load(Ordering::SeqCst) == before {
+                return Ok(seen);
+            }
+        }
+        look(Duration::ZERO)
+    }
+
     /// Makes a handle for a file that was begun.
     pub(crate) fn insert(
         &self,
@@ -327,5 +352,24 @@ mod tests {
         assert!(table.live(Ino(7)).is_some_and(|found| Arc::ptr_eq(&found, &newer)));
         table.forget_live(Ino(7), Generation(2));
         assert!(table.live(Ino(7)).is_none());
+    }
+
+    #[test]
+    fn what_was_told_between_two_looks_is_looked_at_again_or_not_believed() {
+        let table = OpenTable::default();
+        let looks = std::cell::Cell::new(0);
+        let look = |busy: u32| {
+            looks.set(0);
+            table.steady(|believe| {
+                looks.set(looks.get() + 1);
+                if looks.get() <= busy {
+                    table.note_told();
+                }
+                Ok::<_, ()>(believe)
+            })
+        };
+        assert_eq!((look(0), looks.get()), (Ok(BELIEVE), 1));
+        assert_eq!((look(1), looks.get()), (Ok(BELIEVE), 2));
+        assert_eq!((look(9), looks.get()), (Ok(Duration::ZERO), LOOKS + 1));
     }
 }

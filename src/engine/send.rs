@@ -67,7 +67,8 @@ impl Core {
             self.remotes.transfer.write(&target, upload, expect).await
         };
         crash_point!(self, "write: answered");
-        let Noted { begun, sent, ours, .. } = noted;
+        let Noted { begun, sent, ours, mtime, mode } = noted;
+        let shown = model::Shown { mtime, mode };
         match outcome {
             Ok(seen) => {
                 self.note_contact();
@@ -77,6 +78,7 @@ impl Core {
                 let rest = now().saturating_add(nanos(self.writer_pause()));
                 change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
+                    model::metadata_sent(tx, ino, shown)?;
                     if !quiet && tx.mark_pending(ino)? {
                         tx.outbox_defer(ino, rest)?;
                     }

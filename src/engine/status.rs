@@ -89,7 +89,7 @@ impl Core {
         self.catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
-                let stat = self.stat_now(&inode);
+                let stat = self.stat_now(&inode, super::show::BELIEVE);
                 let row = if rows.is_to_be_sent(ino)? { rows.outbox_item(ino)? } else { None };
                 let base = rows.base(ino)?;
                 let present = present_bytes(rows, &inode, live.as_deref())?;

@@ -13,6 +13,7 @@ mod entry;
 mod ids;
 mod listing;
 mod look;
+mod metadata;
 mod pin;
 mod place;
 mod plan;
@@ -36,6 +37,7 @@ pub use listing::{
     hint_folder, list_page, listing_refused, lost_hints, settle_missing,
 };
 pub use look::{Looked, confirmed, found_to_fetch, found_to_list, look, resolve};
+pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, reconcile};

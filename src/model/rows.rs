@@ -1,6 +1,6 @@
 //! The rows that the decisions read and change, as a trait that a catalog transaction and the tests' maps implement.
 
-use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Tick, Version};
+use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Shown, Tick, Version};
 
 /// Is an inode row, as far as the decisions need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Node {
     pub edition: Edition,
     /// Whether all its bytes are here.
     pub hydrated: bool,
+    /// Whether times or mode were set here that the remote can hold and has not.
+    pub retouched: bool,
 }
 
 /// Is what the remote last had of an inode.
@@ -80,6 +82,8 @@ pub enum StepKind {
     Rename,
     /// Remove it there.
     Remove,
+    /// Send times and mode.
+    Metadata,
     /// Break a cycle of occupied places: rename the occupant to a fresh visible name there.
     Sidestep,
     /// Take another name here: the place belongs to an entry in sync.
@@ -93,7 +97,7 @@ pub enum StepKind {
 /// Is a remote change under way: noted durably before it is sent, ended when its outcome is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// `MakeFolder`, `Write`, `Rename`, `Remove` or `Sidestep`.
+    /// `MakeFolder`, `Write`, `Rename`, `Remove`, `Metadata` or `Sidestep`.
     pub kind: StepKind,
     /// The base place when it was noted.
     pub source: Option<Place>,
@@ -217,6 +221,9 @@ pub trait Rows {
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, Self::Error>;
     /// Goes back to an earlier content of which no bytes are here (undo).
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<(), Self::Error>;
+    /// Notes that times or mode were set here that are to be sent, or, with what was sent, that they are there if they
+    /// still are shown so.
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<(), Self::Error>;
     /// Inserts or replaces its outbox row.
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
     /// Drops its outbox row: it is in sync.
