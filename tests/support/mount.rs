@@ -15,9 +15,10 @@ use tempfile::TempDir;
 /// How long anything may take that is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// The program under test.
+/// The program under test; a test that runs as another user finds it at another place.
 pub(crate) fn dewfs() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
+    let elsewhere = std::env::var_os("DEWFS_TEST_PROGRAM");
+    let mut command = Command::new(elsewhere.unwrap_or(env!("CARGO_BIN_EXE_dewfs").into()));
     command.stdin(Stdio::null());
     command
 }
@@ -58,7 +59,9 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn new() -> Self {
         // Not /tmp: it may be a memory disk, whose files have no holes to speak of.
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let elsewhere = std::env::var_os("DEWFS_TEST_FILES");
+        let dir = elsewhere.unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
+        let dir = tempfile::tempdir_in(dir).unwrap();
         let place = |name: &str| {
             let place = dir.path().canonicalize().unwrap().join(name);
             fs::create_dir(&place).unwrap();
