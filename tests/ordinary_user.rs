@@ -239,3 +239,63 @@ fn the_manner_of_mount_works_for_a_user() {
     assert!(fusermount(&places).status.success());
     let_go(&places.state);
 }
+
+/// The demonstration, in a clone of the user; `path` is where programs are found.
+fn demo(path: &Path) -> (Output, tempfile::TempDir) {
+    let files = std::env::var_os("DEWFS_TEST_FILES").unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
+    let clone = tempfile::tempdir_in(&files).unwrap();
+    fs::create_dir(clone.path().join("scripts")).unwrap();
+    fs::create_dir(clone.path().join("places")).unwrap();
+    let script = clone.path().join("scripts/demo");
+    fs::write(&script, include_str!("../scripts/demo")).unwrap();
+    // It is built already; what is shown is that build.
+    fs::create_dir_all(clone.path().join("target/release")).unwrap();
+    fs::copy(dewfs().get_program(), clone.path().join("target/release/dewfs")).unwrap();
+    let mut command = Command::new("/bin/bash");
+    command.arg(script).env("PATH", path).env("TMPDIR", clone.path().join("places"));
+    command.env_remove("CARGO_TARGET_DIR").env("CARGO_HOME", clone.path().join("none"));
+    (command.output().unwrap(), clone)
+}
+
+/// A directory of programs with just these.
+fn only(programs: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for program in programs {
+        let found = ["/usr/bin", "/bin"].map(|at| Path::new(at).join(program));
+        let found = found.into_iter().find(|path| path.exists()).unwrap();
+        std::os::unix::fs::symlink(found, dir.path().join(program)).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn the_demonstration_tells_a_user_what_to_install() {
+    if !goes_on("the_demonstration_tells_a_user_what_to_install", USUAL) {
+        return;
+    }
+    let bare = only(&["id", "dirname"]);
+    let (output, clone) = demo(bare.path());
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let told = said(&output);
+    let sudo: Vec<&str> = told.lines().filter(|line| line.contains("sudo")).collect();
+    let [line] = sudo.as_slice() else { panic!("one line: {told}") };
+    assert!(line.contains("apt-get install -y") && line.contains("gcc libc6-dev"), "{told}");
+    assert!(support::names(&clone.path().join("places")).is_empty());
+}
+
+#[test]
+fn the_demonstration_runs_for_a_user() {
+    if !goes_on("the_demonstration_runs_for_a_user", USUAL) {
+        return;
+    }
+    let with_cargo = tempfile::tempdir().unwrap();
+    for program in ["cargo", "cc"] {
+        std::os::unix::fs::symlink("/bin/true", with_cargo.path().join(program)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", with_cargo.path().display());
+    let (output, clone) = demo(Path::new(&path));
+    let told = [output.stdout.clone(), output.stderr.clone()].concat();
+    let told = String::from_utf8_lossy(&told);
+    assert!(output.status.success() && told.contains("All as told."), "{told}");
+    assert!(support::names(&clone.path().join("places")).is_empty());
+}
