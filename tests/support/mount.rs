@@ -120,10 +120,7 @@ impl Mounted {
     pub(crate) fn with(options: &[&str], fill: impl FnOnce(&Path)) -> Self {
         let places = Places::new();
         fill(&places.remote);
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut mounted = Self { places, options, daemon: None };
-        mounted.mount();
-        mounted
+        Self::at(places, options)
     }
 
     /// Mounts the address of a server that serves `root`.
@@ -131,6 +128,11 @@ impl Mounted {
         let mut places = Places::new();
         places.spec = url.into();
         places.remote = root.to_owned();
+        Self::at(places, options)
+    }
+
+    /// Mounts what these places say.
+    pub(crate) fn at(places: Places, options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut mounted = Self { places, options, daemon: None };
         mounted.mount();
@@ -151,7 +153,7 @@ impl Mounted {
     pub(crate) fn mount(&mut self) {
         let options: Vec<&str> =
             ["-o", "poll=500ms,write_back_delay=10ms"].into_iter().chain(self.options()).collect();
-        let log = self.places.state.with_extension("log");
+        let log = self.places.at.with_extension("log");
         let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut daemon = self.places.command(&options).arg("-f").stderr(log).spawn().unwrap();
         eventually("the mount", || {
@@ -175,7 +177,7 @@ impl Mounted {
 
     /// What the daemon logged.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.places.state.with_extension("log")).unwrap_or_default()
+        fs::read_to_string(self.places.at.with_extension("log")).unwrap_or_default()
     }
 
     /// Unmounts and waits until the daemon has ended.
