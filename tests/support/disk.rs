@@ -1,6 +1,8 @@
 //! Small disks to keep a state on. Mounting needs root; what cannot run here says why.
-#![allow(dead_code)]
+#![allow(dead_code, unsafe_code)]
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,8 +18,28 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
+impl Disk {
+    /// Cuts the power: what was not synced is gone. Whoever uses the disk gets errors from now on.
+    pub(crate) fn cut_power(&self) {
+        /// `EXT4_IOC_SHUTDOWN`, and the same number for XFS.
+        const SHUTDOWN: libc::Ioctl = 0x8004_587D_u32 as libc::Ioctl;
+        /// Not even the journal in memory is written.
+        const NO_LOG_FLUSH: u32 = 2;
+        let root = File::open(self.root()).unwrap();
+        // SAFETY: the kernel reads four bytes from a place that lives through the call.
+        let done = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &NO_LOG_FLUSH) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// Brings a disk back whose power was cut, when nobody uses it any more.
+    pub(crate) fn power_on(&self) {
+        self.unmount();
+        let image = self.dir.path().join("image");
+        let root = self.root();
+        run("mount", &["-o", "loop", image.to_str().unwrap(), root.to_str().unwrap()]).unwrap();
+    }
+
+    fn unmount(&self) {
         let unmounted = || Command::new("umount").arg(self.root()).status();
         // A daemon that ends lets go of its files in the moment after its mount is gone.
         let until = Instant::now() + Duration::from_secs(20);
@@ -28,6 +50,12 @@ impl Drop for Disk {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.unmount();
     }
 }
 
