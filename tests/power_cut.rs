@@ -131,7 +131,8 @@ fn what_was_not_synced_is_old_or_new(disk: &Disk, catalog_synced: bool) {
     let may_be = |name: &str, content: &[u8]| match name {
         "edited" => content == old || content == edited,
         "rewritten" | "saved" => content == old || content == new,
-        "new" | "saved.tmp" => content == new,
+        // Nobody had it but this machine: what the disk kept of it, as for any local file, and nothing else.
+        "new" | "saved.tmp" => new.starts_with(content),
         "untouched" => content == old,
         "other" => content == b"other",
         _ => false,

@@ -236,6 +236,7 @@ impl Core {
         mut reservation: crate::cache::Reservation,
     ) -> Result<(), EngineError> {
         let data = live.data(&self.cache)?;
+        let _turn = live.hold_fetched();
         let mut state = live.state();
         let end = (at + piece.len() as u64).min(state.size);
         if state.hydrated || at >= end {

@@ -107,6 +107,8 @@ pub(crate) struct Live {
     state: Mutex<State>,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
+    /// Held over putting fetched blocks into the data file.
+    fetched: Mutex<()>,
     /// Held over telling the catalog, so that there is an order.
     pub(crate) telling: tokio::sync::Mutex<()>,
 }
@@ -145,6 +147,7 @@ impl Live {
             retired: AtomicBool::new(false),
             state: Mutex::new(state),
             arrived: Notify::new(),
+            fetched: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
         }
     }
@@ -152,6 +155,11 @@ impl Live {
     /// The state, locked: never over an await, a remote call or a copy larger than one write.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Keeps fetched blocks from being put into the data file. Waits for one that is; never for a fetch.
+    pub(crate) fn hold_fetched(&self) -> MutexGuard<'_, ()> {
+        lock(&self.fetched)
     }
 
     /// Whether the catalog has something to be told, or is just being told.
