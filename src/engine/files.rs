@@ -161,8 +161,16 @@ impl Engine {
         }
         let core = self.core.clone();
         Answer::Pending(Box::pin(async move {
-            core.ensure(&live, asked.clone(), want, Cause::User).await?;
-            core.read_here(&live, asked)
+            // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
+            let room = core.make_room_at_once(asked.end - asked.start).await.map(drop);
+            let came = match room {
+                Ok(()) => core.ensure(&live, asked.clone(), want, Cause::User).await,
+                refused => refused,
+            };
+            match came {
+                Err(EngineError::NoSpace(_)) => core.read_past(&live, asked).await,
+                outcome => outcome.and_then(|()| core.read_here(&live, asked)),
+            }
         }))
     }
 
@@ -406,7 +414,7 @@ impl Core {
     }
 
     /// Reads bytes that are here.
-    fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
+    pub(crate) fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let data = live.readable(&self.cache)?;
         let mut buffer = BytesMut::zeroed(length);

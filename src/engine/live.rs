@@ -112,6 +112,8 @@ pub(crate) struct Live {
     state: Mutex<State>,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
+    /// Held over putting fetched blocks into the data file.
+    fetched: Mutex<()>,
     /// Held over telling the catalog, so that there is an order.
     pub(crate) telling: tokio::sync::Mutex<()>,
 }
@@ -152,6 +154,7 @@ impl Live {
             retired: AtomicBool::new(false),
             state: Mutex::new(state),
             arrived: Notify::new(),
+            fetched: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
         }
     }
@@ -184,6 +187,11 @@ impl Live {
             drop(through);
             self.close_data();
         }
+    }
+
+    /// Keeps fetched blocks from being put into the data file. Waits for one that is; never for a fetch.
+    pub(crate) fn hold_fetched(&self) -> MutexGuard<'_, ()> {
+        lock(&self.fetched)
     }
 
     /// Whether the catalog has something to be told, or is just being told.

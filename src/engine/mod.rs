@@ -21,6 +21,7 @@ mod namespace;
 mod observe;
 mod open;
 mod outcome;
+mod passing;
 mod people;
 mod pins;
 mod record;
