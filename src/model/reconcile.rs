@@ -165,10 +165,7 @@ fn appear<R: Rows>(rows: &mut R, place: Place, seen: &Observed) -> Result<(), R:
         rows.set_local(ino, Some(aside))?;
         rows.note(ino, "took another name: the remote has an entry of this name")?;
     }
-    let ino = rows.new_node(seen)?;
-    let Some(node) = rows.node(ino)? else { return Ok(()) };
-    rows.set_local(ino, Some(place.clone()))?;
-    rows.set_base(ino, Some(new_base(place, seen, node.edition)))?;
+    let ino = rows.new_at(&place, seen)?;
     touch(rows, ino)
 }
 
