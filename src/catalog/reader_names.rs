@@ -59,6 +59,28 @@ impl Reader {
         Ok(Some(names))
     }
 
+    /// The folders above a folder here, the nearest first, the root included.
+    pub fn folders_above(&self, ino: Ino) -> Result<Vec<Ino>> {
+        let mut line = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT && line.len() < DEEPEST {
+            let Some(place) = self.local_place(at)? else { break };
+            at = place.parent;
+            line.push(at);
+        }
+        Ok(line)
+    }
+
+    /// Folders in this folder whose names are not all known, in the order of their numbers, those beyond `after`.
+    pub fn unlisted_in(&self, parent: Ino, after: Ino, limit: usize) -> Result<Vec<Ino>> {
+        let sql =
+            "SELECT b.ino FROM base b INDEXED BY base_unlisted CROSS JOIN inode i ON i.ino = b.ino
+                   WHERE b.endpoint = 0 AND b.listed = 0 AND b.ino > ?2 AND i.parent = ?1
+                     AND b.ino <= (SELECT MAX(ino) FROM inode WHERE parent = ?1)
+                   ORDER BY b.ino LIMIT ?3";
+        self.all(sql, (int(parent.0), int(after.0), count(limit)), |row| codec::ino(row, 0))
+    }
+
     /// Whether it or a folder above it has a name that is kept local only.
     pub fn is_below_excluded(&self, ino: Ino) -> Result<bool> {
         match self.local_place(ino)? {

@@ -3,6 +3,7 @@
 //! One verb is one catalog transaction. What is here is answered at once; what needs the remote is a future; what changes
 //! the catalog is answered by its writer after the commit. Decisions are asked of `model`, never made here.
 
+mod ahead;
 mod answer;
 mod attributes;
 mod core;
