@@ -152,8 +152,8 @@ impl Rows for Tx {
         Ok(self.last_ino())
     }
 
-    fn new_at(&mut self, place: &Place, seen: &Observed) -> Result<Ino> {
-        self.add_at(place, seen)
+    fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>> {
+        self.add_all(folder, seen)
     }
 
     fn succeed(&mut self, old: Ino) -> Result<Ino> {

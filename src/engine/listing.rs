@@ -143,9 +143,11 @@ impl Core {
     async fn apply_page(
         self: &Arc<Self>,
         mut listing: Listing,
-        entries: Vec<Listed>,
+        mut entries: Vec<Listed>,
         is_last: bool,
     ) -> Result<Applied, EngineError> {
+        // Neighbours are looked up together.
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let mut entries = entries.into_iter().peekable();
         loop {
             let piece: Vec<Listed> = entries.by_ref().take(PIECE).collect();

@@ -108,7 +108,7 @@ pub(crate) struct Live {
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
     /// Held over telling the catalog, so that there is an order.
-    pub(crate) telling: tokio::sync::Mutex<()>,
+    pub(crate) telling: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Live {
@@ -145,7 +145,7 @@ impl Live {
             retired: AtomicBool::new(false),
             state: Mutex::new(state),
             arrived: Notify::new(),
-            telling: tokio::sync::Mutex::default(),
+            telling: Arc::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 mod ahead;
 mod answer;
 mod attributes;
+mod close;
 mod core;
 mod crash;
 mod error;
@@ -26,6 +27,7 @@ mod pins;
 mod record;
 mod send;
 mod settings;
+mod siblings;
 mod space;
 mod start;
 mod state;

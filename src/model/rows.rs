@@ -212,7 +212,7 @@ pub trait Rows {
             .filter_map(|ino| with_base(ino).transpose())
             .collect()
     }
-    /// What is known of each of these entries of a folder, in their order.
+    /// What is known of each of these entries of a folder, in their order; best asked of names that are near each other.
     fn meet(&self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Met>, Self::Error> {
         let meet = |(name, seen): &(Name, Observed)| {
             let place = Place::new(folder, name.clone());
@@ -261,13 +261,19 @@ pub trait Rows {
     fn tick(&mut self) -> Result<Tick, Self::Error>;
     /// A new file or folder inode without a local place: what `seen` tells as its attributes, no bytes here, a new edition.
     fn new_node(&mut self, seen: &Observed) -> Result<Ino, Self::Error>;
-    /// A new file or folder inode as [`Rows::new_node`] makes it, in this place both here and at the remote.
-    fn new_at(&mut self, place: &Place, seen: &Observed) -> Result<Ino, Self::Error> {
-        let ino = self.new_node(seen)?;
-        let edition = self.node(ino)?.map(|node| node.edition).unwrap_or_default();
-        self.set_local(ino, Some(place.clone()))?;
-        self.set_base(ino, Some(new_base(place.clone(), seen, edition)))?;
-        Ok(ino)
+    /// New file or folder inodes as [`Rows::new_node`] makes them, each in the place of this name in this folder, both here
+    /// and at the remote.
+    fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>, Self::Error> {
+        let mut made = Vec::with_capacity(seen.len());
+        for (name, seen) in seen {
+            let ino = self.new_node(seen)?;
+            let edition = self.node(ino)?.map(|node| node.edition).unwrap_or_default();
+            let place = Place::new(folder, name.clone());
+            self.set_local(ino, Some(place.clone()))?;
+            self.set_base(ino, Some(new_base(place, seen, edition)))?;
+            made.push(ino);
+        }
+        Ok(made)
     }
     /// A new inode with the kind, attributes and content of an open one, which lives on unnamed with its own data file.
     /// The new one has no local place yet and the same edition as the old one.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::around::{by_names, is_attempted_above, is_kept_here, places};
 use super::reconcile::{Trust, reconcile};
 use super::touch::touch;
-use super::{Ino, Kind, Met, Name, Observed, Place, RemotePath, Rows};
+use super::{Ino, Kind, Met, Name, Observed, RemotePath, Rows};
 
 /// Entries that are looked up together.
 pub(super) const TOGETHER: usize = 64;
@@ -25,6 +25,11 @@ pub(super) fn apply_part<R: Rows>(
         _ => None,
     };
     let mut ids = HashSet::new();
+    let mut new = New {
+        folder,
+        kept_here: calm.as_ref().is_some_and(|(calm, _)| calm.kept_here),
+        entries: Vec::new(),
+    };
     for (name, seen) in part {
         let met = calm.as_mut().and_then(|(_, met)| met.next());
         if name.is_own() || rows.is_excluded(&name) {
@@ -37,25 +42,44 @@ pub(super) fn apply_part<R: Rows>(
             .as_ref()
             .zip(met)
             .filter(|((calm, _), _)| !again && !calm.attempted.contains(&name))
-            .and_then(|((calm, _), met)| Some((plain(&met, &seen)?, calm.kept_here)));
+            .and_then(|(_, met)| plain(&met, &seen));
         match plain {
-            Some((Plain::New, kept_here)) => {
-                let ino = rows.new_at(&Place::new(folder, name), &seen)?;
-                if kept_here || !seen.settled || seen.kind.is_local_only() {
-                    touch(rows, ino)?;
-                }
-            }
+            Some(Plain::New) => new.entries.push((name, seen)),
             // A page under way may be older, and without it.
-            Some((Plain::Same, _)) if rows.is_listing(folder) => rows.touch_folder(folder)?,
-            Some((Plain::Same, _)) => {}
+            Some(Plain::Same) if rows.is_listing(folder) => rows.touch_folder(folder)?,
+            Some(Plain::Same) => {}
             None => {
                 // This may change who is where: those after it are looked at one by one.
                 calm = None;
+                new.make(rows)?;
                 reconcile(rows, &path.child(name), Some(&seen), trust)?;
             }
         }
     }
-    Ok(())
+    new.make(rows)
+}
+
+/// Gathers what is to be made, so that it is made at once.
+struct New {
+    folder: Ino,
+    kept_here: bool,
+    entries: Vec<(Name, Observed)>,
+}
+
+impl New {
+    fn make<R: Rows>(&mut self, rows: &mut R) -> Result<(), R::Error> {
+        let entries = std::mem::take(&mut self.entries);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let made = rows.new_in(self.folder, &entries)?;
+        for (ino, (_, seen)) in made.into_iter().zip(entries) {
+            if self.kept_here || !seen.settled || seen.kind.is_local_only() {
+                touch(rows, ino)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Is what holds for every name of a folder.
