@@ -241,6 +241,27 @@ fn what_a_mapping_may_still_write_is_neither_in_sync_nor_freed() {
 }
 
 #[test]
+fn what_a_mapping_writes_into_a_closed_file_is_sent_though_nobody_opens_it_again() {
+    let mount = Mounted::empty();
+    let mut content = bytes(100_000, 4);
+    fs::write(mount.path("f"), &content).unwrap();
+    let sync = || dewfs().args(["sync", "--wait"]).arg(&mount.places.at).output().unwrap();
+    assert!(sync().status.success());
+    let file = open(&mount.path("f"));
+    let mapping = Mapping::of(&file, content.len());
+    drop(file);
+    // Long after the close: whatever the close alone lets go is gone.
+    let start = fs::read(mount.remote("f")).unwrap();
+    fs::write(mount.path("other"), b"sent after the close of f").unwrap();
+    mount.arrives("other", b"sent after the close of f");
+    assert!(start == content);
+    mapping.store(10, b'!');
+    drop(mapping);
+    content[10] = b'!';
+    mount.arrives("f", &content);
+}
+
+#[test]
 fn what_is_written_past_a_killed_daemon_arrives_with_the_next() {
     let mut mount = Mounted::empty();
     let content = bytes(50_000, 6);

@@ -3,7 +3,7 @@
 use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
-    Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Name, Node, Observed,
+    Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
     OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
 };
 
@@ -62,6 +62,14 @@ impl Rows for Tx {
     fn base_children(&self, folder: Ino) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM base WHERE endpoint = 0 AND parent = ?1";
         self.all(sql, [int(folder.0)], |row| codec::ino(row, 0))
+    }
+
+    fn bases_in(&self, folder: Ino) -> Result<Vec<(Ino, Base)>> {
+        self.bases_of(folder)
+    }
+
+    fn meet(&self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Met>> {
+        self.meet_all(folder, seen)
     }
 
     fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>> {
@@ -144,6 +152,10 @@ impl Rows for Tx {
             ),
         )?;
         Ok(self.last_ino())
+    }
+
+    fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>> {
+        self.add_all(folder, seen)
     }
 
     fn succeed(&mut self, old: Ino) -> Result<Ino> {

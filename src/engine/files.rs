@@ -151,7 +151,10 @@ impl Engine {
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
-        file.was_read.store(true, Ordering::Relaxed);
+        if !file.was_read.swap(true, Ordering::Relaxed) {
+            let size = live.state().size;
+            self.core.reads(ino, size, here);
+        }
         let want = super::open::lock(&file.reader).advance(&asked);
         if here {
             if want.end > asked.end && !live.state().hydrated {
@@ -246,7 +249,7 @@ impl Engine {
         let live = file.live.clone();
         // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
         let has_news = live.has_news();
-        if let Some(backing) = file.backing.as_ref().filter(|_| has_news) {
+        if let Some(backing) = &file.backing {
             live.keep(backing);
         }
         let (last, last_writer) = self.core.open.end(ino, file.mode.write);
@@ -257,8 +260,7 @@ impl Engine {
             self.core.touch_atime(ino);
         }
         if last_writer || (last && has_news) {
-            let core = self.core.clone();
-            self.core.runtime.spawn(async move { core.after_release(live, last_writer).await });
+            self.core.after_release(live, last_writer);
         } else if last {
             self.core.closed(&live);
         }
@@ -427,24 +429,6 @@ impl Core {
         }
         buffer.truncate(got);
         Ok(buffer.freeze())
-    }
-
-    fn closed(self: &Arc<Self>, live: &Live) {
-        if self.open.handles(live.ino).open == 0 {
-            live.close_data();
-            self.forget_unnamed(live.ino);
-        }
-        self.open.settle(live.ino);
-    }
-
-    async fn after_release(self: Arc<Self>, live: Arc<Live>, last_writer: bool) {
-        if let Err(error) = self.record(&live, Durability::Soon).await {
-            tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; it is found at the next open");
-        }
-        if last_writer {
-            self.writer_closed(live.ino).await;
-        }
-        self.closed(&live);
     }
 }
 

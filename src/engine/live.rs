@@ -115,7 +115,7 @@ pub(crate) struct Live {
     /// Held over putting fetched blocks into the data file.
     fetched: Mutex<()>,
     /// Held over telling the catalog, so that there is an order.
-    pub(crate) telling: tokio::sync::Mutex<()>,
+    pub(crate) telling: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Live {
@@ -155,7 +155,7 @@ impl Live {
             state: Mutex::new(state),
             arrived: Notify::new(),
             fetched: Mutex::default(),
-            telling: tokio::sync::Mutex::default(),
+            telling: Arc::default(),
         }
     }
 

@@ -3,8 +3,10 @@
 //! One verb is one catalog transaction. What is here is answered at once; what needs the remote is a future; what changes
 //! the catalog is answered by its writer after the commit. Decisions are asked of `model`, never made here.
 
+mod ahead;
 mod answer;
 mod attributes;
+mod close;
 mod core;
 mod crash;
 mod error;
@@ -28,6 +30,7 @@ mod record;
 mod send;
 mod settings;
 mod show;
+mod siblings;
 mod space;
 mod start;
 mod state;

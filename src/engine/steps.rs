@@ -18,6 +18,8 @@ use crate::model::{
 };
 use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 
+/// How much oftener than an open file one is looked at that is mapped and not open.
+const MAPPED: u32 = 60;
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
 /// How long an item rests after a refusal was settled, so that one that comes again and again does no harm.
@@ -85,7 +87,9 @@ impl Core {
             let quiet = self.nobody_writes(ino).await?;
             self.observe_data(ino).await?;
             if !quiet {
-                return Ok(Ended::Later(self.writer_pause()));
+                // What is only mapped has no end that anybody would tell of.
+                let closed = self.open.handles(ino).writers == 0;
+                return Ok(Ended::Later(self.writer_pause() / if closed { MAPPED } else { 1 }));
             }
         }
         let edition = inode.edition;

@@ -22,6 +22,7 @@ mod relocate;
 mod revive;
 mod rows;
 mod settle;
+mod sights;
 #[cfg(test)]
 mod tests;
 mod touch;
@@ -42,7 +43,7 @@ pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, reconcile};
 pub use revive::{inherit, resurrect, step_aside, undo};
-pub use rows::{Attempt, Base, Expect, Handles, Node, OutboxRow, Rows, Sent, StepKind};
+pub use rows::{Attempt, Base, Based, Expect, Handles, Met, Node, OutboxRow, Rows, Sent, StepKind};
 pub use settle::{
     Begun, Made, Refusal, begin, begin_write, current, made_folder, make_folder_refused,
     move_refused, moved, put_off, remove_refused, removed, sidestep_place, write_refused, written,
