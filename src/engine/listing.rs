@@ -10,6 +10,7 @@ use super::EngineError;
 use super::core::{Cause, Core, now};
 use super::crash::crash_point;
 use super::live::Failure;
+use super::losses::{Weight, vanishing};
 use super::observe::change;
 use super::open::lock;
 use super::workers::Flight;
@@ -123,7 +124,17 @@ impl Core {
             self.check_empty_root().await?;
         }
         crash_point!(self, "listing: before its end");
-        let cause_of_mark = change(self, move |tx| end(tx, listing)).await?;
+        let (losses, limit, pause) =
+            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
+        let ended = change(self, move |tx| {
+            let lost = vanishing(tx, listing.missed(tx)?)?;
+            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
+                return Ok(None);
+            }
+            end(tx, listing).map(Some)
+        })
+        .await?;
+        let Some(cause_of_mark) = ended else { return Err(self.doubt()) };
         if let Some(blocker) = cause_of_mark {
             self.defer_look(folder, blocker).await?;
         }
@@ -169,8 +180,21 @@ impl Core {
         if error.kind == ErrorKind::NotFound {
             if listing.folder == Ino::ROOT {
                 self.lose_root("its root folder is not there");
-            } else {
-                change(self, move |tx| model::listing_refused(tx, &listing)).await?;
+            } else if self.is_root_in_place().await? {
+                let (losses, limit, pause) =
+                    (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
+                let weight = change(self, move |tx| {
+                    let lost = vanishing(tx, [listing.folder])?;
+                    let weight = lock(&losses).weigh(tx, &lost, limit, pause)?;
+                    if weight == Weight::Believed {
+                        model::listing_refused(tx, &listing)?;
+                    }
+                    Ok(weight)
+                })
+                .await?;
+                if weight == Weight::Doubted {
+                    return Ok(self.doubt());
+                }
             }
         }
         Ok(error.into())
@@ -179,7 +203,7 @@ impl Core {
     /// A root that is empty where it had entries is not believed: an unmounted disk looks like that.
     async fn check_empty_root(self: &Arc<Self>) -> Result<(), EngineError> {
         let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
-        if !known || self.settings.adopt_remote || self.is_surely_same().await {
+        if !known || self.is_accepted() || self.is_surely_same().await {
             return Ok(());
         }
         self.lose_root("it is empty where it had entries");
@@ -188,7 +212,7 @@ impl Core {
 
     /// Nothing is believed or sent until the root is the known one again.
     pub(super) fn lose_root(&self, why: &str) {
-        self.identified.store(false, std::sync::atomic::Ordering::Release);
+        self.forget_identity();
         self.set_missing(Some(why));
     }
 

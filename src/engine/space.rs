@@ -293,6 +293,7 @@ impl Core {
                 );
                 tracing::warn!(ino = ino.0, message);
                 self.note_problem(Some(ino), &message);
+                super::open::lock(&self.workers.rescued).insert((ino, generation), place);
                 self.catalog.submit(
                     Durability::Soon,
                     Origin::Engine,

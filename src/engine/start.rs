@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,12 +17,14 @@ use super::{Engine, EngineError, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
 use crate::model::Ino;
-use crate::remote::{Capabilities, ErrorKind, Remote};
+use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.
 const CATALOG: &str = "catalog.db";
 /// Under which key the catalog keeps the mount's identity.
 const MOUNT: &str = "mount";
+/// Under which key the catalog keeps where its remote is.
+const PLACE: &str = "remote";
 /// How often a data directory that another daemon is about to let go of is asked for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -86,7 +88,7 @@ impl Engine {
             remotes,
             link,
             workers: super::workers::Workers::default(),
-            identified: AtomicBool::new(identified),
+            identified: AtomicU64::new(u64::from(identified)),
             open,
             runtime: tokio::runtime::Handle::current(),
             counters: Counters::default(),
@@ -109,6 +111,7 @@ impl Engine {
             lock: Mutex::new(Some(lock)),
             settings,
         });
+        core.workers.probed.store(identified, Ordering::Release);
         core.recover().await.map_err(|e| StartError::StateDir(e.to_string()))?;
         if let Some(changes) = changes {
             core.runtime.spawn(core.clone().run_changes(changes));
@@ -243,13 +246,32 @@ async fn identify(
 ) -> Result<bool, StartError> {
     let known = catalog.read(|rows| Ok((rows.endpoint()?.identity, rows.is_listed(Ino::ROOT)?)))?;
     let first = known.0.is_none() && !known.1;
+    let moved_from = moved_from(catalog, settings)?.filter(|_| !first && !settings.adopt_remote);
+    if let Some(before) = moved_from {
+        let refused = |why: &str| {
+            Err(StartError::OtherRemote(format!(
+                "this state belongs to {before}, and {} {why}: mount it with a state_dir= of its own, or with \
+                 adopt_remote if it is meant to take its place",
+                settings.remote
+            )))
+        };
+        return match remote.probe().await {
+            Ok(found) if found.identity.is_some() && found.identity == known.0 => {
+                note_place(catalog, settings).await?;
+                Ok(true)
+            }
+            Ok(_) => refused("is another remote"),
+            Err(error) => refused(&format!("cannot be asked whether it is the same ({error})")),
+        };
+    }
+    note_place(catalog, settings).await?;
     if !first && !settings.adopt_remote {
         // The catalog serves at once; the feed worker asks before anything is sent or believed.
         return Ok(false);
     }
     match remote.probe().await {
         Ok(found) => {
-            note_identity(catalog, &found).await?;
+            note_identity(catalog, found.identity).await?;
             Ok(true)
         }
         Err(error) if settings.offline_ok && error.kind == ErrorKind::Offline => Ok(false),
@@ -257,11 +279,29 @@ async fn identify(
     }
 }
 
+/// Where the remote of this state was, if it is to be elsewhere now.
+fn moved_from(catalog: &Catalog, settings: &Settings) -> Result<Option<String>, StartError> {
+    let before = catalog.read(|rows| rows.state(PLACE))?;
+    let before = before.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(before.filter(|before| !settings.remote.is_empty() && *before != settings.remote))
+}
+
+async fn note_place(catalog: &Catalog, settings: &Settings) -> Result<(), CatalogError> {
+    if settings.remote.is_empty() {
+        return Ok(());
+    }
+    let place = settings.remote.clone();
+    catalog
+        .write(Durability::Synced, Origin::Engine, move |tx| {
+            tx.set_state(PLACE, Some(place.as_bytes()))
+        })
+        .await
+}
+
 pub(crate) async fn note_identity(
     catalog: &Catalog,
-    found: &Capabilities,
+    identity: Option<String>,
 ) -> Result<(), CatalogError> {
-    let identity = found.identity.clone();
     catalog
         .write(Durability::Synced, Origin::Engine, move |tx| tx.set_identity(identity.as_deref()))
         .await

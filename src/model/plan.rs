@@ -225,7 +225,7 @@ fn guarded<R: Rows>(
     let file = rows.node(step.ino)?.is_some_and(|node| node.kind == Kind::File);
     let kind = match step.kind {
         _ if base.young => StepKind::Confirm,
-        _ if file && !row.is_some_and(|row| row.released) && rows.held()? => StepKind::Held,
+        _ if file && row.is_some_and(|row| row.held) => StepKind::Held,
         kind => kind,
     };
     Ok(Next::Done(Step::new(kind, step.ino)))

@@ -119,41 +119,66 @@ pub fn inherit<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     if other.is_some() {
         rows.set_base(old, other)?;
     }
+    // What was held for the old file is held for its next content.
+    if let (Some(old), Some(mut row)) = (rows.outbox(old)?, rows.outbox(ino)?) {
+        row.held |= old.held && !row.released;
+        rows.set_outbox(ino, row)?;
+    }
     touch(rows, old)?;
     touch(rows, ino)
 }
 
-/// Takes back what the guard holds: deleted entries return, overwritten ones become placeholders of the remote's content.
-pub fn undo<R: Rows>(rows: &mut R) -> Result<(), R::Error> {
-    if !rows.held()? {
-        return Ok(());
-    }
-    rows.set_held(false)?;
-    for ino in rows.outbox_all()? {
-        let free = rows.outbox(ino)?.is_some_and(|row| !row.released && row.attempt.is_none());
-        if free && rows.handles(ino).writers == 0 {
-            undo_one(rows, ino)?;
-        }
-    }
-    Ok(())
+/// Is what `undo` did to one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// It is back under its name.
+    Back,
+    /// It stands for the remote's content again; the edited data file of this inode is kept in `recovered/`.
+    Reverted,
+    /// Nothing: its edited content is open, or its sending is under way.
+    Left,
 }
 
-fn undo_one<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
-    let Some(node) = rows.node(ino)? else { return Ok(()) };
+/// Takes back what the guard holds: deleted entries return, overwritten ones become placeholders of the remote's content.
+pub fn undo<R: Rows>(rows: &mut R) -> Result<Vec<(Ino, Undone)>, R::Error> {
+    let mut all = Vec::new();
+    for ino in rows.outbox_all()? {
+        let Some(mut row) = rows.outbox(ino)?.filter(|row| row.held) else { continue };
+        let Some(node) = rows.node(ino)? else { continue };
+        let open = rows.handles(ino).open > 0 && is_edited(&node, rows.base(ino)?.as_ref());
+        if row.attempt.is_some() || open {
+            all.push((ino, Undone::Left));
+            continue;
+        }
+        row.held = false;
+        rows.set_outbox(ino, row)?;
+        all.extend(undo_one(rows, ino)?);
+    }
+    Ok(all)
+}
+
+fn undo_one<R: Rows>(rows: &mut R, ino: Ino) -> Result<Option<(Ino, Undone)>, R::Error> {
+    let Some(node) = rows.node(ino)? else { return Ok(None) };
     let Some(base) = rows.base(ino)?.filter(|base| !base.place.name.is_own()) else {
-        return Ok(());
+        return Ok(None);
     };
     if !is_destructive(rows, &node)? {
-        return Ok(());
+        return Ok(None);
+    }
+    let edited = is_edited(&node, Some(&base));
+    if edited {
+        rows.rescue(ino)?;
     }
     let ino = if rows.handles(ino).open > 0 { succeed(rows, ino)? } else { ino };
     if node.local.is_none() {
         revive(rows, ino)?;
     }
-    if is_edited(&node, Some(&base)) {
+    if edited {
         let back = Base { known: None, ..base };
         rows.revert_to(ino, &back)?;
         rows.set_base(ino, Some(back))?;
     }
-    touch(rows, ino)
+    rows.note(ino, "taken back: it is again what the remote has")?;
+    touch(rows, ino)?;
+    Ok(Some((ino, if edited { Undone::Reverted } else { Undone::Back })))
 }
