@@ -4,7 +4,7 @@
 mod support;
 
 use bytes::Bytes;
-use dewfs::engine::{EngineError, OpenMode, RenameMode};
+use dewfs::engine::{EngineError, OpenMode, RenameMode, Settings};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation};
 use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, ready, same};

@@ -11,8 +11,8 @@ use dewfs::control::{
     to_line,
 };
 use dewfs::engine::{
-    Freed, Happened, Held, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy, Restored,
-    SyncState,
+    Freed, Happened, Held, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
+    Restored, SyncState,
 };
 use dewfs::model::{Content, Kind, Pin};
 use support::shapes::assert_shape;

@@ -17,7 +17,7 @@ use support::desk::{Desk, told, until};
 use support::proxy::Door;
 use support::servers::{Product, Server};
 
-const OPTIONS: &str = ",guard=10,poll=500ms";
+const OPTIONS: &str = ",guard=10,poll=500ms,drain=0";
 
 fn fill(folder: &Path, files: usize) {
     fs::create_dir_all(folder).unwrap();
@@ -98,7 +98,9 @@ fn a_mass_overwrite_is_undone_with_ours_kept_or_released() {
         (0..40).filter(|number| read(*number) == format!("content {number}").as_bytes()).count()
     };
     scramble();
-    until("the overwrites are held", || status(&desk)["held"].as_u64().unwrap() == original() as u64);
+    until("the overwrites are held", || {
+        status(&desk)["held"].as_u64().unwrap() == original() as u64
+    });
     assert!(original() >= 30, "{} of 40 are as they were", original());
     let held = original();
     let undone = desk.json(0, "undo mnt");
@@ -138,8 +140,12 @@ fn conflict_copies_are_listed_with_their_originals() {
     assert_eq!(copy["original"], desk.at("mnt/a.txt").to_str().unwrap());
     let path = copy["path"].as_str().unwrap().to_owned();
     assert_eq!(fs::read(&path).unwrap(), b"first and ours");
-    until("it is in sync", || desk.item(&path)["sync"] == "conflict");
-    assert_eq!(desk.item(&path)["state"], "conflict");
+    let item = || -> Value {
+        let output = desk.dewfs(&["status", "--json", &path]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    until("it is in sync", || item()["sync"] == "conflict");
+    assert_eq!(item()["state"], "conflict");
     assert_eq!(desk.run(4, "status --check mnt"), "");
     fs::remove_file(&path).unwrap();
     desk.run(0, "sync --wait --timeout 30s mnt");
@@ -190,7 +196,12 @@ fn goes_on(desk: &Desk, disk: &Path, files: usize) {
         desk.run(0, "sync mnt");
         status(desk)["state"] == "online"
     });
-    desk.run(0, "sync --wait --timeout 30s mnt");
+    until("in sync again", || {
+        desk.run(0, "sync mnt");
+        let now = status(desk);
+        println!("{} {} {}", now["state"], now["pending"], desk.run(0, "status --pending mnt"));
+        now["state"] == "online" && now["pending"] == 0
+    });
     assert_eq!(fs::read(disk.join("docs/f2")).unwrap(), b"edited while it was away");
     assert_eq!(fs::read(disk.join("new")).unwrap(), b"new");
     assert_eq!((count(disk.join("docs")), count(desk.at("mnt/docs"))), (files - 1, files - 1));
@@ -226,7 +237,10 @@ fn a_share_that_is_unmounted_under_the_remote_deletes_nothing_and_gets_nothing()
 
 fn a_root_that_is_made_again_deletes_nothing(product: Product) {
     let server = Server::start(product);
-    fill(&server.root().join("docs"), 40);
+    server.make_folder("docs");
+    for number in 0..40 {
+        server.put(format!("docs/f{number}"), format!("content {number}"));
+    }
     let desk = Desk::new();
     mount(&desk, &server.url());
     assert_eq!(count(desk.at("mnt/docs")), 40);
@@ -277,7 +291,9 @@ fn a_saved_name_pointed_at_another_server_sends_it_nothing() {
     save(&other.url());
     // The same state: refused, naming both.
     let options = desk.options() + OPTIONS;
-    let output = desk.dewfs(&["mount", "work:", "mnt", "-o", &options]);
+    let refused = || desk.dewfs(&["mount", "work:", "mnt", "-o", &options]);
+    until("the first daemon is gone", || !told(&refused()).contains("another dewfs uses"));
+    let output = refused();
     let said = told(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     for url in [door.url(), other.url()] {

@@ -297,9 +297,8 @@ impl Reader {
     /// Cursor and identity.
     pub fn endpoint(&self) -> Result<Endpoint> {
         let sql = "SELECT cursor, identity FROM endpoint WHERE endpoint = 0";
-        let found = self.one(sql, [], |row| {
-            Ok(Endpoint { cursor: row.get(0)?, identity: row.get(1)? })
-        })?;
+        let found =
+            self.one(sql, [], |row| Ok(Endpoint { cursor: row.get(0)?, identity: row.get(1)? }))?;
         Ok(found.unwrap_or_default())
     }
 

@@ -116,19 +116,8 @@ pub enum Command {
 
 /// Commands of the contract that this version does not have.
 const NOT_YET: &[&str] = &[
-    "resolve",
-    "pause",
-    "resume",
-    "find",
-    "du",
-    "largest",
-    "recent",
-    "watch",
-    "setup",
-    "remove",
-    "login",
-    "logout",
-    "serve",
+    "resolve", "pause", "resume", "find", "du", "largest", "recent", "watch", "setup", "remove",
+    "login", "logout", "serve",
 ];
 
 /// The words that are no option and no value of a common option, with their places.

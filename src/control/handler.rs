@@ -376,8 +376,7 @@ fn item_health(item: &ItemStatus) -> u8 {
 
 fn left_of(item: &ItemStatus) -> u64 {
     use crate::engine::SyncState;
-    let own =
-        !matches!(item.sync, SyncState::InSync | SyncState::LocalOnly | SyncState::Conflict);
+    let own = !matches!(item.sync, SyncState::InSync | SyncState::LocalOnly | SyncState::Conflict);
     item.pending_below + u64::from(own)
 }
 

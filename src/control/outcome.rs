@@ -245,9 +245,10 @@ impl Conflict {
     pub fn of(copy: &ItemStatus, mountpoint: &Path) -> Self {
         let start = copy.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
         let (folder, name) = copy.path.split_at(start);
-        let original = Name::new(name).ok().and_then(|name| original_name(&name)).map(|name| {
-            PathText::in_mount(mountpoint, &[folder, name.as_bytes()].concat()).path
-        });
+        let original = Name::new(name)
+            .ok()
+            .and_then(|name| original_name(&name))
+            .map(|name| PathText::in_mount(mountpoint, &[folder, name.as_bytes()].concat()).path);
         let path = PathText::in_mount(mountpoint, &copy.path);
         Self::new(path, original, copy.size, rfc3339(copy.mtime))
     }

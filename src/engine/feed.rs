@@ -48,14 +48,18 @@ impl Core {
         let mut pushed = self.remotes.feed.watch();
         let mut asked_room = None::<tokio::time::Instant>;
         loop {
+            let mut reached = false;
             let wait = match self.catch_up().await {
-                Ok(()) => self.settings.poll,
+                Ok(()) => {
+                    reached = true;
+                    self.settings.poll
+                }
                 Err(error) => {
                     tracing::debug!(%error, "cannot follow the remote's changes");
                     self.settings.poll.min(AFTER_FAILURE)
                 }
             };
-            if asked_room.is_none_or(|when| when.elapsed() > ASK_ROOM) {
+            if reached && asked_room.is_none_or(|when| when.elapsed() > ASK_ROOM) {
                 asked_room = Some(tokio::time::Instant::now());
                 if let Ok(space) = self.remotes.feed.space().await {
                     *lock(&self.quota) = space;
@@ -98,7 +102,7 @@ impl Core {
                     self.workers.walks.store(true, Ordering::Relaxed);
                     return self.walk().await;
                 }
-                Err(error) if error.kind == ErrorKind::NotFound => {
+                Err(error) if error.kind == ErrorKind::RootMissing => {
                     // The root itself: who is in its place?
                     self.forget_identity();
                     return self.identify(Cause::Feed).await;

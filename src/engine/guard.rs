@@ -103,7 +103,10 @@ impl Memory {
             Verdict::Hold(all) => {
                 let fresh = guard::hold(tx, &all)?;
                 if fresh > 0 {
-                    tracing::warn!(fresh, "very many removals or overwrites at once: they are held");
+                    tracing::warn!(
+                        fresh,
+                        "very many removals or overwrites at once: they are held"
+                    );
                 }
                 Guarding::Open
             }
@@ -199,8 +202,7 @@ impl Engine {
     pub async fn held(&self) -> Result<Vec<Held>, EngineError> {
         let mut all = Vec::new();
         for (ino, since) in self.core.catalog.read(|rows| rows.held(MOST))? {
-            let found =
-                self.core.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
+            let found = self.core.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
             let (Some(inode), Some(base)) = found else { continue };
             let what = if inode.local.is_some() { "overwrite" } else { "delete" };
             all.push(Held { path: self.core.path_of_any(ino)?, what, size: base.size, since });
@@ -228,12 +230,19 @@ impl Engine {
     /// Brings everything back that the mass-change guard holds.
     pub async fn undo_held(&self) -> Result<Vec<Restored>, EngineError> {
         let end = Instant::now() + KEEP;
-        let mut all = self.undo_once().await?;
-        // What is on its way must be known to have arrived or not, before it can be taken back.
-        while Instant::now() < end && self.is_something_on_its_way().await? {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut all = Vec::new();
+        let mut quiet = 0;
+        loop {
+            let busy = self.is_something_on_its_way().await?;
+            quiet = if busy { 0 } else { quiet + 1 };
             all.retain(|(_, what, _)| *what != Undone::Left);
             all.extend(self.undo_once().await?);
+            let left = all.iter().any(|(_, what, _)| *what == Undone::Left);
+            if !left || quiet > 1 || Instant::now() >= end {
+                break;
+            }
+            // What is on its way must be known to have arrived or not, before it can be taken back.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.restored(all).await
     }
@@ -250,12 +259,12 @@ impl Engine {
         Ok(self.core.catalog.read(trying)?)
     }
 
-    async fn undo_once(
-        &self,
-    ) -> Result<Vec<(Ino, Undone, Option<Generation>)>, EngineError> {
+    async fn undo_once(&self) -> Result<Vec<(Ino, Undone, Option<Generation>)>, EngineError> {
         let undone = change(&self.core, |tx| {
             let mut generations = HashMap::new();
-            for (ino, _) in tx.held(MOST)? {
+            // Also of what was saved over a held file and has not taken its place yet.
+            let pending = tx.outbox_inodes()?;
+            for ino in if tx.held_count()? > 0 { pending } else { Vec::new() } {
                 let edited = tx.inode(ino)?.filter(|inode| inode.edited);
                 generations.extend(edited.map(|inode| (ino, inode.generation)));
             }

@@ -177,6 +177,9 @@ impl Core {
         listing: Listing,
         error: RemoteError,
     ) -> Result<EngineError, EngineError> {
+        if error.kind == ErrorKind::Unsupported && listing.folder == Ino::ROOT {
+            self.lose_root("its root is no folder any more");
+        }
         if error.kind == ErrorKind::NotFound {
             if listing.folder == Ino::ROOT {
                 self.lose_root("its root folder is not there");

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 
 use super::EngineError;
 use super::core::{Cause, Core};
+use super::crash::crash_point;
 use super::start::note_identity;
 use crate::catalog::{CatalogError, Durability, Origin, Tx};
 use crate::model::{self, Digest, Ino, Kind, Look, Observed, Rows as _, Sight};
@@ -17,7 +18,10 @@ pub(super) async fn change<T: Send + 'static>(
     core: &Core,
     act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    core.catalog.write(Durability::Soon, Origin::Engine, act).await.map_err(EngineError::from)
+    crash_point!(core, "rows: before a change");
+    let outcome = core.catalog.write(Durability::Soon, Origin::Engine, act).await;
+    crash_point!(core, "rows: changed");
+    outcome.map_err(EngineError::from)
 }
 
 impl Core {
@@ -104,7 +108,10 @@ impl Core {
         }
         self.take_first_cursor(cause).await?;
         self.workers.followed.store(true, Ordering::Release);
-        self.set_missing(None);
+        if self.set_missing(None) {
+            // What was refused by what was in its place is not refused by it.
+            change(self, |tx| tx.outbox_wake_all()).await?;
+        }
         self.identified.store(outages + 1, Ordering::Release);
         self.outbox.notify_one();
         self.listing.notify_one();
@@ -123,7 +130,7 @@ impl Core {
         let identity = match told {
             Ok(identity) => identity,
             Err(error) => {
-                if error.kind == ErrorKind::NotFound {
+                if is_no_folder(&error.kind) {
                     self.set_missing(Some("its root folder is not there"));
                 }
                 return Err(error.into());
@@ -131,8 +138,7 @@ impl Core {
         };
         self.note_contact();
         let known = self.catalog.read(|rows| rows.endpoint())?;
-        let other =
-            known.identity.is_some() && identity.is_some() && known.identity != identity;
+        let other = known.identity.is_some() && identity.is_some() && known.identity != identity;
         if other && !self.is_accepted() {
             self.set_missing(Some("it is another one than before"));
             return Err(EngineError::Offline);
@@ -186,6 +192,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a root that answers like this is gone: nothing is there, or something that is no folder.
+pub(super) fn is_no_folder(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::RootMissing)
 }
 
 /// Reads a whole content and tells what it is for certain.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::core::{Core, Counters, InMemory, Remotes};
+use super::crash::crash_here;
 use super::exclude::Exclude;
 use super::open::OpenTable;
 use super::{Engine, EngineError, Settings};
@@ -60,6 +61,26 @@ impl Engine {
         settings: Settings,
         state_dir: &Path,
         remote: Arc<dyn Remote>,
+    ) -> Result<Self, StartError> {
+        Self::start_with(settings, state_dir, remote, |_| {}).await
+    }
+
+    /// The same with a hook for crash points from the first moment on; nothing of it is in release builds.
+    #[cfg(debug_assertions)]
+    pub async fn start_hooked(
+        settings: Settings,
+        state_dir: &Path,
+        remote: Arc<dyn Remote>,
+        hook: super::CrashHook,
+    ) -> Result<Self, StartError> {
+        Self::start_with(settings, state_dir, remote, |core| core.workers.crash.set(hook)).await
+    }
+
+    async fn start_with(
+        settings: Settings,
+        state_dir: &Path,
+        remote: Arc<dyn Remote>,
+        prepare: impl FnOnce(&Core),
     ) -> Result<Self, StartError> {
         make_dir(state_dir)?;
         let lock = take_lock(state_dir).await?;
@@ -111,6 +132,7 @@ impl Engine {
             lock: Mutex::new(Some(lock)),
             settings,
         });
+        prepare(&core);
         core.workers.probed.store(identified, Ordering::Release);
         core.recover().await.map_err(|e| StartError::StateDir(e.to_string()))?;
         if let Some(changes) = changes {
@@ -125,6 +147,7 @@ impl Core {
     /// What a crash may have left is put right before anybody looks.
     async fn recover(self: &Arc<Self>) -> Result<(), EngineError> {
         let attempts: Vec<(Ino, u64)> = Vec::new();
+        crash_here!(self, "recover: begins");
         self.cache.clear_staging(|ino, nonce| attempts.contains(&(ino, nonce)))?;
         // Files that were removed while open: their last handle ended with the old process.
         let unnamed = self.catalog.read(|rows| rows.unnamed(100_000))?;
@@ -137,8 +160,11 @@ impl Core {
                 .map_err(EngineError::from)?;
         }
         // Before rows that nothing seems to need are let go: of an edit, its row may be all that is known.
+        crash_here!(self, "recover: before data files are compared");
         self.observe_pending().await?;
+        crash_here!(self, "recover: data files are compared");
         self.recover_rows().await?;
+        crash_here!(self, "recover: rows are let go");
         // What rested or was put off before the end need not any longer.
         self.catalog
             .write(Durability::Soon, Origin::Engine, |tx| tx.outbox_wake_all())

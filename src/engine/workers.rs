@@ -143,8 +143,8 @@ impl Core {
         self.workers.contact.store(now(), Ordering::Relaxed);
     }
 
-    /// The remote is not the one we know: nothing is sent, nothing it says is believed.
-    pub(super) fn set_missing(&self, reason: Option<&str>) {
+    /// The remote is not the one we know: nothing is sent, nothing it says is believed. Answers whether that is news.
+    pub(super) fn set_missing(&self, reason: Option<&str>) -> bool {
         let changed = {
             let mut missing = lock(&self.workers.missing);
             let changed = missing.as_deref() != reason;
@@ -159,6 +159,7 @@ impl Core {
             self.outbox.notify_one();
             self.listing.notify_one();
         }
+        changed
     }
 
     /// Whether the remote has said who it is since the start and since the connection was last lost.

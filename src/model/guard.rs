@@ -250,7 +250,8 @@ mod tests {
     fn what_is_elsewhere_is_not_held_with_it() {
         let mut all = gone(20, 10, 1);
         all.extend(gone(1, 20, 1));
-        let Verdict::Hold(held) = judge(&mut Two(20, 100, 0), all, 5, 1000 * SECOND).unwrap() else {
+        let Verdict::Hold(held) = judge(&mut Two(20, 100, 0), all, 5, 1000 * SECOND).unwrap()
+        else {
             panic!("not held")
         };
         assert_eq!(held.len(), 20);

@@ -201,7 +201,7 @@ fn bytes_first<R: Rows>(rows: &R, node: &Node) -> Result<Option<Step>, R::Error>
 }
 
 /// The new file that took the place of this deleted one: its next content.
-fn heir<R: Rows>(rows: &R, node: &Node) -> Result<Option<Ino>, R::Error> {
+pub(super) fn heir<R: Rows>(rows: &R, node: &Node) -> Result<Option<Ino>, R::Error> {
     let Some(base) = rows.base(node.ino)?.filter(|base| !base.place.name.is_own()) else {
         return Ok(None);
     };

@@ -1,6 +1,7 @@
 //! Gives places back and takes other ones: resurrect, step aside, split, inherit, undo.
 
 use super::around::{is_above, is_edited, is_kept_here, line, new_base, path_of, wanted};
+use super::plan::heir;
 use super::reconcile::{Trust, mark, reconcile, refresh, rescue_if_cut, succeed};
 use super::touch::{is_destructive, touch, touch_moved};
 use super::{Base, Ino, Kind, Name, Observed, Place, Rows};
@@ -145,14 +146,21 @@ pub fn undo<R: Rows>(rows: &mut R) -> Result<Vec<(Ino, Undone)>, R::Error> {
     for ino in rows.outbox_all()? {
         let Some(mut row) = rows.outbox(ino)?.filter(|row| row.held) else { continue };
         let Some(node) = rows.node(ino)? else { continue };
-        let open = rows.handles(ino).open > 0 && is_edited(&node, rows.base(ino)?.as_ref());
-        if row.attempt.is_some() || open {
-            all.push((ino, Undone::Left));
+        let heir = if node.local.is_none() { heir(rows, &node)? } else { None };
+        let last = heir.unwrap_or(ino);
+        let tries = |ino| Ok(rows.outbox(ino)?.is_some_and(|row| row.attempt.is_some()));
+        let edited = heir.is_some() || is_edited(&node, rows.base(ino)?.as_ref());
+        if tries(ino)? || tries(last)? || edited && rows.handles(last).open > 0 {
+            all.push((last, Undone::Left));
             continue;
         }
         row.held = false;
         rows.set_outbox(ino, row)?;
-        all.extend(undo_one(rows, ino)?);
+        if let Some(heir) = heir {
+            // Saved over: what was deleted is the base of what has its name now.
+            inherit(rows, heir)?;
+        }
+        all.extend(undo_one(rows, last)?);
     }
     Ok(all)
 }

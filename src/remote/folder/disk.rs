@@ -208,9 +208,7 @@ impl Root {
     pub(super) fn is_in_place(&self) -> rustix::io::Result<bool> {
         let ours = fs::fstat(&self.fd)?;
         Ok(match fs::stat(&self.path) {
-            Ok(now) => {
-                ours.st_nlink > 0 && (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)
-            }
+            Ok(now) => ours.st_nlink > 0 && (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino),
             Err(Errno::NOENT | Errno::NOTDIR) => false,
             Err(error) => return Err(error),
         })
@@ -221,7 +219,7 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // A root that was removed looks empty, and so does the one under a disk that was unmounted: no entry is gone, it is.
         if !self.is_in_place()? {
-            return Err(Errno::STALE);
+            return Err(Errno::NOMEDIUM);
         }
         let mut at = self.resolve(&self.fd, Path::new("."), flags)?;
         let mut step = Vec::new();
@@ -329,6 +327,7 @@ pub(super) fn kind_of(error: Errno) -> ErrorKind {
         Errno::ROFS => ErrorKind::ReadOnly,
         Errno::BUSY | Errno::TXTBSY => ErrorKind::Locked { after: None },
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV => ErrorKind::Unsupported,
+        Errno::NOMEDIUM => ErrorKind::RootMissing,
         Errno::STALE
         | Errno::TIMEDOUT
         | Errno::HOSTDOWN

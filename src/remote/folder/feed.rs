@@ -210,7 +210,7 @@ impl Feed {
         self.drop_stale(at);
         drop(watching);
         if !in_place {
-            return fail(ErrorKind::NotFound);
+            return fail(ErrorKind::RootMissing);
         }
         let mut queue = lock(&self.queue);
         let Some(since) = since else {

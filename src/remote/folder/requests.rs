@@ -139,8 +139,7 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     };
     let stable_ids = has_birth_times(&opened);
     let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let same =
-        state.root.identity == opened.identity && state.root.is_in_place().map_err(fail)?;
+    let same = state.root.identity == opened.identity && state.root.is_in_place().map_err(fail)?;
     let root = if same { Arc::clone(&state.root) } else { Arc::new(opened) };
     if !same {
         remote.shared.feed.renew();

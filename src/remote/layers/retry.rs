@@ -76,7 +76,7 @@ struct Line {
     failures: AtomicU32,
     /// When the remote last answered, nanoseconds since 1970; 0 if it has not.
     last_answer: AtomicI64,
-    /// How often the connection was lost.
+    /// How often the connection, or the root, was lost.
     outages: Arc<AtomicU64>,
 }
 
@@ -89,6 +89,10 @@ impl Line {
                 self.set(Connection::Offline { since: Instant::now() });
             }
             return;
+        }
+        if kind == Some(&ErrorKind::RootMissing) {
+            // Who answers now is to be asked anew, as after an outage.
+            self.outages.fetch_add(1, Ordering::Release);
         }
         self.failures.store(0, Ordering::Relaxed);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -162,7 +166,7 @@ impl Retry {
         Self { inner, patience, line: Arc::new(line) }
     }
 
-    /// How often the connection was lost so far.
+    /// How often the connection, or the root, was lost so far.
     pub fn outages(&self) -> Arc<AtomicU64> {
         self.line.outages.clone()
     }
