@@ -119,10 +119,6 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
-    fn held(&self) -> Result<bool> {
-        Ok(self.endpoint()?.held)
-    }
-
     fn is_excluded(&self, name: &Name) -> bool {
         self.memory.is_excluded(name)
     }
@@ -221,14 +217,14 @@ impl Rows for Tx {
         let (expect, version) = attempt.map(|one| codec::expect_code(&one.expect)).unzip();
         self.run(
             "INSERT INTO outbox (endpoint, ino, since, due, attempt, source_parent, source_name, target_parent, target_name,
-                                 expect, expect_version, nonce, ours, released)
-             VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                 expect, expect_version, nonce, ours, released, held)
+             VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (endpoint, ino) DO UPDATE SET
                  attempt = excluded.attempt, source_parent = excluded.source_parent,
                  source_name = excluded.source_name, target_parent = excluded.target_parent,
                  target_name = excluded.target_name, expect = excluded.expect,
                  expect_version = excluded.expect_version, nonce = excluded.nonce, ours = excluded.ours,
-                 released = excluded.released",
+                 released = excluded.released, held = excluded.held",
             rusqlite::params![
                 int(ino.0),
                 self.now,
@@ -242,6 +238,7 @@ impl Rows for Tx {
                 attempt.map(|one| int(one.nonce)),
                 codec::ours_bytes(&row.ours),
                 row.released,
+                row.held,
             ],
         )?;
         self.tell(Change::Outbox);
@@ -328,15 +325,6 @@ impl Rows for Tx {
     fn need_list(&mut self, folder: Ino) {
         self.lists.need(folder);
         self.tell(Change::Listing);
-    }
-
-    fn set_held(&mut self, held: bool) -> Result<()> {
-        let changed =
-            self.run("UPDATE endpoint SET held = ?1 WHERE endpoint = 0 AND held <> ?1", [held])?;
-        if changed > 0 {
-            self.tell(Change::Outbox);
-        }
-        Ok(())
     }
 
     fn forget(&mut self, ino: Ino) -> Result<()> {

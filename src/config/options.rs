@@ -278,10 +278,6 @@ impl Options {
         if number == 0 && key != "guard" {
             return Err(bad_value(key, value, "at least 1 is needed"));
         }
-        // Without the commands that release or undo it, a held change would be held for ever.
-        if number > 0 && key == "guard" {
-            return Err(ConfigError::Unavailable(format!("option {key}={value}")));
-        }
         match key {
             "requests" => self.requests = Some(number),
             "transfers" => self.transfers = Some(number),
@@ -373,7 +369,7 @@ mod tests {
             ("delay_upload=3", "dewfs says write_back_delay="),
             ("remount,ro", "remount"),
             ("hydration=full", "hydration=full: not available in this version"),
-            ("guard=100", "guard=100: not available in this version"),
+            ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
             ("metrics=:9", "metrics: not available"),
             ("poll=soon", "poll=soon"),
@@ -418,7 +414,7 @@ mod tests {
             ("transfers", "2"),
             ("timeout", "9s"),
             ("drain", "0"),
-            ("guard", "0"),
+            ("guard", "50"),
             ("auto_free", "off"),
             ("verify", "on"),
             ("passthrough", "off"),

@@ -84,6 +84,7 @@ impl Core {
         left: Option<Left>,
         outcome: Result<bool, EngineError>,
     ) {
+        self.open.note_told();
         {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(left.is_some()));

@@ -71,8 +71,8 @@ pub(crate) struct Core {
     pub(crate) link: Link,
     /// What the sync workers keep in memory.
     pub(crate) workers: super::workers::Workers,
-    /// Whether the remote has said, since the start, that it is the one we know.
-    pub(crate) identified: AtomicBool,
+    /// One more than the number of outages at which the remote last said that it is the one we know; 0: it has not.
+    pub(crate) identified: AtomicU64,
     pub(crate) open: Arc<OpenTable>,
     pub(crate) runtime: Runtime,
     pub(crate) counters: Counters,

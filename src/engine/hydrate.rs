@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 
 use super::EngineError;
 use super::core::{Cause, Core};
+use super::crash::crash_here;
 use super::live::{Failure, Live};
 use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
@@ -259,7 +260,9 @@ impl Core {
             let bytes = BlockSet::bytes(&run, end);
             let (from, to) = ((bytes.start - at) as usize, (bytes.end - at) as usize);
             let Some(part) = piece.get(from..to) else { continue };
+            crash_here!(self, "hydrate: before the bytes");
             data.write_at(part, bytes.start)?;
+            crash_here!(self, "hydrate: after the bytes");
             reservation.used(part.len() as u64);
             state.blocks.insert(run);
         }

@@ -13,10 +13,12 @@ mod error;
 mod exclude;
 mod feed;
 mod files;
+mod guard;
 mod hydrate;
 mod link;
 mod listing;
 mod live;
+mod losses;
 mod metadata;
 mod names;
 mod namespace;
@@ -55,6 +57,7 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use guard::{Held, Restored};
 pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::StartError;
 pub use state::{

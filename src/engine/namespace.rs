@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::core::{Core, now};
+use super::crash::crash_here;
 use super::show::BELIEVE;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
@@ -228,7 +229,14 @@ impl Engine {
         let core = self.core.clone();
         Answer::Queued(Box::new(move |done| {
             let catalog = core.catalog.clone();
+            let writing = core.clone();
+            let change = move |tx: &mut Tx| {
+                let outcome = change(tx);
+                crash_here!(writing, "names: before the commit");
+                outcome
+            };
             catalog.submit(Durability::Soon, Origin::Kernel, change, move |outcome| {
+                crash_here!(core, "names: committed");
                 done(outcome.map(|(value, _)| value));
             });
         }))

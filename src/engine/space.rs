@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::EngineError;
 use super::core::{Core, now};
+use super::crash::{crash_here, crash_point};
 use super::state::Freed;
 use crate::cache::{Access, Reservation};
 use crate::catalog::{Change, Durability, Inode, Origin};
@@ -237,10 +238,12 @@ impl Core {
         if forgotten.is_empty() {
             return Ok(());
         }
+        crash_point!(self, "forget: before the barrier");
         if let Err(error) = self.catalog.barrier().await {
             super::open::lock(&self.forgotten).extend(forgotten);
             return Err(error.into());
         }
+        crash_point!(self, "forget: before bytes go");
         let cache = self.cache.clone();
         self.blocking(move || {
             for (ino, generation) in forgotten {
@@ -251,6 +254,7 @@ impl Core {
             Ok(())
         })
         .await?;
+        crash_point!(self, "forget: bytes are gone");
         self.room.notify_waiters();
         Ok(())
     }
@@ -308,14 +312,17 @@ impl Core {
     pub(crate) fn rescue(&self, ino: Ino, generation: Generation) {
         let hint = self.path_bytes(ino).unwrap_or_default();
         self.open.forget_live(ino, generation);
+        crash_here!(self, "rescue: before it is kept");
         match self.cache.set_aside(ino, generation, &hint) {
             Ok(place) => {
                 let message = format!(
                     "edits that fit no version of the remote any more are kept in {}",
                     place.display()
                 );
+                crash_here!(self, "rescue: kept");
                 tracing::warn!(ino = ino.0, message);
                 self.note_problem(Some(ino), &message);
+                super::open::lock(&self.workers.rescued).insert((ino, generation), place);
                 self.catalog.submit(
                     Durability::Soon,
                     Origin::Engine,

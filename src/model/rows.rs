@@ -128,6 +128,8 @@ pub struct OutboxRow {
     pub ours: Vec<Sent>,
     /// Whether a person released it from the mass-change guard.
     pub released: bool,
+    /// Whether the mass-change guard holds it.
+    pub held: bool,
 }
 
 impl OutboxRow {
@@ -256,8 +258,6 @@ pub trait Rows {
     fn is_needed(&self, folder: Ino) -> bool;
     /// The handles open on it. Memory only.
     fn handles(&self, ino: Ino) -> Handles;
-    /// Whether the mass-change guard holds removals and overwrites.
-    fn held(&self) -> Result<bool, Self::Error>;
     /// Whether this name is kept local only (an exclude pattern matches).
     fn is_excluded(&self, name: &Name) -> bool;
 
@@ -313,8 +313,6 @@ pub trait Rows {
     /// If some of it was edited here, its data file holds what can never be made whole again: kept for its owner, not
     /// unlinked.
     fn rescue(&mut self, ino: Ino) -> Result<(), Self::Error>;
-    /// Holds or releases removals and overwrites.
-    fn set_held(&mut self, held: bool) -> Result<(), Self::Error>;
     /// Forgets the inode: it has no place, no base, no outbox row and no handles.
     fn forget(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// A free conflict-copy name for a file or folder that must give up `place`, in the same folder.
