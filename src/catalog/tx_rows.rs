@@ -3,7 +3,7 @@
 use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
-    Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Name, Node, Observed,
+    Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
     OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
 };
 
@@ -64,6 +64,14 @@ impl Rows for Tx {
         self.all(sql, [int(folder.0)], |row| codec::ino(row, 0))
     }
 
+    fn bases_in(&self, folder: Ino) -> Result<Vec<(Ino, Base)>> {
+        self.bases_of(folder)
+    }
+
+    fn meet(&self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Met>> {
+        self.meet_all(folder, seen)
+    }
+
     fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>> {
         self.reader.outbox(ino)
     }
@@ -111,10 +119,6 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
-    fn held(&self) -> Result<bool> {
-        Ok(self.endpoint()?.held)
-    }
-
     fn is_excluded(&self, name: &Name) -> bool {
         self.memory.is_excluded(name)
     }
@@ -144,6 +148,10 @@ impl Rows for Tx {
             ),
         )?;
         Ok(self.last_ino())
+    }
+
+    fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>> {
+        self.add_all(folder, seen)
     }
 
     fn succeed(&mut self, old: Ino) -> Result<Ino> {
@@ -209,14 +217,14 @@ impl Rows for Tx {
         let (expect, version) = attempt.map(|one| codec::expect_code(&one.expect)).unzip();
         self.run(
             "INSERT INTO outbox (endpoint, ino, since, due, attempt, source_parent, source_name, target_parent, target_name,
-                                 expect, expect_version, nonce, ours, released)
-             VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                 expect, expect_version, nonce, ours, released, held)
+             VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (endpoint, ino) DO UPDATE SET
                  attempt = excluded.attempt, source_parent = excluded.source_parent,
                  source_name = excluded.source_name, target_parent = excluded.target_parent,
                  target_name = excluded.target_name, expect = excluded.expect,
                  expect_version = excluded.expect_version, nonce = excluded.nonce, ours = excluded.ours,
-                 released = excluded.released",
+                 released = excluded.released, held = excluded.held",
             rusqlite::params![
                 int(ino.0),
                 self.now,
@@ -230,6 +238,7 @@ impl Rows for Tx {
                 attempt.map(|one| int(one.nonce)),
                 codec::ours_bytes(&row.ours),
                 row.released,
+                row.held,
             ],
         )?;
         self.tell(Change::Outbox);
@@ -316,15 +325,6 @@ impl Rows for Tx {
     fn need_list(&mut self, folder: Ino) {
         self.lists.need(folder);
         self.tell(Change::Listing);
-    }
-
-    fn set_held(&mut self, held: bool) -> Result<()> {
-        let changed =
-            self.run("UPDATE endpoint SET held = ?1 WHERE endpoint = 0 AND held <> ?1", [held])?;
-        if changed > 0 {
-            self.tell(Change::Outbox);
-        }
-        Ok(())
     }
 
     fn forget(&mut self, ino: Ino) -> Result<()> {

@@ -275,7 +275,7 @@ impl Core {
         if !hydrated || live.open_data().is_none() && size == 0 {
             return Ok(if what == Seek::Data { offset } else { size });
         }
-        let data = live.data(&self.cache)?;
+        let data = live.readable(&self.cache)?;
         let found = match what {
             Seek::Data => data.seek_data(offset)?,
             Seek::Hole => data.seek_hole(offset)?,

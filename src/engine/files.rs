@@ -48,7 +48,7 @@ impl Engine {
             }
         };
         if !mode.write {
-            return Answer::Ready(Ok(core.opened(live, mode)));
+            return Answer::Ready(core.opened(live, mode));
         }
         let rests = core.rests();
         // Intent before bytes: the outbox row is there before the first write can be.
@@ -152,7 +152,10 @@ impl Engine {
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
-        file.was_read.store(true, Ordering::Relaxed);
+        if !file.was_read.swap(true, Ordering::Relaxed) {
+            let size = live.state().size;
+            self.core.reads(ino, size, here);
+        }
         let want = super::open::lock(&file.reader).advance(&asked);
         if here {
             if want.end > asked.end && !live.state().hydrated {
@@ -162,8 +165,16 @@ impl Engine {
         }
         let core = self.core.clone();
         Answer::Pending(Box::pin(async move {
-            core.ensure(&live, asked.clone(), want, Cause::User).await?;
-            core.read_here(&live, asked)
+            // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
+            let room = core.make_room_at_once(asked.end - asked.start).await.map(drop);
+            let came = match room {
+                Ok(()) => core.ensure(&live, asked.clone(), want, Cause::User).await,
+                refused => refused,
+            };
+            match came {
+                Err(EngineError::NoSpace(_)) => core.read_past(&live, asked).await,
+                outcome => outcome.and_then(|()| core.read_here(&live, asked)),
+            }
         }))
     }
 
@@ -236,15 +247,21 @@ impl Engine {
     /// The last descriptor of this open is gone. Never fails.
     pub fn release(&self, ino: Ino, handle: Handle) {
         let Some(file) = self.core.open.remove(handle) else { return };
-        let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         let live = file.live.clone();
-        if self.core.settings.atime && file.was_read.load(Ordering::Relaxed) {
+        // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
+        let has_news = live.has_news();
+        if let Some(backing) = &file.backing {
+            live.keep(backing);
+        }
+        let (last, last_writer) = self.core.open.end(ino, file.mode.write);
+        // Of what the kernel reads itself only the open is known.
+        let was_read =
+            file.was_read.load(Ordering::Relaxed) || file.mode.read && file.backing.is_some();
+        if self.core.settings.atime && was_read {
             self.core.touch_atime(ino);
         }
-        drop(file);
-        if last_writer || (last && live.has_news()) {
-            let core = self.core.clone();
-            self.core.runtime.spawn(async move { core.after_release(live, last_writer).await });
+        if last_writer || (last && has_news) {
+            self.core.after_release(live, last_writer);
         } else if last {
             self.core.closed(&live);
         }
@@ -311,6 +328,7 @@ impl Core {
             return Ok(());
         };
         let stamp = data.stamp()?;
+        live.state().seen = Some(stamp);
         if inode.stamp != Some(stamp) {
             let mut state = live.state();
             state.wrote = true;
@@ -321,11 +339,27 @@ impl Core {
         Ok(())
     }
 
-    fn opened(&self, live: Arc<Live>, mode: OpenMode) -> Opened {
-        let keep_pages = self.open.same_as_last(live.ino, live.generation);
+    /// The end of each open; takes its count back if it fails.
+    fn opened(self: &Arc<Self>, live: Arc<Live>, mode: OpenMode) -> Result<Opened, EngineError> {
+        let backing = match self.io_of(&live) {
+            Ok(backing) => backing,
+            Err(error) => {
+                self.open.end(live.ino, mode.write);
+                return Err(error);
+            }
+        };
         self.used(live.ino);
-        let handle = self.open.insert(live, mode);
-        Opened { handle, keep_pages, stale_attributes: !keep_pages }
+        let passthrough = backing.as_ref().map(|backing| backing.id);
+        let same = match &backing {
+            Some(_) => self.open.opened_through(live.ino, live.generation, mode.write),
+            None => self.open.same_as_last(live.ino, live.generation),
+        };
+        let handle = self.open.insert(live, mode, backing);
+        if mode.write && passthrough.is_some() {
+            self.watch_room();
+        }
+        let keep_pages = same && passthrough.is_none();
+        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough })
     }
 
     fn open_for_writing(
@@ -343,7 +377,7 @@ impl Core {
             Ok(live)
         });
         match ready {
-            Ok(live) => Ok(self.opened(live, mode)),
+            Ok(live) => self.opened(live, mode),
             Err(error) => {
                 self.open.end(ino, mode.write);
                 Err(error)
@@ -386,9 +420,9 @@ impl Core {
     }
 
     /// Reads bytes that are here.
-    fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
+    pub(crate) fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let data = live.data(&self.cache)?;
+        let data = live.readable(&self.cache)?;
         let mut buffer = BytesMut::zeroed(length);
         let got = data.read_at(&mut buffer, range.start)?;
         if got < length && !live.state().hydrated && range.start + (got as u64) < live.state().size
@@ -399,24 +433,6 @@ impl Core {
         }
         buffer.truncate(got);
         Ok(buffer.freeze())
-    }
-
-    fn closed(self: &Arc<Self>, live: &Live) {
-        if self.open.handles(live.ino).open == 0 {
-            live.close_data();
-            self.forget_unnamed(live.ino);
-        }
-        self.open.settle(live.ino);
-    }
-
-    async fn after_release(self: Arc<Self>, live: Arc<Live>, last_writer: bool) {
-        if let Err(error) = self.record(&live, Durability::Soon).await {
-            tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; it is found at the next open");
-        }
-        if last_writer {
-            self.writer_closed(live.ino).await;
-        }
-        self.closed(&live);
     }
 }
 

@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 
 use super::EngineError;
 use super::core::{Cause, Core};
+use super::crash::crash_here;
 use super::live::{Failure, Live};
 use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
@@ -165,7 +166,7 @@ impl Core {
                 bytes.end - bytes.start
             )));
         }
-        self.take_stream(live, stream, bytes, &locator).await
+        self.take_stream(live, stream, bytes, &locator, cause).await
     }
 
     /// Under which version the remote has a live content now: a move, or times set here, give the same content another one.
@@ -182,13 +183,14 @@ impl Core {
         mut stream: ByteStream,
         bytes: &mut Range<u64>,
         locator: &Locator,
+        cause: Cause,
     ) -> Result<(), EngineError> {
         let mut waiting = BytesMut::new();
         while let Some(piece) = stream.bytes.next().await {
             match piece {
                 Ok(piece) => waiting.extend_from_slice(&piece),
                 Err(error) => {
-                    self.put_blocks(live, bytes, &mut waiting).await?;
+                    self.put_blocks(live, bytes, &mut waiting, cause).await?;
                     return Err(self.read_failed(live, locator, error));
                 }
             }
@@ -201,10 +203,10 @@ impl Core {
             let first =
                 bytes.start / BLOCK * BLOCK == bytes.start && waiting.len() >= BLOCK as usize;
             if waiting.len() >= PIECE || (first && live.state().progress.elapsed() > FLUSH_AFTER) {
-                self.put_blocks(live, bytes, &mut waiting).await?;
+                self.put_blocks(live, bytes, &mut waiting, cause).await?;
             }
         }
-        self.put_blocks(live, bytes, &mut waiting).await?;
+        self.put_blocks(live, bytes, &mut waiting, cause).await?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -217,6 +219,7 @@ impl Core {
         live: &Arc<Live>,
         bytes: &mut Range<u64>,
         waiting: &mut BytesMut,
+        cause: Cause,
     ) -> Result<(), EngineError> {
         let have = waiting.len() as u64;
         let whole = if bytes.start + have == bytes.end { have } else { have / BLOCK * BLOCK };
@@ -225,7 +228,11 @@ impl Core {
         }
         let piece = waiting.split_to(usize::try_from(whole).unwrap_or(waiting.len())).freeze();
         let at = bytes.start;
-        let reservation = self.make_room(whole).await?;
+        // A program that only reads can have its bytes without their being kept, so it does not wait for room.
+        let reservation = match cause {
+            Cause::User => self.make_room_at_once(whole).await?,
+            _ => self.make_room(whole).await?,
+        };
         let (core, kept) = (self.clone(), live.clone());
         self.blocking(move || core.put(&kept, at, &piece, reservation)).await?;
         bytes.start += whole;
@@ -243,6 +250,7 @@ impl Core {
         mut reservation: crate::cache::Reservation,
     ) -> Result<(), EngineError> {
         let data = live.data(&self.cache)?;
+        let _turn = live.hold_fetched();
         let mut state = live.state();
         let end = (at + piece.len() as u64).min(state.size);
         if state.hydrated || at >= end {
@@ -252,7 +260,9 @@ impl Core {
             let bytes = BlockSet::bytes(&run, end);
             let (from, to) = ((bytes.start - at) as usize, (bytes.end - at) as usize);
             let Some(part) = piece.get(from..to) else { continue };
+            crash_here!(self, "hydrate: before the bytes");
             data.write_at(part, bytes.start)?;
+            crash_here!(self, "hydrate: after the bytes");
             reservation.used(part.len() as u64);
             state.blocks.insert(run);
         }

@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::core::{Core, now};
+use super::crash::crash_here;
 use super::show::BELIEVE;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
@@ -25,6 +26,7 @@ impl Engine {
             Ok(Some(stat)) => Answer::Ready(Ok(stat)),
             Ok(None) => {
                 let (core, name) = (self.core.clone(), name.clone());
+                core.looks_at(parent, false);
                 Answer::Pending(Box::pin(async move {
                     core.list_folder(parent).await?;
                     core.lookup_here(parent, &name)?.ok_or(EngineError::NotFound)
@@ -52,7 +54,9 @@ impl Engine {
     /// Up to `most` entries after `cookie` (0: from the start; a cookie is the inode number of the last entry given).
     pub fn read_dir(&self, folder: Ino, cookie: u64, most: usize) -> Answer<Vec<PageEntry>> {
         let engine = self.clone();
-        self.when_listed(folder, move || Answer::Ready(engine.core.page(folder, cookie, most)))
+        let begins = cookie == 0;
+        let page = move || Answer::Ready(engine.core.page(folder, cookie, most));
+        self.listed_first(folder, begins, page, |answer| answer.wait().boxed())
     }
 
     /// A new folder.
@@ -170,7 +174,7 @@ impl Engine {
         folder: Ino,
         act: impl FnOnce() -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
-        self.when_listed_by(folder, act, |answer| answer.wait().boxed())
+        self.listed_first(folder, false, act, |answer| answer.wait().boxed())
     }
 
     /// The same with a way to wait for what `act` answers.
@@ -180,11 +184,27 @@ impl Engine {
         act: impl FnOnce() -> Answer<T> + Send + 'static,
         wait: impl FnOnce(Answer<T>) -> BoxFuture<'static, Result<T, EngineError>> + Send + 'static,
     ) -> Answer<T> {
+        self.listed_first(folder, false, act, wait)
+    }
+
+    /// The same; `begins` says that somebody begins to read this folder.
+    fn listed_first<T: Send + 'static>(
+        &self,
+        folder: Ino,
+        begins: bool,
+        act: impl FnOnce() -> Answer<T> + Send + 'static,
+        wait: impl FnOnce(Answer<T>) -> BoxFuture<'static, Result<T, EngineError>> + Send + 'static,
+    ) -> Answer<T> {
         match self.core.catalog.read(|rows| Ok((rows.is_listed(folder)?, rows.inode(folder)?))) {
             Ok((_, None)) => EngineError::Stale.into(),
             Ok((_, Some(inode))) if inode.kind != Kind::Folder => EngineError::NotFolder.into(),
-            Ok((true, _)) => act(),
-            Ok((false, _)) => {
+            Ok((listed, _)) => {
+                if begins {
+                    self.core.looks_at(folder, listed);
+                }
+                if listed {
+                    return act();
+                }
                 let core = self.core.clone();
                 Answer::Pending(Box::pin(async move {
                     core.list_folder(folder).await?;
@@ -204,7 +224,14 @@ impl Engine {
         let core = self.core.clone();
         Answer::Queued(Box::new(move |done| {
             let catalog = core.catalog.clone();
+            let writing = core.clone();
+            let change = move |tx: &mut Tx| {
+                let outcome = change(tx);
+                crash_here!(writing, "names: before the commit");
+                outcome
+            };
             catalog.submit(Durability::Soon, Origin::Kernel, change, move |outcome| {
+                crash_here!(core, "names: committed");
                 done(outcome.map(|(value, _)| value));
             });
         }))

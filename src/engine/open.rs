@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::EngineError;
 use super::live::Live;
 use super::show::BELIEVE;
+use super::through::Backing;
 use super::verbs::{Handle, OpenMode};
 use crate::model::{Generation, Handles, Ino};
 
@@ -28,6 +29,17 @@ pub(crate) struct OpenFile {
     pub(crate) reader: Mutex<super::window::Window>,
     /// Whether anything was read through it.
     pub(crate) was_read: AtomicBool,
+    /// What the kernel reads and writes itself for it.
+    pub(crate) backing: Option<Arc<Backing>>,
+}
+
+/// Says how the kernel does the I/O of an open inode: the first open decides, and that holds until the last is gone.
+#[derive(Clone, Debug)]
+pub(crate) enum IoMode {
+    /// Through us, with pages kept by the kernel.
+    Cached,
+    /// Past us.
+    Through(Arc<Backing>),
 }
 
 #[derive(Default)]
@@ -36,6 +48,7 @@ struct Entry {
     /// Work that is no handle but must not lose the live content: fetches, truncation by path, snapshots.
     guests: u32,
     live: Option<Arc<Live>>,
+    io: Option<IoMode>,
 }
 
 #[derive(Default)]
@@ -52,6 +65,8 @@ pub(crate) struct OpenTable {
     handles: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next: AtomicU64,
     last_opened: Mutex<HashMap<Ino, Generation>>,
+    /// Whether somebody looks at the room that writers take past us.
+    watched: AtomicBool,
     /// How often live contents were told to the catalog.
     told: AtomicU64,
     /// Rung when claims end.
@@ -139,8 +154,50 @@ impl OpenTable {
         entry.counts.open = entry.counts.open.saturating_sub(1);
         entry.counts.writers = entry.counts.writers.saturating_sub(u32::from(write));
         let ended = (entry.counts.open == 0, write && entry.counts.writers == 0);
+        let io = entry.io.take_if(|_| ended.0);
         Self::sweep(&mut entries.open, ino);
+        drop(entries);
+        // It may be the end of a backing, which is told to the kernel.
+        drop(io);
         ended
+    }
+
+    /// How the kernel does the I/O of an inode, if that is decided.
+    pub(crate) fn io_mode(&self, ino: Ino) -> Option<IoMode> {
+        lock(&self.entries).open.get(&ino).and_then(|entry| entry.io.clone())
+    }
+
+    /// Decides it, unless somebody was faster; answers what holds.
+    pub(crate) fn settle_io_mode(&self, ino: Ino, proposed: IoMode) -> IoMode {
+        let mut entries = lock(&self.entries);
+        let settled =
+            entries.open.entry(ino).or_default().io.get_or_insert_with(|| proposed.clone());
+        let settled = settled.clone();
+        drop(entries);
+        drop(proposed);
+        settled
+    }
+
+    /// The data files that somebody writes past us.
+    pub(crate) fn written_through(&self) -> Vec<Arc<Backing>> {
+        let entries = lock(&self.entries);
+        let written = entries.open.values().filter(|entry| entry.counts.writers > 0);
+        let through = written.filter_map(|entry| match &entry.io {
+            Some(IoMode::Through(backing)) => Some(backing.clone()),
+            _ => None,
+        });
+        through.collect()
+    }
+
+    /// Whether nobody looks yet at the room that is taken past us; from now on somebody does.
+    pub(crate) fn begin_watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::AcqRel)
+    }
+
+    /// The look has ended; `false` if it must go on, because a writer came meanwhile.
+    pub(crate) fn end_watch(&self) -> bool {
+        self.watched.store(false, Ordering::Release);
+        self.written_through().is_empty() || self.watched.swap(true, Ordering::AcqRel)
     }
 
     /// Keeps the live content of an inode for work that is no handle.
@@ -193,10 +250,20 @@ impl OpenTable {
     }
 
     /// Makes a handle for a file that was begun.
-    pub(crate) fn insert(&self, live: Arc<Live>, mode: OpenMode) -> Handle {
+    pub(crate) fn insert(
+        &self,
+        live: Arc<Live>,
+        mode: OpenMode,
+        backing: Option<Arc<Backing>>,
+    ) -> Handle {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let file =
-            OpenFile { live, mode, reader: Mutex::default(), was_read: AtomicBool::new(false) };
+        let file = OpenFile {
+            live,
+            mode,
+            reader: Mutex::default(),
+            was_read: AtomicBool::new(false),
+            backing,
+        };
         lock(&self.handles).insert(number, Arc::new(file));
         Handle(number)
     }
@@ -218,6 +285,17 @@ impl OpenTable {
             last.clear();
         }
         last.insert(ino, generation) == Some(generation)
+    }
+
+    /// Whether the pages that the kernel has of an inode that is opened past it are those of what is there.
+    pub(crate) fn opened_through(&self, ino: Ino, generation: Generation, write: bool) -> bool {
+        let mut last = lock(&self.last_opened);
+        let same = last.get(&ino) == Some(&generation);
+        if write {
+            // The kernel's own pages are not written to.
+            last.remove(&ino);
+        }
+        same
     }
 
     fn sweep(entries: &mut HashMap<Ino, Entry>, ino: Ino) {

@@ -18,6 +18,8 @@ use crate::model::{
 };
 use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 
+/// How much oftener than an open file one is looked at that is mapped and not open.
+const MAPPED: u32 = 60;
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
 /// How long an item rests after a refusal was settled, so that one that comes again and again does no harm.
@@ -81,9 +83,13 @@ impl Core {
         let before = self.catalog.read(|rows| rows.inode(ino))?;
         let Some(inode) = before else { return Ok(Ended::Done) };
         if inode.kind == Kind::File && inode.local.is_some() {
+            // In this order: what is written after the look must not be missed.
+            let quiet = self.nobody_writes(ino).await?;
             self.observe_data(ino).await?;
-            if !self.nobody_writes(ino).await? {
-                return Ok(Ended::Later(self.writer_pause()));
+            if !quiet {
+                // What is only mapped has no end that anybody would tell of.
+                let closed = self.open.handles(ino).writers == 0;
+                return Ok(Ended::Later(self.writer_pause() / if closed { MAPPED } else { 1 }));
             }
         }
         let edition = inode.edition;
@@ -107,9 +113,7 @@ impl Core {
         }
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(true) };
         // A descriptor of our own that may write would be taken for somebody else's.
-        if !self.leases_trusted
-            || self.open.live(ino).is_some_and(|live| live.open_data().is_some())
-        {
+        if !self.leases_trusted || self.open.live(ino).is_some_and(|live| live.holds_writable()) {
             return Ok(true);
         }
         let core = self.clone();

@@ -31,8 +31,6 @@ const HELD: Duration = Duration::from_secs(60);
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
-/// How often the mass-change guard counts.
-const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// Is what choosing needs to know.
 struct Choosing {
@@ -42,7 +40,8 @@ struct Choosing {
     writers_rest: i64,
     /// How many steps that move bytes, and how many that do not, may begin.
     room: (usize, usize),
-    count_to: Option<usize>,
+    limit: usize,
+    guard: super::guard::Shared,
 }
 
 /// Is what choosing found.
@@ -63,17 +62,17 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// Counts a step if there is room for it.
-    fn take(&mut self, step: Step, room: (usize, usize)) -> bool {
-        let (taken, room, full) = if moves_bytes(step.kind) {
-            (&mut self.taken.0, room.0, &mut self.full.0)
-        } else {
-            (&mut self.taken.1, room.1, &mut self.full.1)
-        };
-        let fits = *taken < room;
-        *taken += usize::from(fits);
-        *full = *taken >= room;
-        fits
+    /// Whether there is room for such a step.
+    fn has_room(&mut self, step: Step, room: (usize, usize)) -> bool {
+        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
+        if moves_bytes(step.kind) { !self.full.0 } else { !self.full.1 }
+    }
+
+    /// Counts a step for which there is room.
+    fn take(&mut self, step: Step, room: (usize, usize)) {
+        let taken = if moves_bytes(step.kind) { &mut self.taken.0 } else { &mut self.taken.1 };
+        *taken += 1;
+        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
     }
 }
 
@@ -112,7 +111,7 @@ impl Core {
         let most = usize::try_from(self.settings.transfers.max(1)).unwrap_or(1);
         loop {
             let mut again = false;
-            if self.can_send() && self.identified.load(Ordering::Acquire) {
+            if self.can_send() && self.knows_remote() {
                 again = self.start_steps(&mut running, most).await;
             }
             let wait = if again { Duration::ZERO } else { self.until_next_due() };
@@ -183,20 +182,10 @@ impl Core {
             urgent: lock(&self.workers.urgent).clone(),
             writers_rest: nanos(self.writer_pause()),
             room,
-            count_to: self.count_to(),
+            limit: usize::try_from(self.settings.guard).unwrap_or(usize::MAX),
+            guard: self.workers.guard.clone(),
         };
         change(self, move |tx| choosing.run(tx)).await
-    }
-
-    /// The mass-change guard's limit, if it is to count now.
-    fn count_to(&self) -> Option<usize> {
-        let limit = usize::try_from(self.settings.guard).ok().filter(|limit| *limit > 0)?;
-        let last = self.workers.counted.load(Ordering::Relaxed);
-        if now() - last < nanos(COUNT_EVERY) {
-            return None;
-        }
-        self.workers.counted.store(now(), Ordering::Relaxed);
-        Some(limit)
     }
 
     fn until_next_due(&self) -> Duration {
@@ -321,11 +310,8 @@ impl Core {
 
 impl Choosing {
     fn run(self, tx: &mut Tx) -> Result<Chosen, CatalogError> {
-        if let Some(limit) = self.count_to
-            && tx.has_many_of_the_remote(limit)?
-        {
-            model::hold_if_many(tx, limit)?;
-        }
+        let mut guard = lock(&self.guard);
+        let guarding = guard.guard(tx, self.limit)?;
         let mut busy = self.busy.clone();
         let mut chosen = Chosen::default();
         for row in tx.outbox_due(self.now, LOOKED_AT)? {
@@ -335,6 +321,11 @@ impl Choosing {
             }
             chosen.looked_at += 1;
             let step = model::plan(tx, row, &busy)?;
+            if step.kind == StepKind::Held && step.ino != row {
+                guard.behind.insert(row);
+            } else {
+                guard.behind.remove(&row);
+            }
             if let Some(rest) = self.rest_of(tx, row, step)? {
                 if step.kind == StepKind::Wait && busy.contains(&step.ino) {
                     chosen.waiting.push((row, step.ino));
@@ -342,10 +333,15 @@ impl Choosing {
                 tx.outbox_defer(row, self.now.saturating_add(rest))?;
                 continue;
             }
-            if !chosen.take(step, self.room) {
+            if !chosen.has_room(step, self.room) {
                 chosen.skipped = true;
                 continue;
             }
+            if !guard.passes(tx, step, guarding)? {
+                tx.outbox_defer(row, self.now.saturating_add(super::guard::rest()))?;
+                continue;
+            }
+            chosen.take(step, self.room);
             busy.insert(step.ino);
             chosen.steps.push((step, row));
         }

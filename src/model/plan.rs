@@ -206,7 +206,7 @@ fn bytes_first<R: Rows>(rows: &R, node: &Node) -> Result<Option<Step>, R::Error>
 }
 
 /// The new file that took the place of this deleted one: its next content.
-fn heir<R: Rows>(rows: &R, node: &Node) -> Result<Option<Ino>, R::Error> {
+pub(super) fn heir<R: Rows>(rows: &R, node: &Node) -> Result<Option<Ino>, R::Error> {
     let Some(base) = rows.base(node.ino)?.filter(|base| !base.place.name.is_own()) else {
         return Ok(None);
     };
@@ -230,7 +230,7 @@ fn guarded<R: Rows>(
     let file = rows.node(step.ino)?.is_some_and(|node| node.kind == Kind::File);
     let kind = match step.kind {
         _ if base.young => StepKind::Confirm,
-        _ if file && !row.is_some_and(|row| row.released) && rows.held()? => StepKind::Held,
+        _ if file && row.is_some_and(|row| row.held) => StepKind::Held,
         kind => kind,
     };
     Ok(Next::Done(Step::new(kind, step.ino)))

@@ -1,5 +1,6 @@
 //! The rows that the decisions read and change, as a trait that a catalog transaction and the tests' maps implement.
 
+use super::around::new_base;
 use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Shown, Tick, Version};
 
 /// Is an inode row, as far as the decisions need it.
@@ -127,6 +128,8 @@ pub struct OutboxRow {
     pub ours: Vec<Sent>,
     /// Whether a person released it from the mass-change guard.
     pub released: bool,
+    /// Whether the mass-change guard holds it.
+    pub held: bool,
 }
 
 impl OutboxRow {
@@ -149,6 +152,33 @@ pub struct Handles {
     pub open: u32,
     /// Handles that may write.
     pub writers: u32,
+}
+
+/// Is what is known of an entry that a listing shows: who is in its place here, whose base is in its place there, and whose
+/// identity it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// Whether somebody is in its place here.
+    pub is_taken: bool,
+    /// Whose base is in its place there.
+    pub based: Option<Based>,
+    /// Whose base has the identity seen.
+    pub identified: Option<Ino>,
+}
+
+/// Is an inode with what of its base a listing shows again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Based {
+    /// Its number.
+    pub ino: Ino,
+    /// Its type.
+    pub kind: Kind,
+    /// The version that its base is about.
+    pub version: Version,
+    /// Bytes there.
+    pub size: u64,
+    /// Its identity there.
+    pub id: Option<RemoteId>,
 }
 
 /// Is the state that `plan`, `reconcile` and `settle` read and change, for one remote endpoint.
@@ -180,6 +210,34 @@ pub trait Rows {
     fn first_base_child(&self, folder: Ino) -> Result<Option<Ino>, Self::Error> {
         Ok(self.base_children(folder)?.into_iter().next())
     }
+    /// All whose base is in this base folder, with their bases.
+    fn bases_in(&self, folder: Ino) -> Result<Vec<(Ino, Base)>, Self::Error> {
+        let with_base = |ino| Ok(self.base(ino)?.map(|base| (ino, base)));
+        self.base_children(folder)?
+            .into_iter()
+            .filter_map(|ino| with_base(ino).transpose())
+            .collect()
+    }
+    /// What is known of each of these entries of a folder, in their order; best asked of names that are near each other.
+    fn meet(&self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Met>, Self::Error> {
+        let meet = |(name, seen): &(Name, Observed)| {
+            let place = Place::new(folder, name.clone());
+            let is_taken = self.resident(&place)?.is_some();
+            let based = match self.base_at(&place)? {
+                Some(ino) => self.node(ino)?.zip(self.base(ino)?).map(|(node, base)| {
+                    let Base { version, size, id, .. } = base;
+                    Based { ino, kind: node.kind, version, size, id }
+                }),
+                None => None,
+            };
+            let identified = match &seen.id {
+                Some(id) => self.base_by_id(id)?,
+                None => None,
+            };
+            Ok(Met { is_taken, based, identified })
+        };
+        seen.iter().map(meet).collect()
+    }
     /// Its outbox row.
     fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>, Self::Error>;
     /// Every inode that has an outbox row, the oldest row first.
@@ -200,8 +258,6 @@ pub trait Rows {
     fn is_needed(&self, folder: Ino) -> bool;
     /// The handles open on it. Memory only.
     fn handles(&self, ino: Ino) -> Handles;
-    /// Whether the mass-change guard holds removals and overwrites.
-    fn held(&self) -> Result<bool, Self::Error>;
     /// Whether this name is kept local only (an exclude pattern matches).
     fn is_excluded(&self, name: &Name) -> bool;
 
@@ -209,6 +265,20 @@ pub trait Rows {
     fn tick(&mut self) -> Result<Tick, Self::Error>;
     /// A new file or folder inode without a local place: what `seen` tells as its attributes, no bytes here, a new edition.
     fn new_node(&mut self, seen: &Observed) -> Result<Ino, Self::Error>;
+    /// New file or folder inodes as [`Rows::new_node`] makes them, each in the place of this name in this folder, both here
+    /// and at the remote.
+    fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>, Self::Error> {
+        let mut made = Vec::with_capacity(seen.len());
+        for (name, seen) in seen {
+            let ino = self.new_node(seen)?;
+            let edition = self.node(ino)?.map(|node| node.edition).unwrap_or_default();
+            let place = Place::new(folder, name.clone());
+            self.set_local(ino, Some(place.clone()))?;
+            self.set_base(ino, Some(new_base(place, seen, edition)))?;
+            made.push(ino);
+        }
+        Ok(made)
+    }
     /// A new inode with the kind, attributes and content of an open one, which lives on unnamed with its own data file.
     /// The new one has no local place yet and the same edition as the old one.
     fn succeed(&mut self, old: Ino) -> Result<Ino, Self::Error>;
@@ -243,8 +313,6 @@ pub trait Rows {
     /// If some of it was edited here, its data file holds what can never be made whole again: kept for its owner, not
     /// unlinked.
     fn rescue(&mut self, ino: Ino) -> Result<(), Self::Error>;
-    /// Holds or releases removals and overwrites.
-    fn set_held(&mut self, held: bool) -> Result<(), Self::Error>;
     /// Forgets the inode: it has no place, no base, no outbox row and no handles.
     fn forget(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// A free conflict-copy name for a file or folder that must give up `place`, in the same folder.

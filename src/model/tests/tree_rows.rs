@@ -78,7 +78,6 @@ pub struct TreeRows {
     pub listing: HashSet<Ino>,
     pub needed: Vec<Ino>,
     pub handles: HashMap<Ino, Handles>,
-    pub held: bool,
     pub tick: u64,
     pub copies: usize,
     pub resurrections: usize,
@@ -107,7 +106,6 @@ impl TreeRows {
             listing: HashSet::new(),
             needed: Vec::new(),
             handles: HashMap::new(),
-            held: false,
             tick: 2,
             copies: 0,
             resurrections: 0,
@@ -286,9 +284,6 @@ impl Rows for TreeRows {
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
     }
-    fn held(&self) -> Fallible<bool> {
-        Ok(self.held)
-    }
     fn is_excluded(&self, name: &Name) -> bool {
         name.as_bytes().ends_with(b"~")
     }
@@ -414,10 +409,6 @@ impl Rows for TreeRows {
     fn rescue(&mut self, ino: Ino) -> Fallible<()> {
         let kept = self.items[&ino].seen;
         self.ledger.borrow_mut().rescued.extend(kept);
-        Ok(())
-    }
-    fn set_held(&mut self, held: bool) -> Fallible<()> {
-        self.held = held;
         Ok(())
     }
     fn forget(&mut self, ino: Ino) -> Fallible<()> {

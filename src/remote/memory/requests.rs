@@ -133,14 +133,18 @@ impl Remote for MemoryRemote {
             version_tick,
             feed: tree.options.feed,
             product: "memory".to_owned(),
-            identity: Some(format!("memory-{}", tree.options.seed)),
+            identity: (!tree.nameless).then(|| format!("memory-{}", tree.options.seed)),
             dot_names: true,
         }
     }
 
     async fn probe(&self) -> Result<Capabilities> {
         let root = RemotePath::root();
-        self.call(Operation::Probe, &root, |_| Ok(())).await?;
+        let look = |tree: &mut Tree| match tree.entries.contains_key(&RemotePath::root()) {
+            true => Ok(()),
+            false => fail(ErrorKind::NotFound, Operation::Probe, &RemotePath::root()),
+        };
+        self.call(Operation::Probe, &root, look).await?;
         Ok(self.capabilities())
     }
 
