@@ -47,8 +47,7 @@ fn is_kept_twice(world: &World, theirs: &str, ours: &str) {
     assert_eq!(copy.1.as_deref(), Some(ours.as_bytes()), "{tree:?}");
 }
 
-/// S7 "If somebody else changed a file that was edited here, both contents exist afterwards": what is sent goes under the
-/// version that the writer's bytes began with, whatever looks find while it is open.
+/// S25 "What is sent goes under the version that the writer began with, whatever the remote told while the file was open."
 #[tokio::test(flavor = "multi_thread")]
 async fn no_look_moves_the_version_that_a_writer_began_with() {
     let append = OpenMode { append: true, ..WRITE };
@@ -198,6 +197,7 @@ async fn ticks_in_sync(world: &World) {
     world.in_sync().await;
 }
 
+/// S26 "Times and modes of files set after the content was sent reach a remote that can hold them, without the content."
 #[tokio::test(flavor = "multi_thread")]
 async fn times_and_mode_set_after_the_content_was_sent_arrive() {
     for options in with_metadata_versions() {

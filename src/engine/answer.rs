@@ -46,7 +46,7 @@ impl<T: Send + 'static> Answer<T> {
         let Self::Queued(queue) = self else { return self.wait().await };
         let (send, receive) = tokio::sync::oneshot::channel();
         queue(Box::new(move |outcome| {
-            let take_back: Box<dyn FnOnce(T) + Send> = Box::new(take_back);
+            let take_back: TakeBack<T> = Box::new(take_back);
             drop(send.send(outcome.map(|value| Untaken(Some((value, take_back))))));
         }));
         let untaken: Result<Untaken<T>, EngineError> =
@@ -56,7 +56,9 @@ impl<T: Send + 'static> Answer<T> {
 }
 
 /// Is an outcome on its way, and what takes it back if it never arrives.
-struct Untaken<T>(Option<(T, Box<dyn FnOnce(T) + Send>)>);
+struct Untaken<T>(Option<(T, TakeBack<T>)>);
+
+type TakeBack<T> = Box<dyn FnOnce(T) + Send>;
 
 impl<T> Untaken<T> {
     fn take(mut self) -> Option<T> {
