@@ -485,3 +485,14 @@ fn multistatus(inside: &str) -> String {
         "HTTP/1.1 207 Multi-Status\r\nContent-Type: text/xml; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{body}"
     )
 }
+
+#[tokio::test]
+async fn the_servers_clock_is_known_from_its_answers() {
+    let answer = "HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n";
+    let liar = Liar::start(move |_| answer.to_owned()).await;
+    let remote = open(&liar);
+    assert_eq!(remote.clock_ahead(), None);
+    drop(remote.stat(&at("f")).await);
+    let years = remote.clock_ahead().unwrap() / (365 * 24 * 3600);
+    assert!(years < -25, "{years}");
+}

@@ -169,6 +169,10 @@ impl Remote for WebDavRemote {
         seen.await.map_err(|f| f.at("set metadata of", &at.path))
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.client.clock.ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.quota().await.map_err(|f| f.at("space", &RemotePath::root()))
     }
