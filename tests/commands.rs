@@ -73,6 +73,7 @@ fn an_edit_arrives_and_sync_waits_for_it() {
     desk.json(0, "why mnt/new.txt");
 }
 
+/// S5 "Freeing space, evicting content and clearing the cache never delete anything on the remote."
 #[test]
 fn content_comes_and_goes_as_it_is_told() {
     let desk = Desk::mounted();
@@ -104,6 +105,7 @@ fn content_comes_and_goes_as_it_is_told() {
     assert_eq!(desk.item("mnt/folder")["pin"], "unspecified");
     desk.json(0, "cache clear mnt");
     assert_eq!(desk.item("mnt/folder/deep")["content"], "online-only");
+    assert_eq!(std::fs::read(desk.at("remote/folder/deep")).unwrap(), b"deep\n");
 }
 
 #[test]

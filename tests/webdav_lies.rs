@@ -69,6 +69,8 @@ async fn a_server_that_gives_wholes_is_said_to_have_no_ranges() {
     assert!(!remote.capabilities().ranges);
 }
 
+/// S14 "An answer of the wrong length, of another range, or cut short gives the right bytes after another try, or an
+/// error; never short, shifted or zero-filled data."
 #[tokio::test]
 async fn wrong_parts_are_never_read() {
     for (answer, kind) in [
