@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::catalog::left_to_send;
 use crate::config::{Who, state_base};
 use crate::control::{Note, PathText, Unmounted, find_daemons, to_line};
+use crate::engine::left_to_send;
 use crate::fuse::mountinfo::Mount;
 
 use super::Common;
@@ -34,9 +34,8 @@ pub(super) fn waiting(mounted: &[Mount]) -> Vec<Waiting> {
 }
 
 fn look(note: &Note) -> Option<Waiting> {
-    let catalog = note.state_dir.join("catalog.db");
     // A state that is damaged, or gone, is told of by the next mount.
-    let left = catalog.exists().then(|| left_to_send(&catalog).ok()).flatten()?;
+    let left = left_to_send(&note.state_dir)?;
     (left > 0).then(|| Waiting { mountpoint: note.mountpoint.clone(), left })
 }
 

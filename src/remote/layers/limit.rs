@@ -172,6 +172,10 @@ impl Remote for Limit {
         self.inner.set_metadata(at, metadata, expect).await
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.inner.clock_ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         let _permit = self.permit().await;
         self.inner.space().await

@@ -376,6 +376,10 @@ impl Remote for Retry {
         self.once("set metadata of", &at.path, ask, &start).await
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.inner.clock_ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.again("space", &RemotePath::root(), || self.inner.space()).await
     }

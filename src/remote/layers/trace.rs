@@ -162,6 +162,10 @@ impl Remote for Trace {
         self.note("set metadata", &at.path, self.inner.set_metadata(at, metadata, expect)).await
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.inner.clock_ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.note("space", &RemotePath::root(), self.inner.space()).await
     }
