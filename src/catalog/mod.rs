@@ -17,6 +17,7 @@ mod rows;
 mod schema;
 mod tx;
 mod tx_files;
+mod tx_listing;
 mod tx_places;
 mod tx_rows;
 mod tx_verbs;

@@ -103,6 +103,8 @@ pub(crate) struct Core {
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.
     pub(crate) leases_trusted: bool,
+    /// Whether the kernel can be told to go past us.
+    pub(crate) through: super::through::Through,
     pub(crate) last_error: Mutex<Option<LastError>>,
     pub(crate) stopped: AtomicBool,
     /// The locked file that keeps other daemons out.

@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::live::{Failure, Live};
-use crate::model::{BLOCK, BlockSet};
+use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 
 /// Bytes written to the data file at once.
@@ -105,10 +105,14 @@ impl Core {
         };
         for run in runs {
             let (core, live) = (self.clone(), live.clone());
+            let visit = core.open.visit(live.ino);
+            let mut under_way = UnderWay { live, run, outcome: Err(Failure::Corrupt) };
             self.runtime.spawn(async move {
-                let visit = core.open.visit(live.ino);
-                let outcome = core.fetch(&live, run.clone(), cause).await;
-                core.fetched(&live, &run, outcome).await;
+                let outcome = core.fetch(&under_way.live, under_way.run.clone(), cause).await;
+                under_way.outcome = outcome.as_ref().map_err(Failure::of).copied();
+                let live = under_way.live.clone();
+                drop(under_way);
+                core.fetched(&live, outcome);
                 drop(visit);
             });
         }
@@ -148,7 +152,8 @@ impl Core {
         let source = live.source.clone().ok_or(EngineError::Stale)?;
         let locator = self.locator(live.ino)?;
         let remote = self.remotes.of(cause);
-        let stream = match remote.read(&locator, &source.version, bytes.clone()).await {
+        let version = self.version_of(live)?.unwrap_or(source.version);
+        let stream = match remote.read(&locator, &version, bytes.clone()).await {
             Ok(stream) => stream,
             Err(error) => return Err(self.read_failed(live, &locator, error)),
         };
@@ -161,6 +166,14 @@ impl Core {
             )));
         }
         self.take_stream(live, stream, bytes, &locator, cause).await
+    }
+
+    /// Under which version the remote has a live content now: a move, or times set here, give the same content another one.
+    fn version_of(&self, live: &Live) -> Result<Option<Version>, EngineError> {
+        let (inode, base) =
+            self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
+        let same = inode.is_some_and(|inode| inode.generation == live.generation);
+        Ok(base.filter(|_| same).map(|base| base.version))
     }
 
     async fn take_stream(
@@ -265,30 +278,37 @@ impl Core {
         error.into()
     }
 
-    /// Ends a fetch: its waiters go on, and what it brought is recorded soon.
-    async fn fetched(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        run: &Range<u32>,
-        outcome: Result<(), EngineError>,
-    ) {
-        {
-            let mut state = live.state();
-            if let Some(at) = state.fetching.iter().position(|other| other == run) {
-                state.fetching.swap_remove(at);
-            }
-            if let Err(error) = &outcome {
-                state.failures += 1;
-                state.failure = Some(Failure::of(error));
-            }
-        }
-        live.arrived.notify_waiters();
+    /// Tells of a fetch that ended; what it brought is recorded soon.
+    fn fetched(self: &Arc<Self>, live: &Arc<Live>, outcome: Result<(), EngineError>) {
         if let Err(error) = outcome {
             tracing::info!(ino = live.ino.0, %error, "cannot fetch");
             self.note_problem(Some(live.ino), &error.to_string());
         }
         self.recorder.notify_one();
         self.pulse();
+    }
+}
+
+/// Is a run being fetched. However its fetch ends, also by a panic, its waiters go on.
+struct UnderWay {
+    live: Arc<Live>,
+    run: Range<u32>,
+    outcome: Result<(), Failure>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        {
+            let mut state = self.live.state();
+            if let Some(at) = state.fetching.iter().position(|other| *other == self.run) {
+                state.fetching.swap_remove(at);
+            }
+            if let Err(failure) = self.outcome {
+                state.failures += 1;
+                state.failure = Some(failure);
+            }
+        }
+        self.live.arrived.notify_waiters();
     }
 }
 

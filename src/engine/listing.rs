@@ -36,6 +36,16 @@ enum Pass {
     Moved,
 }
 
+/// Says how far a listing is after one page.
+enum Applied {
+    /// More pages come.
+    Going(Box<Listing>),
+    /// That was all; says, if the folder is still to be looked at, what keeps it from being settled.
+    Ended(Option<Option<Ino>>),
+    /// The folder moved meanwhile.
+    Moved,
+}
+
 /// Ends the mark of a listing under way, whatever happened.
 struct UnderWay<'a>(&'a Core, Ino);
 
@@ -55,7 +65,7 @@ impl Core {
     }
 
     /// The listing of this folder that is under way, or a new one.
-    fn flight(self: &Arc<Self>, folder: Ino, cause: Cause) -> Flight {
+    pub(super) fn flight(self: &Arc<Self>, folder: Ino, cause: Cause) -> Flight {
         let mut flights = lock(&self.workers.flights);
         if let Some(flight) = flights.get(&folder) {
             return flight.clone();
@@ -101,7 +111,7 @@ impl Core {
         locator.path = listing.path.clone();
         let mut next = None;
         let mut names = 0;
-        loop {
+        let cause_of_mark = loop {
             crash_point!(self, "listing: before a page");
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
                 Ok(page) => page,
@@ -110,20 +120,17 @@ impl Core {
             self.note_contact();
             names += page.entries.len();
             let ListPage { entries, next: token } = page;
-            match self.apply_page(listing, entries).await? {
-                Some(same) => listing = same,
-                None => return Ok(Pass::Moved),
+            if folder == Ino::ROOT && names == 0 && token.is_none() {
+                self.check_empty_root().await?;
             }
-            match token {
-                Some(token) => next = Some(token),
-                None => break,
+            crash_point!(self, "listing: before a page is recorded");
+            match self.apply_page(listing, entries, token.is_none()).await? {
+                Applied::Going(same) => listing = *same,
+                Applied::Ended(cause_of_mark) => break cause_of_mark,
+                Applied::Moved => return Ok(Pass::Moved),
             }
-        }
-        if folder == Ino::ROOT && names == 0 {
-            self.check_empty_root().await?;
-        }
-        crash_point!(self, "listing: before its end");
-        let cause_of_mark = change(self, move |tx| end(tx, listing)).await?;
+            next = token;
+        };
         if let Some(blocker) = cause_of_mark {
             self.defer_look(folder, blocker).await?;
         }
@@ -132,29 +139,35 @@ impl Core {
         Ok(Pass::Whole)
     }
 
-    /// Applies one page, a piece at a time; `None` if the folder moved meanwhile.
+    /// Applies one page, a piece at a time, and ends the listing with the last one.
     async fn apply_page(
         self: &Arc<Self>,
         mut listing: Listing,
-        entries: Vec<Listed>,
-    ) -> Result<Option<Listing>, EngineError> {
+        mut entries: Vec<Listed>,
+        is_last: bool,
+    ) -> Result<Applied, EngineError> {
+        // Neighbours are looked up together.
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let mut entries = entries.into_iter().peekable();
         loop {
             let piece: Vec<Listed> = entries.by_ref().take(PIECE).collect();
-            let last = entries.peek().is_none();
+            let whole = entries.peek().is_none();
             let applied = change(self, move |tx| {
                 let seen = piece.into_iter().map(|listed| (listed.name, listed.entry));
                 if !model::list_page(tx, &mut listing, seen)? {
-                    return Ok(None);
+                    return Ok(Applied::Moved);
                 }
-                if last {
+                if whole && is_last {
+                    return Ok(Applied::Ended(end(tx, listing)?));
+                }
+                if whole {
                     model::begin_page(tx, &mut listing)?;
                 }
-                Ok(Some(listing))
+                Ok(Applied::Going(Box::new(listing)))
             })
             .await?;
             match applied {
-                Some(same) if !last => listing = same,
+                Applied::Going(same) if !whole => listing = *same,
                 other => return Ok(other),
             }
         }

@@ -3,8 +3,10 @@
 //! One verb is one catalog transaction. What is here is answered at once; what needs the remote is a future; what changes
 //! the catalog is answered by its writer after the commit. Decisions are asked of `model`, never made here.
 
+mod ahead;
 mod answer;
 mod attributes;
+mod close;
 mod core;
 mod crash;
 mod error;
@@ -15,6 +17,7 @@ mod hydrate;
 mod link;
 mod listing;
 mod live;
+mod metadata;
 mod names;
 mod namespace;
 mod observe;
@@ -26,12 +29,15 @@ mod pins;
 mod record;
 mod send;
 mod settings;
+mod show;
+mod siblings;
 mod space;
 mod start;
 mod state;
 mod status;
 mod steps;
 mod strays;
+mod through;
 mod upload;
 mod verbs;
 mod window;
@@ -55,6 +61,7 @@ pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
+pub use through::Backings;
 pub use verbs::{
     Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,
     RenameMode, Seek, SetAttributes, SetTime, Stat,

@@ -100,6 +100,7 @@ impl Core {
                 Ok::<_, EngineError>(())
             })
             .await;
+        self.open.note_told();
         {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(wrote));

@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// Drops content that may go, until about `bytes` are free; answers how many are.
-    async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+    pub(crate) async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
         if !self.settings.auto_free {
             return Ok(0);
         }

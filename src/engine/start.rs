@@ -104,6 +104,7 @@ impl Engine {
             uses: Mutex::default(),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
+            through: super::through::Through::default(),
             last_error: Mutex::default(),
             stopped: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),

@@ -52,6 +52,7 @@ impl Core {
             requests_by: self.requests_by(),
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
             bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
+            no_passthrough: self.through.why_not(),
         })
     }
 
@@ -102,7 +103,7 @@ impl Core {
         self.catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
-                let stat = self.stat_now(&inode);
+                let stat = self.stat_now(&inode, super::show::BELIEVE);
                 let row = if rows.is_to_be_sent(ino)? { rows.outbox_item(ino)? } else { None };
                 let base = rows.base(ino)?;
                 let present = present_bytes(rows, &inode, live.as_deref())?;

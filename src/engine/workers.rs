@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
 
+use super::ahead::Ahead;
 use super::core::{Cause, Core, now};
 use super::crash::CrashPoints;
 use super::live::Failure;
 use super::open::lock;
+use super::siblings::Siblings;
 use super::state::{MountState, Progress, RequestsBy};
 use crate::model::{Busy, Ino, RemotePath};
 use crate::remote::Locator;
@@ -33,6 +35,10 @@ pub(crate) struct Workers {
     pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
     /// Listings under way.
     pub(super) flights: Mutex<HashMap<Ino, Flight>>,
+    /// Listings of folders that nobody asked for yet.
+    pub(super) ahead: Ahead,
+    /// Small files that nobody asked for yet.
+    pub(super) siblings: Siblings,
     /// The remote is to be asked for its changes now.
     pub(super) ask: Notify,
     /// Why the remote is not the one we know, if so.

@@ -151,8 +151,15 @@ impl Mounted {
 
     /// Mounts (again) and waits until it can be used.
     pub(crate) fn mount(&mut self) {
-        let options: Vec<&str> =
-            ["-o", "poll=500ms,write_back_delay=10ms"].into_iter().chain(self.options()).collect();
+        let mut options = vec!["-o", "poll=500ms,write_back_delay=10ms"];
+        // All of it has to hold with the kernel's own reading and writing, and without.
+        let passthrough = std::env::var("DEWFS_TEST_PASSTHROUGH")
+            .map(|switch| format!("passthrough={switch}"))
+            .unwrap_or_default();
+        if !passthrough.is_empty() {
+            options.extend(["-o", &passthrough]);
+        }
+        options.extend(self.options());
         let log = self.places.at.with_extension("log");
         let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut daemon = self.places.command(&options).arg("-f").stderr(log).spawn().unwrap();

@@ -234,8 +234,6 @@ async fn serve_socket(
         id: options.places.id.clone(),
         owner: options.who.uid,
         uid: options.settings.uid,
-        passthrough: false,
-        passthrough_reason: Some("not in this version".to_owned()),
     };
     match Server::start(engine.clone(), about, &options.places, stop.clone()).await {
         Ok(server) => Some(server),
