@@ -65,6 +65,7 @@ fn write_until_full(path: &PathBuf, content: &[u8]) -> (usize, Option<i32>) {
     (taken, None)
 }
 
+/// S3 "Content that is not in sync is never freed or evicted."
 fn a_full_disk(disk: &Disk) {
     let (here, far) = (bytes(4 << 20, 1), bytes(12 << 20, 2));
     let mut mount = mounted(disk, &["-o", "write_back_delay=1h,cache_size=32M"], |remote| {
@@ -91,6 +92,8 @@ fn a_full_disk(disk: &Disk) {
     File::open(mount.path("far")).unwrap().read_exact(&mut part).unwrap();
     assert_eq!(part, far[..100_000]);
 
+    // What was evicted for room is gone from here only.
+    assert_eq!(fs::read(mount.remote("here")).unwrap(), here);
     // The catalog can still forget.
     fs::remove_file(mount.path("old")).unwrap();
     told(&["free"], mount.path("here"));

@@ -227,6 +227,8 @@ fn what_was_listed_is_known_after_a_remount_without_the_remote() {
 }
 
 /// S6 "A remote file is replaced, moved or removed only if it still is the version we last saw."
+/// S7 "If somebody else changed a file that was edited here, both contents exist afterwards: theirs under the name,
+/// ours as `NAME (conflict DATE TIME HOST).EXT` beside it, here and on the remote."
 #[test]
 fn both_sides_survive_when_both_changed() {
     let mut mount = Mounted::with(&["-o", "write_back_delay=1h"], |remote| {

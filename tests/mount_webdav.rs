@@ -106,6 +106,8 @@ fn plant(server: &Server) {
 
 const WALK: &str = "ls -lR . >/dev/null; find . -type f -size +1k | wc -l; stat a c a/b >/dev/null; ! stat a/none 2>/dev/null";
 
+/// S15 "A folder is listed on the remote when it is first needed. After that, `ls`, `find`, `stat` and a missing name
+/// in it cost no request, also after a remount and after a killed daemon."
 #[test]
 fn a_second_walk_asks_nothing_also_after_a_remount_and_a_kill() {
     let server = Server::start(Product::Nginx);

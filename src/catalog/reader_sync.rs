@@ -19,6 +19,7 @@ macro_rules! to_send {
               AND y.parent = n.parent AND y.name = n.name))"
     };
 }
+pub(super) use to_send;
 
 impl Reader {
     /// What the remote last had of it (as in `Rows`).

@@ -219,7 +219,7 @@ fn settle_connection(connection: &Connection) -> Result<()> {
 }
 
 /// Reads the file's first bytes before SQLite does: a file of somebody else's or of a newer dewfs is not touched at all.
-fn check_header(path: &Path) -> Result<()> {
+pub(super) fn check_header(path: &Path) -> Result<()> {
     let damaged = |reason: &str| CatalogError::Corrupt {
         path: path.display().to_string(),
         reason: reason.to_owned(),

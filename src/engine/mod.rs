@@ -59,7 +59,7 @@ pub use crash::CrashHook;
 pub use error::EngineError;
 pub use guard::{Held, Restored};
 pub use settings::{EDITOR_FILES, Returns, Settings};
-pub use start::StartError;
+pub use start::{StartError, left_to_send};
 pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,

@@ -199,6 +199,12 @@ impl Core {
     }
 }
 
+/// How many items a state directory holds that are not sent, whoever uses it; `None` if that cannot be told.
+pub fn left_to_send(state_dir: &Path) -> Option<u64> {
+    let catalog = state_dir.join("catalog.db");
+    catalog.exists().then(|| crate::catalog::left_to_send(&catalog).ok()).flatten()
+}
+
 fn make_dir(dir: &Path) -> Result<(), StartError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
         StartError::StateDir(format!("cannot create the state directory {}: {e}", dir.display()))

@@ -48,7 +48,7 @@ impl Core {
             cache_used: usage.used_bytes,
             cache_limit: usage.limit_bytes,
             cache_pending: self.pending_bytes()?,
-            cache_pinned: 0,
+            cache_pinned: self.pinned_bytes()?,
             quota: quota.map(|space| (space.used, space.limit)),
             requests_by: self.requests_by(),
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
@@ -90,6 +90,20 @@ impl Core {
             if let Some(inode) = self.catalog.read(|rows| rows.inode(row.ino))? {
                 bytes += if inode.kind == Kind::File { inode.attributes.size } else { 0 };
             }
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes here of files that are pinned.
+    fn pinned_bytes(&self) -> Ready<u64> {
+        let mut bytes = 0;
+        for ino in self.catalog.read(|rows| rows.pinned_with_bytes(Ino(0), 10_000))? {
+            let live = self.open.live(ino);
+            let present = self.catalog.read(|rows| match rows.inode(ino)? {
+                Some(inode) => present_bytes(rows, &inode, live.as_deref()),
+                None => Ok(0),
+            })?;
+            bytes += present;
         }
         Ok(bytes)
     }
