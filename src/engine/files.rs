@@ -103,18 +103,20 @@ impl Engine {
                             if mode.truncate {
                                 drop_suid(tx, &inode)?;
                             }
-                            Ok(inode)
+                            Ok((inode, false))
                         }
                         None => {
                             let inode = tx.create(new)?;
                             rest(tx, inode.ino, rests)?;
-                            Ok(inode)
+                            Ok((inode, true))
                         }
                     },
-                    move |outcome: Result<Inode, EngineError>| {
-                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode))
-                        {
-                            Ok(inode) => inode,
+                    move |outcome: Result<(Inode, bool), EngineError>| {
+                        let begun = outcome
+                            .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
+                        let inode = match begun {
+                            Ok((inode, true)) => return done(Ok(core.open_new(&inode, mode))),
+                            Ok((inode, false)) => inode,
                             Err(error) => return done(Err(error)),
                         };
                         let kept = core.clone();
@@ -356,6 +358,16 @@ impl Core {
             return Ok(inode);
         }
         Err(EngineError::Busy("being replaced".into()))
+    }
+
+    /// Opens what was made just now: there is nothing to be read of it or to be cut off, so nothing is done on the disk.
+    fn open_new(self: &Arc<Self>, inode: &Inode, mode: OpenMode) -> (Stat, Opened) {
+        let blocks = BlockSet::default();
+        let Inode { ino, generation, content, edited, .. } = *inode;
+        let live = Live::new(ino, generation, 0, content, blocks, None, edited);
+        let live = self.open.adopt(Arc::new(live));
+        let opened = self.opened(live, mode);
+        (self.stat_now(inode), opened)
     }
 
     fn open_created(
