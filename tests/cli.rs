@@ -132,11 +132,7 @@ fn wrong_usage_is_2_and_named_in_one_line() {
 fn commands_of_the_contract_that_are_not_there_yet_say_so() {
     let desk = Desk::new();
     for words in [
-        "conflicts /x",
         "resolve /x --keep mine",
-        "held /x",
-        "release /x",
-        "undo /x",
         "pause /x",
         "resume /x",
         "find /x",
@@ -152,7 +148,6 @@ fn commands_of_the_contract_that_are_not_there_yet_say_so() {
         "remote add n /x",
         "remote list",
         "remote forget n",
-        "sync --accept-remote mnt",
     ] {
         let line = desk.refused(2, words);
         assert!(line.contains("not available in this version"), "{words}: {line}");

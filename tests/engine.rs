@@ -4,7 +4,7 @@
 mod support;
 
 use bytes::Bytes;
-use dewfs::engine::{EngineError, OpenMode, RenameMode};
+use dewfs::engine::{EngineError, OpenMode, RenameMode, Settings};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation};
 use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, ready, same};
@@ -438,7 +438,8 @@ async fn a_damaged_catalog_is_set_aside_with_all_content() {
 /// Many removals at once are sent: until there is a command that releases what is held, nothing is held.
 #[tokio::test(flavor = "multi_thread")]
 async fn removing_hundreds_of_files_reaches_the_remote() {
-    let world = World::new().await;
+    let settings = Settings { guard: 0, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
     world.store.mkdir("many").unwrap();
     for index in 0..250 {
         world.store.put(&format!("many/{index}"), "x").unwrap();

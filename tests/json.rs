@@ -6,12 +6,13 @@ mod support {
 }
 
 use dewfs::control::{
-    Checked, Done, Dropped, Event, Fetched, Flow, History, Item, Mount, MountInfo, PathText,
-    Pinned, Problem, SyncDocument, Unmounted, to_line,
+    Checked, Conflict, Done, Dropped, Event, Fetched, Flow, HeldDocument, History, Item, Mount,
+    MountInfo, PathText, Pinned, Problem, Released, RestoredDocument, SyncDocument, Unmounted,
+    to_line,
 };
 use dewfs::engine::{
-    Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
-    SyncState,
+    Freed, Happened, Held, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
+    Restored, SyncState,
 };
 use dewfs::model::{Content, Kind, Pin};
 use support::shapes::assert_shape;
@@ -24,8 +25,6 @@ fn info() -> MountInfo {
         id: "id".into(),
         owner: 0,
         uid: 0,
-        passthrough: false,
-        passthrough_reason: Some("why".into()),
     }
 }
 
@@ -54,6 +53,7 @@ fn status() -> MountStatus {
         requests_by: RequestsBy::default(),
         bytes_down: 0,
         bytes_up: 0,
+        no_passthrough: Some("why".into()),
     }
 }
 
@@ -93,6 +93,8 @@ fn small_documents_have_the_shapes_of_the_page() {
     let freed = Freed { bytes: 1, kept: vec![(b"a".to_vec(), "why".into())] };
     let happened = Happened { time: 1, what: "sent".into() };
     let progress = Progress { path: b"a".to_vec(), what: "hydrate", done: 1, total: Some(2) };
+    let held = Held { path: b"a".to_vec(), what: "delete", size: 1, since: 1 };
+    let restored = Restored { path: b"a".to_vec(), what: "reverted", kept: Some("/r/a".into()) };
     for line in [
         to_line(&SyncDocument::new(path(), true, 0)),
         to_line(&Fetched::new(path(), 1)),
@@ -104,6 +106,11 @@ fn small_documents_have_the_shapes_of_the_page() {
         to_line(&Checked::new(0)),
         to_line(&Unmounted::new(path(), 0)),
         to_line(&Event::progress(&progress, mnt)),
+        to_line(&HeldDocument::of(&held, mnt)),
+        to_line(&Released::new(path(), 3, false)),
+        to_line(&RestoredDocument::of(&restored, mnt)),
+        to_line(&RestoredDocument::would_be(&held, mnt)),
+        to_line(&Conflict::of(&item(), mnt)),
         to_line(&Done::well()),
     ] {
         assert_shape(&line);

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mount::{LIMIT, Mounted, bytes, errno, eventually, names, said};
 use servers::{Logged, Product, Server};
@@ -373,6 +373,20 @@ fn an_mtime_survives_where_the_server_can_hold_it() {
     });
     let other = mounted(&server, STILL);
     assert_eq!(fs::metadata(other.path("f")).unwrap().mtime(), 981_173_106);
+
+    // Also one set after the content was sent, as `touch` and `rsync -t` of a known file do: nothing is sent again.
+    mount.arrives("f", b"dated");
+    let before = fs::metadata(&there).unwrap().ctime_nsec();
+    shell(&mount.places.at, "touch -d '2002-03-04 05:06:07 UTC' f");
+    eventually("the later mtime at the server", || {
+        fs::metadata(&there).is_ok_and(|meta| meta.mtime() == 1_015_218_367)
+    });
+    assert_ne!(fs::metadata(&there).unwrap().ctime_nsec(), before);
+    assert_eq!(fs::metadata(mount.path("f")).unwrap().mtime(), 1_015_218_367);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"dated");
+    fs::write(mount.path("f"), b"edited").unwrap();
+    mount.arrives("f", b"edited");
+    assert_eq!(tree(&mount.places.remote).into_keys().collect::<Vec<_>>(), ["f"]);
 }
 
 /// Temporary and rename over, as LibreOffice, gedit and Kate save: for the server one file that gets a new content.
@@ -435,17 +449,27 @@ fn the_longest_names_arrive_and_conflict() {
     }
 }
 
-/// Changes a file at the server and here; theirs stays under the name, ours is beside it, in both places.
+/// Changes a file at the server while it is open here for writing, so that no look can make our edit one of theirs (as long
+/// as a version is young there are looks, whatever `poll` says), and then here.
 fn is_conflict(server: &Server, mount: &Mounted, name: &str) {
+    let mut open = File::options().write(true).open(mount.path(name)).unwrap();
     server.put(name, b"theirs, behind the back");
-    fs::write(mount.path(name), b"ours").unwrap();
+    open.set_len(0).unwrap();
+    open.write_all(b"ours").unwrap();
+    drop(open);
+    both_are_kept(server, mount, name);
+}
+
+/// Theirs stays under the name, ours is beside it, in both places.
+fn both_are_kept(server: &Server, mount: &Mounted, name: &str) {
     let copy = |dir: &Path| {
         let stem: String = name.chars().take(6).collect();
         let is_copy = |one: &String| one.starts_with(&stem) && one.contains(" (conflict 2");
         names(dir).into_iter().find(is_copy)
     };
     eventually("the copy at the server", || {
-        copy(server.root()).is_some_and(|copy| fs::read(mount.remote(copy)).unwrap() == b"ours")
+        copy(server.root())
+            .is_some_and(|copy| fs::read(mount.remote(copy)).is_ok_and(|found| found == b"ours"))
     });
     assert_eq!(fs::read(mount.remote(name)).unwrap(), b"theirs, behind the back");
     mount.shows(name, b"theirs, behind the back");
@@ -463,6 +487,18 @@ fn a_change_behind_the_back_is_never_overwritten() {
         let mount = mounted(&server, STILL);
         assert_eq!(fs::read(mount.path("report.txt")).unwrap(), b"known");
         is_conflict(&server, &mount, "report.txt");
+
+        // Nor by somebody who opens it afterwards, where nothing told of the change: no version here is young.
+        let server = Server::start(product);
+        server.put("report.txt", b"known");
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        let there = File::options().write(true).open(server.root().join("report.txt")).unwrap();
+        there.set_modified(long_ago).unwrap();
+        let mount = mounted(&server, STILL);
+        assert_eq!(fs::read(mount.path("report.txt")).unwrap(), b"known");
+        server.put("report.txt", b"theirs, behind the back");
+        fs::write(mount.path("report.txt"), b"ours").unwrap();
+        both_are_kept(&server, &mount, "report.txt");
     }
 }
 

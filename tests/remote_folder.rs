@@ -405,11 +405,11 @@ async fn a_probe_finds_what_the_file_system_can() {
 }
 
 #[tokio::test]
-async fn a_root_that_is_gone_is_offline_and_not_empty() {
+async fn a_root_that_is_gone_is_missing_and_not_empty() {
     let (root, remote) = open();
     std::fs::remove_dir(root.path()).unwrap();
-    assert_eq!(remote.list(&at(""), None).await.unwrap_err().kind, ErrorKind::Offline);
-    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Offline);
+    assert_eq!(remote.list(&at(""), None).await.unwrap_err().kind, ErrorKind::RootMissing);
+    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::RootMissing);
 }
 
 #[tokio::test]

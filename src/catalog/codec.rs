@@ -63,7 +63,7 @@ pub(super) fn place(row: &Row<'_>, at: usize) -> Read<Option<Place>> {
 const KINDS: [Kind; 5] = [Kind::File, Kind::Folder, Kind::Symlink, Kind::Fifo, Kind::Socket];
 const CONTENTS: [Content; 3] = [Content::Placeholder, Content::Partial, Content::Hydrated];
 const PINS: [Pin; 4] = [Pin::Unspecified, Pin::Pinned, Pin::Unpinned, Pin::Excluded];
-const STEPS: [StepKind; 16] = [
+const STEPS: [StepKind; 17] = [
     StepKind::MakeFolder,
     StepKind::Write,
     StepKind::Rename,
@@ -80,6 +80,7 @@ const STEPS: [StepKind; 16] = [
     StepKind::StepAside,
     StepKind::Resurrect,
     StepKind::Cycle,
+    StepKind::Metadata,
 ];
 
 fn code<T: PartialEq>(all: &[T], value: &T) -> i64 {

@@ -7,6 +7,7 @@ use super::codec::{self, attempt_sql, int};
 use super::reader_names::count;
 use super::tx_rows::rescue_key;
 use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
+use crate::model::guard::Destruction;
 use crate::model::{Attempt, Base, Generation, Ino, OutboxRow, Tick};
 
 /// Leaves out rows that only wait until a version seen at the remote can be relied on: nothing of ours is to be sent.
@@ -14,7 +15,7 @@ macro_rules! to_send {
     () => {
         "(o.attempt IS NOT NULL OR NOT EXISTS (
             SELECT 1 FROM base y JOIN inode n ON n.ino = y.ino
-            WHERE y.endpoint = 0 AND y.ino = o.ino AND y.young = 1 AND y.edition = n.edition
+            WHERE y.endpoint = 0 AND y.ino = o.ino AND y.young = 1 AND y.edition = n.edition AND n.retouched = 0
               AND y.parent = n.parent AND y.name = n.name))"
     };
 }
@@ -27,12 +28,13 @@ impl Reader {
 
     /// Its outbox row (as in `Rows`).
     pub fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>> {
-        let sql = attempt_sql!("ours, released FROM outbox WHERE endpoint = 0 AND ino = ?1");
+        let sql = attempt_sql!("ours, released, held FROM outbox WHERE endpoint = 0 AND ino = ?1");
         self.one(sql, [int(ino.0)], |row| {
             Ok(OutboxRow {
                 attempt: codec::attempt(row)?,
                 ours: codec::ours(row.get::<_, Option<Vec<u8>>>(8)?.as_deref()),
                 released: row.get(9)?,
+                held: row.get(10)?,
             })
         })
     }
@@ -71,14 +73,59 @@ impl Reader {
         self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
-    /// Whether at least so many rows are about what the remote has and nobody let go: only these can remove or overwrite
-    /// something there.
-    pub fn has_many_of_the_remote(&self, limit: usize) -> Result<bool> {
+    /// Whether more than so many rows are about what the remote has and nobody let go or holds: only these can yet remove or
+    /// overwrite something there.
+    pub fn has_more_of_the_remote(&self, than: usize) -> Result<bool> {
         let sql = "SELECT count(*) FROM
                        (SELECT 1 FROM outbox o CROSS JOIN base b ON b.endpoint = o.endpoint AND b.ino = o.ino
-                        WHERE o.endpoint = 0 AND o.released = 0 LIMIT ?1)";
-        let found: Option<i64> = self.one(sql, [count(limit)], |row| row.get(0))?;
-        Ok(found.unwrap_or(0) >= count(limit))
+                        WHERE o.endpoint = 0 AND o.released = 0 AND o.held = 0 LIMIT ?1)";
+        let found: Option<i64> = self.one(sql, [count(than) + 1], |row| row.get(0))?;
+        Ok(found.unwrap_or(0) > count(than))
+    }
+
+    /// Files whose removal or overwriting waits and was let go by nobody, with whether the guard holds them; of held ones
+    /// only those since `from`.
+    pub fn destructions(&self, from: i64) -> Result<Vec<(Destruction, bool)>> {
+        let sql = "SELECT o.ino, o.since, b.parent, o.held FROM outbox o
+                   CROSS JOIN base b ON b.endpoint = 0 AND b.ino = o.ino
+                   CROSS JOIN inode i ON i.ino = o.ino
+                   WHERE o.endpoint = 0 AND o.released = 0 AND i.kind = 0 AND b.name NOT GLOB '.dewfs-*'
+                     AND (i.parent IS NULL OR i.edition <> b.edition) AND (o.held = 0 OR o.since >= ?1)";
+        self.all(sql, [from], |row| {
+            let (ino, folder) = (codec::ino(row, 0)?, codec::ino(row, 2)?);
+            let since = row.get(1)?;
+            let one = Destruction { ino, since, folder, gone: false, waits: true };
+            Ok((one, row.get(3)?))
+        })
+    }
+
+    /// Items that the mass-change guard holds, the oldest first, with since when.
+    pub fn held(&self, limit: usize) -> Result<Vec<(Ino, i64)>> {
+        let sql = "SELECT ino, since FROM outbox INDEXED BY outbox_held
+                   WHERE endpoint = 0 AND held = 1 ORDER BY since LIMIT ?1";
+        self.all(sql, [count(limit)], |row| Ok((codec::ino(row, 0)?, row.get(1)?)))
+    }
+
+    /// How many items the mass-change guard holds.
+    pub fn held_count(&self) -> Result<u64> {
+        let sql =
+            "SELECT COUNT(*) FROM outbox INDEXED BY outbox_held WHERE endpoint = 0 AND held = 1";
+        Ok(self.one(sql, [], |row| codec::number(row, 0))?.unwrap_or(0))
+    }
+
+    /// How many files, or with `folders` entries of any kind, the remote has in a folder, at any depth; stops counting at
+    /// `enough`.
+    pub fn base_below(&self, folder: Ino, folders: bool, enough: usize) -> Result<usize> {
+        let sql = "WITH RECURSIVE below (ino, kind) AS (
+                       SELECT b.ino, i.kind FROM base b JOIN inode i ON i.ino = b.ino
+                       WHERE b.endpoint = 0 AND b.parent = ?1
+                       UNION ALL
+                       SELECT b.ino, i.kind FROM below d CROSS JOIN base b ON b.endpoint = 0 AND b.parent = d.ino
+                       JOIN inode i ON i.ino = b.ino WHERE d.kind = 1)
+                   SELECT COUNT(*) FROM (SELECT 1 FROM below WHERE kind = 0 OR ?2 LIMIT ?3)";
+        let found: Option<i64> =
+            self.one(sql, (int(folder.0), folders, count(enough)), |row| row.get(0))?;
+        Ok(usize::try_from(found.unwrap_or(0)).unwrap_or(usize::MAX))
     }
 
     /// When the next outbox row may go, nanoseconds since 1970 (in the past if it may go now).
@@ -242,12 +289,16 @@ impl Reader {
         self.all(sql, [count(limit)], |row| codec::ino(row, 0))
     }
 
-    /// Cursor, identity and guard.
+    /// Whether this is a conflict copy made here and not resolved.
+    pub fn is_conflict(&self, ino: Ino) -> Result<bool> {
+        self.any("SELECT 1 FROM inode WHERE ino = ?1 AND conflict = 1", [int(ino.0)])
+    }
+
+    /// Cursor and identity.
     pub fn endpoint(&self) -> Result<Endpoint> {
-        let sql = "SELECT cursor, identity, held FROM endpoint WHERE endpoint = 0";
-        let found = self.one(sql, [], |row| {
-            Ok(Endpoint { cursor: row.get(0)?, identity: row.get(1)?, held: row.get(2)? })
-        })?;
+        let sql = "SELECT cursor, identity FROM endpoint WHERE endpoint = 0";
+        let found =
+            self.one(sql, [], |row| Ok(Endpoint { cursor: row.get(0)?, identity: row.get(1)? }))?;
         Ok(found.unwrap_or_default())
     }
 

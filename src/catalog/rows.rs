@@ -175,8 +175,6 @@ pub struct Endpoint {
     pub cursor: Option<String>,
     /// Who the remote said it is.
     pub identity: Option<String>,
-    /// Whether the mass-change guard holds removals and overwrites.
-    pub held: bool,
 }
 
 /// Is what a user set of an inode's attributes; `None` leaves it.

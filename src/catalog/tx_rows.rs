@@ -4,7 +4,7 @@ use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
     Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
-    OutboxRow, Place, RemoteId, Rows, Tick, conflict_name,
+    OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
 };
 
 /// Things kept of an inode's history.
@@ -19,7 +19,8 @@ impl Rows for Tx {
     type Error = CatalogError;
 
     fn node(&self, ino: Ino) -> Result<Option<Node>> {
-        let sql = "SELECT kind, parent, name, edition, content FROM inode WHERE ino = ?1";
+        let sql =
+            "SELECT kind, parent, name, edition, content, retouched FROM inode WHERE ino = ?1";
         self.one(sql, [int(ino.0)], |row| {
             Ok(Node {
                 ino,
@@ -27,6 +28,7 @@ impl Rows for Tx {
                 local: codec::place(row, 1)?,
                 edition: Edition(codec::number(row, 3)?),
                 hydrated: codec::content(row, 4)? == Content::Hydrated,
+                retouched: row.get(5)?,
             })
         })
     }
@@ -117,10 +119,6 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
-    fn held(&self) -> Result<bool> {
-        Ok(self.endpoint()?.held)
-    }
-
     fn is_excluded(&self, name: &Name) -> bool {
         self.memory.is_excluded(name)
     }
@@ -198,6 +196,17 @@ impl Rows for Tx {
         self.stand_for(ino, base.edition, base.size, None, None)
     }
 
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<()> {
+        match sent {
+            None => self.run("UPDATE inode SET retouched = 1 WHERE ino = ?1", [int(ino.0)])?,
+            Some(sent) => self.run(
+                "UPDATE inode SET retouched = 0 WHERE ino = ?1 AND retouched = 1 AND mtime = ?2 AND mode IS ?3",
+                (int(ino.0), sent.mtime, sent.mode),
+            )?,
+        };
+        Ok(())
+    }
+
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<()> {
         let attempt = row.attempt.as_ref();
         let place = |place: Option<&Place>| {
@@ -208,14 +217,14 @@ impl Rows for Tx {
         let (expect, version) = attempt.map(|one| codec::expect_code(&one.expect)).unzip();
         self.run(
             "INSERT INTO outbox (endpoint, ino, since, due, attempt, source_parent, source_name, target_parent, target_name,
-                                 expect, expect_version, nonce, ours, released)
-             VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                 expect, expect_version, nonce, ours, released, held)
+             VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (endpoint, ino) DO UPDATE SET
                  attempt = excluded.attempt, source_parent = excluded.source_parent,
                  source_name = excluded.source_name, target_parent = excluded.target_parent,
                  target_name = excluded.target_name, expect = excluded.expect,
                  expect_version = excluded.expect_version, nonce = excluded.nonce, ours = excluded.ours,
-                 released = excluded.released",
+                 released = excluded.released, held = excluded.held",
             rusqlite::params![
                 int(ino.0),
                 self.now,
@@ -229,6 +238,7 @@ impl Rows for Tx {
                 attempt.map(|one| int(one.nonce)),
                 codec::ours_bytes(&row.ours),
                 row.released,
+                row.held,
             ],
         )?;
         self.tell(Change::Outbox);
@@ -315,15 +325,6 @@ impl Rows for Tx {
     fn need_list(&mut self, folder: Ino) {
         self.lists.need(folder);
         self.tell(Change::Listing);
-    }
-
-    fn set_held(&mut self, held: bool) -> Result<()> {
-        let changed =
-            self.run("UPDATE endpoint SET held = ?1 WHERE endpoint = 0 AND held <> ?1", [held])?;
-        if changed > 0 {
-            self.tell(Change::Outbox);
-        }
-        Ok(())
     }
 
     fn forget(&mut self, ino: Ino) -> Result<()> {

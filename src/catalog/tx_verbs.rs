@@ -214,13 +214,6 @@ impl Tx {
         self.run(sql, (int(ino.0), not_before, self.now)).map(drop)
     }
 
-    /// Marks every outbox row as released from the mass-change guard.
-    pub fn release_all(&mut self) -> Result<()> {
-        self.run("UPDATE outbox SET released = 1 WHERE endpoint = 0 AND released = 0", [])?;
-        self.tell(Change::Outbox);
-        Ok(())
-    }
-
     /// Puts a look-again mark off because of `cause`, if known; it comes back at once when that one's outbox row goes or
     /// the folder is marked again. Answers how often in a row it was put off.
     pub fn look_defer(&mut self, folder: Ino, not_before: i64, cause: Option<Ino>) -> Result<u32> {

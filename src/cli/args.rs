@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::{
-    cache, completions, doctor, free, hydrate, ls, man, mounting, pin, remote, status, sync,
+    cache, completions, doctor, free, held, hydrate, ls, man, mounting, pin, remote, status, sync,
 };
 use super::{exit, umount, why};
 
@@ -94,6 +94,14 @@ pub enum Command {
     Unpin(pin::UnpinArgs),
     /// Tell what happened to an item
     Why(why::WhyArgs),
+    /// List conflict copies that are not resolved
+    Conflicts(held::ListArgs),
+    /// List the deletions and overwrites that are held
+    Held(held::ListArgs),
+    /// Send what is held after all
+    Release(held::DoArgs),
+    /// Bring back what is held
+    Undo(held::DoArgs),
     /// Look after the content kept here
     Cache(cache::CacheArgs),
     /// Look at remotes
@@ -108,23 +116,8 @@ pub enum Command {
 
 /// Commands of the contract that this version does not have.
 const NOT_YET: &[&str] = &[
-    "conflicts",
-    "resolve",
-    "held",
-    "release",
-    "undo",
-    "pause",
-    "resume",
-    "find",
-    "du",
-    "largest",
-    "recent",
-    "watch",
-    "setup",
-    "remove",
-    "login",
-    "logout",
-    "serve",
+    "resolve", "pause", "resume", "find", "du", "largest", "recent", "watch", "setup", "remove",
+    "login", "logout", "serve",
 ];
 
 /// The words that are no option and no value of a common option, with their places.

@@ -10,6 +10,7 @@ mod completions;
 mod doctor;
 mod exit;
 mod free;
+mod held;
 mod hydrate;
 mod ls;
 mod man;
@@ -71,6 +72,10 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Pin(args) => pin::run(args, common),
         Command::Unpin(args) => pin::run_unpin(args, common),
         Command::Why(args) => why::run(args, common),
+        Command::Conflicts(args) => held::run_conflicts(args, common),
+        Command::Held(args) => held::run(args, common),
+        Command::Release(args) => held::run_release(args, common),
+        Command::Undo(args) => held::run_undo(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Remote(args) => remote::run(args, common),
         Command::Doctor(args) => doctor::run(args, common),

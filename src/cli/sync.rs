@@ -41,10 +41,10 @@ pub(super) fn millis(duration: Duration) -> u64 {
 
 /// Runs the command.
 pub(super) fn run(args: &SyncArgs, common: &Common) -> Result<u8, Failure> {
-    if args.accept_remote {
-        return Err(Failure::usage("--accept-remote: not available in this version"));
-    }
     let target = Target::of(&here(args.path.as_ref()))?;
+    if args.accept_remote {
+        exit::conclude(&target.connect()?.ask(Request::AcceptRemote, false, |_, _| {})?)?;
+    }
     let request = Request::Sync {
         scope: target.scope.clone(),
         wait: args.wait,

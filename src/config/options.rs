@@ -117,6 +117,8 @@ pub struct Options {
     pub guard: Option<u32>,
     /// `auto_free=`.
     pub auto_free: Option<bool>,
+    /// `passthrough=`.
+    pub passthrough: Option<bool>,
     /// `exclude=`, in order.
     pub exclude: Vec<String>,
     /// `username=`.
@@ -199,7 +201,7 @@ impl Options {
                 self.owner(key, value)
             }
             "hydration" | "population" | "close" | "fsync" | "namespace" | "auto_free"
-            | "verify" => self.choice(key, value),
+            | "verify" | "passthrough" => self.choice(key, value),
             "write_back_delay" | "poll" | "timeout" | "drain" => self.duration(key, value),
             "requests" | "transfers" | "guard" => self.number(key, value),
             "cache_size" | "min_free" => self.amount(key, value),
@@ -247,6 +249,7 @@ impl Options {
             ("close", _) => self.close = Some(returns),
             ("fsync", _) => self.fsync = Some(returns),
             ("auto_free", _) => self.auto_free = switch,
+            ("passthrough", _) => self.passthrough = switch,
             ("hydration", "partial") | ("population", "on-demand") | ("namespace", "local") => {}
             ("verify", _) if switch == Some(true) => {}
             _ => return Err(ConfigError::Unavailable(format!("option {key}={value}"))),
@@ -274,10 +277,6 @@ impl Options {
             value.parse().map_err(|_| bad_value(key, value, "a whole number is needed"))?;
         if number == 0 && key != "guard" {
             return Err(bad_value(key, value, "at least 1 is needed"));
-        }
-        // Without the commands that release or undo it, a held change would be held for ever.
-        if number > 0 && key == "guard" {
-            return Err(ConfigError::Unavailable(format!("option {key}={value}")));
         }
         match key {
             "requests" => self.requests = Some(number),
@@ -370,7 +369,7 @@ mod tests {
             ("delay_upload=3", "dewfs says write_back_delay="),
             ("remount,ro", "remount"),
             ("hydration=full", "hydration=full: not available in this version"),
-            ("guard=100", "guard=100: not available in this version"),
+            ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
             ("metrics=:9", "metrics: not available"),
             ("poll=soon", "poll=soon"),
@@ -415,9 +414,10 @@ mod tests {
             ("transfers", "2"),
             ("timeout", "9s"),
             ("drain", "0"),
-            ("guard", "0"),
+            ("guard", "50"),
             ("auto_free", "off"),
             ("verify", "on"),
+            ("passthrough", "off"),
             ("exclude", "*.o"),
             ("username", "a"),
             ("credentials", "/c"),

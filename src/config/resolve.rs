@@ -134,6 +134,8 @@ fn resolve_with(
         RemoteSpec::WebDav { user, .. } => user.clone(),
         RemoteSpec::Folder(_) => None,
     });
+    let place = String::from_utf8_lossy(&remote.canonical()).into_owned();
+    let as_user = user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
     let id = state_id(&remote, user.as_deref(), None, &mountpoint);
     let state_dir = options.state_dir.as_ref().map(|dir| resolved(&cwd.join(dir)));
     let places = Places::of(id, state_dir, who)?;
@@ -141,7 +143,10 @@ fn resolve_with(
     Ok(MountOptions {
         source: source(request.spec, &remote),
         name: options.name.clone().unwrap_or_else(|| display_name(&mountpoint)),
-        settings: settings(&options, who, &places.state_dir),
+        settings: Settings {
+            remote: place + &as_user,
+            ..settings(&options, who, &places.state_dir)
+        },
         kernel: kernel(&options, who),
         remote_options: remote_options(&options, user, cwd),
         nonempty: options.nonempty,
@@ -280,9 +285,11 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         drain: options.drain.unwrap_or(usual.drain),
         guard: options.guard.unwrap_or(usual.guard),
         auto_free: options.auto_free.unwrap_or(true),
+        remote: String::new(),
         adopt_remote: options.adopt_remote,
         offline_ok: options.offline_ok,
         atime: !options.no_atime.unwrap_or(false),
+        passthrough: options.passthrough.unwrap_or(true),
         exclude,
     }
 }

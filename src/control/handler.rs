@@ -11,7 +11,8 @@ use crate::model::{Ino, Kind, Pin};
 
 use super::document::{Item, Mount, PathText, to_line};
 use super::outcome::{
-    Checked, Dropped, Event, Fetched, Flow, History, Pinned, Problem, SyncDocument,
+    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
+    Released, RestoredDocument, SyncDocument,
 };
 use super::protocol::{Done, Request, Scope};
 use super::{MountInfo, StopSignal};
@@ -61,6 +62,14 @@ impl Handler {
             Request::Pin { paths, wait } => self.pin(&paths, wait).await,
             Request::Unpin { paths } => self.unpin(&paths).await,
             Request::Why { scope } => self.why(&scope).await,
+            Request::Held => self.held().await,
+            Request::Release { dry_run } => self.release(dry_run).await,
+            Request::Undo { dry_run } => self.undo(dry_run).await,
+            Request::Conflicts => self.conflicts().await,
+            Request::AcceptRemote => {
+                self.engine.accept_remote().await?;
+                Ok(Done::well())
+            }
             Request::CacheStat => self.cache_stat().await,
             Request::CacheVerify => self.cache_verify().await,
             Request::CacheClear { dry_run } => {
@@ -273,6 +282,45 @@ impl Handler {
         Ok(Done::well())
     }
 
+    async fn held(&self) -> Outcome {
+        for held in self.engine.held().await? {
+            self.say(&HeldDocument::of(&held, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
+    async fn release(&self, dry_run: bool) -> Outcome {
+        let items = match dry_run {
+            true => self.engine.mount_status().await?.held,
+            false => self.engine.release_held().await?,
+        };
+        self.say(&Released::new(self.path_text(b""), items, dry_run)).await;
+        Ok(Done::well())
+    }
+
+    /// 1 if something is in use, so that it could not be brought back.
+    async fn undo(&self, dry_run: bool) -> Outcome {
+        if dry_run {
+            for held in self.engine.held().await? {
+                self.say(&RestoredDocument::would_be(&held, &self.info.mountpoint)).await;
+            }
+            return Ok(Done::well());
+        }
+        let mut left = false;
+        for restored in self.engine.undo_held().await? {
+            left |= restored.what == "left";
+            self.say(&RestoredDocument::of(&restored, &self.info.mountpoint)).await;
+        }
+        Ok(Done::with(u8::from(left), None, None))
+    }
+
+    async fn conflicts(&self) -> Outcome {
+        for copy in self.engine.conflicts().await? {
+            self.say(&Conflict::of(&copy, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
     async fn cache_stat(&self) -> Outcome {
         let status = self.engine.mount_status().await?;
         let flow = Flow::new(
@@ -328,7 +376,7 @@ fn item_health(item: &ItemStatus) -> u8 {
 
 fn left_of(item: &ItemStatus) -> u64 {
     use crate::engine::SyncState;
-    let own = !matches!(item.sync, SyncState::InSync | SyncState::LocalOnly);
+    let own = !matches!(item.sync, SyncState::InSync | SyncState::LocalOnly | SyncState::Conflict);
     item.pending_below + u64::from(own)
 }
 

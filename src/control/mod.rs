@@ -24,7 +24,8 @@ pub use document::{
 pub use findings::{Found, find_daemon, find_daemons};
 pub use note::Note;
 pub use outcome::{
-    Checked, Dropped, Event, Fetched, Flow, History, Pinned, Problem, SyncDocument, Unmounted,
+    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
+    Released, RestoredDocument, SyncDocument, Unmounted,
 };
 pub use protocol::{Done, Request, Scope, VERSION};
 pub use server::{Server, StopSignal};
@@ -46,8 +47,4 @@ pub struct MountInfo {
     pub owner: u32,
     /// The user of `uid=`.
     pub uid: u32,
-    /// Whether hydrated files are read past the daemon.
-    pub passthrough: bool,
-    /// Why not.
-    pub passthrough_reason: Option<String>,
 }

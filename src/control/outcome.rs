@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine::{Freed, Happened, Progress, pin_word};
-use crate::model::Pin;
+use crate::engine::{Freed, Happened, Held, ItemStatus, Progress, Restored, pin_word};
+use crate::model::{Name, Pin, original_name};
 
 use super::document::{FORMAT, PathText, rfc3339};
 
@@ -160,6 +160,97 @@ small_document! {
         items: u64,
         /// The state directory.
         state_dir: String,
+    }
+}
+
+small_document! {
+    /// Is one change that the mass-change guard holds.
+    HeldDocument, "held", {
+        /// The item; of a deleted one where it was.
+        #[serde(flatten)]
+        path: PathText,
+        /// `delete` or `overwrite`.
+        what: &'static str,
+        /// Bytes at the remote.
+        size: u64,
+        /// Since when.
+        since: Option<String>,
+    }
+}
+small_document! {
+    /// Is what `release` let go.
+    Released, "released", {
+        /// The mountpoint.
+        #[serde(flatten)]
+        path: PathText,
+        /// Items.
+        items: u64,
+        /// Whether it was only asked what would be.
+        dry_run: bool,
+    }
+}
+small_document! {
+    /// Is one item that `undo` brought back.
+    RestoredDocument, "restored", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// `back`, `reverted`, or `left`: it is in use.
+        what: &'static str,
+        /// Where its edited content is now.
+        kept: Option<String>,
+        /// Whether it was only asked what would be.
+        dry_run: bool,
+    }
+}
+small_document! {
+    /// Is one conflict copy that is not resolved.
+    Conflict, "conflict", {
+        /// The copy.
+        #[serde(flatten)]
+        path: PathText,
+        /// The file that it is a copy of, by its name.
+        original: Option<String>,
+        /// Bytes.
+        size: u64,
+        /// When its content was last changed.
+        mtime: Option<String>,
+    }
+}
+
+impl HeldDocument {
+    /// One of the engine's.
+    pub fn of(held: &Held, mountpoint: &Path) -> Self {
+        let path = PathText::in_mount(mountpoint, &held.path);
+        Self::new(path, held.what, held.size, rfc3339(held.since))
+    }
+}
+
+impl RestoredDocument {
+    /// One that is back.
+    pub fn of(restored: &Restored, mountpoint: &Path) -> Self {
+        let kept = restored.kept.as_ref().map(|kept| kept.to_string_lossy().into_owned());
+        Self::new(PathText::in_mount(mountpoint, &restored.path), restored.what, kept, false)
+    }
+
+    /// One that would be back.
+    pub fn would_be(held: &Held, mountpoint: &Path) -> Self {
+        let what = if held.what == "delete" { "back" } else { "reverted" };
+        Self::new(PathText::in_mount(mountpoint, &held.path), what, None, true)
+    }
+}
+
+impl Conflict {
+    /// One copy.
+    pub fn of(copy: &ItemStatus, mountpoint: &Path) -> Self {
+        let start = copy.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        let (folder, name) = copy.path.split_at(start);
+        let original = Name::new(name)
+            .ok()
+            .and_then(|name| original_name(&name))
+            .map(|name| PathText::in_mount(mountpoint, &[folder, name.as_bytes()].concat()).path);
+        let path = PathText::in_mount(mountpoint, &copy.path);
+        Self::new(path, original, copy.size, rfc3339(copy.mtime))
     }
 }
 

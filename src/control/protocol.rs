@@ -138,6 +138,24 @@ pub enum Request {
         #[serde(flatten)]
         scope: Scope,
     },
+    /// What the mass-change guard holds: `held` documents.
+    Held,
+    /// Send it after all: one `released` document.
+    Release {
+        /// Only tell.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Bring it back: `restored` documents.
+    Undo {
+        /// Only tell.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Conflict copies not yet resolved: `conflict` documents.
+    Conflicts,
+    /// The remote is meant to be another one, or to have lost what it lost.
+    AcceptRemote,
     /// Numbers: one `cache` document.
     CacheStat,
     /// Compare checksums: `problem` documents.

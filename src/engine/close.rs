@@ -6,6 +6,7 @@ use super::EngineError;
 use super::core::Core;
 use super::live::Live;
 use super::namespace::rest;
+use crate::cache::{Access, DataFile};
 use crate::catalog::{Durability, Origin};
 use crate::model::{self, Ino, Stamp};
 
@@ -44,7 +45,8 @@ impl Core {
             state.wrote = false;
             left
         };
-        drop(data);
+        // A mapping outlives its descriptor, and writes where nobody sees it: then the row stays, and is asked about later.
+        let mapped = data.as_ref().is_some_and(|data| self.is_mapped(data));
         let (ino, generation, rests) = (live.ino, live.generation, self.rests());
         let (core, live) = (self.clone(), live.clone());
         self.catalog.submit(
@@ -54,7 +56,9 @@ impl Core {
                 if let Some((stamp, mtime)) = left {
                     tx.observe(ino, generation, stamp, mtime)?;
                 }
-                model::handled(tx, ino)?;
+                if !mapped {
+                    model::handled(tx, ino)?;
+                }
                 rest(tx, ino, rests)?;
                 Ok(tx.inode(ino)?.is_some_and(|inode| inode.local.is_some()))
             },
@@ -67,12 +71,20 @@ impl Core {
         true
     }
 
+    /// Whether somebody can write to a data file that was opened past us, although nobody has it open any more.
+    fn is_mapped(&self, data: &DataFile) -> bool {
+        data.access() == Access::Read
+            && self.leases_trusted
+            && !data.nobody_can_write().unwrap_or(false)
+    }
+
     fn told_of_close(
         self: &Arc<Self>,
         live: &Live,
         left: Option<Left>,
         outcome: Result<bool, EngineError>,
     ) {
+        self.open.note_told();
         {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(left.is_some()));
@@ -95,7 +107,8 @@ impl Core {
         if let Err(error) = self.record(&live, Durability::Soon).await {
             tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; it is found at the next open");
         }
-        if last_writer {
+        let mapped = live.open_data().is_some_and(|data| self.is_mapped(&data));
+        if last_writer && !mapped {
             self.writer_closed(live.ino).await;
         }
         self.closed(&live);

@@ -71,8 +71,8 @@ pub(crate) struct Core {
     pub(crate) link: Link,
     /// What the sync workers keep in memory.
     pub(crate) workers: super::workers::Workers,
-    /// Whether the remote has said, since the start, that it is the one we know.
-    pub(crate) identified: AtomicBool,
+    /// One more than the number of outages at which the remote last said that it is the one we know; 0: it has not.
+    pub(crate) identified: AtomicU64,
     pub(crate) open: Arc<OpenTable>,
     pub(crate) runtime: Runtime,
     pub(crate) counters: Counters,
@@ -103,6 +103,8 @@ pub(crate) struct Core {
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.
     pub(crate) leases_trusted: bool,
+    /// Whether the kernel can be told to go past us.
+    pub(crate) through: super::through::Through,
     pub(crate) last_error: Mutex<Option<LastError>>,
     pub(crate) stopped: AtomicBool,
     /// The locked file that keeps other daemons out.

@@ -34,4 +34,14 @@ macro_rules! crash_point {
     };
 }
 
-pub(crate) use crash_point;
+/// The same where nothing can be awaited: only a hook that ends the whole process ends anything here.
+macro_rules! crash_here {
+    ($core:expr, $place:literal) => {
+        #[cfg(debug_assertions)]
+        if $core.workers.crash.dies($place) {
+            tracing::trace!($place);
+        }
+    };
+}
+
+pub(crate) use {crash_here, crash_point};

@@ -113,7 +113,7 @@ impl From<RemoteError> for EngineError {
             ErrorKind::NoSpace => Self::QuotaExceeded,
             ErrorKind::ReadOnly => Self::ReadOnly,
             ErrorKind::Unsupported => Self::Unsupported,
-            ErrorKind::Offline => Self::Offline,
+            ErrorKind::Offline | ErrorKind::RootMissing => Self::Offline,
             ErrorKind::RateLimited { .. }
             | ErrorKind::Locked { .. }
             | ErrorKind::Unsettled { .. } => Self::TimedOut,

@@ -14,6 +14,7 @@ use futures_util::stream;
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_point;
+use super::losses::{Weight, vanishing};
 use super::observe::change;
 use super::open::lock;
 use crate::catalog::{CatalogError, Tx};
@@ -26,7 +27,7 @@ const AT_ONCE: usize = 8;
 /// How often the remote's room is asked for.
 const ASK_ROOM: Duration = Duration::from_secs(300);
 /// How long after a failure the remote is asked again, at most.
-const AFTER_FAILURE: Duration = Duration::from_secs(15);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// Is an inode the remote was found without, with where it should be.
 struct Missed {
@@ -47,14 +48,18 @@ impl Core {
         let mut pushed = self.remotes.feed.watch();
         let mut asked_room = None::<tokio::time::Instant>;
         loop {
+            let mut reached = false;
             let wait = match self.catch_up().await {
-                Ok(()) => self.settings.poll,
+                Ok(()) => {
+                    reached = true;
+                    self.settings.poll
+                }
                 Err(error) => {
                     tracing::debug!(%error, "cannot follow the remote's changes");
                     self.settings.poll.min(AFTER_FAILURE)
                 }
             };
-            if asked_room.is_none_or(|when| when.elapsed() > ASK_ROOM) {
+            if reached && asked_room.is_none_or(|when| when.elapsed() > ASK_ROOM) {
                 asked_room = Some(tokio::time::Instant::now());
                 if let Ok(space) = self.remotes.feed.space().await {
                     *lock(&self.quota) = space;
@@ -97,13 +102,18 @@ impl Core {
                     self.workers.walks.store(true, Ordering::Relaxed);
                     return self.walk().await;
                 }
+                Err(error) if error.kind == ErrorKind::RootMissing => {
+                    // The root itself: who is in its place?
+                    self.forget_identity();
+                    return self.identify(Cause::Feed).await;
+                }
                 Err(error) => return Err(error.into()),
             };
             self.note_contact();
             let more = page.more || !page.hints.is_empty();
             self.apply_changes(page, due).await?;
             if !more {
-                return Ok(());
+                return self.end_acceptance();
             }
         }
     }
@@ -156,15 +166,35 @@ impl Core {
             // All looks rest until it is back, so nothing else would notice that it is.
             self.remotes.feed.stat(&Locator::at(RemotePath::root())).await?;
         }
+        self.end_acceptance()?;
         let due = self.catalog.read(|rows| rows.all_missing())?;
         let gone = self.look_for(due).await?;
-        change(self, move |tx| {
+        self.make_sure(gone.iter().any(|one| one.seen.is_none())).await?;
+        let (losses, limit, pause) =
+            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
+        let weight = change(self, move |tx| {
+            let lost: Vec<Ino> = lost_for_good(&gone);
+            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
+                return Ok(Weight::Doubted);
+            }
             settle_missed(tx, gone)?;
             let listed = tx.base(Ino::ROOT)?.is_some_and(|base| base.listed);
             let going = tx.look_again(Ino::ROOT)?.is_some();
-            if listed && !going { model::lost_hints(tx) } else { Ok(()) }
+            if listed && !going {
+                model::lost_hints(tx)?;
+            }
+            Ok(Weight::Believed)
         })
-        .await
+        .await?;
+        if weight == Weight::Doubted { Err(self.doubt()) } else { Ok(()) }
+    }
+
+    /// Before an absence is believed, the remote must be the one we know.
+    async fn make_sure(self: &Arc<Self>, absences: bool) -> Result<(), EngineError> {
+        if absences && !self.is_root_in_place().await? {
+            return Err(EngineError::Offline);
+        }
+        Ok(())
     }
 
     async fn apply_changes(
@@ -180,13 +210,27 @@ impl Core {
             change(self, move |tx| Ok((tx.tick()?, worth_a_look(tx, hints, ids)?))).await?;
         let looks = self.look_at_hints(paths, since).await?;
         let gone = if quiet { self.look_for(due).await? } else { Vec::new() };
+        let absences = looks.iter().any(|look| look.sight.seen.is_none())
+            || gone.iter().any(|one| one.seen.is_none());
+        self.make_sure(absences).await?;
         crash_point!(self, "feed: before a page is applied");
-        change(self, move |tx| {
+        let (losses, limit, pause) =
+            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
+        let weight = change(self, move |tx| {
+            let mut lost = lost_for_good(&gone);
+            lost.extend(absent(tx, &looks)?);
+            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
+                return Ok(Weight::Doubted);
+            }
             model::apply_page(tx, looks)?;
             settle_missed(tx, gone)?;
-            tx.set_cursor(Some(&page.cursor.0))
+            tx.set_cursor(Some(&page.cursor.0))?;
+            Ok(Weight::Believed)
         })
         .await?;
+        if weight == Weight::Doubted {
+            return Err(self.doubt());
+        }
         // What appeared or changed may be pinned.
         self.pins.notify_one();
         Ok(())
@@ -244,6 +288,20 @@ impl Core {
         }
         Ok(missed)
     }
+}
+
+/// What the feed did not tell to be anywhere else.
+fn lost_for_good(gone: &[Missed]) -> Vec<Ino> {
+    gone.iter().filter(|one| one.seen.is_none()).map(|one| one.ino).collect()
+}
+
+/// What is known at paths where nothing was seen.
+fn absent(tx: &Tx, looks: &[Look]) -> Result<Vec<Ino>, CatalogError> {
+    let mut known = Vec::new();
+    for look in looks.iter().filter(|look| look.sight.seen.is_none()) {
+        known.extend(model::by_path(tx, &look.sight.path)?);
+    }
+    vanishing(tx, known)
 }
 
 fn settle_missed(tx: &mut Tx, gone: Vec<Missed>) -> Result<(), CatalogError> {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 
 use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::namespace::rest;
 use super::settings::Returns;
+use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::cache::Access;
@@ -28,7 +30,8 @@ impl Engine {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
                 core.open.begin_later(ino, mode.write).await;
-                engine.open_begun(ino, mode).wait().await
+                let answer = engine.open_begun(ino, mode);
+                answer.wait_or(move |opened| engine.release(ino, opened.handle)).await
             }));
         }
         self.open_begun(ino, mode)
@@ -45,7 +48,7 @@ impl Engine {
             }
         };
         if !mode.write {
-            return Answer::Ready(Ok(core.opened(live, mode)));
+            return Answer::Ready(core.opened(live, mode));
         }
         let rests = core.rests();
         // Intent before bytes: the outbox row is there before the first write can be.
@@ -87,7 +90,11 @@ impl Engine {
             Ok(new) => new,
             Err(error) => return error.into(),
         };
-        self.when_listed(parent, move || {
+        let kept = self.clone();
+        let wait = move |answer: Answer<(Stat, Opened)>| {
+            answer.wait_or(move |(stat, opened)| kept.release(stat.ino, opened.handle)).boxed()
+        };
+        let act = move || {
             let core = engine.core.clone();
             let rests = core.rests();
             Answer::Queued(Box::new(move |done| {
@@ -125,7 +132,8 @@ impl Engine {
                     },
                 );
             }))
-        })
+        };
+        self.when_listed_by(parent, act, wait)
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
@@ -158,8 +166,16 @@ impl Engine {
         }
         let core = self.core.clone();
         Answer::Pending(Box::pin(async move {
-            core.ensure(&live, asked.clone(), want, Cause::User).await?;
-            core.read_here(&live, asked)
+            // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
+            let room = core.make_room_at_once(asked.end - asked.start).await.map(drop);
+            let came = match room {
+                Ok(()) => core.ensure(&live, asked.clone(), want, Cause::User).await,
+                refused => refused,
+            };
+            match came {
+                Err(EngineError::NoSpace(_)) => core.read_past(&live, asked).await,
+                outcome => outcome.and_then(|()| core.read_here(&live, asked)),
+            }
         }))
     }
 
@@ -232,13 +248,20 @@ impl Engine {
     /// The last descriptor of this open is gone. Never fails.
     pub fn release(&self, ino: Ino, handle: Handle) {
         let Some(file) = self.core.open.remove(handle) else { return };
-        let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         let live = file.live.clone();
-        if self.core.settings.atime && file.was_read.load(Ordering::Relaxed) {
+        // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
+        let has_news = live.has_news();
+        if let Some(backing) = &file.backing {
+            live.keep(backing);
+        }
+        let (last, last_writer) = self.core.open.end(ino, file.mode.write);
+        // Of what the kernel reads itself only the open is known.
+        let was_read =
+            file.was_read.load(Ordering::Relaxed) || file.mode.read && file.backing.is_some();
+        if self.core.settings.atime && was_read {
             self.core.touch_atime(ino);
         }
-        drop(file);
-        if last_writer || (last && live.has_news()) {
+        if last_writer || (last && has_news) {
             self.core.after_release(live, last_writer);
         } else if last {
             self.core.closed(&live);
@@ -303,6 +326,7 @@ impl Core {
             return Ok(());
         };
         let stamp = data.stamp()?;
+        live.state().seen = Some(stamp);
         if inode.stamp != Some(stamp) {
             let mut state = live.state();
             state.wrote = true;
@@ -313,11 +337,27 @@ impl Core {
         Ok(())
     }
 
-    fn opened(&self, live: Arc<Live>, mode: OpenMode) -> Opened {
-        let keep_pages = self.open.same_as_last(live.ino, live.generation);
+    /// The end of each open; takes its count back if it fails.
+    fn opened(self: &Arc<Self>, live: Arc<Live>, mode: OpenMode) -> Result<Opened, EngineError> {
+        let backing = match self.io_of(&live) {
+            Ok(backing) => backing,
+            Err(error) => {
+                self.open.end(live.ino, mode.write);
+                return Err(error);
+            }
+        };
         self.used(live.ino);
-        let handle = self.open.insert(live, mode);
-        Opened { handle, keep_pages, stale_attributes: !keep_pages }
+        let passthrough = backing.as_ref().map(|backing| backing.id);
+        let same = match &backing {
+            Some(_) => self.open.opened_through(live.ino, live.generation, mode.write),
+            None => self.open.same_as_last(live.ino, live.generation),
+        };
+        let handle = self.open.insert(live, mode, backing);
+        if mode.write && passthrough.is_some() {
+            self.watch_room();
+        }
+        let keep_pages = same && passthrough.is_none();
+        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough })
     }
 
     fn open_for_writing(
@@ -335,7 +375,7 @@ impl Core {
             Ok(live)
         });
         match ready {
-            Ok(live) => Ok(self.opened(live, mode)),
+            Ok(live) => self.opened(live, mode),
             Err(error) => {
                 self.open.end(ino, mode.write);
                 Err(error)
@@ -384,13 +424,13 @@ impl Core {
         };
         let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
         // With what opening made of it: it may have been emptied.
-        Ok((self.stat_now(inode), opened))
+        Ok((self.stat_now(inode, BELIEVE), opened))
     }
 
     /// Reads bytes that are here.
-    fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
+    pub(crate) fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let data = live.data(&self.cache)?;
+        let data = live.readable(&self.cache)?;
         let mut buffer = BytesMut::zeroed(length);
         let got = data.read_at(&mut buffer, range.start)?;
         if got < length && !live.state().hydrated && range.start + (got as u64) < live.state().size
@@ -401,12 +441,6 @@ impl Core {
         }
         buffer.truncate(got);
         Ok(buffer.freeze())
-    }
-
-    /// What `mknod` and `create` begin with.
-    pub(crate) fn stat_now(&self, inode: &Inode) -> Stat {
-        let live = self.open.live(inode.ino);
-        self.stat_of(inode, live.as_deref())
     }
 }
 

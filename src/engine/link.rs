@@ -4,6 +4,7 @@
 //! count of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
@@ -17,6 +18,7 @@ use crate::remote::layers::{Connection, Limit, Limits, Patience, Retry, Trace};
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     connection: watch::Receiver<Connection>,
+    outages: Arc<AtomicU64>,
     user: Trace,
     feed: Trace,
     transfer: Trace,
@@ -26,6 +28,11 @@ impl Link {
     /// Whether the remote can be reached.
     pub(crate) fn connection(&self) -> Connection {
         *self.connection.borrow()
+    }
+
+    /// How often it could not be reached any more.
+    pub(crate) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Acquire)
     }
 
     /// Tells when that changes.
@@ -50,10 +57,11 @@ impl Remotes {
         let limited: Arc<dyn Remote> = Arc::new(Limit::new(remote, limits));
         let patience = Patience { online: settings.timeout, ..Patience::default() };
         let retry = Retry::new(limited, patience);
-        let connection = retry.connection();
+        let (connection, outages) = (retry.connection(), retry.outages());
         let retry: Arc<dyn Remote> = Arc::new(retry);
         let counted = || Trace::new(retry.clone());
-        let link = Link { connection, user: counted(), feed: counted(), transfer: counted() };
+        let (user, feed, transfer) = (counted(), counted(), counted());
+        let link = Link { connection, outages, user, feed, transfer };
         let remotes = Self {
             user: Arc::new(link.user.clone()),
             feed: Arc::new(link.feed.clone()),

@@ -10,6 +10,7 @@ use super::EngineError;
 use super::core::{Cause, Core, now};
 use super::crash::crash_point;
 use super::live::Failure;
+use super::losses::{Weight, vanishing};
 use super::observe::change;
 use super::open::lock;
 use super::workers::Flight;
@@ -44,6 +45,8 @@ enum Applied {
     Ended(Option<Option<Ino>>),
     /// The folder moved meanwhile.
     Moved,
+    /// So much is gone that it is not believed yet.
+    Doubted,
 }
 
 /// Ends the mark of a listing under way, whatever happened.
@@ -128,6 +131,7 @@ impl Core {
                 Applied::Going(same) => listing = *same,
                 Applied::Ended(cause_of_mark) => break cause_of_mark,
                 Applied::Moved => return Ok(Pass::Moved),
+                Applied::Doubted => return Err(self.doubt()),
             }
             next = token;
         };
@@ -152,12 +156,18 @@ impl Core {
         loop {
             let piece: Vec<Listed> = entries.by_ref().take(PIECE).collect();
             let whole = entries.peek().is_none();
+            let (losses, limit, pause) =
+                (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
             let applied = change(self, move |tx| {
                 let seen = piece.into_iter().map(|listed| (listed.name, listed.entry));
                 if !model::list_page(tx, &mut listing, seen)? {
                     return Ok(Applied::Moved);
                 }
                 if whole && is_last {
+                    let lost = vanishing(tx, listing.missed(tx)?)?;
+                    if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
+                        return Ok(Applied::Doubted);
+                    }
                     return Ok(Applied::Ended(end(tx, listing)?));
                 }
                 if whole {
@@ -179,11 +189,27 @@ impl Core {
         listing: Listing,
         error: RemoteError,
     ) -> Result<EngineError, EngineError> {
+        if error.kind == ErrorKind::Unsupported && listing.folder == Ino::ROOT {
+            self.lose_root("its root is no folder any more");
+        }
         if error.kind == ErrorKind::NotFound {
             if listing.folder == Ino::ROOT {
                 self.lose_root("its root folder is not there");
-            } else {
-                change(self, move |tx| model::listing_refused(tx, &listing)).await?;
+            } else if self.is_root_in_place().await? {
+                let (losses, limit, pause) =
+                    (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
+                let weight = change(self, move |tx| {
+                    let lost = vanishing(tx, [listing.folder])?;
+                    let weight = lock(&losses).weigh(tx, &lost, limit, pause)?;
+                    if weight == Weight::Believed {
+                        model::listing_refused(tx, &listing)?;
+                    }
+                    Ok(weight)
+                })
+                .await?;
+                if weight == Weight::Doubted {
+                    return Ok(self.doubt());
+                }
             }
         }
         Ok(error.into())
@@ -192,7 +218,7 @@ impl Core {
     /// A root that is empty where it had entries is not believed: an unmounted disk looks like that.
     async fn check_empty_root(self: &Arc<Self>) -> Result<(), EngineError> {
         let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
-        if !known || self.settings.adopt_remote || self.is_surely_same().await {
+        if !known || self.is_accepted() || self.is_surely_same().await {
             return Ok(());
         }
         self.lose_root("it is empty where it had entries");
@@ -201,7 +227,7 @@ impl Core {
 
     /// Nothing is believed or sent until the root is the known one again.
     pub(super) fn lose_root(&self, why: &str) {
-        self.identified.store(false, std::sync::atomic::Ordering::Release);
+        self.forget_identity();
         self.set_missing(Some(why));
     }
 

@@ -13,20 +13,25 @@ mod error;
 mod exclude;
 mod feed;
 mod files;
+mod guard;
 mod hydrate;
 mod link;
 mod listing;
 mod live;
+mod losses;
+mod metadata;
 mod names;
 mod namespace;
 mod observe;
 mod open;
 mod outcome;
+mod passing;
 mod people;
 mod pins;
 mod record;
 mod send;
 mod settings;
+mod show;
 mod siblings;
 mod space;
 mod start;
@@ -34,6 +39,7 @@ mod state;
 mod status;
 mod steps;
 mod strays;
+mod through;
 mod upload;
 mod verbs;
 mod window;
@@ -51,12 +57,14 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use guard::{Held, Restored};
 pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::StartError;
 pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
+pub use through::Backings;
 pub use verbs::{
     Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,
     RenameMode, Seek, SetAttributes, SetTime, Stat,

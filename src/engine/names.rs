@@ -36,6 +36,9 @@ impl Core {
         let (seen, made) = match outcome {
             Ok(seen) => (Some(seen), Made::JustNow),
             Err(error) if error.kind == ErrorKind::NoParent => {
+                if !self.is_root_in_place().await? {
+                    return self.not_done(ino, begun, error).await;
+                }
                 change(self, move |tx| model::make_folder_refused(tx, ino, &begun)).await?;
                 return Ok(Ended::Later(REFUSED));
             }

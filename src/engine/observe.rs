@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 
 use super::EngineError;
 use super::core::{Cause, Core};
+use super::crash::crash_point;
 use super::start::note_identity;
 use crate::catalog::{CatalogError, Durability, Origin, Tx};
 use crate::model::{self, Digest, Ino, Kind, Look, Observed, Rows as _, Sight};
@@ -17,7 +18,10 @@ pub(super) async fn change<T: Send + 'static>(
     core: &Core,
     act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    core.catalog.write(Durability::Soon, Origin::Engine, act).await.map_err(EngineError::from)
+    crash_point!(core, "rows: before a change");
+    let outcome = core.catalog.write(Durability::Soon, Origin::Engine, act).await;
+    crash_point!(core, "rows: changed");
+    outcome.map_err(EngineError::from)
 }
 
 impl Core {
@@ -32,7 +36,9 @@ impl Core {
         for _ in 0..3 {
             let seen = remote.stat(at).await?;
             self.note_contact();
-            let Some(mut seen) = seen else { return Ok(None) };
+            let Some(mut seen) = seen else {
+                return self.believe_nothing(at).await.map(|()| None);
+            };
             let may_be_ours = seen.kind == Kind::File
                 && seen.digest.is_none()
                 && ours.iter().any(|digest| digest.size == seen.size);
@@ -53,6 +59,16 @@ impl Core {
             .because("it changes faster than it can be read"))
     }
 
+    /// Nothing is there: that is so only if the remote is the one we know.
+    async fn believe_nothing(self: &Arc<Self>, at: &Locator) -> Result<(), RemoteError> {
+        let refused = |why| RemoteError::new(ErrorKind::Offline, "stat", &at.path).because(why);
+        match self.is_root_in_place().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(refused("the remote is not the one this mount knows".to_owned())),
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
     /// Looks at an item at the remote now and applies what is seen.
     pub(crate) async fn observe_now(self: &Arc<Self>, ino: Ino) {
         if let Err(error) = self.observe(ino).await {
@@ -66,6 +82,9 @@ impl Core {
         let at = self.locator(ino)?;
         let seen = self.remotes.user.stat(&at).await?;
         self.note_contact();
+        if seen.is_none() && !self.is_root_in_place().await? {
+            return Err(EngineError::Offline);
+        }
         change(self, move |tx| {
             let sight = Sight { path: at.path, seen, since };
             model::apply_page(tx, vec![Look { above: Vec::new(), sight }])
@@ -83,27 +102,35 @@ impl Core {
         if self.is_followed() {
             return Ok(());
         }
-        if !self.identified.load(Ordering::Acquire) {
+        let outages = self.link.outages();
+        if !self.knows_remote() {
             self.look_who_it_is(cause).await?;
         }
         self.take_first_cursor(cause).await?;
         self.workers.followed.store(true, Ordering::Release);
-        self.set_missing(None);
-        self.identified.store(true, Ordering::Release);
+        if self.set_missing(None) {
+            // What was refused by what was in its place is not refused by it.
+            change(self, |tx| tx.outbox_wake_all()).await?;
+        }
+        self.identified.store(outages + 1, Ordering::Release);
         self.outbox.notify_one();
         self.listing.notify_one();
         Ok(())
     }
 
     fn is_followed(&self) -> bool {
-        self.identified.load(Ordering::Acquire) && self.workers.followed.load(Ordering::Acquire)
+        self.knows_remote() && self.workers.followed.load(Ordering::Acquire)
     }
 
     async fn look_who_it_is(self: &Arc<Self>, cause: Cause) -> Result<(), EngineError> {
-        let found = match self.remotes.of(cause).probe().await {
-            Ok(found) => found,
+        let told = match self.workers.probed.load(Ordering::Acquire) {
+            true => self.remotes.of(cause).identity().await,
+            false => self.remotes.of(cause).probe().await.map(|found| found.identity),
+        };
+        let identity = match told {
+            Ok(identity) => identity,
             Err(error) => {
-                if error.kind == ErrorKind::NotFound {
+                if is_no_folder(&error.kind) {
                     self.set_missing(Some("its root folder is not there"));
                 }
                 return Err(error.into());
@@ -111,19 +138,24 @@ impl Core {
         };
         self.note_contact();
         let known = self.catalog.read(|rows| rows.endpoint())?;
-        let other = known.identity.is_some()
-            && found.identity.is_some()
-            && known.identity != found.identity;
-        if other && !self.settings.adopt_remote {
+        let other = known.identity.is_some() && identity.is_some() && known.identity != identity;
+        if other && !self.is_accepted() {
             self.set_missing(Some("it is another one than before"));
             return Err(EngineError::Offline);
         }
-        if self.is_empty_where_it_was_not(cause).await? {
+        if other && self.workers.probed.load(Ordering::Acquire) {
+            // Only a probe lets go of the one that was.
+            self.remotes.of(cause).probe().await?;
+        }
+        self.workers.probed.store(true, Ordering::Release);
+        let sure = known.identity.is_some() && known.identity == identity;
+        if !sure && self.is_empty_where_it_was_not(cause).await? {
             self.set_missing(Some("it is empty where it had entries"));
             return Err(EngineError::Offline);
         }
-        if found.identity.is_some() && known.identity != found.identity {
-            note_identity(&self.catalog, &found).await?;
+        self.second_look(cause).await?;
+        if identity.is_some() && known.identity != identity {
+            note_identity(&self.catalog, identity).await?;
         }
         Ok(())
     }
@@ -131,8 +163,8 @@ impl Core {
     /// Whether the remote tells of itself that it is the one we know.
     pub(super) async fn is_surely_same(self: &Arc<Self>) -> bool {
         let known = self.catalog.read(|rows| rows.endpoint()).ok().and_then(|end| end.identity);
-        match self.remotes.feed.probe().await {
-            Ok(found) => known.is_some() && found.identity == known,
+        match self.remotes.feed.identity().await {
+            Ok(identity) => known.is_some() && identity == known,
             Err(_) => false,
         }
     }
@@ -143,7 +175,7 @@ impl Core {
         cause: Cause,
     ) -> Result<bool, EngineError> {
         let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
-        if !known || self.settings.adopt_remote || self.is_surely_same().await {
+        if !known || self.is_accepted() {
             return Ok(false);
         }
         let remote = self.remotes.of(cause);
@@ -160,6 +192,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a root that answers like this is gone: nothing is there, or something that is no folder.
+pub(super) fn is_no_folder(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::RootMissing)
 }
 
 /// Reads a whole content and tells what it is for certain.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::EngineError;
 use super::core::{Core, now};
-use super::observe::change;
+use super::observe::{change, is_no_folder};
 use super::open::lock;
 use super::send::{nanos, needs_person};
 use super::steps::Ended;
@@ -77,7 +77,12 @@ impl Core {
             _ if needs_person(kind) => Some(Duration::MAX),
             _ => None,
         };
-        if *kind != ErrorKind::Offline {
+        if is_no_folder(kind) || *kind == ErrorKind::NoParent {
+            // So would something answer that is in its place.
+            self.forget_identity();
+            self.ask_for_changes();
+        }
+        if !matches!(kind, ErrorKind::Offline | ErrorKind::RootMissing) {
             self.note_problem(Some(step.ino), &error.to_string());
         }
         self.put_off_row(step.ino, row, error.to_string(), word(kind), wait).await
@@ -121,7 +126,7 @@ pub(super) fn passes_by_itself(word: &str) -> bool {
 /// One word for a kind of failure, kept in the outbox.
 pub(super) fn word(kind: &ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Offline => "offline",
+        ErrorKind::Offline | ErrorKind::RootMissing => "offline",
         ErrorKind::Unauthenticated => "unauthenticated",
         ErrorKind::Denied => "denied",
         ErrorKind::NoSpace => "no-space",

@@ -255,7 +255,10 @@ impl Core {
             }
             left += 1;
             let item = self.catalog.read(|rows| rows.outbox_item(row.ino))?;
-            stuck += u64::from(!can_send || item.as_ref().is_some_and(super::status::is_stuck));
+            let stays = !can_send
+                || item.as_ref().is_some_and(super::status::is_stuck)
+                || self.is_held_up(row.ino)?;
+            stuck += u64::from(stays);
         }
         Ok((left, stuck))
     }

@@ -48,12 +48,16 @@ pub struct Settings {
     pub guard: u32,
     /// Whether content may be evicted under pressure.
     pub auto_free: bool,
+    /// Where the remote is, for people and to notice that it is another one; empty: nobody says.
+    pub remote: String,
     /// The remote is meant to be another one than before.
     pub adopt_remote: bool,
     /// A first mount without the remote is all right.
     pub offline_ok: bool,
     /// Whether reading a file moves its atime, as relatime does.
     pub atime: bool,
+    /// Whether the kernel may read and write hydrated files itself, where it can.
+    pub passthrough: bool,
     /// Patterns of names kept local only.
     pub exclude: Vec<String>,
 }
@@ -89,11 +93,13 @@ impl Default for Settings {
             transfers: 4,
             timeout: Duration::from_secs(30),
             drain: Duration::from_secs(20),
-            guard: 0,
+            guard: 100,
             auto_free: true,
+            remote: String::new(),
             adopt_remote: false,
             offline_ok: false,
             atime: true,
+            passthrough: true,
             exclude: EDITOR_FILES.iter().map(|pattern| (*pattern).to_owned()).collect(),
         }
     }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::EngineError;
 use super::core::{Core, now};
+use super::crash::{crash_here, crash_point};
 use super::state::Freed;
 use crate::cache::{Access, Reservation};
 use crate::catalog::{Change, Durability, Inode, Origin};
@@ -15,6 +16,8 @@ use crate::model::{Content, Generation, Ino, Kind, Pin};
 
 /// How many files are looked at for eviction at once.
 const BATCH: usize = 64;
+/// Uploads that are due within this time, nanoseconds, are worth waiting for.
+const SOON: i64 = 5_000_000_000;
 
 /// Says why content was kept.
 pub(crate) enum Kept {
@@ -32,7 +35,7 @@ impl Core {
     ) -> Result<Reservation, EngineError> {
         let mut last_freed = Instant::now();
         loop {
-            let freed = if self.settings.auto_free { self.evict(bytes).await? } else { 0 };
+            let freed = self.evict(bytes).await?;
             if freed > 0 {
                 last_freed = Instant::now();
             }
@@ -50,8 +53,23 @@ impl Core {
         }
     }
 
+    /// Reserves room for bytes that need not be kept: evicts for them, but waits for nothing.
+    pub(crate) async fn make_room_at_once(
+        self: &Arc<Self>,
+        bytes: u64,
+    ) -> Result<Reservation, EngineError> {
+        if let Ok(reservation) = self.cache.reserve(bytes) {
+            return Ok(reservation);
+        }
+        self.evict(bytes).await?;
+        Ok(self.cache.reserve(bytes)?)
+    }
+
     /// Drops content that may go, until about `bytes` are free; answers how many are.
-    async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+    pub(crate) async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+        if !self.settings.auto_free {
+            return Ok(0);
+        }
         let mut freed = 0;
         let mut seen = HashSet::new();
         let mut most = BATCH;
@@ -196,10 +214,16 @@ impl Core {
         Ok(files)
     }
 
-    /// Whether an upload that may make room is under way or waits for its turn.
+    /// Whether an upload that may make room is under way or about to be; one of what is still being written is not.
     fn uploads_under_way(&self) -> bool {
+        let soon = now().saturating_add(SOON);
+        let due = |ino: &Ino| self.open.handles(*ino).writers == 0;
         self.can_send()
-            && self.catalog.read(|rows| rows.totals()).is_ok_and(|t| t.pending > t.errors)
+            && (!self.upload_progress().is_empty()
+                || self
+                    .catalog
+                    .read(|rows| rows.outbox_due(soon, BATCH))
+                    .is_ok_and(|rows| rows.iter().any(due)))
     }
 
     /// Notes when a file was last used; written to the catalog now and then.
@@ -214,10 +238,12 @@ impl Core {
         if forgotten.is_empty() {
             return Ok(());
         }
+        crash_point!(self, "forget: before the barrier");
         if let Err(error) = self.catalog.barrier().await {
             super::open::lock(&self.forgotten).extend(forgotten);
             return Err(error.into());
         }
+        crash_point!(self, "forget: before bytes go");
         let cache = self.cache.clone();
         self.blocking(move || {
             for (ino, generation) in forgotten {
@@ -228,6 +254,7 @@ impl Core {
             Ok(())
         })
         .await?;
+        crash_point!(self, "forget: bytes are gone");
         self.room.notify_waiters();
         Ok(())
     }
@@ -285,14 +312,17 @@ impl Core {
     pub(crate) fn rescue(&self, ino: Ino, generation: Generation) {
         let hint = self.path_bytes(ino).unwrap_or_default();
         self.open.forget_live(ino, generation);
+        crash_here!(self, "rescue: before it is kept");
         match self.cache.set_aside(ino, generation, &hint) {
             Ok(place) => {
                 let message = format!(
                     "edits that fit no version of the remote any more are kept in {}",
                     place.display()
                 );
+                crash_here!(self, "rescue: kept");
                 tracing::warn!(ino = ino.0, message);
                 self.note_problem(Some(ino), &message);
+                super::open::lock(&self.workers.rescued).insert((ino, generation), place);
                 self.catalog.submit(
                     Durability::Soon,
                     Origin::Engine,
@@ -315,6 +345,11 @@ impl Core {
             }
             if let Err(error) = self.unlink_forgotten().await {
                 tracing::debug!(%error, "data files that nothing needs are unlinked later");
+            }
+            // Given up on a full disk, it is made again as soon as there is room for it.
+            let cache = self.cache.clone();
+            if let Err(error) = self.blocking(move || Ok(cache.restore_ballast()?)).await {
+                tracing::debug!(%error, "no ballast");
             }
             let uses: Vec<(Ino, i64)> =
                 std::mem::take(&mut *super::open::lock(&self.uses)).into_iter().collect();

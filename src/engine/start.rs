@@ -4,25 +4,28 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::core::{Core, Counters, InMemory, Remotes};
+use super::crash::crash_here;
 use super::exclude::Exclude;
 use super::open::OpenTable;
 use super::{Engine, EngineError, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
 use crate::model::Ino;
-use crate::remote::{Capabilities, ErrorKind, Remote};
+use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.
 const CATALOG: &str = "catalog.db";
 /// Under which key the catalog keeps the mount's identity.
 const MOUNT: &str = "mount";
+/// Under which key the catalog keeps where its remote is.
+const PLACE: &str = "remote";
 /// How often a data directory that another daemon is about to let go of is asked for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,26 @@ impl Engine {
         state_dir: &Path,
         remote: Arc<dyn Remote>,
     ) -> Result<Self, StartError> {
+        Self::start_with(settings, state_dir, remote, |_| {}).await
+    }
+
+    /// The same with a hook for crash points from the first moment on; nothing of it is in release builds.
+    #[cfg(debug_assertions)]
+    pub async fn start_hooked(
+        settings: Settings,
+        state_dir: &Path,
+        remote: Arc<dyn Remote>,
+        hook: super::CrashHook,
+    ) -> Result<Self, StartError> {
+        Self::start_with(settings, state_dir, remote, |core| core.workers.crash.set(hook)).await
+    }
+
+    async fn start_with(
+        settings: Settings,
+        state_dir: &Path,
+        remote: Arc<dyn Remote>,
+        prepare: impl FnOnce(&Core),
+    ) -> Result<Self, StartError> {
         make_dir(state_dir)?;
         let lock = take_lock(state_dir).await?;
         let examined =
@@ -86,7 +109,7 @@ impl Engine {
             remotes,
             link,
             workers: super::workers::Workers::default(),
-            identified: AtomicBool::new(identified),
+            identified: AtomicU64::new(u64::from(identified)),
             open,
             runtime: tokio::runtime::Handle::current(),
             counters: Counters::default(),
@@ -104,11 +127,14 @@ impl Engine {
             uses: Mutex::default(),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
+            through: super::through::Through::default(),
             last_error: Mutex::default(),
             stopped: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             settings,
         });
+        prepare(&core);
+        core.workers.probed.store(identified, Ordering::Release);
         core.recover().await.map_err(|e| StartError::StateDir(e.to_string()))?;
         if let Some(changes) = changes {
             core.runtime.spawn(core.clone().run_changes(changes));
@@ -122,6 +148,7 @@ impl Core {
     /// What a crash may have left is put right before anybody looks.
     async fn recover(self: &Arc<Self>) -> Result<(), EngineError> {
         let attempts: Vec<(Ino, u64)> = Vec::new();
+        crash_here!(self, "recover: begins");
         self.cache.clear_staging(|ino, nonce| attempts.contains(&(ino, nonce)))?;
         // Files that were removed while open: their last handle ended with the old process.
         let unnamed = self.catalog.read(|rows| rows.unnamed(100_000))?;
@@ -134,8 +161,11 @@ impl Core {
                 .map_err(EngineError::from)?;
         }
         // Before rows that nothing seems to need are let go: of an edit, its row may be all that is known.
+        crash_here!(self, "recover: before data files are compared");
         self.observe_pending().await?;
+        crash_here!(self, "recover: data files are compared");
         self.recover_rows().await?;
+        crash_here!(self, "recover: rows are let go");
         // What rested or was put off before the end need not any longer.
         self.catalog
             .write(Durability::Soon, Origin::Engine, |tx| tx.outbox_wake_all())
@@ -243,13 +273,32 @@ async fn identify(
 ) -> Result<bool, StartError> {
     let known = catalog.read(|rows| Ok((rows.endpoint()?.identity, rows.is_listed(Ino::ROOT)?)))?;
     let first = known.0.is_none() && !known.1;
+    let moved_from = moved_from(catalog, settings)?.filter(|_| !first && !settings.adopt_remote);
+    if let Some(before) = moved_from {
+        let refused = |why: &str| {
+            Err(StartError::OtherRemote(format!(
+                "this state belongs to {before}, and {} {why}: mount it with a state_dir= of its own, or with \
+                 adopt_remote if it is meant to take its place",
+                settings.remote
+            )))
+        };
+        return match remote.probe().await {
+            Ok(found) if found.identity.is_some() && found.identity == known.0 => {
+                note_place(catalog, settings).await?;
+                Ok(true)
+            }
+            Ok(_) => refused("is another remote"),
+            Err(error) => refused(&format!("cannot be asked whether it is the same ({error})")),
+        };
+    }
+    note_place(catalog, settings).await?;
     if !first && !settings.adopt_remote {
         // The catalog serves at once; the feed worker asks before anything is sent or believed.
         return Ok(false);
     }
     match remote.probe().await {
         Ok(found) => {
-            note_identity(catalog, &found).await?;
+            note_identity(catalog, found.identity).await?;
             Ok(true)
         }
         Err(error) if settings.offline_ok && error.kind == ErrorKind::Offline => Ok(false),
@@ -257,11 +306,29 @@ async fn identify(
     }
 }
 
+/// Where the remote of this state was, if it is to be elsewhere now.
+fn moved_from(catalog: &Catalog, settings: &Settings) -> Result<Option<String>, StartError> {
+    let before = catalog.read(|rows| rows.state(PLACE))?;
+    let before = before.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(before.filter(|before| !settings.remote.is_empty() && *before != settings.remote))
+}
+
+async fn note_place(catalog: &Catalog, settings: &Settings) -> Result<(), CatalogError> {
+    if settings.remote.is_empty() {
+        return Ok(());
+    }
+    let place = settings.remote.clone();
+    catalog
+        .write(Durability::Synced, Origin::Engine, move |tx| {
+            tx.set_state(PLACE, Some(place.as_bytes()))
+        })
+        .await
+}
+
 pub(crate) async fn note_identity(
     catalog: &Catalog,
-    found: &Capabilities,
+    identity: Option<String>,
 ) -> Result<(), CatalogError> {
-    let identity = found.identity.clone();
     catalog
         .write(Durability::Synced, Origin::Engine, move |tx| tx.set_identity(identity.as_deref()))
         .await

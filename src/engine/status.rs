@@ -20,7 +20,8 @@ impl Core {
             .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
         let usage = self.cache.usage()?;
         let errors = self.stuck_items()?;
-        let (state, reason) = self.state_now(errors);
+        let held = self.catalog.read(|rows| rows.held_count())?;
+        let (state, reason) = self.state_now(errors, held);
         let quota = *super::open::lock(&self.quota);
         let capabilities = self.remotes.user.capabilities();
         Ok(MountStatus {
@@ -36,7 +37,7 @@ impl Core {
                 .iter()
                 .filter(|live| !live.state().fetching.is_empty())
                 .count() as u64,
-            held: 0,
+            held,
             conflicts: totals.conflicts,
             errors,
             last_error: super::open::lock(&self.last_error).clone(),
@@ -52,12 +53,19 @@ impl Core {
             requests_by: self.requests_by(),
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
             bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
+            no_passthrough: self.through.why_not(),
         })
     }
 
-    fn state_now(&self, errors: u64) -> (MountState, Option<String>) {
+    fn state_now(&self, errors: u64, held: u64) -> (MountState, Option<String>) {
         if let Some(state) = self.connection_state() {
             return state;
+        }
+        if held > 0 {
+            let reason = format!(
+                "{held} deletions or overwrites at once are held: see dewfs held, then dewfs undo or dewfs release"
+            );
+            return (MountState::Degraded, Some(reason));
         }
         if errors > 0 {
             let reason = format!("{errors} item(s) cannot be sent: see dewfs status --pending");
@@ -88,7 +96,7 @@ impl Core {
         self.catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
-                let stat = self.stat_now(&inode);
+                let stat = self.stat_now(&inode, super::show::BELIEVE);
                 let row = if rows.is_to_be_sent(ino)? { rows.outbox_item(ino)? } else { None };
                 let base = rows.base(ino)?;
                 let present = present_bytes(rows, &inode, live.as_deref())?;
@@ -104,7 +112,11 @@ impl Core {
                     content: content_word(present, stat.size, inode.content),
                     hydrating: live.as_ref().is_some_and(|live| !live.state().fetching.is_empty()),
                     listed: inode.kind == Kind::Folder && rows.is_listed(ino)?,
-                    sync: self.sync_state(ino, row.as_ref(), local_only),
+                    sync: if row.is_none() && rows.is_conflict(ino)? {
+                        SyncState::Conflict
+                    } else {
+                        self.sync_state(ino, row.as_ref(), local_only)
+                    },
                     pin: rows.effective_pin(ino)?,
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
                     size: if inode.kind == Kind::Folder { 0 } else { stat.size },

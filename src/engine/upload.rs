@@ -29,8 +29,6 @@ const HELD: Duration = Duration::from_secs(60);
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
-/// How often the mass-change guard counts.
-const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// Is what choosing needs to know.
 struct Choosing {
@@ -39,7 +37,8 @@ struct Choosing {
     urgent: HashSet<Ino>,
     writers_rest: i64,
     room: usize,
-    count_to: Option<usize>,
+    limit: usize,
+    guard: super::guard::Shared,
 }
 
 /// Is what choosing found.
@@ -62,7 +61,7 @@ impl Core {
         let most = usize::try_from(self.settings.transfers.max(1)).unwrap_or(1);
         loop {
             let mut again = false;
-            if self.can_send() && self.identified.load(Ordering::Acquire) {
+            if self.can_send() && self.knows_remote() {
                 again = self.start_steps(&mut running, most).await;
             }
             let wait = if again { Duration::ZERO } else { self.until_next_due() };
@@ -125,20 +124,10 @@ impl Core {
             urgent: lock(&self.workers.urgent).clone(),
             writers_rest: nanos(self.writer_pause()),
             room,
-            count_to: self.count_to(),
+            limit: usize::try_from(self.settings.guard).unwrap_or(usize::MAX),
+            guard: self.workers.guard.clone(),
         };
         change(self, move |tx| choosing.run(tx)).await
-    }
-
-    /// The mass-change guard's limit, if it is to count now.
-    fn count_to(&self) -> Option<usize> {
-        let limit = usize::try_from(self.settings.guard).ok().filter(|limit| *limit > 0)?;
-        let last = self.workers.counted.load(Ordering::Relaxed);
-        if now() - last < nanos(COUNT_EVERY) {
-            return None;
-        }
-        self.workers.counted.store(now(), Ordering::Relaxed);
-        Some(limit)
     }
 
     fn until_next_due(&self) -> Duration {
@@ -263,11 +252,8 @@ impl Core {
 
 impl Choosing {
     fn run(self, tx: &mut Tx) -> Result<Chosen, CatalogError> {
-        if let Some(limit) = self.count_to
-            && tx.has_many_of_the_remote(limit)?
-        {
-            model::hold_if_many(tx, limit)?;
-        }
+        let mut guard = lock(&self.guard);
+        let guarding = guard.guard(tx, self.limit)?;
         let mut busy = self.busy.clone();
         let mut chosen = Chosen::default();
         for row in tx.outbox_due(self.now, LOOKED_AT)? {
@@ -276,11 +262,20 @@ impl Choosing {
             }
             chosen.looked_at += 1;
             let step = model::plan(tx, row, &busy)?;
+            if step.kind == StepKind::Held && step.ino != row {
+                guard.behind.insert(row);
+            } else {
+                guard.behind.remove(&row);
+            }
             if let Some(rest) = self.rest_of(tx, row, step)? {
                 if step.kind == StepKind::Wait && busy.contains(&step.ino) {
                     chosen.waiting.push((row, step.ino));
                 }
                 tx.outbox_defer(row, self.now.saturating_add(rest))?;
+                continue;
+            }
+            if !guard.passes(tx, step, guarding)? {
+                tx.outbox_defer(row, self.now.saturating_add(super::guard::rest()))?;
                 continue;
             }
             busy.insert(step.ino);

@@ -47,8 +47,14 @@ pub(crate) struct Workers {
     pub(super) identifying: tokio::sync::Mutex<()>,
     /// When the remote last answered, nanoseconds since 1970; 0: not yet.
     pub(super) contact: AtomicI64,
-    /// When the mass-change guard last counted.
-    pub(super) counted: AtomicI64,
+    /// What the mass-change guard knows.
+    pub(super) guard: super::guard::Shared,
+    /// What is known of losses at the remote.
+    pub(super) losses: super::losses::Shared,
+    /// The remote was probed since the start.
+    pub(super) probed: AtomicBool,
+    /// Where edits are that were put into `recovered/`.
+    pub(super) rescued: Mutex<super::guard::Rescued>,
     /// The change cursor is known, or there is none to be had.
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
@@ -72,7 +78,7 @@ impl Core {
 
     /// Somebody wants something sent now: a remote that was away is asked whether it is back.
     pub(crate) async fn try_contact(self: &Arc<Self>) {
-        if self.connection_state().is_none() && self.identified.load(Ordering::Acquire) {
+        if self.connection_state().is_none() && self.knows_remote() {
             return;
         }
         let root = Locator::at(RemotePath::root());
@@ -143,8 +149,8 @@ impl Core {
         self.workers.contact.store(now(), Ordering::Relaxed);
     }
 
-    /// The remote is not the one we know: nothing is sent, nothing it says is believed.
-    pub(super) fn set_missing(&self, reason: Option<&str>) {
+    /// The remote is not the one we know: nothing is sent, nothing it says is believed. Answers whether that is news.
+    pub(super) fn set_missing(&self, reason: Option<&str>) -> bool {
         let changed = {
             let mut missing = lock(&self.workers.missing);
             let changed = missing.as_deref() != reason;
@@ -159,6 +165,12 @@ impl Core {
             self.outbox.notify_one();
             self.listing.notify_one();
         }
+        changed
+    }
+
+    /// Whether the remote has said who it is since the start and since the connection was last lost.
+    pub(crate) fn knows_remote(&self) -> bool {
+        self.identified.load(Ordering::Acquire) == self.link.outages() + 1
     }
 
     /// Requests sent so far, by cause.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::EngineError;
 use super::core::{Cause, Core};
+use super::crash::crash_here;
 use super::live::{Live, State};
 use crate::cache::CacheError;
 use crate::catalog::{Durability, Origin};
@@ -45,7 +46,10 @@ impl Core {
         if !state.hydrated && (!state.edit_recorded || !edges_here(&state, &range)) {
             return None;
         }
-        if let Err(error) = data.write_at(bytes, at) {
+        crash_here!(self, "write here: before the bytes");
+        let wrote = data.write_at(bytes, at);
+        crash_here!(self, "write here: after the bytes");
+        if let Err(error) = wrote {
             // A part of it may be there: an edit, of which nothing may stay beyond the end.
             state.wrote = true;
             if range.end > state.size

@@ -99,6 +99,7 @@ fn of_remote(error: &RemoteError) -> Errno {
         ErrorKind::Unsettled { .. } | ErrorKind::Locked { .. } | ErrorKind::RateLimited { .. } => {
             Errno::ETIMEDOUT
         }
+        ErrorKind::RootMissing => Errno::EHOSTDOWN,
         ErrorKind::Corrupt | ErrorKind::CursorExpired | ErrorKind::Other => Errno::EIO,
     }
 }

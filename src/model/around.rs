@@ -64,7 +64,7 @@ pub(super) fn is_in_sync<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Erro
         (None, base) => base.is_none_or(|base| base.place.name.is_own_for(HIDDEN)),
         (Some(_), None) => false,
         (Some(want), Some(base)) => {
-            base.place == want && !is_edited(node, Some(&base)) && !base.young
+            base.place == want && !is_edited(node, Some(&base)) && !base.young && !node.retouched
         }
     })
 }

@@ -27,6 +27,17 @@ pub fn conflict_name(name: &Name, when: &str, host: &str, nth: u32) -> Name {
     Name::new(whole).unwrap_or_else(|_| name.clone())
 }
 
+/// The name that this conflict copy was made of, as far as its own name tells; `None` if it is no name of a conflict copy.
+pub fn original_name(copy: &Name) -> Option<Name> {
+    let bytes = copy.as_bytes();
+    let mark: &[u8] = b" (conflict ";
+    let start = bytes.windows(mark.len()).rposition(|part| part == mark)?;
+    let rest = bytes.get(start + mark.len()..)?;
+    let end = rest.iter().position(|byte| *byte == b')')?;
+    let stem = bytes.get(..start)?;
+    Name::new([stem, rest.get(end + 1..)?].concat()).ok()
+}
+
 fn is_plain(character: &char) -> bool {
     *character != '/' && !character.is_control()
 }
@@ -83,6 +94,15 @@ mod tests {
         for (name, expected) in table {
             assert_eq!(copy(name, 1), expected);
         }
+    }
+
+    #[test]
+    fn the_original_is_told_by_the_copy() {
+        for name in ["report.odt", "README", ".bashrc", "a.tar.gz", "a (conflict x) b.txt"] {
+            let copy = Name::new(copy(name, 2)).unwrap();
+            assert_eq!(original_name(&copy), Some(Name::new(name).unwrap()));
+        }
+        assert_eq!(original_name(&Name::new("a (draft).txt").unwrap()), None);
     }
 
     #[test]

@@ -29,6 +29,22 @@ pub struct Listing {
     crossed: bool,
 }
 
+impl Listing {
+    /// What was known when it began, did not change since, and was not seen, if every page was applied.
+    pub fn missed<R: Rows>(&self, rows: &R) -> Result<Vec<Ino>, R::Error> {
+        let mut missed = Vec::new();
+        if self.crossed {
+            return Ok(missed);
+        }
+        for (child, base) in &self.known {
+            if !self.names.contains(&base.place.name) && rows.base(*child)?.as_ref() == Some(base) {
+                missed.push(*child);
+            }
+        }
+        Ok(missed)
+    }
+}
+
 /// Begins to list a folder; `None` if it has no base, or if nobody knows now where it is.
 pub fn begin_listing<R: Rows>(rows: &mut R, folder: Ino) -> Result<Option<Listing>, R::Error> {
     let (Some(node), Some(path)) = (rows.node(folder)?, path(rows, folder)?) else {

@@ -10,9 +10,11 @@ mod around;
 mod blocks;
 mod conflict;
 mod entry;
+pub mod guard;
 mod ids;
 mod listing;
 mod look;
+mod metadata;
 mod pin;
 mod place;
 mod plan;
@@ -29,7 +31,7 @@ mod verbs;
 
 pub use around::{Busy, by_path, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
-pub use conflict::conflict_name;
+pub use conflict::{conflict_name, original_name};
 pub use entry::{Content, Digest, Kind, Observed, Pin};
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{
@@ -37,14 +39,15 @@ pub use listing::{
     hint_folder, list_page, listing_refused, lost_hints, settle_missing,
 };
 pub use look::{Looked, confirmed, found_to_fetch, found_to_list, look, resolve};
+pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, reconcile};
-pub use revive::{inherit, resurrect, step_aside, undo};
+pub use revive::{Undone, inherit, resurrect, step_aside, undo};
 pub use rows::{Attempt, Base, Based, Expect, Handles, Met, Node, OutboxRow, Rows, Sent, StepKind};
 pub use settle::{
     Begun, Made, Refusal, begin, begin_write, current, made_folder, make_folder_refused,
     move_refused, moved, put_off, remove_refused, removed, sidestep_place, write_refused, written,
 };
-pub use touch::{hold_if_many, release, touch};
+pub use touch::touch;
 pub use verbs::{exchange, handled, is_listed, recover, rename, unlink};

@@ -111,7 +111,12 @@ fn look<R: Rows>(rows: &R, node: &Node) -> Result<Next, R::Error> {
     if is_edited(node, Some(base)) {
         return guarded(rows, row.as_ref(), base, Step::new(sending(node), node.ino));
     }
-    done(if base.young { StepKind::Confirm } else { StepKind::Settled }, node.ino)
+    let kind = match node.retouched {
+        true => StepKind::Metadata,
+        false if base.young => StepKind::Confirm,
+        false => StepKind::Settled,
+    };
+    done(kind, node.ino)
 }
 
 /// The topmost folder here that must be given a place, be made or be moved first.
@@ -201,7 +206,7 @@ fn bytes_first<R: Rows>(rows: &R, node: &Node) -> Result<Option<Step>, R::Error>
 }
 
 /// The new file that took the place of this deleted one: its next content.
-fn heir<R: Rows>(rows: &R, node: &Node) -> Result<Option<Ino>, R::Error> {
+pub(super) fn heir<R: Rows>(rows: &R, node: &Node) -> Result<Option<Ino>, R::Error> {
     let Some(base) = rows.base(node.ino)?.filter(|base| !base.place.name.is_own()) else {
         return Ok(None);
     };
@@ -225,7 +230,7 @@ fn guarded<R: Rows>(
     let file = rows.node(step.ino)?.is_some_and(|node| node.kind == Kind::File);
     let kind = match step.kind {
         _ if base.young => StepKind::Confirm,
-        _ if file && !row.is_some_and(|row| row.released) && rows.held()? => StepKind::Held,
+        _ if file && row.is_some_and(|row| row.held) => StepKind::Held,
         kind => kind,
     };
     Ok(Next::Done(Step::new(kind, step.ino)))

@@ -1,6 +1,7 @@
 //! Gives places back and takes other ones: resurrect, step aside, split, inherit, undo.
 
 use super::around::{is_above, is_edited, is_kept_here, line, new_base, path_of, wanted};
+use super::plan::heir;
 use super::reconcile::{Trust, mark, reconcile, refresh, rescue_if_cut, succeed};
 use super::touch::{is_destructive, touch, touch_moved};
 use super::{Base, Ino, Kind, Name, Observed, Place, Rows};
@@ -119,41 +120,73 @@ pub fn inherit<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     if other.is_some() {
         rows.set_base(old, other)?;
     }
+    // What was held for the old file is held for its next content.
+    if let (Some(old), Some(mut row)) = (rows.outbox(old)?, rows.outbox(ino)?) {
+        row.held |= old.held && !row.released;
+        rows.set_outbox(ino, row)?;
+    }
     touch(rows, old)?;
     touch(rows, ino)
 }
 
-/// Takes back what the guard holds: deleted entries return, overwritten ones become placeholders of the remote's content.
-pub fn undo<R: Rows>(rows: &mut R) -> Result<(), R::Error> {
-    if !rows.held()? {
-        return Ok(());
-    }
-    rows.set_held(false)?;
-    for ino in rows.outbox_all()? {
-        let free = rows.outbox(ino)?.is_some_and(|row| !row.released && row.attempt.is_none());
-        if free && rows.handles(ino).writers == 0 {
-            undo_one(rows, ino)?;
-        }
-    }
-    Ok(())
+/// Is what `undo` did to one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// It is back under its name.
+    Back,
+    /// It stands for the remote's content again; the edited data file of this inode is kept in `recovered/`.
+    Reverted,
+    /// Nothing: its edited content is open, or its sending is under way.
+    Left,
 }
 
-fn undo_one<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
-    let Some(node) = rows.node(ino)? else { return Ok(()) };
+/// Takes back what the guard holds: deleted entries return, overwritten ones become placeholders of the remote's content.
+pub fn undo<R: Rows>(rows: &mut R) -> Result<Vec<(Ino, Undone)>, R::Error> {
+    let mut all = Vec::new();
+    for ino in rows.outbox_all()? {
+        let Some(mut row) = rows.outbox(ino)?.filter(|row| row.held) else { continue };
+        let Some(node) = rows.node(ino)? else { continue };
+        let heir = if node.local.is_none() { heir(rows, &node)? } else { None };
+        let last = heir.unwrap_or(ino);
+        let tries = |ino| Ok(rows.outbox(ino)?.is_some_and(|row| row.attempt.is_some()));
+        let edited = heir.is_some() || is_edited(&node, rows.base(ino)?.as_ref());
+        if tries(ino)? || tries(last)? || edited && rows.handles(last).open > 0 {
+            all.push((last, Undone::Left));
+            continue;
+        }
+        row.held = false;
+        rows.set_outbox(ino, row)?;
+        if let Some(heir) = heir {
+            // Saved over: what was deleted is the base of what has its name now.
+            inherit(rows, heir)?;
+        }
+        all.extend(undo_one(rows, last)?);
+    }
+    Ok(all)
+}
+
+fn undo_one<R: Rows>(rows: &mut R, ino: Ino) -> Result<Option<(Ino, Undone)>, R::Error> {
+    let Some(node) = rows.node(ino)? else { return Ok(None) };
     let Some(base) = rows.base(ino)?.filter(|base| !base.place.name.is_own()) else {
-        return Ok(());
+        return Ok(None);
     };
     if !is_destructive(rows, &node)? {
-        return Ok(());
+        return Ok(None);
+    }
+    let edited = is_edited(&node, Some(&base));
+    if edited {
+        rows.rescue(ino)?;
     }
     let ino = if rows.handles(ino).open > 0 { succeed(rows, ino)? } else { ino };
     if node.local.is_none() {
         revive(rows, ino)?;
     }
-    if is_edited(&node, Some(&base)) {
+    if edited {
         let back = Base { known: None, ..base };
         rows.revert_to(ino, &back)?;
         rows.set_base(ino, Some(back))?;
     }
-    touch(rows, ino)
+    rows.note(ino, "taken back: it is again what the remote has")?;
+    touch(rows, ino)?;
+    Ok(Some((ino, if edited { Undone::Reverted } else { Undone::Back })))
 }

@@ -1,7 +1,7 @@
 //! The rows that the decisions read and change, as a trait that a catalog transaction and the tests' maps implement.
 
 use super::around::new_base;
-use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Tick, Version};
+use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Shown, Tick, Version};
 
 /// Is an inode row, as far as the decisions need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Node {
     pub edition: Edition,
     /// Whether all its bytes are here.
     pub hydrated: bool,
+    /// Whether times or mode were set here that the remote can hold and has not.
+    pub retouched: bool,
 }
 
 /// Is what the remote last had of an inode.
@@ -81,6 +83,8 @@ pub enum StepKind {
     Rename,
     /// Remove it there.
     Remove,
+    /// Send times and mode.
+    Metadata,
     /// Break a cycle of occupied places: rename the occupant to a fresh visible name there.
     Sidestep,
     /// Take another name here: the place belongs to an entry in sync.
@@ -94,7 +98,7 @@ pub enum StepKind {
 /// Is a remote change under way: noted durably before it is sent, ended when its outcome is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// `MakeFolder`, `Write`, `Rename`, `Remove` or `Sidestep`.
+    /// `MakeFolder`, `Write`, `Rename`, `Remove`, `Metadata` or `Sidestep`.
     pub kind: StepKind,
     /// The base place when it was noted.
     pub source: Option<Place>,
@@ -124,6 +128,8 @@ pub struct OutboxRow {
     pub ours: Vec<Sent>,
     /// Whether a person released it from the mass-change guard.
     pub released: bool,
+    /// Whether the mass-change guard holds it.
+    pub held: bool,
 }
 
 impl OutboxRow {
@@ -252,8 +258,6 @@ pub trait Rows {
     fn is_needed(&self, folder: Ino) -> bool;
     /// The handles open on it. Memory only.
     fn handles(&self, ino: Ino) -> Handles;
-    /// Whether the mass-change guard holds removals and overwrites.
-    fn held(&self) -> Result<bool, Self::Error>;
     /// Whether this name is kept local only (an exclude pattern matches).
     fn is_excluded(&self, name: &Name) -> bool;
 
@@ -287,6 +291,9 @@ pub trait Rows {
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, Self::Error>;
     /// Goes back to an earlier content of which no bytes are here (undo).
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<(), Self::Error>;
+    /// Notes that times or mode were set here that are to be sent, or, with what was sent, that they are there if they
+    /// still are shown so.
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<(), Self::Error>;
     /// Inserts or replaces its outbox row.
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
     /// Drops its outbox row: it is in sync.
@@ -306,8 +313,6 @@ pub trait Rows {
     /// If some of it was edited here, its data file holds what can never be made whole again: kept for its owner, not
     /// unlinked.
     fn rescue(&mut self, ino: Ino) -> Result<(), Self::Error>;
-    /// Holds or releases removals and overwrites.
-    fn set_held(&mut self, held: bool) -> Result<(), Self::Error>;
     /// Forgets the inode: it has no place, no base, no outbox row and no handles.
     fn forget(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// A free conflict-copy name for a file or folder that must give up `place`, in the same folder.

@@ -59,34 +59,3 @@ pub(super) fn is_destructive<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::
     };
     Ok(is_edited(node, Some(&base)) || wanted(rows, node)?.is_none())
 }
-
-/// Holds removals and overwrites if at least `limit` of them wait.
-pub fn hold_if_many<R: Rows>(rows: &mut R, limit: usize) -> Result<bool, R::Error> {
-    if rows.held()? {
-        return Ok(true);
-    }
-    let mut waiting = 0;
-    for ino in rows.outbox_all()? {
-        let released = rows.outbox(ino)?.is_none_or(|row| row.released);
-        if let Some(node) = rows.node(ino)?.filter(|_| !released) {
-            waiting += usize::from(is_destructive(rows, &node)?);
-        }
-        if waiting >= limit {
-            rows.set_held(true)?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Lets everything go that waits now: a person looked at it.
-pub fn release<R: Rows>(rows: &mut R) -> Result<(), R::Error> {
-    rows.set_held(false)?;
-    for ino in rows.outbox_all()? {
-        if let Some(mut row) = rows.outbox(ino)?.filter(|row| !row.released) {
-            row.released = true;
-            rows.set_outbox(ino, row)?;
-        }
-    }
-    Ok(())
-}

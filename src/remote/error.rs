@@ -42,6 +42,8 @@ pub enum ErrorKind {
     },
     /// The change cursor is too old: look at everything listed.
     CursorExpired,
+    /// The remote's root is not there, or something else is in its place. Nothing was done.
+    RootMissing,
     /// This remote cannot do this.
     Unsupported,
     /// It answered what cannot be right (length, range, XML); nothing of it is believed.
@@ -131,6 +133,9 @@ fn message(kind: &ErrorKind, source: &Option<Box<dyn std::error::Error + Send + 
         ErrorKind::ReadOnly => "the remote cannot be written",
         ErrorKind::RateLimited { .. } => "too many requests",
         ErrorKind::CursorExpired => "the change cursor is too old",
+        ErrorKind::RootMissing => {
+            "the remote's root is not there, or something else is in its place"
+        }
         ErrorKind::Unsupported => "this remote cannot do this",
         ErrorKind::Corrupt => "the answer cannot be right",
         ErrorKind::Offline => "cannot be reached",

@@ -253,6 +253,15 @@ pub trait Remote: Send + Sync + fmt::Debug {
         Ok(self.capabilities())
     }
 
+    /// Who it says it is, asked anew, as [`Capabilities::identity`] was when it was probed; `NotFound` if its root is not there.
+    async fn identity(&self) -> Result<Option<String>> {
+        let root = Locator::at(RemotePath::root());
+        match self.stat(&root).await? {
+            Some(_) => Ok(self.capabilities().identity),
+            None => Err(RemoteError::new(ErrorKind::NotFound, "identity", &root.path)),
+        }
+    }
+
     /// What is there now; `None` if nothing is.
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>>;
 

@@ -54,6 +54,7 @@ fn an_outbox_row_reads_as_it_was_written_and_keeps_its_times() {
             }),
             ours: vec![sent(1), sent(u64::MAX)],
             released: true,
+            held: true,
         };
         let written = row.clone();
         bench.engine(move |tx| tx.set_outbox(ino, written));
@@ -212,13 +213,11 @@ fn endpoint_and_state_are_kept() {
     bench.engine(|tx| {
         tx.set_cursor(Some("c1"))?;
         tx.set_identity(Some("root-id"))?;
-        tx.set_held(true)?;
         tx.set_state("key", Some(b"value"))
     });
     bench.reopen();
     let known = bench.read(|reader| reader.endpoint());
-    let expected =
-        Endpoint { cursor: Some("c1".into()), identity: Some("root-id".into()), held: true };
+    let expected = Endpoint { cursor: Some("c1".into()), identity: Some("root-id".into()) };
     assert_eq!(known, expected);
     assert_eq!(bench.read(|reader| reader.state("key")), Some(b"value".to_vec()));
     bench.engine(|tx| tx.set_state("key", None));

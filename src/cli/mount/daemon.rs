@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{Client, MountInfo, Request, Server, StopSignal};
@@ -167,6 +167,9 @@ async fn start_engine(options: &MountOptions, remote: Arc<dyn Remote>) -> Result
         let state = &options.places.state_dir;
         let holder = match Engine::start(settings, state, Arc::clone(&remote)).await {
             Err(StartError::InUse { pid, dir }) => (pid, StartError::InUse { pid, dir }),
+            Err(StartError::Catalog(why)) => {
+                return Err(Failure::new(Kind::Mount, format!("{}: {why}", state.display())));
+            }
             outcome => return Ok(outcome?),
         };
         let asked_at = match asked {
@@ -210,8 +213,6 @@ async fn serve_socket(
         id: options.places.id.clone(),
         owner: options.who.uid,
         uid: options.settings.uid,
-        passthrough: false,
-        passthrough_reason: Some("not in this version".to_owned()),
     };
     match Server::start(engine.clone(), about, &options.places, stop.clone()).await {
         Ok(server) => Some(server),

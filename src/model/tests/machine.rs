@@ -11,7 +11,15 @@ use super::super::*;
 use super::cloud::{Answer, Ask, Cloud, Fail};
 use super::tree_rows::{TreeRows, content, digest};
 
-pub const GUARD_LIMIT: usize = 3;
+const GUARD_LIMIT: usize = 3;
+
+/// Without a clock and for any folder tree: many that wait are held.
+pub fn hold_if_many(rows: &mut TreeRows) {
+    let all = guard::destructions(rows).unwrap();
+    if all.len() >= GUARD_LIMIT {
+        guard::hold(rows, &all).unwrap();
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -131,7 +139,9 @@ impl Run {
             StepKind::Write => self.write(step.ino).await,
             StepKind::Rename | StepKind::Sidestep => self.rename(step).await,
             StepKind::Remove => self.remove(step.ino).await,
-            StepKind::Wait | StepKind::Held | StepKind::Cycle => unreachable!(),
+            StepKind::Metadata | StepKind::Wait | StepKind::Held | StepKind::Cycle => {
+                unreachable!()
+            }
         };
         let _lost = done;
         true
@@ -140,7 +150,7 @@ impl Run {
     fn choose(&self) -> Option<(Step, Hold)> {
         let mut rows = self.rows();
         if self.engine.guard.get() {
-            hold_if_many(&mut *rows, GUARD_LIMIT).unwrap();
+            hold_if_many(&mut rows);
         }
         let mut busy = self.engine.busy.borrow_mut();
         for ino in rows.rows() {

@@ -78,7 +78,6 @@ pub struct TreeRows {
     pub listing: HashSet<Ino>,
     pub needed: Vec<Ino>,
     pub handles: HashMap<Ino, Handles>,
-    pub held: bool,
     pub tick: u64,
     pub copies: usize,
     pub resurrections: usize,
@@ -107,7 +106,6 @@ impl TreeRows {
             listing: HashSet::new(),
             needed: Vec::new(),
             handles: HashMap::new(),
-            held: false,
             tick: 2,
             copies: 0,
             resurrections: 0,
@@ -121,6 +119,7 @@ impl TreeRows {
             local: None,
             edition: Edition(0),
             hydrated: false,
+            retouched: false,
         };
         let root = Item { node, data: None, seen: None, unlinked: false };
         rows.items.insert(Ino::ROOT, root);
@@ -147,7 +146,7 @@ impl TreeRows {
 
     pub fn add(&mut self, kind: Kind, seen: Option<u32>) -> Ino {
         let (ino, edition) = (Ino(self.next()), Edition(self.next()));
-        let node = Node { ino, kind, local: None, edition, hydrated: false };
+        let node = Node { ino, kind, local: None, edition, hydrated: false, retouched: false };
         self.items.insert(ino, Item { node, data: None, seen, unlinked: false });
         self.contents.insert(edition, seen);
         ino
@@ -250,6 +249,10 @@ impl Rows for TreeRows {
     fn base_children(&self, folder: Ino) -> Fallible<Vec<Ino>> {
         Ok(below(&self.base_at, folder))
     }
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Fallible<()> {
+        self.item(ino).node.retouched = sent.is_none();
+        Ok(())
+    }
     fn outbox(&self, ino: Ino) -> Fallible<Option<OutboxRow>> {
         Ok(self.outbox.get(&ino).map(|(_, row)| row.clone()))
     }
@@ -280,9 +283,6 @@ impl Rows for TreeRows {
     }
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
-    }
-    fn held(&self) -> Fallible<bool> {
-        Ok(self.held)
     }
     fn is_excluded(&self, name: &Name) -> bool {
         name.as_bytes().ends_with(b"~")
@@ -409,10 +409,6 @@ impl Rows for TreeRows {
     fn rescue(&mut self, ino: Ino) -> Fallible<()> {
         let kept = self.items[&ino].seen;
         self.ledger.borrow_mut().rescued.extend(kept);
-        Ok(())
-    }
-    fn set_held(&mut self, held: bool) -> Fallible<()> {
-        self.held = held;
         Ok(())
     }
     fn forget(&mut self, ino: Ino) -> Fallible<()> {

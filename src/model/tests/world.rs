@@ -185,8 +185,8 @@ impl World {
                 cloud.forgotten = cloud.hints.len();
             }
             "crash" => self.on_crash(who(1)),
-            "release" => release(&mut *self.engines[who(1)].rows.borrow_mut()).unwrap(),
-            "undo" => undo(&mut *self.engines[who(1)].rows.borrow_mut()).unwrap(),
+            "release" => guard::release(&mut *self.engines[who(1)].rows.borrow_mut()).unwrap(),
+            "undo" => drop(undo(&mut *self.engines[who(1)].rows.borrow_mut()).unwrap()),
             "work" => {
                 let phases = words.get(4).map_or(usize::MAX, |w| w.parse().unwrap_or(usize::MAX));
                 let fault = words.get(5).map(|word| match *word {
@@ -201,7 +201,7 @@ impl World {
         for engine in &self.engines {
             let mut rows = engine.rows.borrow_mut();
             if engine.guard.get() {
-                hold_if_many(&mut *rows, super::machine::GUARD_LIMIT).unwrap();
+                super::machine::hold_if_many(&mut rows);
             }
             rows.fsck();
         }
@@ -416,7 +416,7 @@ impl World {
             self.cloud.borrow_mut().deliver_late();
         }
         for engine in &self.engines {
-            release(&mut *engine.rows.borrow_mut()).unwrap();
+            guard::release(&mut *engine.rows.borrow_mut()).unwrap();
             engine.guard.set(false);
         }
         self.settle();

@@ -83,6 +83,10 @@ impl Remote for AwaitedFolder {
         self.look().await?.probe().await
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        self.look().await?.identity().await
+    }
+
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
         self.get().await?.stat(at).await
     }

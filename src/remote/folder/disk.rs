@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +26,7 @@ const INSIDE: ResolveFlags =
 #[derive(Debug)]
 pub(super) struct Root {
     fd: OwnedFd,
+    path: PathBuf,
     /// Who the directory is, to notice another one in its place.
     pub(super) identity: String,
     /// What it is, for people.
@@ -191,6 +192,7 @@ impl Root {
         match described {
             Ok((Some(meta), fsid, system)) => Ok(Self {
                 fd,
+                path: path.to_owned(),
                 identity: format!("{fsid:x}-{:x}-{:x}", meta.inode, meta.born),
                 product: format!("directory on {}", system.name),
                 is_shared: system.is_shared,
@@ -202,12 +204,22 @@ impl Root {
         }
     }
 
+    /// Whether the directory that was opened is still the one at its path.
+    pub(super) fn is_in_place(&self) -> rustix::io::Result<bool> {
+        let ours = fs::fstat(&self.fd)?;
+        Ok(match fs::stat(&self.path) {
+            Ok(now) => ours.st_nlink > 0 && (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino),
+            Err(Errno::NOENT | Errno::NOTDIR) => false,
+            Err(error) => return Err(error),
+        })
+    }
+
     /// Opens a folder. A link on the way is as if nothing were there.
     pub(super) fn folder(&self, path: &RemotePath) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // A root that was removed looks empty: its entries are not gone, it is.
-        if fs::fstat(&self.fd)?.st_nlink == 0 {
-            return Err(Errno::STALE);
+        // A root that was removed looks empty, and so does the one under a disk that was unmounted: no entry is gone, it is.
+        if !self.is_in_place()? {
+            return Err(Errno::NOMEDIUM);
         }
         let mut at = self.resolve(&self.fd, Path::new("."), flags)?;
         let mut step = Vec::new();
@@ -315,6 +327,7 @@ pub(super) fn kind_of(error: Errno) -> ErrorKind {
         Errno::ROFS => ErrorKind::ReadOnly,
         Errno::BUSY | Errno::TXTBSY => ErrorKind::Locked { after: None },
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV => ErrorKind::Unsupported,
+        Errno::NOMEDIUM => ErrorKind::RootMissing,
         Errno::STALE
         | Errno::TIMEDOUT
         | Errno::HOSTDOWN

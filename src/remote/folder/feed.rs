@@ -132,6 +132,17 @@ impl Feed {
         Self { root: root.to_owned(), queue, watching: Mutex::new(watching), woken }
     }
 
+    /// The root was away: the kernel's watches may have gone with it, and what happened meanwhile was told to nobody.
+    pub(super) fn renew(&self) {
+        if let Some(at) = lock(&self.watching).as_mut() {
+            for folder in at.folders.keys().cloned().collect::<Vec<_>>() {
+                at.unwatch(&folder, &self.path(&folder));
+            }
+        }
+        lock(&self.queue).overflow();
+        self.woken.send_modify(|count| *count += 1);
+    }
+
     pub(super) fn kind(&self) -> FeedKind {
         if lock(&self.watching).is_some() { FeedKind::Inotify } else { FeedKind::Walk }
     }
@@ -192,12 +203,15 @@ impl Feed {
         }
     }
 
-    pub(super) fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
+    pub(super) fn changes(&self, since: Option<&Cursor>, in_place: bool) -> Result<ChangePage> {
         let fail = |kind| Err(RemoteError::new(kind, "changes of", RemotePath::root()));
         let mut watching = lock(&self.watching);
         let Some(at) = watching.as_mut() else { return fail(ErrorKind::Unsupported) };
         self.drop_stale(at);
         drop(watching);
+        if !in_place {
+            return fail(ErrorKind::RootMissing);
+        }
         let mut queue = lock(&self.queue);
         let Some(since) = since else {
             let cursor = queue.cursor(queue.end());

@@ -139,14 +139,31 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     };
     let stable_ids = has_birth_times(&opened);
     let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let same = state.root.identity == opened.identity;
+    let same = state.root.identity == opened.identity && state.root.is_in_place().map_err(fail)?;
     let root = if same { Arc::clone(&state.root) } else { Arc::new(opened) };
+    if !same {
+        remote.shared.feed.renew();
+    }
     // Less than a tick is how coarse the clock is, not how wrong.
     let is_wrong = skew.unsigned_abs() > root.tick.as_nanos();
     let skew = if is_wrong { i64::try_from(skew).unwrap_or(0) } else { 0 };
     root.skew.store(skew, Ordering::Relaxed);
     *state = State { root, conditional, writable, stable_ids };
     Ok(())
+}
+
+/// Who is at the path now. The one we know is opened anew if it was away; another one is not touched.
+fn identity(remote: &FolderRemote) -> Result<String> {
+    let opened = Root::open(&remote.shared.path)?;
+    let identity = opened.identity.clone();
+    let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let in_place = state.root.is_in_place();
+    if identity == state.root.identity && !in_place.unwrap_or(false) {
+        opened.skew.store(state.root.skew.load(Ordering::Relaxed), Ordering::Relaxed);
+        state.root = Arc::new(opened);
+        remote.shared.feed.renew();
+    }
+    Ok(identity)
 }
 
 fn space(remote: &FolderRemote) -> Result<Option<Space>> {
@@ -183,6 +200,11 @@ impl Remote for FolderRemote {
     async fn probe(&self) -> Result<Capabilities> {
         self.blocking("probe", &RemotePath::root(), probe).await?;
         Ok(self.capabilities())
+    }
+
+    async fn identity(&self) -> Result<Option<String>> {
+        let told = self.blocking("identity", &RemotePath::root(), identity).await;
+        told.map(Some)
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
@@ -257,7 +279,10 @@ impl Remote for FolderRemote {
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let since = since.cloned();
-        let drain = move |this: &Self| this.shared.feed.changes(since.as_ref());
+        let drain = move |this: &Self| {
+            let in_place = this.state().root.is_in_place().unwrap_or(false);
+            this.shared.feed.changes(since.as_ref(), in_place)
+        };
         self.blocking("changes of", &RemotePath::root(), drain).await
     }
 

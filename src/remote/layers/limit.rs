@@ -172,6 +172,11 @@ impl Remote for Limit {
         self.inner.set_metadata(at, metadata, expect).await
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        let _permit = self.permit().await;
+        self.inner.identity().await
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         let _permit = self.permit().await;
         self.inner.space().await

@@ -1,7 +1,7 @@
 //! Sending again what may be sent again, for as long as somebody's patience lasts, and knowing whether there is a network.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -76,6 +76,8 @@ struct Line {
     failures: AtomicU32,
     /// When the remote last answered, nanoseconds since 1970; 0 if it has not.
     last_answer: AtomicI64,
+    /// How often the connection, or the root, was lost.
+    outages: Arc<AtomicU64>,
 }
 
 impl Line {
@@ -87,6 +89,10 @@ impl Line {
                 self.set(Connection::Offline { since: Instant::now() });
             }
             return;
+        }
+        if kind == Some(&ErrorKind::RootMissing) {
+            // Who answers now is to be asked anew, as after an outage.
+            self.outages.fetch_add(1, Ordering::Release);
         }
         self.failures.store(0, Ordering::Relaxed);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -102,6 +108,9 @@ impl Line {
         self.connection.send_if_modified(|now| {
             let differs = std::mem::discriminant(now) != std::mem::discriminant(&new);
             if differs {
+                if matches!(new, Connection::Offline { .. }) {
+                    self.outages.fetch_add(1, Ordering::Release);
+                }
                 tracing::info!(connection = ?new, "the remote's connection changed");
                 *now = new;
             }
@@ -152,8 +161,14 @@ impl Retry {
             connection: watch::Sender::new(Connection::Online),
             failures: AtomicU32::new(0),
             last_answer: AtomicI64::new(0),
+            outages: Arc::default(),
         };
         Self { inner, patience, line: Arc::new(line) }
+    }
+
+    /// How often the connection, or the root, was lost so far.
+    pub fn outages(&self) -> Arc<AtomicU64> {
+        self.line.outages.clone()
     }
 
     /// Whether the remote can be reached, now and whenever that changes.
@@ -374,6 +389,10 @@ impl Remote for Retry {
         let start = Mutex::new(Instant::now());
         let ask = self.inner.set_metadata(at, metadata, expect);
         self.once("set metadata of", &at.path, ask, &start).await
+    }
+
+    async fn identity(&self) -> Result<Option<String>> {
+        self.again("identity", &RemotePath::root(), || self.inner.identity()).await
     }
 
     async fn space(&self) -> Result<Option<Space>> {

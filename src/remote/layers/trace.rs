@@ -162,6 +162,10 @@ impl Remote for Trace {
         self.note("set metadata", &at.path, self.inner.set_metadata(at, metadata, expect)).await
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        self.note("identity", &RemotePath::root(), self.inner.identity()).await
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.note("space", &RemotePath::root(), self.inner.space()).await
     }

@@ -35,6 +35,34 @@ impl MemoryStore {
         self.act(|tree| tree.rename(&path(from), &path(to), &Expect::Any, true))
     }
 
+    /// Takes everything away as an unmounted disk does: nobody is told. With `root` the root stays, empty.
+    pub fn take_away(&self, root: bool) {
+        let mut tree = self.tree();
+        let all = std::mem::take(&mut tree.entries);
+        if root && let Some(top) = all.get(&RemotePath::root()).cloned() {
+            tree.entries.insert(RemotePath::root(), top);
+        }
+        tree.away = Some(all);
+    }
+
+    /// Brings everything back that was taken away; what came meanwhile is gone.
+    pub fn bring_back(&self) {
+        let mut tree = self.tree();
+        if let Some(all) = tree.away.take() {
+            tree.entries = all;
+        }
+    }
+
+    /// Does not say any more who it is, as plain WebDAV servers do not.
+    pub fn be_nameless(&self) {
+        self.tree().nameless = true;
+    }
+
+    /// Says from now on that it is another one.
+    pub fn become_another(&self, seed: u64) {
+        self.tree().options.seed = seed;
+    }
+
     /// What is there now, without a request.
     pub fn peek(&self, at: &str) -> Option<Observed> {
         self.tree().stat(&path(at))

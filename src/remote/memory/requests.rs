@@ -133,14 +133,18 @@ impl Remote for MemoryRemote {
             version_tick,
             feed: tree.options.feed,
             product: "memory".to_owned(),
-            identity: Some(format!("memory-{}", tree.options.seed)),
+            identity: (!tree.nameless).then(|| format!("memory-{}", tree.options.seed)),
             dot_names: true,
         }
     }
 
     async fn probe(&self) -> Result<Capabilities> {
         let root = RemotePath::root();
-        self.call(Operation::Probe, &root, |_| Ok(())).await?;
+        let look = |tree: &mut Tree| match tree.entries.contains_key(&RemotePath::root()) {
+            true => Ok(()),
+            false => fail(ErrorKind::NotFound, Operation::Probe, &RemotePath::root()),
+        };
+        self.call(Operation::Probe, &root, look).await?;
         Ok(self.capabilities())
     }
 
@@ -245,6 +249,16 @@ impl Remote for MemoryRemote {
             };
             entry.mtime = metadata.mtime.unwrap_or(entry.mtime);
             entry.mode = metadata.mode.or(entry.mode);
+            let (id, is_file) = (entry.id, entry.kind == Kind::File);
+            if is_file && tree.options.metadata_versions {
+                let (version, clock) = (tree.new_version(id), tree.clock);
+                if let Some(entry) = tree.entries.get_mut(&path) {
+                    (entry.version, entry.since) = (version, clock);
+                }
+            }
+            let Some(entry) = tree.entries.get(&path) else {
+                return fail(ErrorKind::NotFound, op, &path);
+            };
             let entry = entry.clone();
             tree.hint(&path);
             Ok(tree.observe(&entry))

@@ -54,6 +54,10 @@ pub(super) struct Tree {
     pub(super) late: VecDeque<Late>,
     pub(super) counts: BTreeMap<Operation, u64>,
     pub(super) online: bool,
+    /// What was taken away for a while.
+    pub(super) away: Option<BTreeMap<RemotePath, Entry>>,
+    /// It does not say who it is.
+    pub(super) nameless: bool,
 }
 
 impl fmt::Debug for Tree {
@@ -84,6 +88,8 @@ impl Tree {
             late: VecDeque::new(),
             counts: BTreeMap::new(),
             online: true,
+            away: None,
+            nameless: false,
         };
         let root = tree.new_entry(Kind::Folder, Bytes::new(), None);
         tree.entries.insert(RemotePath::root(), root);
@@ -100,7 +106,7 @@ impl Tree {
         reused.unwrap_or_else(|| self.next())
     }
 
-    fn new_version(&mut self, id: u64) -> String {
+    pub(super) fn new_version(&mut self, id: u64) -> String {
         match self.options.versions {
             VersionKind::Unique => format!("v{}", self.next()),
             VersionKind::TickAndIdentity => format!("t{}-{id}", self.clock),

@@ -169,6 +169,14 @@ impl Remote for WebDavRemote {
         seen.await.map_err(|f| f.at("set metadata of", &at.path))
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        let fail = |failure: failure::Failure| failure.at("identity", &RemotePath::root());
+        match self.look(&paths::RawPath(Vec::new())).await.map_err(fail)? {
+            Some(root) if root.kind == crate::model::Kind::Folder => Ok(root.id.map(|id| id.0)),
+            _ => Err(RemoteError::new(ErrorKind::NotFound, "identity", RemotePath::root())),
+        }
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.quota().await.map_err(|f| f.at("space", &RemotePath::root()))
     }

@@ -1,0 +1,230 @@
+//! What the remote lost. Of a remote that is surely the one we know a few losses are believed at once; more than `guard=` of
+//! them that are also more than half of all that is known, within a minute, only when a second whole listing says so too.
+//!
+//! Until then the remote counts as missing: nothing is removed here and nothing is sent.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::core::{Cause, Core};
+use super::feed::AFTER_FAILURE;
+use super::observe::change;
+use super::open::lock;
+use super::{Engine, EngineError};
+use crate::catalog::{CatalogError, Tx};
+use crate::model::{self, Ino, Name, RemotePath, Rows as _};
+use crate::remote::{ErrorKind, Locator};
+
+/// How long losses count as one.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Is what is known of losses, in memory.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// How much was believed to be lost, and when, within the last minute.
+    recent: VecDeque<(Instant, usize)>,
+    /// What a second look must tell, and from when on it may.
+    doubted: Option<(HashSet<RemotePath>, Instant)>,
+    /// What a second look has told.
+    believed: HashSet<RemotePath>,
+    /// A person said that the remote is meant to be as it is.
+    accepted: bool,
+}
+
+/// Is shared between those who look.
+pub(super) type Shared = Arc<std::sync::Mutex<Losses>>;
+
+/// Says whether losses are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    Believed,
+    Doubted,
+}
+
+impl Losses {
+    /// Whether these may be taken for gone now; noted in the transaction that would do it. `limit` 0 believes everything.
+    pub(super) fn weigh(
+        &mut self,
+        tx: &Tx,
+        lost: &[Ino],
+        limit: usize,
+        pause: Duration,
+    ) -> Result<Weight, CatalogError> {
+        while self.recent.front().is_some_and(|(when, _)| when.elapsed() > WINDOW) {
+            self.recent.pop_front();
+        }
+        if limit == 0 || self.accepted || lost.is_empty() {
+            return Ok(Weight::Believed);
+        }
+        let mut count = 0;
+        for ino in lost {
+            count += 1 + tx.base_below(*ino, true, usize::MAX >> 1)?;
+        }
+        let before: usize = self.recent.iter().map(|(_, count)| count).sum();
+        let sum = before + count;
+        if sum > limit && tx.base_below(Ino::ROOT, true, 2 * sum)? + before < 2 * sum {
+            let mut paths = HashSet::new();
+            for ino in lost {
+                paths.extend(tx.base_path(*ino)?);
+            }
+            if !paths.is_subset(&self.believed) {
+                let (doubted, from) =
+                    self.doubted.get_or_insert_with(|| (HashSet::new(), Instant::now()));
+                doubted.extend(paths);
+                *from = Instant::now() + pause;
+                return Ok(Weight::Doubted);
+            }
+        }
+        self.recent.push_back((Instant::now(), count));
+        Ok(Weight::Believed)
+    }
+}
+
+impl Core {
+    /// How many losses at once are believed without a second look; 0: all.
+    pub(super) fn most_lost(&self) -> usize {
+        usize::try_from(self.settings.guard).unwrap_or(usize::MAX)
+    }
+
+    /// How long after a doubt the second look is made.
+    pub(super) fn doubt_pause(&self) -> Duration {
+        self.settings.poll.min(AFTER_FAILURE)
+    }
+
+    /// Whether a person said that the remote is meant to be as it is.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.settings.adopt_remote || lock(&self.workers.losses).accepted
+    }
+
+    /// All that is known was looked at since a person accepted the remote: from now on losses are doubted again.
+    pub(super) fn end_acceptance(&self) -> Result<(), EngineError> {
+        if lock(&self.workers.losses).accepted
+            && self.catalog.read(|rows| rows.next_look())?.is_none()
+        {
+            lock(&self.workers.losses).accepted = false;
+        }
+        Ok(())
+    }
+
+    /// The remote lost very much: that is believed only when it says so a second time.
+    pub(super) fn doubt(&self) -> EngineError {
+        self.lose_root("it has lost most of its entries at once");
+        EngineError::Offline
+    }
+
+    /// Looks a second time, at all folders that something was lost from.
+    pub(super) async fn second_look(self: &Arc<Self>, cause: Cause) -> Result<(), EngineError> {
+        let doubted = lock(&self.workers.losses).doubted.clone();
+        let Some((paths, from)) = doubted else { return Ok(()) };
+        if Instant::now() < from {
+            return Err(EngineError::Offline);
+        }
+        let mut folders: HashMap<RemotePath, HashSet<Name>> = HashMap::new();
+        for path in &paths {
+            if let (Some(folder), Some(name)) = (path.parent(), path.name()) {
+                folders.entry(folder).or_default().insert(name.clone());
+            }
+        }
+        let mut gone = HashSet::new();
+        for (folder, mut names) in folders {
+            for name in self.names_there(&folder, cause).await? {
+                names.remove(&name);
+            }
+            gone.extend(names.into_iter().map(|name| folder.child(name)));
+        }
+        tracing::warn!(
+            gone = gone.len(),
+            doubted = paths.len(),
+            "looked a second time for what the remote lost at once"
+        );
+        let mut losses = lock(&self.workers.losses);
+        losses.believed = gone;
+        losses.doubted = None;
+        Ok(())
+    }
+
+    /// All names in a folder of the remote; none if it is not there.
+    async fn names_there(
+        self: &Arc<Self>,
+        folder: &RemotePath,
+        cause: Cause,
+    ) -> Result<Vec<Name>, EngineError> {
+        let at = Locator::at(folder.clone());
+        let mut names = Vec::new();
+        let mut next = None;
+        loop {
+            let page = match self.remotes.of(cause).list(&at, next.take()).await {
+                Ok(page) => page,
+                Err(error) if error.kind == ErrorKind::NotFound && !folder.is_root() => {
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            names.extend(page.entries.into_iter().map(|listed| listed.name));
+            match page.next {
+                Some(token) => next = Some(token),
+                None => return Ok(names),
+            }
+        }
+    }
+
+    /// Something known is not at its place: before that is believed, the remote must be the one we know.
+    pub(super) async fn is_root_in_place(self: &Arc<Self>) -> Result<bool, EngineError> {
+        if self.is_accepted() {
+            return Ok(true);
+        }
+        self.forget_identity();
+        match self.identify(Cause::Transfer).await {
+            Ok(()) => Ok(true),
+            Err(EngineError::Offline) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The remote must say anew who it is before anything is sent or believed.
+    pub(super) fn forget_identity(&self) {
+        self.identified.store(0, Ordering::Release);
+    }
+}
+
+/// Of these, what a look that did not find them takes for gone at once: not what is not in sync, nor what a feed with
+/// identities may yet tell of.
+pub(super) fn vanishing(
+    tx: &Tx,
+    missed: impl IntoIterator<Item = Ino>,
+) -> Result<Vec<Ino>, CatalogError> {
+    let mut lost = Vec::new();
+    for ino in missed {
+        let nameless = tx.base(ino)?.is_some_and(|base| base.id.is_none());
+        if nameless && tx.outbox(ino)?.is_none() {
+            lost.push(ino);
+        }
+    }
+    Ok(lost)
+}
+
+impl Engine {
+    /// A person says that the remote is meant to be another one, or to have lost what it lost.
+    pub async fn accept_remote(&self) -> Result<(), EngineError> {
+        let core = &self.core;
+        {
+            let mut losses = lock(&core.workers.losses);
+            losses.accepted = true;
+            losses.doubted = None;
+        }
+        change(core, |tx| {
+            tx.set_cursor(None)?;
+            model::lost_hints(tx)
+        })
+        .await?;
+        core.workers.followed.store(false, Ordering::Release);
+        core.forget_identity();
+        core.identify(Cause::User).await?;
+        core.ask_for_changes();
+        Ok(())
+    }
+}
