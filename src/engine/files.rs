@@ -122,7 +122,7 @@ impl Engine {
                         let begun = outcome
                             .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
                         let inode = match begun {
-                            Ok((inode, true)) => return done(Ok(core.open_new(&inode, mode))),
+                            Ok((inode, true)) => return done(core.open_new(&inode, mode)),
                             Ok((inode, false)) => inode,
                             Err(error) => return done(Err(error)),
                         };
@@ -400,14 +400,17 @@ impl Core {
         Err(EngineError::Busy("being replaced".into()))
     }
 
-    /// Opens what was made just now: there is nothing to be read of it or to be cut off, so nothing is done on the disk.
-    fn open_new(self: &Arc<Self>, inode: &Inode, mode: OpenMode) -> (Stat, Opened) {
+    /// Opens what was made just now: there is nothing to be read of it and nothing to be cut off.
+    fn open_new(
+        self: &Arc<Self>,
+        inode: &Inode,
+        mode: OpenMode,
+    ) -> Result<(Stat, Opened), EngineError> {
         let blocks = BlockSet::default();
         let Inode { ino, generation, content, edited, .. } = *inode;
         let live = Live::new(ino, generation, 0, content, blocks, None, edited);
-        let live = self.open.adopt(Arc::new(live));
-        let opened = self.opened(live, mode);
-        (self.stat_now(inode), opened)
+        let opened = self.opened(self.open.adopt(Arc::new(live)), mode)?;
+        Ok((self.stat_now(inode, BELIEVE), opened))
     }
 
     fn open_created(
