@@ -69,3 +69,57 @@ async fn a_walk_is_followed_down() {
     world.names("t2").await;
     world.until("what is below comes by itself", async || lists(&world) >= before + 3).await;
 }
+
+fn reads(world: &World) -> u64 {
+    world.remote.counts().get(&Operation::Read).copied().unwrap_or(0)
+}
+
+async fn small_files(count: usize) -> (World, Vec<String>) {
+    let world = World::new().await;
+    world.store.mkdir("d").unwrap();
+    for number in 0..count {
+        world.store.put(&format!("d/f{number:02}"), "twelve bytes").unwrap();
+    }
+    world.names("d").await;
+    // In the order in which a program sees them.
+    let folder = world.ino("d").await;
+    let page = world.engine.read_dir(folder, 0, count).wait().await.unwrap();
+    let names = page.iter().map(|entry| format!("d/{}", entry.name.lossy())).collect();
+    (world, names)
+}
+
+/// S23 "A program that reads small files in listing order finds the next ones here; one that reads a single file fetches that one."
+#[tokio::test(flavor = "multi_thread")]
+async fn one_small_file_is_one_read() {
+    let (world, names) = small_files(30).await;
+    assert_eq!(&world.read(&names[3]).await.unwrap()[..], b"twelve bytes");
+    assert_eq!(&world.read(&names[3]).await.unwrap()[..], b"twelve bytes");
+    world.in_sync().await;
+    assert_eq!(reads(&world), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_read_in_order_are_fetched_ahead_and_once() {
+    let (world, names) = small_files(60).await;
+    world.read(&names[0]).await.unwrap();
+    world.read(&names[1]).await.unwrap();
+    world.until("some come by themselves", async || reads(&world) > 6).await;
+    assert!(reads(&world) <= 2 + 16, "a budget bounds what may be for nothing: {}", reads(&world));
+    for name in &names[2..] {
+        assert_eq!(&world.read(name).await.unwrap()[..], b"twelve bytes");
+    }
+    assert_eq!(reads(&world), 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_guesses_end() {
+    let (world, names) = small_files(60).await;
+    world.read(&names[40]).await.unwrap();
+    world.read(&names[41]).await.unwrap();
+    world.until("some come by themselves", async || reads(&world) > 6).await;
+    // All the way back: nothing that was guessed is ever asked for.
+    for name in names[..40].iter().rev().step_by(5) {
+        world.read(name).await.unwrap();
+    }
+    assert!(reads(&world) <= 2 + 16 + 8, "{}", reads(&world));
+}

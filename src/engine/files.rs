@@ -110,19 +110,21 @@ impl Engine {
                             if mode.truncate {
                                 drop_suid(tx, &inode)?;
                             }
-                            Ok(inode)
+                            Ok((inode, false))
                         }
                         None => {
                             has_place(tx, new.place.parent)?;
                             let inode = tx.create(new)?;
                             rest(tx, inode.ino, rests)?;
-                            Ok(inode)
+                            Ok((inode, true))
                         }
                     },
-                    move |outcome: Result<Inode, EngineError>| {
-                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode))
-                        {
-                            Ok(inode) => inode,
+                    move |outcome: Result<(Inode, bool), EngineError>| {
+                        let begun = outcome
+                            .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
+                        let inode = match begun {
+                            Ok((inode, true)) => return done(core.open_new(&inode, mode)),
+                            Ok((inode, false)) => inode,
                             Err(error) => return done(Err(error)),
                         };
                         let kept = core.clone();
@@ -400,6 +402,19 @@ impl Core {
             return Ok(inode);
         }
         Err(EngineError::Busy("being replaced".into()))
+    }
+
+    /// Opens what was made just now: there is nothing to be read of it and nothing to be cut off.
+    fn open_new(
+        self: &Arc<Self>,
+        inode: &Inode,
+        mode: OpenMode,
+    ) -> Result<(Stat, Opened), EngineError> {
+        let blocks = BlockSet::default();
+        let Inode { ino, generation, content, edited, .. } = *inode;
+        let live = Live::new(ino, generation, 0, content, blocks, None, edited);
+        let opened = self.opened(self.open.adopt(Arc::new(live)), mode)?;
+        Ok((self.stat_now(inode, BELIEVE), opened))
     }
 
     fn open_created(
