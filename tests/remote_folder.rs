@@ -438,3 +438,29 @@ async fn a_folder_that_moves_is_watched_under_its_new_name() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
+
+/// A process killed between preparing a write and exchanging it left our own new bytes under the private name; they stood
+/// beside the file as if they were somebody else's.
+#[tokio::test]
+async fn regression_our_own_bytes_of_a_broken_write_are_no_copy_beside_the_file() {
+    let (dir, remote) = open();
+    std::fs::write(dir.path().join("a"), "base").unwrap();
+    let base = remote.stat(&at("a")).await.unwrap().unwrap();
+    let held = dir.path().join(".dewfs-held.m1.3.1--a");
+    std::fs::write(&held, "ours").unwrap();
+    let mark = std::process::Command::new("setfattr")
+        .args(["-n", "user.dewfs.attempt", "-v", "m1.3.1"])
+        .arg(&held)
+        .status()
+        .unwrap();
+    assert!(mark.success());
+    remote.tidy(&at("a"), &version(&base), &tag(1)).await.unwrap();
+    let names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["a"]);
+    assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"base");
+    // Of another attempt, or unmarked: it may be somebody's only copy.
+    std::fs::write(&held, "not ours").unwrap();
+    remote.tidy(&at("a"), &version(&base), &tag(1)).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+}

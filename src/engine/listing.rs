@@ -23,8 +23,11 @@ use crate::remote::{ErrorKind, ListPage, Listed, RemoteError};
 const PIECE: usize = 500;
 /// Folders listed at once in the background.
 const AT_ONCE: usize = 4;
-/// How often a listing begins again because its folder moved meanwhile.
+/// How often, at least, a listing begins again because its folder moved meanwhile.
 const TRIES: u32 = 4;
+/// How long is waited between two such tries, first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// The first wait of a folder that must be looked at again but cannot be settled yet, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -92,10 +95,17 @@ impl Core {
 
     async fn list_now(self: &Arc<Self>, folder: Ino, cause: Cause) -> Result<(), EngineError> {
         self.identify(cause).await?;
-        for _ in 0..TRIES {
+        let end = tokio::time::Instant::now() + self.settings.timeout;
+        let mut pause = FIRST_PAUSE;
+        for tried in 1.. {
             match self.list_once(folder, cause).await {
                 Ok(Pass::Whole) => return Ok(()),
-                Ok(Pass::Moved) => {}
+                Ok(Pass::Moved) if tried >= TRIES && tokio::time::Instant::now() >= end => break,
+                Ok(Pass::Moved) => {
+                    // What moves it is on its way.
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
                 Err(error) => {
                     self.put_off_look(folder).await?;
                     return Err(error);
@@ -118,6 +128,11 @@ impl Core {
             crash_point!(self, "listing: before a page");
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
                 Ok(page) => page,
+                Err(error)
+                    if error.kind == ErrorKind::NotFound && self.is_moving(folder).await? =>
+                {
+                    return Ok(Pass::Moved);
+                }
                 Err(error) => return Err(self.listing_failed(listing, error).await?),
             };
             self.note_contact();
@@ -141,6 +156,11 @@ impl Core {
         self.remotes.of(cause).interested(&locator);
         self.pins.notify_one();
         Ok(Pass::Whole)
+    }
+
+    /// Whether a move of ours is on its way that changes where the remote has this folder.
+    async fn is_moving(self: &Arc<Self>, folder: Ino) -> Result<bool, EngineError> {
+        change(self, move |tx| model::is_attempted_above(tx, folder)).await
     }
 
     /// Applies one page, a piece at a time, and ends the listing with the last one.

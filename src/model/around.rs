@@ -166,7 +166,7 @@ pub(super) fn attempted<R: Rows>(
 }
 
 /// Whether a base folder on the way is being changed: its paths mean nothing until the answer is known.
-pub(super) fn is_attempted_above<R: Rows>(rows: &R, folder: Ino) -> Result<bool, R::Error> {
+pub fn is_attempted_above<R: Rows>(rows: &R, folder: Ino) -> Result<bool, R::Error> {
     let attempts = rows.attempts()?;
     if attempts.is_empty() {
         return Ok(false);

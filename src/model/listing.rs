@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::around::{by_names, is_parked, path, places};
+use super::around::{by_names, is_attempted_above, is_parked, path, places};
 use super::reconcile::{
     Replaced, Trust, is_still_at, look_at_everything, mark, miss, reconcile, vanish,
 };
@@ -79,6 +79,11 @@ pub fn list_page<R: Rows>(
         return Ok(false);
     }
     note_touch(rows, listing);
+    // Of a folder that counts as listed afterwards, nothing may be passed over: it would look as if it were not there.
+    let is_first = rows.base(listing.folder)?.is_none_or(|base| !base.listed);
+    if is_first && (listing.stale || is_attempted_above(rows, listing.folder)?) {
+        return Ok(false);
+    }
     let trust = Trust { fresh: !listing.stale, forced: true };
     let mut names = std::mem::take(&mut listing.names);
     let mut page = page.into_iter().peekable();

@@ -29,7 +29,7 @@ mod tests;
 mod touch;
 mod verbs;
 
-pub use around::{Busy, by_path, path, path_of};
+pub use around::{Busy, by_path, is_attempted_above, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
 pub use conflict::{conflict_name, original_name};
 pub use entry::{Content, Digest, Kind, Observed, Pin};

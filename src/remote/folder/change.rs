@@ -159,6 +159,11 @@ pub(super) fn tidy(
     };
     spot.unlink(&spot.temp)?;
     let Some(aside) = spot.look(&spot.aside)?.entry() else { return Ok(()) };
+    if aside.kind == Kind::File && super::write::is_marked(&spot, &spot.aside, tag) {
+        // Not yet exchanged, or already taken back.
+        spot.unlink(&spot.aside)?;
+        return spot.sync();
+    }
     let is_known = matches!(expect, Expect::Version(_)) && aside.fits(expect).is_ok();
     match is_known && spot.look(&spot.name)?.entry().is_some() {
         true => spot.unlink(&spot.aside)?,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{
     self, AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -137,6 +138,34 @@ pub(super) fn sync_folder(folder: &OwnedFd) -> rustix::io::Result<()> {
     }
 }
 
+/// The attribute by which bytes of an attempt are known again after a crash, whatever name they have then.
+const MARK: &str = "user.dewfs.attempt";
+
+fn mark_of(tag: &AttemptTag) -> String {
+    format!("{}.{}.{}", tag.mount, tag.item, tag.nonce)
+}
+
+/// Where attributes cannot be set, what a crash leaves is kept as if it were somebody else's.
+fn mark(file: &OwnedFd, tag: &AttemptTag) {
+    if let Err(error) = fs::fsetxattr(file, MARK, mark_of(tag).as_bytes(), XattrFlags::empty()) {
+        tracing::trace!(%error, "an upload cannot be marked");
+    }
+}
+
+fn unmark(file: &OwnedFd) {
+    if let Err(error) = fs::fremovexattr(file, MARK) {
+        tracing::trace!(%error, "the mark of an upload stays");
+    }
+}
+
+/// Whether what has this name is what this very attempt sent.
+pub(super) fn is_marked(spot: &Spot<'_>, name: &Name, tag: &AttemptTag) -> bool {
+    let mut found = [0; 256];
+    let read = super::disk::open_entry(&spot.folder, name)
+        .and_then(|file| fs::fgetxattr(&file, MARK, &mut found));
+    read.is_ok_and(|length| found.get(..length) == Some(mark_of(tag).as_bytes()))
+}
+
 /// Renames without replacing. Where the file system cannot, a file gets its second name by a link, which never replaces
 /// either; a folder only after a look.
 pub(super) fn rename_free(
@@ -187,6 +216,7 @@ pub(super) fn write(
         spot.take_turn();
         spot.expect(expect)?;
         commit(&spot, expect, &file)?;
+        unmark(&file);
         spot.sync()?;
         look_open(&file).map_err(|error| spot.fail(error))
     });
@@ -249,6 +279,7 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
         if let Some(mtime) = body.mtime {
             fs::futimens(&file, &timestamps(mtime))?;
         }
+        mark(&file, &body.tag);
         fs::fsync(&file)
     };
     finish().map_err(|error| spot.fail(error))?;
