@@ -59,25 +59,23 @@ fn what_was_synced_is_there(disk: &Disk) {
     let middle = bytes(70_000, 4);
     assert_eq!(fs::read(mount.path("edited")).unwrap(), old);
 
-    let mut file = File::create(mount.path("new")).unwrap();
-    file.write_all(&new).unwrap();
-    file.sync_all().unwrap();
+    // Written and synced, and closed: an open file may hold on to the disk.
+    let synced = |name: &str| {
+        let mut file = File::create(mount.path(name)).unwrap();
+        file.write_all(&new).unwrap();
+        file.sync_all().unwrap();
+    };
+    synced("new");
     for (name, whole) in [("edited", &old), ("far", &far)] {
         let file = OpenOptions::new().write(true).open(mount.path(name)).unwrap();
         file.write_all_at(&middle, whole.len() as u64 / 2).unwrap();
         file.sync_data().unwrap();
     }
-    let mut file = File::create(mount.path("rewritten")).unwrap();
-    file.write_all(&new).unwrap();
-    file.sync_all().unwrap();
-    let mut file = File::create(mount.path("saved.tmp")).unwrap();
-    file.write_all(&new).unwrap();
-    file.sync_all().unwrap();
+    synced("rewritten");
+    synced("saved.tmp");
     fs::rename(mount.path("saved.tmp"), mount.path("saved")).unwrap();
     fs::create_dir(mount.path("folder")).unwrap();
-    let mut file = File::create(mount.path("folder/deep")).unwrap();
-    file.write_all(&new).unwrap();
-    file.sync_all().unwrap();
+    synced("folder/deep");
     sync_folder(&mount.path("folder"));
     sync_folder(&mount.places.at);
 
@@ -123,6 +121,7 @@ fn what_was_not_synced_is_old_or_new(disk: &Disk, catalog_synced: bool) {
         let mut file = File::create(mount.path("other")).unwrap();
         file.write_all(b"other").unwrap();
         file.sync_all().unwrap();
+        drop(file);
         sync_folder(&mount.places.at);
     }
 
