@@ -32,7 +32,7 @@ static INSERTS: LazyLock<[Insert; 3]> = LazyLock::new(|| {
     [32, 8, 1].map(|rows| {
         let values = |row: &str| vec![row; rows].join(", ");
         let inode = values("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
-        let base = values("(0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        let base = values("(0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
         Insert {
             rows,
             inode: format!(
@@ -40,7 +40,8 @@ static INSERTS: LazyLock<[Insert; 3]> = LazyLock::new(|| {
                  VALUES {inode}"
             ),
             base: format!(
-                "INSERT INTO base (endpoint, ino, parent, name, version, remote_id, edition, young, listed, size, extra)
+                "INSERT INTO base (endpoint, ino, parent, name, version, remote_id, edition, known_size, known_hash, young,
+                                   listed, size, extra)
                  VALUES {base}"
             ),
         }
@@ -142,7 +143,7 @@ impl Tx {
     ) -> Result<()> {
         let (parent, now) = (int(folder.0), self.now);
         let mut inodes: Values = Vec::with_capacity(some.len() * 12);
-        let mut bases: Values = Vec::with_capacity(some.len() * 10);
+        let mut bases: Values = Vec::with_capacity(some.len() * 12);
         for (ino, (name, seen)) in (last + 1..).zip(some) {
             let edition = int(self.next_tick()?.0);
             let is_file = seen.kind == Kind::File;
@@ -170,6 +171,8 @@ impl Tx {
                 text(&seen.version.0),
                 or_null(seen.id.as_ref(), |id| text(&id.0)),
                 edition.into(),
+                or_null(seen.digest, |known| int(known.size).into()),
+                or_null(seen.digest, |known| known.hash.to_vec().into()),
                 (is_file && !seen.settled).into(),
                 or_null(listed, ToSqlOutput::from),
                 int(seen.size).into(),

@@ -1,7 +1,7 @@
 //! Listings: few statements, and the same rows as one observation after the other.
 
 use super::*;
-use crate::model::{RemotePath, Trust, begin_listing, end_listing, list_page, reconcile};
+use crate::model::{Digest, RemotePath, Trust, begin_listing, end_listing, list_page, reconcile};
 
 fn entry(number: u32, id: bool) -> (Name, Observed) {
     let kind = if number.is_multiple_of(10) { Kind::Folder } else { Kind::File };
@@ -67,6 +67,8 @@ fn shown() -> Vec<(Name, Observed)> {
     all.push((name(".dewfs-own"), entry(201, true).1));
     all.push((name("young"), Observed { settled: false, ..entry(202, true).1 }));
     all.push((name("renamed"), entry(203, true).1));
+    let digest = Some(Digest { size: 7, hash: [9; 32] });
+    all.push((name("told"), Observed { digest, mode: Some(0o600), ..entry(204, true).1 }));
     all
 }
 
@@ -77,6 +79,8 @@ fn dump(bench: &Bench) -> Vec<String> {
         for sql in [
             "SELECT printf('i %d %d %s %d %d %d %d', ino, ifnull(parent, 0), ifnull(name, ''), kind, content, size, conflict) FROM inode ORDER BY ino",
             "SELECT printf('b %d %d %s %s %s %d %d %d', ino, parent, name, version, remote_id, young, listed, size) FROM base ORDER BY ino",
+            "SELECT printf('k %d %d %s %s', ino, known_size, hex(known_hash), hex(extra)) FROM base ORDER BY ino",
+            "SELECT printf('a %d %d %d', ino, mode, retouched) FROM inode ORDER BY ino",
             "SELECT printf('o %d', ino) FROM outbox ORDER BY ino",
             "SELECT printf('l %d %d', folder, deep) FROM look_again ORDER BY folder",
             "SELECT printf('m %d', ino) FROM missing ORDER BY ino",
