@@ -73,6 +73,7 @@ fn an_edit_arrives_and_sync_waits_for_it() {
     desk.json(0, "why mnt/new.txt");
 }
 
+/// S5 "Freeing space, evicting content and clearing the cache never delete anything on the remote."
 #[test]
 fn content_comes_and_goes_as_it_is_told() {
     let desk = Desk::mounted();
@@ -104,6 +105,7 @@ fn content_comes_and_goes_as_it_is_told() {
     assert_eq!(desk.item("mnt/folder")["pin"], "unspecified");
     desk.json(0, "cache clear mnt");
     assert_eq!(desk.item("mnt/folder/deep")["content"], "online-only");
+    assert_eq!(std::fs::read(desk.at("remote/folder/deep")).unwrap(), b"deep\n");
 }
 
 #[test]
@@ -243,4 +245,54 @@ fn others_may_ask_only_for_what_they_may_read() {
         assert!(said.contains("permission denied"), "{words}: {said}");
     }
     assert!(desk.is_mounted());
+}
+
+#[test]
+fn an_unmounted_state_with_unsent_items_is_told_of() {
+    let desk = Desk::new();
+    let options = format!("{},write_back_delay=1h", desk.options());
+    let output = desk.dewfs(&["mount", "remote", "mnt", "-o", &options]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    std::fs::write(desk.at("mnt/late"), "late").unwrap();
+    let pid = desk.json(0, "status mnt")[0]["pid"].as_i64().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until("the end of the daemon", || rustix::process::test_kill_process(pid).is_err());
+    desk.run(0, "umount mnt");
+
+    let mountpoint = desk.at("mnt").to_string_lossy().into_owned();
+    let mine = |words: &str| {
+        let output = desk.dewfs(&words.split_whitespace().collect::<Vec<_>>());
+        let said = told(&output);
+        said.lines().find(|line| line.contains(&mountpoint)).map(str::to_owned)
+    };
+    let line = mine("status").unwrap();
+    assert!(line.contains("not mounted: 1 item is not sent"), "{line}");
+    let line = mine("status --json").unwrap();
+    assert!(line.contains("\"type\":\"unmounted\"") && line.contains("\"left\":1"), "{line}");
+    // Other mounts of this user may be worse.
+    assert!(desk.dewfs(&["status", "--check"]).status.code() >= Some(3));
+
+    desk.mount();
+    desk.run(0, "sync --wait --timeout 20s mnt");
+    desk.run(0, "umount mnt");
+    assert_eq!(mine("status"), None);
+    assert_eq!(std::fs::read(desk.at("remote/late")).unwrap(), b"late");
+}
+
+#[test]
+fn why_tells_what_is_known_in_sentences() {
+    let desk = Desk::mounted();
+    let said = desk.run(0, "why mnt/big");
+    assert!(said.contains("its content is at the remote only, 3.0 MiB"), "{said}");
+    assert!(said.contains("it is the same here and at the remote"), "{said}");
+    assert!(said.contains("version last seen at the remote"), "{said}");
+    desk.run(0, "pin --wait mnt/folder");
+    let said = desk.run(0, "why mnt/folder/deep");
+    assert!(
+        said.contains("its content is here") && said.contains("it is pinned, because"),
+        "{said}"
+    );
+    let pinned = &desk.json(0, "status mnt")[0]["cache"]["pinned_bytes"];
+    assert_eq!(pinned.as_u64(), Some(5), "{pinned}");
 }

@@ -147,7 +147,8 @@ async fn cutting_and_growing_a_placeholder_leaves_zeros_not_old_bytes() {
     same(&world.content_there("f").unwrap(), &content);
 }
 
-/// S7 "If somebody else changed a file that was edited here, both contents exist afterwards"
+/// S7 "If somebody else changed a file that was edited here, both contents exist afterwards: theirs under the name,
+/// ours as `NAME (conflict DATE TIME HOST).EXT` beside it, here and on the remote."
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_keeps_both_contents() {
     let world = World::new().await;
@@ -168,7 +169,7 @@ async fn a_conflict_keeps_both_contents() {
     assert_eq!(&world.read(&copy.0).await.unwrap()[..], b"MINE!");
 }
 
-/// S8 "Equal content is no conflict" (RULES 11)
+/// S8 "Equal content is no conflict, and with no other writer there is never a conflict copy."
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_content_is_no_conflict() {
     let world = World::new().await;
@@ -251,7 +252,8 @@ async fn a_body_cut_short_is_taken_up_again() {
     same(&world.read("f").await.unwrap(), &content);
 }
 
-/// S5 "Freeing space … never delete[s] anything on the remote." and S3.
+/// S3 "Content that is not in sync is never freed or evicted."
+/// S5 "Freeing space, evicting content and clearing the cache never delete anything on the remote."
 #[tokio::test(flavor = "multi_thread")]
 async fn free_gives_space_back_and_keeps_what_is_not_sent() {
     let world = World::new().await;

@@ -25,8 +25,6 @@ fn info() -> MountInfo {
         id: "id".into(),
         owner: 0,
         uid: 0,
-        passthrough: false,
-        passthrough_reason: Some("why".into()),
     }
 }
 
@@ -55,6 +53,7 @@ fn status() -> MountStatus {
         requests_by: RequestsBy::default(),
         bytes_down: 0,
         bytes_up: 0,
+        no_passthrough: Some("why".into()),
     }
 }
 

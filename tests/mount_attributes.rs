@@ -14,7 +14,7 @@ use rustix::fs::{
     AtFlags, CWD, Timespec, Timestamps, XattrFlags, getxattr, getxattr_query, listxattr,
     removexattr, setxattr, utimensat,
 };
-use support::Mounted;
+use support::{Mounted, eventually, names};
 
 fn set_times(path: &Path, atime: (i64, i64), mtime: (i64, i64)) {
     let time = |(tv_sec, tv_nsec)| Timespec { tv_sec, tv_nsec };
@@ -314,4 +314,26 @@ fn an_empty_file_keeps_the_time_it_was_given() {
     // A time of writing is another thing.
     fs::write(&file, b"content").unwrap();
     assert!(fs::metadata(&file).unwrap().mtime() > 1_000_000_000);
+}
+
+/// What `touch`, `chmod`, `cp -p` and `rsync -t` set after a file arrived is set at the remote as well, and is no change of
+/// somebody else's.
+#[test]
+fn times_and_modes_set_later_reach_the_remote() {
+    let mount = Mounted::empty();
+    fs::write(mount.path("f"), b"content").unwrap();
+    mount.arrives("f", b"content");
+    let there = mount.remote("f");
+    let ino_there = fs::metadata(&there).unwrap().ino();
+    set_times(&mount.path("f"), (1_000_000_000, 0), (1_100_000_000, 123_456_789));
+    fs::set_permissions(mount.path("f"), Permissions::from_mode(0o640)).unwrap();
+    eventually("time and mode at the remote", || {
+        let meta = fs::metadata(&there).unwrap();
+        (meta.mtime(), meta.mtime_nsec(), meta.mode() & 0o777)
+            == (1_100_000_000, 123_456_789, 0o640)
+    });
+    assert_eq!(fs::metadata(&there).unwrap().ino(), ino_there, "the same file, not sent again");
+    fs::write(mount.path("f"), b"edited").unwrap();
+    mount.arrives("f", b"edited");
+    assert_eq!(names(&mount.places.remote), ["f"]);
 }

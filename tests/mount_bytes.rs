@@ -300,7 +300,6 @@ fn many_readers_at_once_get_the_same_bytes() {
     });
 }
 
-/// S13 "A reader here sees bytes of one version only."
 #[test]
 fn a_new_remote_version_is_read_whole_and_open_files_keep_theirs() {
     let (old, new) = (bytes(300_000, 13), bytes(500_000, 14));
@@ -318,6 +317,46 @@ fn a_new_remote_version_is_read_whole_and_open_files_keep_theirs() {
     let mut found = vec![0; old.len()];
     opened.read_exact_at(&mut found, 0).unwrap();
     assert!(found == old, "an open file is a snapshot");
+}
+
+/// S13 "A reader here sees bytes of one version only. If the version it opened is gone from the remote before its
+/// bytes were fetched, it gets `ESTALE`, never other bytes."
+#[test]
+fn a_version_that_is_gone_before_it_was_read_is_stale() {
+    let (old, new) = (bytes(16 << 20, 15), bytes(16 << 20, 16));
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &old).unwrap());
+    let opened = File::open(mount.path("f")).unwrap();
+    let mut piece = vec![0; 4096];
+    opened.read_exact_at(&mut piece, 0).unwrap();
+    assert_eq!(piece, old[..4096]);
+    fs::write(mount.remote("new"), &new).unwrap();
+    fs::rename(mount.remote("new"), mount.remote("f")).unwrap();
+    assert_eq!(errno(opened.read_exact_at(&mut piece, 12 << 20)), libc::ESTALE);
+    opened.read_exact_at(&mut piece, 0).unwrap();
+    assert_eq!(piece, old[..4096], "what came before is still there");
+    mount.shows("f", &new);
+}
+
+/// S19 "`st_size` is the true size. `st_blocks` counts what is here, but is never 0 for a file with bytes."
+#[test]
+fn sizes_are_true_and_blocks_count_what_is_here() {
+    let content = bytes(4 << 20, 17);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let about = || {
+        let about = fs::metadata(mount.path("f")).unwrap();
+        (about.len(), about.blocks() * 512)
+    };
+    let (size, here) = about();
+    assert_eq!(size, 4 << 20);
+    assert!((1..100_000).contains(&here), "{here} bytes here before anything was read");
+    let file = File::open(mount.path("f")).unwrap();
+    file.read_exact_at(&mut [0; 10], 2 << 20).unwrap();
+    let (size, part) = about();
+    assert_eq!(size, 4 << 20);
+    assert!((10..4 << 20).contains(&part), "{part} bytes here after a part was read");
+    assert_eq!(fs::read(mount.path("f")).unwrap(), content);
+    drop(file);
+    eventually("all of it counted", || about() == (4 << 20, 4 << 20));
 }
 
 #[test]

@@ -140,6 +140,56 @@ fn places_inside_each_other_are_refused() {
 }
 
 #[test]
+fn places_inside_each_other_are_refused_the_other_way_round() {
+    let refused = |remote: &std::path::Path, at: &std::path::Path, state: &std::path::Path| {
+        for place in [remote, at] {
+            fs::create_dir_all(place).unwrap();
+        }
+        let mut command = dewfs();
+        command.arg("mount").args([remote, at]).args(["-o", "nonempty"]);
+        command.arg("-o").arg(format!("state_dir={}", state.display()));
+        let output = command.output().unwrap();
+        let line = said(&output);
+        assert!(!output.status.success(), "{line}");
+        assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+        assert!(dewfs::fuse::mountinfo::at(at).unwrap().is_none());
+    };
+    let places = Places::new();
+    let root = places.at.parent().unwrap().to_owned();
+    let at = |name: &str| root.join(name);
+    refused(&at("a"), &at("a/mnt"), &at("state"));
+    refused(&at("b/remote"), &at("b"), &at("state"));
+    refused(&at("c"), &at("d/mnt"), &at("d"));
+    refused(&at("e"), &at("f"), &at("e/state"));
+    refused(&at("g/remote"), &at("h"), &at("g"));
+}
+
+#[test]
+fn a_damaged_catalog_is_said_and_kept() {
+    let places = Places::new();
+    fs::write(places.remote.join("f"), "content").unwrap();
+    assert!(mount(&places, &["-o", "write_back_delay=1h,drain=0s"]).status.success());
+    assert_eq!(fs::read(places.at.join("f")).unwrap(), b"content");
+    fs::write(places.at.join("unsent"), "only here").unwrap();
+    unmount(&places);
+    let catalog = places.state.join("catalog.db");
+    let mut damaged = fs::read(&catalog).unwrap();
+    damaged.iter_mut().skip(100).step_by(7).for_each(|byte| *byte ^= 0x5a);
+    fs::write(&catalog, damaged).unwrap();
+    let output = mount(&places, &[]);
+    let line = said(&output);
+    assert!(output.status.success(), "{line}");
+    assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+    let kept = places.state.join("recovered");
+    assert!(line.contains("damaged") && line.contains(&*kept.to_string_lossy()), "{line}");
+    assert_eq!(fs::read(places.at.join("f")).unwrap(), b"content");
+    let kept = fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().path());
+    let mut kept = kept.filter(|path| path.is_file());
+    assert!(kept.any(|path| fs::read(path).is_ok_and(|content| content == b"only here")));
+    unmount(&places);
+}
+
+#[test]
 fn a_remote_that_is_not_there_is_named() {
     let places = Places::new();
     fs::remove_dir(&places.remote).unwrap();

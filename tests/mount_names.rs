@@ -46,10 +46,14 @@ fn longer_names_are_refused() {
     assert_eq!(errno(fs::rename(mount.path("a"), &long)), libc::ENAMETOOLONG);
 }
 
-/// S12 "Temporaries on the remote begin with `.dewfs-tmp.`; no mount shows them."
+/// S12 "Temporaries on the remote begin with `.dewfs-tmp.`, what is displaced until it was looked at with
+/// `.dewfs-held.`; no mount shows them."
 #[test]
 fn names_of_dewfs_are_hidden_and_cannot_be_made() {
-    let mount = Mounted::of(|remote| fs::write(remote.join(".dewfs-tmp.x.1.2--a"), "").unwrap());
+    let mount = Mounted::of(|remote| {
+        fs::write(remote.join(".dewfs-tmp.x.1.2--a"), "").unwrap();
+        fs::write(remote.join(".dewfs-held.x.1.2--b"), "").unwrap();
+    });
     assert!(names(&mount.places.at).is_empty());
     let ours = mount.path(".dewfs-mine");
     assert_eq!(errno(fs::write(&ours, "")), libc::EPERM);

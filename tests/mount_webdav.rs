@@ -7,13 +7,13 @@ mod mount;
 mod servers;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mount::{LIMIT, Mounted, bytes, errno, eventually, names, said};
 use servers::{Logged, Product, Server};
@@ -106,6 +106,8 @@ fn plant(server: &Server) {
 
 const WALK: &str = "ls -lR . >/dev/null; find . -type f -size +1k | wc -l; stat a c a/b >/dev/null; ! stat a/none 2>/dev/null";
 
+/// S15 "A folder is listed on the remote when it is first needed. After that, `ls`, `find`, `stat` and a missing name
+/// in it cost no request, also after a remount and after a killed daemon."
 #[test]
 fn a_second_walk_asks_nothing_also_after_a_remount_and_a_kill() {
     let server = Server::start(Product::Nginx);
@@ -373,6 +375,20 @@ fn an_mtime_survives_where_the_server_can_hold_it() {
     });
     let other = mounted(&server, STILL);
     assert_eq!(fs::metadata(other.path("f")).unwrap().mtime(), 981_173_106);
+
+    // Also one set after the content was sent, as `touch` and `rsync -t` of a known file do: nothing is sent again.
+    mount.arrives("f", b"dated");
+    let before = fs::metadata(&there).unwrap().ctime_nsec();
+    shell(&mount.places.at, "touch -d '2002-03-04 05:06:07 UTC' f");
+    eventually("the later mtime at the server", || {
+        fs::metadata(&there).is_ok_and(|meta| meta.mtime() == 1_015_218_367)
+    });
+    assert_ne!(fs::metadata(&there).unwrap().ctime_nsec(), before);
+    assert_eq!(fs::metadata(mount.path("f")).unwrap().mtime(), 1_015_218_367);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"dated");
+    fs::write(mount.path("f"), b"edited").unwrap();
+    mount.arrives("f", b"edited");
+    assert_eq!(tree(&mount.places.remote).into_keys().collect::<Vec<_>>(), ["f"]);
 }
 
 /// Temporary and rename over, as LibreOffice, gedit and Kate save: for the server one file that gets a new content.
@@ -380,10 +396,11 @@ fn an_mtime_survives_where_the_server_can_hold_it() {
 fn a_safe_save_is_one_conditional_write() {
     let mut server = Server::start(Product::Lighttpd);
     let temporaries = [("gedit.txt", ".goutputstream-ABC"), ("office.odt", "lu12345.tmp")];
-    for (name, _) in temporaries {
+    for name in ["gedit.txt", "office.odt", "vim.txt", "emacs.txt"] {
         server.put(name, b"old");
     }
-    let mount = mounted(&server, STILL);
+    // Long enough that a save in several steps is over before its first one is sent, also on a busy machine.
+    let mount = mounted(&server, &["-o", "poll=1h,write_back_delay=2s"]);
     for (name, temporary) in temporaries {
         assert_eq!(fs::read(mount.path(name)).unwrap(), b"old");
         let new = format!("new {name}").into_bytes();
@@ -392,9 +409,22 @@ fn a_safe_save_is_one_conditional_write() {
         fs::rename(mount.path(temporary), mount.path(name)).unwrap();
         mount.arrives(name, &new);
     }
+    // With a backup by rename, as vim saves: the file that was moved away and back never moves for others.
+    let backups = [("vim.txt", "vim.txt~"), ("emacs.txt", "backup of emacs.txt")];
+    for (name, backup) in backups {
+        let new = format!("new {name}").into_bytes();
+        fs::rename(mount.path(name), mount.path(backup)).unwrap();
+        let mut file = File::create_new(mount.path(name)).unwrap();
+        file.write_all(&new).unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        fs::set_permissions(mount.path(name), Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(mount.path(backup)).unwrap();
+        mount.arrives(name, &new);
+    }
     drop(mount);
     let log = server.logged_at_the_end();
-    for (name, _) in temporaries {
+    for (name, _) in temporaries.into_iter().chain(backups) {
         let is_change = |one: &&Logged| {
             let looks = ["GET", "PROPFIND", "HEAD"];
             one.path.contains(name) && one.status < 300 && !looks.contains(&one.method.as_str())
@@ -404,7 +434,7 @@ fn a_safe_save_is_one_conditional_write() {
     }
 }
 
-/// Backup by rename and a new file, as vim saves.
+/// Backup by rename and a new file, as vim saves, also where nothing rests long enough for it to be one step.
 #[test]
 fn a_save_with_a_backup_arrives_without_a_conflict() {
     let server = Server::start(Product::Apache);
@@ -435,17 +465,27 @@ fn the_longest_names_arrive_and_conflict() {
     }
 }
 
-/// Changes a file at the server and here; theirs stays under the name, ours is beside it, in both places.
+/// Changes a file at the server while it is open here for writing, so that no look can make our edit one of theirs (as long
+/// as a version is young there are looks, whatever `poll` says), and then here.
 fn is_conflict(server: &Server, mount: &Mounted, name: &str) {
+    let mut open = File::options().write(true).open(mount.path(name)).unwrap();
     server.put(name, b"theirs, behind the back");
-    fs::write(mount.path(name), b"ours").unwrap();
+    open.set_len(0).unwrap();
+    open.write_all(b"ours").unwrap();
+    drop(open);
+    both_are_kept(server, mount, name);
+}
+
+/// Theirs stays under the name, ours is beside it, in both places.
+fn both_are_kept(server: &Server, mount: &Mounted, name: &str) {
     let copy = |dir: &Path| {
         let stem: String = name.chars().take(6).collect();
         let is_copy = |one: &String| one.starts_with(&stem) && one.contains(" (conflict 2");
         names(dir).into_iter().find(is_copy)
     };
     eventually("the copy at the server", || {
-        copy(server.root()).is_some_and(|copy| fs::read(mount.remote(copy)).unwrap() == b"ours")
+        copy(server.root())
+            .is_some_and(|copy| fs::read(mount.remote(copy)).is_ok_and(|found| found == b"ours"))
     });
     assert_eq!(fs::read(mount.remote(name)).unwrap(), b"theirs, behind the back");
     mount.shows(name, b"theirs, behind the back");
@@ -463,6 +503,18 @@ fn a_change_behind_the_back_is_never_overwritten() {
         let mount = mounted(&server, STILL);
         assert_eq!(fs::read(mount.path("report.txt")).unwrap(), b"known");
         is_conflict(&server, &mount, "report.txt");
+
+        // Nor by somebody who opens it afterwards, where nothing told of the change: no version here is young.
+        let server = Server::start(product);
+        server.put("report.txt", b"known");
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        let there = File::options().write(true).open(server.root().join("report.txt")).unwrap();
+        there.set_modified(long_ago).unwrap();
+        let mount = mounted(&server, STILL);
+        assert_eq!(fs::read(mount.path("report.txt")).unwrap(), b"known");
+        server.put("report.txt", b"theirs, behind the back");
+        fs::write(mount.path("report.txt"), b"ours").unwrap();
+        both_are_kept(&server, &mount, "report.txt");
     }
 }
 

@@ -69,6 +69,10 @@ fn read_all(mount: &Mounted, file: u64) -> Result<(), Errno> {
 }
 
 /// Reads under a fault, and again when it is over.
+/// S14 "An answer of the wrong length, of another range, or cut short gives the right bytes after another try, or an
+/// error; never short, shifted or zero-filled data."
+/// S21 "A program that waits for the remote gets an answer at the latest 30 seconds (`timeout=`) after the last
+/// progress: `ETIMEDOUT`, or `EHOSTDOWN` at once-ish (2 seconds) while the remote is known to be away."
 fn reads_are_right_or_refused(fault: Fault, file: u64, may_work: bool) {
     let (_server, proxy, mount) = stage();
     proxy.set(fault.clone(), &["GET"]);
@@ -176,6 +180,7 @@ fn a_server_that_comes_back_is_noticed_by_itself() {
 }
 
 /// Many programs are stuck on a frozen server: who reads what is here does not notice, and who is stuck can be killed.
+/// S22 "What is here is read and listed at full speed while others wait for the remote."
 #[test]
 fn a_frozen_server_stops_nobody_who_needs_it_not() {
     const STUCK: usize = 300;

@@ -1,68 +1,15 @@
 //! State directories on small and on other disks. Mounting needs root; what cannot run here says why.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
-use std::process::Command;
+#[path = "support/disk.rs"]
+mod disk;
 
 use dewfs::cache::{Cache, CacheError, Limits, SnapshotBody, examine};
 use dewfs::model::{Generation, Ino};
+use disk::{Disk, image, mounted, run, tmpfs};
 
 const G: Generation = Generation(1);
 const PLENTY: Limits = Limits { cache_size: 1 << 40, min_free: 0 };
-
-/// A mounted directory, unmounted when dropped.
-struct Disk {
-    dir: tempfile::TempDir,
-}
-
-impl Disk {
-    fn root(&self) -> std::path::PathBuf {
-        self.dir.path().join("mnt")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.root()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
-}
-
-fn run(program: &str, args: &[&str]) -> Result<(), String> {
-    match Command::new(program).args(args).output() {
-        Ok(out) if out.status.success() => Ok(()),
-        Ok(out) => Err(format!("{program}: {}", String::from_utf8_lossy(&out.stderr).trim())),
-        Err(error) => Err(format!("{program}: {error}")),
-    }
-}
-
-fn mounted(mount: impl FnOnce(&Path, &str) -> Result<(), String>) -> Option<Disk> {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("mnt");
-    std::fs::create_dir(&root).unwrap();
-    match mount(dir.path(), root.to_str().unwrap()) {
-        Ok(()) => Some(Disk { dir }),
-        Err(why) => {
-            assert!(!rustix::process::geteuid().is_root() || !why.starts_with("mount"), "{why}");
-            eprintln!("NOT RUN: {why}");
-            None
-        }
-    }
-}
-
-fn tmpfs(size: &'static str) -> Option<Disk> {
-    mounted(|_, root| run("mount", &["-t", "tmpfs", "-o", size, "dewfs-test", root]))
-}
-
-fn image(kind: &'static str, megabytes: u64) -> Option<Disk> {
-    mounted(|dir, root| {
-        let image = dir.join("image");
-        std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
-        let image = image.to_str().unwrap();
-        run(&format!("mkfs.{kind}"), &["-q", image])?;
-        run("mount", &["-o", "loop", image, root])
-    })
-}
 
 /// Writes until the disk is full, past all reservations, as a passthrough writer would.
 fn fill(cache: &Cache) -> CacheError {

@@ -594,6 +594,22 @@ async fn a_listing_is_one_request_and_a_part_another() {
     assert_eq!(counts, [1, 1, 0, 0]);
 }
 
+/// Where the move into place finds out whether a name is free, a small new file is four requests: is the folder there, the bytes
+/// under a hidden name, a look at them, the move.
+#[tokio::test]
+async fn a_small_new_file_is_four_requests() {
+    let server = Server::start(Product::Nginx);
+    let remote = open(&server);
+    remote.probe().await.unwrap();
+    let all = || server.logged().len();
+    let before = all();
+    write(&remote, "new", b"0123456789", Expect::Absent).await.unwrap();
+    assert!(all() - before <= 4, "{:?}", &server.logged()[before..]);
+    let refused = write(&remote, "new", b"other", Expect::Absent).await;
+    assert_eq!(refused.unwrap_err().kind, ErrorKind::AlreadyExists);
+    assert_eq!(on_disk(&server, ""), ["new"], "and nothing hidden stays");
+}
+
 macro_rules! on_every_server {
     ($($name:ident),* $(,)?) => { $( mod $name {
         use super::servers::Product;

@@ -69,6 +69,8 @@ async fn a_server_that_gives_wholes_is_said_to_have_no_ranges() {
     assert!(!remote.capabilities().ranges);
 }
 
+/// S14 "An answer of the wrong length, of another range, or cut short gives the right bytes after another try, or an
+/// error; never short, shifted or zero-filled data."
 #[tokio::test]
 async fn wrong_parts_are_never_read() {
     for (answer, kind) in [
@@ -484,4 +486,15 @@ fn multistatus(inside: &str) -> String {
     format!(
         "HTTP/1.1 207 Multi-Status\r\nContent-Type: text/xml; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{body}"
     )
+}
+
+#[tokio::test]
+async fn the_servers_clock_is_known_from_its_answers() {
+    let answer = "HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n";
+    let liar = Liar::start(move |_| answer.to_owned()).await;
+    let remote = open(&liar);
+    assert_eq!(remote.clock_ahead(), None);
+    drop(remote.stat(&at("f")).await);
+    let years = remote.clock_ahead().unwrap() / (365 * 24 * 3600);
+    assert!(years < -25, "{years}");
 }

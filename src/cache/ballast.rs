@@ -13,6 +13,11 @@ use super::{Cache, CacheError, Result};
 
 const MOST: u64 = 64 << 20;
 
+/// How large the ballast of a disk is.
+pub(super) fn wanted(disk: &Disk) -> u64 {
+    MOST.min(disk.total / 100)
+}
+
 impl Cache {
     fn ballast_path(&self) -> PathBuf {
         self.state_dir().join("ballast")
@@ -31,7 +36,7 @@ impl Cache {
         let path = self.ballast_path();
         let failed = |error: std::io::Error| CacheError::io("allocate", &path, error);
         let disk = Disk::ask(self.state_dir())?;
-        let size = MOST.min(disk.total / 100);
+        let size = wanted(&disk);
         let (there, reserved) = {
             let books = self.ledger().books();
             (books.ballast, books.reserved)

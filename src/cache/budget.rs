@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ledger::{Books, Ledger};
-use super::{CacheError, Result};
+use super::{CacheError, Result, ballast};
 
 /// Is how much content may be kept, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,7 @@ pub(super) fn reserve(
     dir: &Path,
     limits: Limits,
     bytes: u64,
+    may_wait: bool,
 ) -> Result<Reservation> {
     let mut books = ledger.books();
     let mut disk = Disk::ask(dir)?;
@@ -128,6 +129,10 @@ pub(super) fn reserve(
         disk.occupied.saturating_add(reserved).saturating_add(needed) <= limits.cache_size
     };
     if !books.is_counted() && !surely_fits(&disk, books.reserved) {
+        if !may_wait {
+            let used = disk.occupied.saturating_add(books.reserved);
+            return Err(CacheError::OverLimit { needed, used, limit: limits.cache_size });
+        }
         books = ledger.wait_counted(books);
         disk = Disk::ask(dir)?;
     }
@@ -136,8 +141,10 @@ pub(super) fn reserve(
         return Err(CacheError::OverLimit { needed, used, limit: limits.cache_size });
     }
     let promised = books.reserved.saturating_add(needed);
+    // The ballast's room is the catalog's, also after it was given up.
+    let stays = limits.min_free.max(ballast::wanted(&disk));
     let short = disk.free < promised
-        || disk.free.saturating_add(books.ballast) < promised.saturating_add(limits.min_free);
+        || disk.free.saturating_add(books.ballast) < promised.saturating_add(stays);
     if short && needed > 0 {
         return Err(CacheError::DiskFull { path: dir.to_owned() });
     }

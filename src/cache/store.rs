@@ -193,7 +193,12 @@ impl Cache {
     /// [`CacheError::OverLimit`] if `cache_size`, [`CacheError::DiskFull`] if `min_free` stands in the way. May wait until
     /// files of an earlier run are counted.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation> {
-        reserve(self.ledger(), self.state_dir(), self.limits(), bytes)
+        reserve(self.ledger(), self.state_dir(), self.limits(), bytes, true)
+    }
+
+    /// The same for who must not wait: [`CacheError::OverLimit`] as well while it cannot be told yet.
+    pub fn reserve_now(&self, bytes: u64) -> Result<Reservation> {
+        reserve(self.ledger(), self.state_dir(), self.limits(), bytes, false)
     }
 
     /// How much is used, and of how much.

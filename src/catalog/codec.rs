@@ -63,7 +63,7 @@ pub(super) fn place(row: &Row<'_>, at: usize) -> Read<Option<Place>> {
 const KINDS: [Kind; 5] = [Kind::File, Kind::Folder, Kind::Symlink, Kind::Fifo, Kind::Socket];
 const CONTENTS: [Content; 3] = [Content::Placeholder, Content::Partial, Content::Hydrated];
 const PINS: [Pin; 4] = [Pin::Unspecified, Pin::Pinned, Pin::Unpinned, Pin::Excluded];
-const STEPS: [StepKind; 16] = [
+const STEPS: [StepKind; 17] = [
     StepKind::MakeFolder,
     StepKind::Write,
     StepKind::Rename,
@@ -80,6 +80,7 @@ const STEPS: [StepKind; 16] = [
     StepKind::StepAside,
     StepKind::Resurrect,
     StepKind::Cycle,
+    StepKind::Metadata,
 ];
 
 fn code<T: PartialEq>(all: &[T], value: &T) -> i64 {
@@ -158,7 +159,12 @@ pub(super) const BASE: &str =
     "SELECT parent, name, version, remote_id, edition, known_size, known_hash, young, listed, size, extra FROM base
      WHERE endpoint = 0 AND ino = ?1";
 
-/// Reads what [`BASE`] selects.
+/// The same of all in a base folder, with their numbers.
+pub(super) const BASES: &str =
+    "SELECT parent, name, version, remote_id, edition, known_size, known_hash, young, listed, size, extra, ino FROM base
+     WHERE endpoint = 0 AND parent = ?1";
+
+/// Reads what [`BASE`] and [`BASES`] select.
 pub(super) fn base(row: &Row<'_>) -> Read<Base> {
     let known = match (row.get::<_, Option<i64>>(5)?, row.get::<_, Option<[u8; 32]>>(6)?) {
         (Some(size), Some(hash)) => Some(Digest { size: size.cast_unsigned(), hash }),

@@ -4,6 +4,7 @@
 //! its own, answered after the commit. Any thread reads, each with a connection of its own, in read transactions that never
 //! outlive one reply. SQL stands in this room only; nothing here knows of bytes, remotes or the kernel.
 
+mod at_rest;
 mod codec;
 mod error;
 mod lists;
@@ -16,6 +17,7 @@ mod rows;
 mod schema;
 mod tx;
 mod tx_files;
+mod tx_listing;
 mod tx_places;
 mod tx_rows;
 mod tx_verbs;
@@ -23,6 +25,7 @@ mod writer;
 
 use std::sync::Arc;
 
+pub use at_rest::left_to_send;
 pub use error::CatalogError;
 pub use reader::Reader;
 pub use rows::{

@@ -1,10 +1,10 @@
 //! A read transaction, and the connections for them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 use super::error::Failure;
 use super::{CatalogError, Memory, Result, schema};
@@ -18,11 +18,22 @@ pub struct Reader {
     pub(super) memory: Arc<dyn Memory>,
     /// The last failure that may have ended a whole transaction.
     pub(super) failure: RefCell<Option<Failure>>,
+    statements: Cell<u64>,
 }
 
 impl Reader {
     pub(super) fn new(connection: Connection, memory: Arc<dyn Memory>) -> Self {
-        Self { connection, memory, failure: RefCell::new(None) }
+        Self { connection, memory, failure: RefCell::new(None), statements: Cell::new(0) }
+    }
+
+    /// How many statements ran on this connection so far: what a verb costs can be held by a test.
+    pub fn statements(&self) -> u64 {
+        self.statements.get()
+    }
+
+    fn prepare(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.statements.set(self.statements.get() + 1);
+        self.connection.prepare_cached(sql)
     }
 
     /// The row that `sql` finds, if any.
@@ -33,8 +44,7 @@ impl Reader {
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
         let found = self
-            .connection
-            .prepare_cached(sql)
+            .prepare(sql)
             .and_then(|mut statement| statement.query_row(params, read).optional());
         found.map_err(|error| self.failed(error))
     }
@@ -46,7 +56,7 @@ impl Reader {
         params: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        let found = self.connection.prepare_cached(sql).and_then(|mut statement| {
+        let found = self.prepare(sql).and_then(|mut statement| {
             statement.query_map(params, read)?.collect::<rusqlite::Result<Vec<T>>>()
         });
         found.map_err(|error| self.failed(error))
@@ -59,8 +69,7 @@ impl Reader {
 
     /// Executes `sql`; answers how many rows it changed.
     pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
-        let changed =
-            self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
+        let changed = self.prepare(sql).and_then(|mut statement| statement.execute(params));
         changed.map_err(|error| self.failed(error))
     }
 

@@ -104,6 +104,12 @@ impl Reader {
         self.files_by_pin(Pin::Pinned, after, limit, absent)
     }
 
+    /// Files pinned by themselves or by a folder above with bytes here, with numbers beyond `after`, in order.
+    pub fn pinned_with_bytes(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
+        let present = |row: &Pinned| Ok(row.content != Content::Placeholder);
+        self.files_by_pin(Pin::Pinned, after, limit, present)
+    }
+
     /// Files with bytes here that may be freed because they are unpinned (in sync, with a base), with numbers beyond
     /// `after`, in order.
     pub fn unpinned_with_bytes(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {

@@ -59,6 +59,45 @@ impl Reader {
         Ok(Some(names))
     }
 
+    /// The folders above a folder here, the nearest first, the root included.
+    pub fn folders_above(&self, ino: Ino) -> Result<Vec<Ino>> {
+        let mut line = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT && line.len() < DEEPEST {
+            let Some(place) = self.local_place(at)? else { break };
+            at = place.parent;
+            line.push(at);
+        }
+        Ok(line)
+    }
+
+    /// Folders in this folder whose names are not all known, in the order of their numbers, those beyond `after`.
+    pub fn unlisted_in(&self, parent: Ino, after: Ino, limit: usize) -> Result<Vec<Ino>> {
+        let sql =
+            "SELECT b.ino FROM base b INDEXED BY base_unlisted CROSS JOIN inode i ON i.ino = b.ino
+                   WHERE b.endpoint = 0 AND b.listed = 0 AND b.ino > ?2 AND i.parent = ?1
+                     AND b.ino <= (SELECT MAX(ino) FROM inode WHERE parent = ?1)
+                   ORDER BY b.ino LIMIT ?3";
+        self.all(sql, (int(parent.0), int(after.0), count(limit)), |row| codec::ino(row, 0))
+    }
+
+    /// Files of this folder of which no bytes are here, not larger than `largest`, in the order of their numbers, those
+    /// beyond `after`.
+    pub fn next_absent(
+        &self,
+        folder: Ino,
+        after: Ino,
+        largest: u64,
+        limit: usize,
+    ) -> Result<Vec<(Ino, Name, u64)>> {
+        let sql = "SELECT ino, name, size FROM inode INDEXED BY inode_folder
+                   WHERE parent = ?1 AND ino > ?2 AND kind = 0 AND content = 0 AND size BETWEEN 1 AND ?3
+                   ORDER BY ino LIMIT ?4";
+        self.all(sql, (int(folder.0), int(after.0), int(largest), count(limit)), |row| {
+            Ok((codec::ino(row, 0)?, codec::name(row, 1)?, codec::number(row, 2)?))
+        })
+    }
+
     /// Whether it or a folder above it has a name that is kept local only.
     pub fn is_below_excluded(&self, ino: Ino) -> Result<bool> {
         match self.local_place(ino)? {

@@ -15,10 +15,11 @@ macro_rules! to_send {
     () => {
         "(o.attempt IS NOT NULL OR NOT EXISTS (
             SELECT 1 FROM base y JOIN inode n ON n.ino = y.ino
-            WHERE y.endpoint = 0 AND y.ino = o.ino AND y.young = 1 AND y.edition = n.edition
+            WHERE y.endpoint = 0 AND y.ino = o.ino AND y.young = 1 AND y.edition = n.edition AND n.retouched = 0
               AND y.parent = n.parent AND y.name = n.name))"
     };
 }
+pub(super) use to_send;
 
 impl Reader {
     /// What the remote last had of it (as in `Rows`).

@@ -20,7 +20,7 @@ pub(super) const ROOT_NAME: &[u8] = b".dewfs-root";
 const STATEMENTS: usize = 160;
 
 /// The steps from each format to the next, from the empty file on.
-const STEPS: &[&str] = &[FORMAT_1, FORMAT_2];
+const STEPS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3];
 
 /// Everything keyed by an endpoint is so from the first day; today there is one, 0.
 const FORMAT_1: &str = "
@@ -167,8 +167,11 @@ INSERT INTO counter VALUES (0, 1, 0, 0, 0);
 INSERT INTO endpoint (endpoint) VALUES (0);
 ";
 
+/// Times and modes set here after the content was sent have to be told from those that the remote has.
+const FORMAT_2: &str = "ALTER TABLE inode ADD COLUMN retouched INTEGER NOT NULL DEFAULT 0;";
+
 /// The mass-change guard holds single items.
-const FORMAT_2: &str = "
+const FORMAT_3: &str = "
 ALTER TABLE outbox ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX outbox_held ON outbox (endpoint, since) WHERE held = 1;
 ";
@@ -216,7 +219,7 @@ fn settle_connection(connection: &Connection) -> Result<()> {
 }
 
 /// Reads the file's first bytes before SQLite does: a file of somebody else's or of a newer dewfs is not touched at all.
-fn check_header(path: &Path) -> Result<()> {
+pub(super) fn check_header(path: &Path) -> Result<()> {
     let damaged = |reason: &str| CatalogError::Corrupt {
         path: path.display().to_string(),
         reason: reason.to_owned(),

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::lists::Lists;
 use super::{Change, Memory, Origin, Reader, Result};
-use crate::model::{Generation, Ino, Place, Tick};
+use crate::model::{Generation, Ino, Name, Place, Tick};
 
 /// Ticks given out per write of the counter's row.
 const TICKS: u64 = 1000;
@@ -177,6 +177,11 @@ impl Tx {
         if self.origin == Origin::Engine {
             self.tell(Change::Attributes(ino));
         }
+    }
+
+    /// Whether this change gave out that name for a conflict copy.
+    pub(super) fn gave_conflict_name(&self, folder: Ino, name: &Name) -> bool {
+        self.conflict_names.iter().any(|place| place.parent == folder && place.name == *name)
     }
 
     /// Counts items and bytes that came (or went, when negative).

@@ -129,7 +129,7 @@ impl Tx {
         let generation = self.forget_bytes(ino)?;
         self.resize(ino, size)?;
         self.run(
-            "UPDATE inode SET generation = ?2, edition = ?3, edited = 0, mtime = COALESCE(?4, mtime), ctime = ?5,
+            "UPDATE inode SET generation = ?2, edition = ?3, edited = 0, retouched = 0, mtime = COALESCE(?4, mtime), ctime = ?5,
                               mode = COALESCE(?6, mode)
              WHERE ino = ?1",
             (int(ino.0), int(generation.next().0), int(edition.0), mtime, self.now, mode),

@@ -3,8 +3,8 @@
 use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
-    Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Name, Node, Observed,
-    OutboxRow, Place, RemoteId, Rows, Tick, conflict_name,
+    Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
+    OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
 };
 
 /// Things kept of an inode's history.
@@ -19,7 +19,8 @@ impl Rows for Tx {
     type Error = CatalogError;
 
     fn node(&self, ino: Ino) -> Result<Option<Node>> {
-        let sql = "SELECT kind, parent, name, edition, content FROM inode WHERE ino = ?1";
+        let sql =
+            "SELECT kind, parent, name, edition, content, retouched FROM inode WHERE ino = ?1";
         self.one(sql, [int(ino.0)], |row| {
             Ok(Node {
                 ino,
@@ -27,6 +28,7 @@ impl Rows for Tx {
                 local: codec::place(row, 1)?,
                 edition: Edition(codec::number(row, 3)?),
                 hydrated: codec::content(row, 4)? == Content::Hydrated,
+                retouched: row.get(5)?,
             })
         })
     }
@@ -60,6 +62,14 @@ impl Rows for Tx {
     fn base_children(&self, folder: Ino) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM base WHERE endpoint = 0 AND parent = ?1";
         self.all(sql, [int(folder.0)], |row| codec::ino(row, 0))
+    }
+
+    fn bases_in(&self, folder: Ino) -> Result<Vec<(Ino, Base)>> {
+        self.bases_of(folder)
+    }
+
+    fn meet(&self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Met>> {
+        self.meet_all(folder, seen)
     }
 
     fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>> {
@@ -140,6 +150,10 @@ impl Rows for Tx {
         Ok(self.last_ino())
     }
 
+    fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>> {
+        self.add_all(folder, seen)
+    }
+
     fn succeed(&mut self, old: Ino) -> Result<Ino> {
         // The data file stays with the old one: of the new one no bytes are here.
         let made = self.run(
@@ -180,6 +194,17 @@ impl Rows for Tx {
 
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<()> {
         self.stand_for(ino, base.edition, base.size, None, None)
+    }
+
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<()> {
+        match sent {
+            None => self.run("UPDATE inode SET retouched = 1 WHERE ino = ?1", [int(ino.0)])?,
+            Some(sent) => self.run(
+                "UPDATE inode SET retouched = 0 WHERE ino = ?1 AND retouched = 1 AND mtime = ?2 AND mode IS ?3",
+                (int(ino.0), sent.mtime, sent.mode),
+            )?,
+        };
+        Ok(())
     }
 
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<()> {

@@ -24,6 +24,10 @@ const IDLE: Duration = Duration::from_secs(3);
 const LOW: u64 = 16 << 20;
 /// Time between two calls for ballast that made no room.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Room on the disk below which the WAL is emptied before a commit, so that it need not grow.
+const NONE: u64 = 1 << 20;
+/// Time between two complaints about commits that failed.
+const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Is a queued change with its answer.
 pub(super) trait Job: Send {
@@ -94,6 +98,7 @@ pub(super) struct Writer {
     synced: bool,
     dirty: bool,
     asked: Option<Instant>,
+    complained: Option<Instant>,
 }
 
 impl Writer {
@@ -103,7 +108,16 @@ impl Writer {
         changes: UnboundedSender<Vec<Change>>,
         folder: PathBuf,
     ) -> Self {
-        Self { tx, queue, changes, folder, synced: false, dirty: true, asked: None }
+        Self {
+            tx,
+            queue,
+            changes,
+            folder,
+            synced: false,
+            dirty: true,
+            asked: None,
+            complained: None,
+        }
     }
 
     /// Serves the queue until it is closed.
@@ -164,7 +178,7 @@ impl Writer {
                 Ok(changes) if changes.is_empty() => {}
                 // Nobody may listen yet or any more: what is not told is found in the rows.
                 Ok(changes) => drop(self.changes.send(changes.clone())),
-                Err(failure) => tracing::warn!(error = %failure.to_error(), "a commit failed"),
+                Err(failure) => self.complain(failure),
             }
             for job in done {
                 job.finish(outcome.as_ref().err());
@@ -227,10 +241,27 @@ impl Writer {
 
     /// Gives up the ballast while there still is room to commit in.
     fn make_room(&mut self) {
-        if rustix::fs::statvfs(&self.folder)
-            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < LOW)
-        {
+        if self.room() < LOW {
             self.ask_for_room();
+        }
+        if self.room() < NONE && self.dirty {
+            self.checkpoint();
+        }
+    }
+
+    /// What the disk has free, in bytes.
+    fn room(&self) -> u64 {
+        rustix::fs::statvfs(&self.folder)
+            .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Says that a commit failed; while they all do, now and then is enough, since the log may lie on the same full disk.
+    fn complain(&mut self, failure: &Failure) {
+        if self.complained.is_none_or(|at| at.elapsed() > COMPLAIN_AGAIN) {
+            self.complained = Some(Instant::now());
+            tracing::warn!(error = %failure.to_error(), "a commit failed");
+        } else {
+            tracing::debug!(error = %failure.to_error(), "a commit failed");
         }
     }
 
@@ -242,12 +273,13 @@ impl Writer {
         self.asked = (!made).then(Instant::now);
     }
 
-    /// Moves everything from the WAL into the file and empties it, unless somebody reads just now.
+    /// Moves everything from the WAL into the file and empties it, unless somebody reads just now. On a full disk the WAL
+    /// keeps its room, which somebody else would take, for the next commits.
     fn checkpoint(&mut self) {
-        let connection = &self.tx.connection;
-        let moved = connection.execute_batch(
-            "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = 5000;",
-        );
+        let how = if self.room() < LOW { "RESTART" } else { "TRUNCATE" };
+        let moved = self.tx.connection.execute_batch(&format!(
+            "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint({how}); PRAGMA busy_timeout = 5000;"
+        ));
         match moved {
             Ok(()) => self.dirty = false,
             Err(error) => tracing::debug!(%error, "no checkpoint"),

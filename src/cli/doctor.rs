@@ -11,6 +11,9 @@ use crate::config::{Who, state_base};
 use super::output::{Output, Tone, size};
 use super::{Common, DONE, FAILED, Failure, remote};
 
+/// Seconds by which two clocks that are both right may differ, on the way and by rounding.
+const CLOCKS_DIFFER: u64 = 10;
+
 /// What to check besides the machine.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
@@ -61,10 +64,17 @@ pub(super) fn run(args: &DoctorArgs, common: &Common) -> Result<u8, Failure> {
     let who = Who::current();
     let mut checks = vec![device(), fusermount(&who), kernel(), state_disk(&who)];
     if let Some(spec) = &args.spec {
-        checks.push(match remote::look(spec, &[], common) {
-            Ok(_) => Check::well("remote", format!("{} answers", spec.to_string_lossy())),
-            Err(failure) => Check::ill("remote", failure.message, "dewfs remote test says more"),
-        });
+        match remote::look(spec, &[], common) {
+            Ok(found) => {
+                checks.extend(found.clock_ahead.map(clock));
+                let answers = format!("{} answers", spec.to_string_lossy());
+                checks.push(Check::well("remote", answers));
+            }
+            Err(failure) => {
+                let mend = "dewfs remote test says more";
+                checks.push(Check::ill("remote", failure.message, mend));
+            }
+        }
     }
     let output = Output::of(common);
     for check in &checks {
@@ -125,6 +135,20 @@ fn kernel() -> Check {
     }
 }
 
+/// Compares the clocks: times of files, and the names of conflict copies, are told by both.
+fn clock(ahead: i64) -> Check {
+    let seconds = ahead.unsigned_abs();
+    let way = if ahead > 0 { "behind" } else { "ahead of" };
+    if seconds < CLOCKS_DIFFER {
+        return Check::well("clock", format!("differs from the server's by {seconds} s at most"));
+    }
+    Check::ill(
+        "clock",
+        format!("{seconds} s {way} the server's"),
+        "let it be set by the network: sudo timedatectl set-ntp true",
+    )
+}
+
 fn state_disk(who: &Who) -> Check {
     let base = match state_base(who) {
         Ok(base) => base,
@@ -150,5 +174,20 @@ fn state_disk(who: &Who) -> Check {
         ),
         Ok(free) => Check::well("state", format!("{}: {} free", base.display(), size(free))),
         Err(error) => Check::ill("state", error.to_string(), "mount with -o state_dir=DIR"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_are_told_with_the_way_they_do() {
+        assert!(clock(0).ok && clock(9).ok && clock(-9).ok);
+        let behind = clock(3600);
+        assert!(!behind.ok && behind.message.starts_with("3600 s behind"), "{}", behind.message);
+        let ahead = clock(-86400);
+        assert!(!ahead.ok && ahead.message.starts_with("86400 s ahead of"), "{}", ahead.message);
+        assert!(ahead.mend.is_some());
     }
 }

@@ -26,6 +26,7 @@ mod status;
 mod sync;
 mod target;
 mod umount;
+mod unmounted;
 mod users;
 mod why;
 

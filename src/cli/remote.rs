@@ -63,7 +63,8 @@ pub(super) fn look(spec: &OsString, options: &[String], common: &Common) -> Resu
         let abilities = opened.probe().await.map_err(|error| refused(&error))?;
         // Room is told by some only; not knowing it is no failure.
         let space = opened.space().await.ok().flatten();
-        Ok(Found::of(remote.to_string(), abilities, space))
+        let clock_ahead = opened.clock_ahead();
+        Ok(Found { clock_ahead, ..Found::of(remote.to_string(), abilities, space) })
     })
 }
 
@@ -79,6 +80,9 @@ pub(super) struct Found {
     #[serde(rename = "type")]
     kind: &'static str,
     remote: String,
+    /// For `doctor`: how many seconds the server's clock is ahead of ours.
+    #[serde(skip)]
+    pub(super) clock_ahead: Option<i64>,
     product: String,
     identity: Option<String>,
     writable: bool,
@@ -102,6 +106,7 @@ impl Found {
             format: crate::control::FORMAT,
             kind: "remote",
             remote,
+            clock_ahead: None,
             promises: promises(&can),
             product: can.product,
             identity: can.identity,

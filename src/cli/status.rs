@@ -13,6 +13,7 @@ use crate::fuse::mountinfo::{Mount, mounts};
 use super::output::{Output, Tone, local_time, number, path_bytes, shown, size, text, tone_of};
 use super::progress::Bars;
 use super::target::{Target, here};
+use super::unmounted::{Waiting, waiting};
 use super::{ATTENTION, Common, DONE, Failure, LEFT, exit};
 
 /// What to look at, and how.
@@ -45,11 +46,14 @@ pub struct StatusArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
-    let targets = targets(args.path.as_ref())?;
+    let (targets, waiting) = targets(args.path.as_ref())?;
     if targets.is_empty() && !common.quiet && !args.check && !common.json {
         eprintln!("dewfs: nothing of yours is mounted");
     }
-    let mut worst = DONE;
+    let mut worst = if args.check && !waiting.is_empty() { LEFT } else { DONE };
+    if !args.check && !args.short && !args.pending {
+        waiting.iter().for_each(|one| one.show(common));
+    }
     for target in &targets {
         match one(args, common, target) {
             Ok(status) => worst = worst.max(status),
@@ -61,19 +65,21 @@ pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
     Ok(worst)
 }
 
-fn targets(path: Option<&PathBuf>) -> Result<Vec<Target>, Failure> {
+/// The mounts that are meant; if those are all of the caller's, also what is not mounted and waits to be.
+fn targets(path: Option<&PathBuf>) -> Result<(Vec<Target>, Vec<Waiting>), Failure> {
     if let Some(path) = path {
-        return Ok(vec![Target::of(path)?]);
+        return Ok((vec![Target::of(path)?], Vec::new()));
     }
     let mounts = mounts()?;
     if let Some(mut target) = Target::among(&here(None), &mounts) {
         target.scope = Scope::of(b"");
-        return Ok(vec![target]);
+        return Ok((vec![target], Vec::new()));
     }
+    let waiting = waiting(&mounts);
     let uid = Who::current().uid;
     let mine = |mount: &Mount| mount.is_dewfs() && mount.owner.is_none_or(|owner| owner == uid);
     let mine = mounts.into_iter().filter(mine);
-    Ok(mine.map(|mount| Target { mount, scope: Scope::of(b"") }).collect())
+    Ok((mine.map(|mount| Target { mount, scope: Scope::of(b"") }).collect(), waiting))
 }
 
 fn one(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failure> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::control::Request;
 
-use super::output::{Output, Tone, local_time, shown, text, tone_of};
+use super::output::{Output, Tone, local_time, number, shown, size, text, tone_of};
 use super::target::Target;
 use super::{Common, Failure, exit};
 
@@ -42,6 +42,9 @@ fn show(document: &Value, output: &Output) {
     let state = text(document, "state");
     let head = output.paint(&shown(document), Tone::Bold);
     output.line(&format!("{head}: {}", output.paint(state, tone_of(state))));
+    for line in known(document) {
+        output.line(&line);
+    }
     for (key, what) in [("since", "not in sync since"), ("retry_at", "tried again at")] {
         let time = text(document, key);
         if !time.is_empty() {
@@ -52,4 +55,43 @@ fn show(document: &Value, output: &Output) {
     if !error.is_empty() {
         output.line(&output.paint(&format!("last error: {error}"), Tone::Bad));
     }
+}
+
+/// What is known of an item, in sentences.
+fn known(document: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (size_all, here) = (number(document, "size"), number(document, "present_bytes"));
+    if text(document, "kind") == "file" {
+        lines.push(match text(document, "content") {
+            "local" => format!("its content is here, {}", size(size_all)),
+            "partial" => format!("{} of its {} are here", size(here), size(size_all)),
+            _ => format!("its content is at the remote only, {}", size(size_all)),
+        });
+    }
+    lines.push(match text(document, "sync") {
+        "in-sync" => "it is the same here and at the remote".into(),
+        "local-only" => "it is kept on this machine and never sent".into(),
+        "uploading" => "it is being sent".into(),
+        "conflict" => {
+            "it is a conflict copy: somebody else changed the original meanwhile, both are kept"
+                .into()
+        }
+        "error" => "it cannot be sent as it is".into(),
+        _ if text(document, "version").is_empty() => {
+            "it waits to be sent; the remote has nothing of it yet".into()
+        }
+        _ => "its changes wait to be sent".into(),
+    });
+    let from = text(document, "pin_from");
+    let by = if from.is_empty() { String::new() } else { format!(", because {from} is") };
+    match text(document, "pin") {
+        "pinned" => lines.push(format!("it is pinned{by}: it is always kept here")),
+        "unpinned" => lines.push(format!("it is unpinned{by}: its room is given back first")),
+        _ => {}
+    }
+    let version = text(document, "version");
+    if !version.is_empty() {
+        lines.push(format!("version last seen at the remote: {version}"));
+    }
+    lines
 }

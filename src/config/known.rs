@@ -26,6 +26,7 @@ pub(super) const VALUED: &[&str] = &[
     "guard",
     "auto_free",
     "verify",
+    "passthrough",
     "exclude",
     "endpoint",
     "region",

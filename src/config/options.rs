@@ -117,6 +117,8 @@ pub struct Options {
     pub guard: Option<u32>,
     /// `auto_free=`.
     pub auto_free: Option<bool>,
+    /// `passthrough=`.
+    pub passthrough: Option<bool>,
     /// `exclude=`, in order.
     pub exclude: Vec<String>,
     /// `username=`.
@@ -199,7 +201,7 @@ impl Options {
                 self.owner(key, value)
             }
             "hydration" | "population" | "close" | "fsync" | "namespace" | "auto_free"
-            | "verify" => self.choice(key, value),
+            | "verify" | "passthrough" => self.choice(key, value),
             "write_back_delay" | "poll" | "timeout" | "drain" => self.duration(key, value),
             "requests" | "transfers" | "guard" => self.number(key, value),
             "cache_size" | "min_free" => self.amount(key, value),
@@ -247,6 +249,7 @@ impl Options {
             ("close", _) => self.close = Some(returns),
             ("fsync", _) => self.fsync = Some(returns),
             ("auto_free", _) => self.auto_free = switch,
+            ("passthrough", _) => self.passthrough = switch,
             ("hydration", "partial") | ("population", "on-demand") | ("namespace", "local") => {}
             ("verify", _) if switch == Some(true) => {}
             _ => return Err(ConfigError::Unavailable(format!("option {key}={value}"))),
@@ -414,6 +417,7 @@ mod tests {
             ("guard", "50"),
             ("auto_free", "off"),
             ("verify", "on"),
+            ("passthrough", "off"),
             ("exclude", "*.o"),
             ("username", "a"),
             ("credentials", "/c"),

@@ -289,6 +289,7 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         adopt_remote: options.adopt_remote,
         offline_ok: options.offline_ok,
         atime: !options.no_atime.unwrap_or(false),
+        passthrough: options.passthrough.unwrap_or(true),
         exclude,
     }
 }

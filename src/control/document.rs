@@ -208,8 +208,8 @@ impl Mount {
                 bytes_down: status.bytes_down,
                 bytes_up: status.bytes_up,
             },
-            passthrough: info.passthrough,
-            passthrough_reason: info.passthrough_reason.clone(),
+            passthrough: status.no_passthrough.is_none(),
+            passthrough_reason: status.no_passthrough.clone(),
         }
     }
 }

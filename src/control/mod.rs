@@ -47,8 +47,4 @@ pub struct MountInfo {
     pub owner: u32,
     /// The user of `uid=`.
     pub uid: u32,
-    /// Whether hydrated files are read past the daemon.
-    pub passthrough: bool,
-    /// Why not.
-    pub passthrough_reason: Option<String>,
 }

@@ -33,6 +33,9 @@ struct Written {
 }
 
 impl Note {
+    /// Its name in the state directory, where it stays after the daemon.
+    pub const IN_STATE: &str = "mount.json";
+
     /// Writes the note, whole or not at all.
     pub fn write(&self, at: &Path) -> io::Result<()> {
         let encode = |path: &Path| STANDARD.encode(path.as_os_str().as_bytes());

@@ -81,6 +81,8 @@ impl Server {
             pid: std::process::id(),
         };
         note.write(&places.note)?;
+        // Stays, so that `status` can tell of what was not sent when nothing is mounted.
+        note.write(&places.state_dir.join(Note::IN_STATE))?;
         let inode = std::fs::metadata(&places.socket)?.ino();
         let task = tokio::spawn(accept(listener, engine, Arc::new(info), stop));
         Ok(Self { socket: places.socket.clone(), note: places.note.clone(), inode, task })

@@ -37,6 +37,43 @@ impl<T: Send + 'static> Answer<T> {
     }
 }
 
+impl<T: Send + 'static> Answer<T> {
+    /// The same, for an outcome that must be taken back if whoever waits goes away before it is given.
+    pub(super) async fn wait_or(
+        self,
+        take_back: impl FnOnce(T) + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let Self::Queued(queue) = self else { return self.wait().await };
+        let (send, receive) = tokio::sync::oneshot::channel();
+        queue(Box::new(move |outcome| {
+            let take_back: TakeBack<T> = Box::new(take_back);
+            drop(send.send(outcome.map(|value| Untaken(Some((value, take_back))))));
+        }));
+        let untaken: Result<Untaken<T>, EngineError> =
+            receive.await.unwrap_or(Err(EngineError::Stopped));
+        untaken?.take().ok_or(EngineError::Stopped)
+    }
+}
+
+/// Is an outcome on its way, and what takes it back if it never arrives.
+struct Untaken<T>(Option<(T, TakeBack<T>)>);
+
+type TakeBack<T> = Box<dyn FnOnce(T) + Send>;
+
+impl<T> Untaken<T> {
+    fn take(mut self) -> Option<T> {
+        self.0.take().map(|(value, _)| value)
+    }
+}
+
+impl<T> Drop for Untaken<T> {
+    fn drop(&mut self) {
+        if let Some((value, take_back)) = self.0.take() {
+            take_back(value);
+        }
+    }
+}
+
 impl<T> From<EngineError> for Answer<T> {
     fn from(error: EngineError) -> Self {
         Self::Ready(Err(error))

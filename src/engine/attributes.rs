@@ -6,6 +6,7 @@ use rustix::fs::FallocateFlags;
 
 use super::core::{Cause, Core, now};
 use super::live::Live;
+use super::show::BELIEVE;
 use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttributes, SetTime, Stat};
 use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
@@ -164,9 +165,10 @@ impl Core {
                         row.mtime_of_data = core.closed_mtime(&inode);
                     }
                     tx.set_attributes(ino, row)?;
+                    core.retouched(tx, &inode, row)?;
                     tx.inode(ino)?.ok_or(EngineError::Stale)
                 },
-                move |outcome| done(outcome.map(|inode| shown.stat_now(&inode))),
+                move |outcome| done(outcome.map(|inode| shown.stat_now(&inode, BELIEVE))),
             );
         }))
     }
@@ -273,7 +275,7 @@ impl Core {
         if !hydrated || live.open_data().is_none() && size == 0 {
             return Ok(if what == Seek::Data { offset } else { size });
         }
-        let data = live.data(&self.cache)?;
+        let data = live.readable(&self.cache)?;
         let found = match what {
             Seek::Data => data.seek_data(offset)?,
             Seek::Hole => data.seek_hole(offset)?,

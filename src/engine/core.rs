@@ -103,6 +103,8 @@ pub(crate) struct Core {
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.
     pub(crate) leases_trusted: bool,
+    /// Whether the kernel can be told to go past us.
+    pub(crate) through: super::through::Through,
     pub(crate) last_error: Mutex<Option<LastError>>,
     pub(crate) stopped: AtomicBool,
     /// The locked file that keeps other daemons out.
@@ -166,12 +168,18 @@ impl Core {
         self: &Arc<Self>,
         bytes: u64,
     ) -> Result<Reservation, EngineError> {
-        match self.cache.reserve(bytes) {
-            Ok(reservation) => Ok(reservation),
-            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => {
+        if let Ok(reservation) = self.cache.reserve_now(bytes) {
+            return Ok(reservation);
+        }
+        // It may wait until what earlier runs left is counted.
+        let core = self.clone();
+        match self.runtime.spawn_blocking(move || core.cache.reserve(bytes)).await {
+            Ok(Ok(reservation)) => Ok(reservation),
+            Ok(Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. })) => {
                 self.evict_for(bytes).await
             }
-            Err(other) => Err(other.into()),
+            Ok(Err(other)) => Err(other.into()),
+            Err(_stopped) => Err(EngineError::Stopped),
         }
     }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 
 use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
-use super::namespace::rest;
+use super::namespace::{has_place, rest};
 use super::settings::Returns;
+use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::cache::Access;
@@ -28,7 +30,8 @@ impl Engine {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
                 core.open.begin_later(ino, mode.write).await;
-                engine.open_begun(ino, mode).wait().await
+                let answer = engine.open_begun(ino, mode);
+                answer.wait_or(move |opened| engine.release(ino, opened.handle)).await
             }));
         }
         self.open_begun(ino, mode)
@@ -45,7 +48,7 @@ impl Engine {
             }
         };
         if !mode.write {
-            return Answer::Ready(Ok(core.opened(live, mode)));
+            return Answer::Ready(core.opened(live, mode));
         }
         let rests = core.rests();
         // Intent before bytes: the outbox row is there before the first write can be.
@@ -87,7 +90,11 @@ impl Engine {
             Ok(new) => new,
             Err(error) => return error.into(),
         };
-        self.when_listed(parent, move || {
+        let kept = self.clone();
+        let wait = move |answer: Answer<(Stat, Opened)>| {
+            answer.wait_or(move |(stat, opened)| kept.release(stat.ino, opened.handle)).boxed()
+        };
+        let act = move || {
             let core = engine.core.clone();
             let rests = core.rests();
             Answer::Queued(Box::new(move |done| {
@@ -103,18 +110,21 @@ impl Engine {
                             if mode.truncate {
                                 drop_suid(tx, &inode)?;
                             }
-                            Ok(inode)
+                            Ok((inode, false))
                         }
                         None => {
+                            has_place(tx, new.place.parent)?;
                             let inode = tx.create(new)?;
                             rest(tx, inode.ino, rests)?;
-                            Ok(inode)
+                            Ok((inode, true))
                         }
                     },
-                    move |outcome: Result<Inode, EngineError>| {
-                        let inode = match outcome.and_then(|inode| core.begin_created(inode, mode))
-                        {
-                            Ok(inode) => inode,
+                    move |outcome: Result<(Inode, bool), EngineError>| {
+                        let begun = outcome
+                            .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
+                        let inode = match begun {
+                            Ok((inode, true)) => return done(core.open_new(&inode, mode)),
+                            Ok((inode, false)) => inode,
                             Err(error) => return done(Err(error)),
                         };
                         let kept = core.clone();
@@ -123,7 +133,8 @@ impl Engine {
                     },
                 );
             }))
-        })
+        };
+        self.when_listed_by(parent, act, wait)
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
@@ -143,7 +154,10 @@ impl Engine {
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
-        file.was_read.store(true, Ordering::Relaxed);
+        if !file.was_read.swap(true, Ordering::Relaxed) {
+            let size = live.state().size;
+            self.core.reads(ino, size, here);
+        }
         let want = super::open::lock(&file.reader).advance(&asked);
         if here {
             if want.end > asked.end && !live.state().hydrated {
@@ -153,8 +167,16 @@ impl Engine {
         }
         let core = self.core.clone();
         Answer::Pending(Box::pin(async move {
-            core.ensure(&live, asked.clone(), want, Cause::User).await?;
-            core.read_here(&live, asked)
+            // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
+            let room = core.make_room_at_once(asked.end - asked.start).await.map(drop);
+            let came = match room {
+                Ok(()) => core.ensure(&live, asked.clone(), want, Cause::User).await,
+                refused => refused,
+            };
+            match came {
+                Err(EngineError::NoSpace(_)) => core.read_past(&live, asked).await,
+                outcome => outcome.and_then(|()| core.read_here(&live, asked)),
+            }
         }))
     }
 
@@ -227,15 +249,21 @@ impl Engine {
     /// The last descriptor of this open is gone. Never fails.
     pub fn release(&self, ino: Ino, handle: Handle) {
         let Some(file) = self.core.open.remove(handle) else { return };
-        let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         let live = file.live.clone();
-        if self.core.settings.atime && file.was_read.load(Ordering::Relaxed) {
+        // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
+        let has_news = live.has_news();
+        if let Some(backing) = &file.backing {
+            live.keep(backing);
+        }
+        let (last, last_writer) = self.core.open.end(ino, file.mode.write);
+        // Of what the kernel reads itself only the open is known.
+        let was_read =
+            file.was_read.load(Ordering::Relaxed) || file.mode.read && file.backing.is_some();
+        if self.core.settings.atime && was_read {
             self.core.touch_atime(ino);
         }
-        drop(file);
-        if last_writer || (last && live.has_news()) {
-            let core = self.core.clone();
-            self.core.runtime.spawn(async move { core.after_release(live, last_writer).await });
+        if last_writer || (last && has_news) {
+            self.core.after_release(live, last_writer);
         } else if last {
             self.core.closed(&live);
         }
@@ -245,14 +273,15 @@ impl Engine {
 impl Core {
     /// The live content of a file as the catalog has it now.
     pub(crate) fn live_for(self: &Arc<Self>, ino: Ino) -> Result<Arc<Live>, EngineError> {
-        let (inode, blocks, source) = self
+        let (inode, blocks, source, in_sync) = self
             .catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
                 let base = rows.base(ino)?;
                 let blocks = blocks_of(rows, &inode)?;
+                let in_sync = base.as_ref().is_some_and(|base| base.edition == inode.edition);
                 let source = base.map(|base| Source { version: base.version, size: base.size });
-                Ok(Some((inode, blocks, source)))
+                Ok(Some((inode, blocks, source, in_sync)))
             })?
             .ok_or(EngineError::Stale)?;
         match inode.kind {
@@ -274,7 +303,7 @@ impl Core {
             source,
             inode.edited,
         ));
-        self.check_at_first_open(&inode, &fresh)?;
+        self.check_at_first_open(&inode, &fresh, in_sync)?;
         Ok(self.open.adopt(fresh))
     }
 
@@ -284,13 +313,15 @@ impl Core {
         self: &Arc<Self>,
         inode: &Inode,
         live: &Arc<Live>,
+        in_sync: bool,
     ) -> Result<(), EngineError> {
         if inode.content != Content::Hydrated {
             return Ok(());
         }
         let Some(data) = self.cache.open_data(inode.ino, inode.generation, Access::Read)? else {
-            // A row whose generation never had bytes is an empty file; in sync, lost bytes can be fetched again.
-            if inode.attributes.size > 0 && !inode.pending && live.source.is_some() {
+            // A row whose generation never had bytes is an empty file; what the remote has can be fetched again, whatever
+            // else of the file waits to be sent.
+            if inode.attributes.size > 0 && in_sync {
                 let mut state = live.state();
                 state.hydrated = false;
                 state.blocks = BlockSet::default();
@@ -299,6 +330,7 @@ impl Core {
             return Ok(());
         };
         let stamp = data.stamp()?;
+        live.state().seen = Some(stamp);
         if inode.stamp != Some(stamp) {
             let mut state = live.state();
             state.wrote = true;
@@ -309,11 +341,27 @@ impl Core {
         Ok(())
     }
 
-    fn opened(&self, live: Arc<Live>, mode: OpenMode) -> Opened {
-        let keep_pages = self.open.same_as_last(live.ino, live.generation);
+    /// The end of each open; takes its count back if it fails.
+    fn opened(self: &Arc<Self>, live: Arc<Live>, mode: OpenMode) -> Result<Opened, EngineError> {
+        let backing = match self.io_of(&live) {
+            Ok(backing) => backing,
+            Err(error) => {
+                self.open.end(live.ino, mode.write);
+                return Err(error);
+            }
+        };
         self.used(live.ino);
-        let handle = self.open.insert(live, mode);
-        Opened { handle, keep_pages, stale_attributes: !keep_pages }
+        let passthrough = backing.as_ref().map(|backing| backing.id);
+        let same = match &backing {
+            Some(_) => self.open.opened_through(live.ino, live.generation, mode.write),
+            None => self.open.same_as_last(live.ino, live.generation),
+        };
+        let handle = self.open.insert(live, mode, backing);
+        if mode.write && passthrough.is_some() {
+            self.watch_room();
+        }
+        let keep_pages = same && passthrough.is_none();
+        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough })
     }
 
     fn open_for_writing(
@@ -331,7 +379,7 @@ impl Core {
             Ok(live)
         });
         match ready {
-            Ok(live) => Ok(self.opened(live, mode)),
+            Ok(live) => self.opened(live, mode),
             Err(error) => {
                 self.open.end(ino, mode.write);
                 Err(error)
@@ -356,6 +404,19 @@ impl Core {
         Err(EngineError::Busy("being replaced".into()))
     }
 
+    /// Opens what was made just now: there is nothing to be read of it and nothing to be cut off.
+    fn open_new(
+        self: &Arc<Self>,
+        inode: &Inode,
+        mode: OpenMode,
+    ) -> Result<(Stat, Opened), EngineError> {
+        let blocks = BlockSet::default();
+        let Inode { ino, generation, content, edited, .. } = *inode;
+        let live = Live::new(ino, generation, 0, content, blocks, None, edited);
+        let opened = self.opened(self.open.adopt(Arc::new(live)), mode)?;
+        Ok((self.stat_now(inode, BELIEVE), opened))
+    }
+
     fn open_created(
         self: &Arc<Self>,
         inode: &Inode,
@@ -370,13 +431,13 @@ impl Core {
         };
         let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
         // With what opening made of it: it may have been emptied.
-        Ok((self.stat_now(inode), opened))
+        Ok((self.stat_now(inode, BELIEVE), opened))
     }
 
     /// Reads bytes that are here.
-    fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
+    pub(crate) fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let data = live.data(&self.cache)?;
+        let data = live.readable(&self.cache)?;
         let mut buffer = BytesMut::zeroed(length);
         let got = data.read_at(&mut buffer, range.start)?;
         if got < length && !live.state().hydrated && range.start + (got as u64) < live.state().size
@@ -387,30 +448,6 @@ impl Core {
         }
         buffer.truncate(got);
         Ok(buffer.freeze())
-    }
-
-    fn closed(self: &Arc<Self>, live: &Live) {
-        if self.open.handles(live.ino).open == 0 {
-            live.close_data();
-            self.forget_unnamed(live.ino);
-        }
-        self.open.settle(live.ino);
-    }
-
-    async fn after_release(self: Arc<Self>, live: Arc<Live>, last_writer: bool) {
-        if let Err(error) = self.record(&live, Durability::Soon).await {
-            tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; it is found at the next open");
-        }
-        if last_writer {
-            self.writer_closed(live.ino).await;
-        }
-        self.closed(&live);
-    }
-
-    /// What `mknod` and `create` begin with.
-    pub(crate) fn stat_now(&self, inode: &Inode) -> Stat {
-        let live = self.open.live(inode.ino);
-        self.stat_of(inode, live.as_deref())
     }
 }
 

@@ -15,7 +15,7 @@ use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::live::{Failure, Live};
-use crate::model::{BLOCK, BlockSet};
+use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 
 /// Bytes written to the data file at once.
@@ -106,10 +106,14 @@ impl Core {
         };
         for run in runs {
             let (core, live) = (self.clone(), live.clone());
+            let visit = core.open.visit(live.ino);
+            let mut under_way = UnderWay { live, run, outcome: Err(Failure::Corrupt) };
             self.runtime.spawn(async move {
-                let visit = core.open.visit(live.ino);
-                let outcome = core.fetch(&live, run.clone(), cause).await;
-                core.fetched(&live, &run, outcome).await;
+                let outcome = core.fetch(&under_way.live, under_way.run.clone(), cause).await;
+                under_way.outcome = outcome.as_ref().map_err(Failure::of).copied();
+                let live = under_way.live.clone();
+                drop(under_way);
+                core.fetched(&live, outcome);
                 drop(visit);
             });
         }
@@ -149,7 +153,8 @@ impl Core {
         let source = live.source.clone().ok_or(EngineError::Stale)?;
         let locator = self.locator(live.ino)?;
         let remote = self.remotes.of(cause);
-        let stream = match remote.read(&locator, &source.version, bytes.clone()).await {
+        let version = self.version_of(live)?.unwrap_or(source.version);
+        let stream = match remote.read(&locator, &version, bytes.clone()).await {
             Ok(stream) => stream,
             Err(error) => return Err(self.read_failed(live, &locator, error)),
         };
@@ -161,7 +166,15 @@ impl Core {
                 bytes.end - bytes.start
             )));
         }
-        self.take_stream(live, stream, bytes, &locator).await
+        self.take_stream(live, stream, bytes, &locator, cause).await
+    }
+
+    /// Under which version the remote has a live content now: a move, or times set here, give the same content another one.
+    fn version_of(&self, live: &Live) -> Result<Option<Version>, EngineError> {
+        let (inode, base) =
+            self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
+        let same = inode.is_some_and(|inode| inode.generation == live.generation);
+        Ok(base.filter(|_| same).map(|base| base.version))
     }
 
     async fn take_stream(
@@ -170,13 +183,14 @@ impl Core {
         mut stream: ByteStream,
         bytes: &mut Range<u64>,
         locator: &Locator,
+        cause: Cause,
     ) -> Result<(), EngineError> {
         let mut waiting = BytesMut::new();
         while let Some(piece) = stream.bytes.next().await {
             match piece {
                 Ok(piece) => waiting.extend_from_slice(&piece),
                 Err(error) => {
-                    self.put_blocks(live, bytes, &mut waiting).await?;
+                    self.put_blocks(live, bytes, &mut waiting, cause).await?;
                     return Err(self.read_failed(live, locator, error));
                 }
             }
@@ -189,10 +203,10 @@ impl Core {
             let first =
                 bytes.start / BLOCK * BLOCK == bytes.start && waiting.len() >= BLOCK as usize;
             if waiting.len() >= PIECE || (first && live.state().progress.elapsed() > FLUSH_AFTER) {
-                self.put_blocks(live, bytes, &mut waiting).await?;
+                self.put_blocks(live, bytes, &mut waiting, cause).await?;
             }
         }
-        self.put_blocks(live, bytes, &mut waiting).await?;
+        self.put_blocks(live, bytes, &mut waiting, cause).await?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -205,6 +219,7 @@ impl Core {
         live: &Arc<Live>,
         bytes: &mut Range<u64>,
         waiting: &mut BytesMut,
+        cause: Cause,
     ) -> Result<(), EngineError> {
         let have = waiting.len() as u64;
         let whole = if bytes.start + have == bytes.end { have } else { have / BLOCK * BLOCK };
@@ -213,7 +228,11 @@ impl Core {
         }
         let piece = waiting.split_to(usize::try_from(whole).unwrap_or(waiting.len())).freeze();
         let at = bytes.start;
-        let reservation = self.make_room(whole).await?;
+        // A program that only reads can have its bytes without their being kept, so it does not wait for room.
+        let reservation = match cause {
+            Cause::User => self.make_room_at_once(whole).await?,
+            _ => self.make_room(whole).await?,
+        };
         let (core, kept) = (self.clone(), live.clone());
         self.blocking(move || core.put(&kept, at, &piece, reservation)).await?;
         bytes.start += whole;
@@ -231,6 +250,7 @@ impl Core {
         mut reservation: crate::cache::Reservation,
     ) -> Result<(), EngineError> {
         let data = live.data(&self.cache)?;
+        let _turn = live.hold_fetched();
         let mut state = live.state();
         let end = (at + piece.len() as u64).min(state.size);
         if state.hydrated || at >= end {
@@ -261,30 +281,37 @@ impl Core {
         error.into()
     }
 
-    /// Ends a fetch: its waiters go on, and what it brought is recorded soon.
-    async fn fetched(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        run: &Range<u32>,
-        outcome: Result<(), EngineError>,
-    ) {
-        {
-            let mut state = live.state();
-            if let Some(at) = state.fetching.iter().position(|other| other == run) {
-                state.fetching.swap_remove(at);
-            }
-            if let Err(error) = &outcome {
-                state.failures += 1;
-                state.failure = Some(Failure::of(error));
-            }
-        }
-        live.arrived.notify_waiters();
+    /// Tells of a fetch that ended; what it brought is recorded soon.
+    fn fetched(self: &Arc<Self>, live: &Arc<Live>, outcome: Result<(), EngineError>) {
         if let Err(error) = outcome {
             tracing::info!(ino = live.ino.0, %error, "cannot fetch");
             self.note_problem(Some(live.ino), &error.to_string());
         }
         self.recorder.notify_one();
         self.pulse();
+    }
+}
+
+/// Is a run being fetched. However its fetch ends, also by a panic, its waiters go on.
+struct UnderWay {
+    live: Arc<Live>,
+    run: Range<u32>,
+    outcome: Result<(), Failure>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        {
+            let mut state = self.live.state();
+            if let Some(at) = state.fetching.iter().position(|other| *other == self.run) {
+                state.fetching.swap_remove(at);
+            }
+            if let Err(failure) = self.outcome {
+                state.failures += 1;
+                state.failure = Some(failure);
+            }
+        }
+        self.live.arrived.notify_waiters();
     }
 }
 

@@ -40,6 +40,18 @@ enum Pass {
     Moved,
 }
 
+/// Says how far a listing is after one page.
+enum Applied {
+    /// More pages come.
+    Going(Box<Listing>),
+    /// That was all; says, if the folder is still to be looked at, what keeps it from being settled.
+    Ended(Option<Option<Ino>>),
+    /// The folder moved meanwhile.
+    Moved,
+    /// So much is gone that it is not believed yet.
+    Doubted,
+}
+
 /// Ends the mark of a listing under way, whatever happened.
 struct UnderWay<'a>(&'a Core, Ino);
 
@@ -59,7 +71,7 @@ impl Core {
     }
 
     /// The listing of this folder that is under way, or a new one.
-    fn flight(self: &Arc<Self>, folder: Ino, cause: Cause) -> Flight {
+    pub(super) fn flight(self: &Arc<Self>, folder: Ino, cause: Cause) -> Flight {
         let mut flights = lock(&self.workers.flights);
         if let Some(flight) = flights.get(&folder) {
             return flight.clone();
@@ -112,7 +124,7 @@ impl Core {
         locator.path = listing.path.clone();
         let mut next = None;
         let mut names = 0;
-        loop {
+        let cause_of_mark = loop {
             crash_point!(self, "listing: before a page");
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
                 Ok(page) => page,
@@ -126,30 +138,18 @@ impl Core {
             self.note_contact();
             names += page.entries.len();
             let ListPage { entries, next: token } = page;
-            match self.apply_page(listing, entries).await? {
-                Some(same) => listing = same,
-                None => return Ok(Pass::Moved),
+            if folder == Ino::ROOT && names == 0 && token.is_none() {
+                self.check_empty_root().await?;
             }
-            match token {
-                Some(token) => next = Some(token),
-                None => break,
+            crash_point!(self, "listing: before a page is recorded");
+            match self.apply_page(listing, entries, token.is_none()).await? {
+                Applied::Going(same) => listing = *same,
+                Applied::Ended(cause_of_mark) => break cause_of_mark,
+                Applied::Moved => return Ok(Pass::Moved),
+                Applied::Doubted => return Err(self.doubt()),
             }
-        }
-        if folder == Ino::ROOT && names == 0 {
-            self.check_empty_root().await?;
-        }
-        crash_point!(self, "listing: before its end");
-        let (losses, limit, pause) =
-            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
-        let ended = change(self, move |tx| {
-            let lost = vanishing(tx, listing.missed(tx)?)?;
-            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
-                return Ok(None);
-            }
-            end(tx, listing).map(Some)
-        })
-        .await?;
-        let Some(cause_of_mark) = ended else { return Err(self.doubt()) };
+            next = token;
+        };
         if let Some(blocker) = cause_of_mark {
             self.defer_look(folder, blocker).await?;
         }
@@ -163,29 +163,41 @@ impl Core {
         change(self, move |tx| model::is_attempted_above(tx, folder)).await
     }
 
-    /// Applies one page, a piece at a time; `None` if the folder moved meanwhile.
+    /// Applies one page, a piece at a time, and ends the listing with the last one.
     async fn apply_page(
         self: &Arc<Self>,
         mut listing: Listing,
-        entries: Vec<Listed>,
-    ) -> Result<Option<Listing>, EngineError> {
+        mut entries: Vec<Listed>,
+        is_last: bool,
+    ) -> Result<Applied, EngineError> {
+        // Neighbours are looked up together.
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let mut entries = entries.into_iter().peekable();
         loop {
             let piece: Vec<Listed> = entries.by_ref().take(PIECE).collect();
-            let last = entries.peek().is_none();
+            let whole = entries.peek().is_none();
+            let (losses, limit, pause) =
+                (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
             let applied = change(self, move |tx| {
                 let seen = piece.into_iter().map(|listed| (listed.name, listed.entry));
                 if !model::list_page(tx, &mut listing, seen)? {
-                    return Ok(None);
+                    return Ok(Applied::Moved);
                 }
-                if last {
+                if whole && is_last {
+                    let lost = vanishing(tx, listing.missed(tx)?)?;
+                    if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
+                        return Ok(Applied::Doubted);
+                    }
+                    return Ok(Applied::Ended(end(tx, listing)?));
+                }
+                if whole {
                     model::begin_page(tx, &mut listing)?;
                 }
-                Ok(Some(listing))
+                Ok(Applied::Going(Box::new(listing)))
             })
             .await?;
             match applied {
-                Some(same) if !last => listing = same,
+                Applied::Going(same) if !whole => listing = *same,
                 other => return Ok(other),
             }
         }

@@ -5,15 +5,16 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use super::EngineError;
 use super::open::lock;
+use super::through::Backing;
 use crate::cache::{Access, Cache, DataFile};
-use crate::model::{BlockSet, Content, Generation, Ino, Version};
+use crate::model::{BlockSet, Content, Generation, Ino, Stamp, Version};
 
 /// Says where missing bytes come from.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) edit_recorded: bool,
     /// When bytes last came.
     pub(crate) progress: Instant,
+    /// The data file's stamp when it was last looked at for what was written past us.
+    pub(crate) seen: Option<Stamp>,
 }
 
 /// Is why a fetch failed, kept for everybody who waited for it.
@@ -102,13 +105,17 @@ pub(crate) struct Live {
     pub(crate) generation: Generation,
     pub(crate) source: Option<Source>,
     data: Mutex<Option<Arc<DataFile>>>,
+    /// What the kernel reads and writes itself, while it does.
+    through: Mutex<Weak<Backing>>,
     /// Whether its row has forgotten this content: no data file is made for it any more.
     retired: AtomicBool,
     state: Mutex<State>,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
+    /// Held over putting fetched blocks into the data file.
+    fetched: Mutex<()>,
     /// Held over telling the catalog, so that there is an order.
-    pub(crate) telling: tokio::sync::Mutex<()>,
+    pub(crate) telling: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Live {
@@ -136,22 +143,55 @@ impl Live {
             recording: 0,
             edit_recorded: edited,
             progress: Instant::now(),
+            seen: None,
         };
         Self {
             ino,
             generation,
             source,
             data: Mutex::default(),
+            through: Mutex::default(),
             retired: AtomicBool::new(false),
             state: Mutex::new(state),
             arrived: Notify::new(),
-            telling: tokio::sync::Mutex::default(),
+            fetched: Mutex::default(),
+            telling: Arc::default(),
         }
     }
 
     /// The state, locked: never over an await, a remote call or a copy larger than one write.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        let mut state = lock(&self.state);
+        // What is written past us only the data file tells.
+        if let Some(backing) = self.through()
+            && let Ok(stamp) = backing.data.stamp()
+            && state.seen != Some(stamp)
+        {
+            state.seen = Some(stamp);
+            state.size = stamp.size;
+            state.wrote = true;
+        }
+        state
+    }
+
+    /// What the kernel reads and writes itself, if it does.
+    fn through(&self) -> Option<Arc<Backing>> {
+        lock(&self.through).upgrade()
+    }
+
+    /// From now on, and while `backing` lives, the kernel reads and writes the data file itself.
+    pub(crate) fn go_through(&self, backing: &Arc<Backing>) {
+        let mut through = lock(&self.through);
+        if through.upgrade().is_none() {
+            *through = Arc::downgrade(backing);
+            drop(through);
+            self.close_data();
+        }
+    }
+
+    /// Keeps fetched blocks from being put into the data file. Waits for one that is; never for a fetch.
+    pub(crate) fn hold_fetched(&self) -> MutexGuard<'_, ()> {
+        lock(&self.fetched)
     }
 
     /// Whether the catalog has something to be told, or is just being told.
@@ -190,8 +230,13 @@ impl Live {
 
     /// The data file, opened for reading and writing; made, with its length, if there is none.
     pub(crate) fn data(&self, cache: &Cache) -> Result<Arc<DataFile>, EngineError> {
+        if self.through().is_some() {
+            // For one act only: kept, it would stand in the way of the lease.
+            let file = cache.open_data(self.ino, self.generation, Access::Write)?;
+            return file.map(Arc::new).ok_or(EngineError::Stale);
+        }
         let mut data = lock(&self.data);
-        if let Some(file) = &*data {
+        if let Some(file) = data.as_ref().filter(|file| file.access() == Access::Write) {
             return Ok(file.clone());
         }
         if self.retired.load(Ordering::Acquire) {
@@ -220,7 +265,25 @@ impl Live {
 
     /// The data file, if it is open already.
     pub(crate) fn open_data(&self) -> Option<Arc<DataFile>> {
-        lock(&self.data).clone()
+        match self.through() {
+            Some(backing) => Some(backing.data.clone()),
+            None => lock(&self.data).clone(),
+        }
+    }
+
+    /// Keeps the descriptor that served while the kernel went past us, until what was written is recorded.
+    pub(crate) fn keep(&self, backing: &Backing) {
+        lock(&self.data).get_or_insert_with(|| backing.data.clone());
+    }
+
+    /// The data file for reading: the one that is open, else as [`Self::data`] says.
+    pub(crate) fn readable(&self, cache: &Cache) -> Result<Arc<DataFile>, EngineError> {
+        self.open_data().map_or_else(|| self.data(cache), Ok)
+    }
+
+    /// Whether this process has the data file open for writing for longer than one act.
+    pub(crate) fn holds_writable(&self) -> bool {
+        self.open_data().is_some_and(|data| data.access() == Access::Write)
     }
 
     /// Its row has forgotten this content: whoever is still at it keeps the data file that is open, and makes none.
@@ -228,6 +291,17 @@ impl Live {
         // Locked, so that a data file being made is there before it is unlinked.
         let _data = lock(&self.data);
         self.retired.store(true, Ordering::Release);
+    }
+
+    /// What was fetched is not what it should be: it is fetched again when somebody needs it. What a user wrote meanwhile
+    /// stays.
+    pub(crate) fn forget_fetched(&self) {
+        let mut state = self.state();
+        if !state.wrote && state.recording == 0 {
+            state.hydrated = false;
+            state.blocks = BlockSet::default();
+        }
+        state.blocks_unrecorded = true;
     }
 
     /// Lets go of the descriptor.

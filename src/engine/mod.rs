@@ -3,8 +3,10 @@
 //! One verb is one catalog transaction. What is here is answered at once; what needs the remote is a future; what changes
 //! the catalog is answered by its writer after the commit. Decisions are asked of `model`, never made here.
 
+mod ahead;
 mod answer;
 mod attributes;
+mod close;
 mod core;
 mod crash;
 mod error;
@@ -17,22 +19,27 @@ mod link;
 mod listing;
 mod live;
 mod losses;
+mod metadata;
 mod names;
 mod namespace;
 mod observe;
 mod open;
 mod outcome;
+mod passing;
 mod people;
 mod pins;
 mod record;
 mod send;
 mod settings;
+mod show;
+mod siblings;
 mod space;
 mod start;
 mod state;
 mod status;
 mod steps;
 mod strays;
+mod through;
 mod upload;
 mod verbs;
 mod window;
@@ -52,11 +59,12 @@ pub use crash::CrashHook;
 pub use error::EngineError;
 pub use guard::{Held, Restored};
 pub use settings::{EDITOR_FILES, Returns, Settings};
-pub use start::StartError;
+pub use start::{StartError, left_to_send};
 pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
+pub use through::Backings;
 pub use verbs::{
     Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,
     RenameMode, Seek, SetAttributes, SetTime, Stat,

@@ -152,6 +152,10 @@ impl Core {
                 self.note_contact();
                 self.do_rows(move |tx| model::removed(tx, ino, &begun)).await
             }
+            // What is not there need not be looked at.
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                self.do_rows(move |tx| model::remove_refused(tx, ino, &begun, None)).await
+            }
             Err(error) if is_refusal(&error.kind) => {
                 let seen = match self.stat(&Locator::at(source.path), &ours).await {
                     Ok(seen) => seen,

@@ -1,18 +1,17 @@
 //! The verbs on names: lookup, listing, create, remove, rename. One verb is one transaction whose checks run inside it.
 
 use std::sync::Arc;
-use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 
 use super::core::{Core, now};
 use super::crash::crash_here;
-use super::live::Live;
+use super::show::BELIEVE;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
 use crate::model::{self, Content, Ino, Kind, Name, Place};
-
-/// How long the kernel believes what it was told: it is told when something changes.
-const BELIEVE: Duration = Duration::from_secs(4 * 3600);
 
 /// How long a file that is written again and again is not sent at most, beyond the usual rest: nanoseconds.
 const LONGEST_REST: i64 = 30_000_000_000;
@@ -27,6 +26,7 @@ impl Engine {
             Ok(Some(stat)) => Answer::Ready(Ok(stat)),
             Ok(None) => {
                 let (core, name) = (self.core.clone(), name.clone());
+                core.looks_at(parent, false);
                 Answer::Pending(Box::pin(async move {
                     core.list_folder(parent).await?;
                     core.lookup_here(parent, &name)?.ok_or(EngineError::NotFound)
@@ -38,18 +38,7 @@ impl Engine {
 
     /// What is known of an inode.
     pub fn stat(&self, ino: Ino) -> Answer<Stat> {
-        let untold = |live: Option<Arc<Live>>| live.is_some_and(|l| l.has_unrecorded_writes());
-        let before = untold(self.core.open.live(ino));
-        let mut inode = self.core.catalog.read(|rows| rows.inode(ino));
-        if before && !untold(self.core.open.live(ino)) {
-            // Recorded just now: the row read may be the one before.
-            inode = self.core.catalog.read(|rows| rows.inode(ino));
-        }
-        Answer::Ready(match inode {
-            Ok(Some(inode)) => Ok(self.core.stat_now(&inode)),
-            Ok(None) => Err(EngineError::Stale),
-            Err(error) => Err(error.into()),
-        })
+        Answer::Ready(self.core.stat_here(ino))
     }
 
     /// The target of a symlink.
@@ -65,7 +54,9 @@ impl Engine {
     /// Up to `most` entries after `cookie` (0: from the start; a cookie is the inode number of the last entry given).
     pub fn read_dir(&self, folder: Ino, cookie: u64, most: usize) -> Answer<Vec<PageEntry>> {
         let engine = self.clone();
-        self.when_listed(folder, move || Answer::Ready(engine.core.page(folder, cookie, most)))
+        let begins = cookie == 0;
+        let page = move || Answer::Ready(engine.core.page(folder, cookie, most));
+        self.listed_first(folder, begins, page, |answer| answer.wait().boxed())
     }
 
     /// A new folder.
@@ -91,14 +82,9 @@ impl Engine {
         self.when_listed(parent, move || {
             let core = engine.core.clone();
             engine.change(kind, move |tx| {
-                if tx
-                    .inode(new.place.parent)?
-                    .is_none_or(|folder| folder.local.is_none() && folder.ino != Ino::ROOT)
-                {
-                    return Err(EngineError::NotFound);
-                }
+                has_place(tx, new.place.parent)?;
                 let inode = tx.create(new)?;
-                Ok((core.stat_of(&inode, None), inode.ino))
+                Ok((core.stat_of(&inode, None, BELIEVE), inode.ino))
             })
         })
     }
@@ -188,15 +174,41 @@ impl Engine {
         folder: Ino,
         act: impl FnOnce() -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
+        self.listed_first(folder, false, act, |answer| answer.wait().boxed())
+    }
+
+    /// The same with a way to wait for what `act` answers.
+    pub(crate) fn when_listed_by<T: Send + 'static>(
+        &self,
+        folder: Ino,
+        act: impl FnOnce() -> Answer<T> + Send + 'static,
+        wait: impl FnOnce(Answer<T>) -> BoxFuture<'static, Result<T, EngineError>> + Send + 'static,
+    ) -> Answer<T> {
+        self.listed_first(folder, false, act, wait)
+    }
+
+    /// The same; `begins` says that somebody begins to read this folder.
+    fn listed_first<T: Send + 'static>(
+        &self,
+        folder: Ino,
+        begins: bool,
+        act: impl FnOnce() -> Answer<T> + Send + 'static,
+        wait: impl FnOnce(Answer<T>) -> BoxFuture<'static, Result<T, EngineError>> + Send + 'static,
+    ) -> Answer<T> {
         match self.core.catalog.read(|rows| Ok((rows.is_listed(folder)?, rows.inode(folder)?))) {
             Ok((_, None)) => EngineError::Stale.into(),
             Ok((_, Some(inode))) if inode.kind != Kind::Folder => EngineError::NotFolder.into(),
-            Ok((true, _)) => act(),
-            Ok((false, _)) => {
+            Ok((listed, _)) => {
+                if begins {
+                    self.core.looks_at(folder, listed);
+                }
+                if listed {
+                    return act();
+                }
                 let core = self.core.clone();
                 Answer::Pending(Box::pin(async move {
                     core.list_folder(folder).await?;
-                    act().wait().await
+                    wait(act()).await
                 }))
             }
             Err(error) => EngineError::from(error).into(),
@@ -230,6 +242,13 @@ fn is_ours(name: &Name) -> bool {
     name.as_bytes().starts_with(crate::remote::OWN_PREFIX)
 }
 
+/// Nothing is put into a folder that is gone here, as one removed at the remote while a program has it open: POSIX says
+/// ENOENT.
+pub(super) fn has_place(tx: &Tx, folder: Ino) -> Result<(), EngineError> {
+    let gone = tx.inode(folder)?.is_none_or(|found| found.local.is_none());
+    if gone && folder != Ino::ROOT { Err(EngineError::NotFound) } else { Ok(()) }
+}
+
 fn removable(tx: &Tx, victim: &Inode, folder: bool) -> Result<(), EngineError> {
     match (victim.kind, folder) {
         (Kind::Folder, false) => Err(EngineError::IsFolder),
@@ -247,6 +266,7 @@ fn rename_rows(
 ) -> Result<((), Ino), EngineError> {
     let mover = tx.lookup(from.parent, &from.name)?.ok_or(EngineError::NotFound)?;
     let victim = tx.lookup(to.parent, &to.name)?;
+    has_place(tx, to.parent)?;
     if tx.inode(to.parent)?.is_none_or(|folder| folder.kind != Kind::Folder) {
         return Err(EngineError::NotFolder);
     }
@@ -298,96 +318,6 @@ impl Core {
     /// How long changes rest before they are sent, nanoseconds.
     pub(crate) fn rests(&self) -> i64 {
         i64::try_from(self.settings.write_back_delay.as_nanos()).unwrap_or(i64::MAX)
-    }
-
-    /// The entry, if its name is known here; `None` if the folder must be listed to know.
-    fn lookup_here(&self, parent: Ino, name: &Name) -> Result<Option<Stat>, EngineError> {
-        let (inode, listed) = self.catalog.read(|rows| {
-            let inode = rows.lookup(parent, name)?;
-            let listed = if inode.is_none() {
-                Some((rows.is_listed(parent)?, rows.inode(parent)?))
-            } else {
-                None
-            };
-            Ok((inode, listed))
-        })?;
-        match (inode, listed) {
-            (Some(inode), _) => Ok(Some(self.stat_now(&inode))),
-            (None, Some((_, None))) => Err(EngineError::Stale),
-            (None, Some((_, Some(folder)))) if folder.kind != Kind::Folder => {
-                Err(EngineError::NotFolder)
-            }
-            // Noted before it is answered, and looked at once more: from now on the kernel is told of what appears here.
-            (None, Some((true, _))) if super::open::lock(&self.negatives).insert(parent) => {
-                self.lookup_here(parent, name)
-            }
-            (None, Some((true, _))) => Err(EngineError::NotFound),
-            (None, _) => Ok(None),
-        }
-    }
-
-    fn page(&self, folder: Ino, cookie: u64, most: usize) -> Result<Vec<PageEntry>, EngineError> {
-        let entries = self.catalog.read(|rows| rows.read_dir(folder, Ino(cookie), most))?;
-        let page = entries.into_iter().map(|entry| PageEntry {
-            cookie: entry.inode.ino.0,
-            stat: self.stat_now(&entry.inode),
-            name: entry.name,
-        });
-        Ok(page.collect())
-    }
-
-    /// What `stat` shows of a row, and of its live content while it is open.
-    pub(crate) fn stat_of(&self, inode: &Inode, live: Option<&Live>) -> Stat {
-        let shown = &inode.attributes;
-        let settings = &self.settings;
-        let is_folder = inode.kind == Kind::Folder;
-        let (mut size, mut mtime, mut ctime) = (shown.size, shown.mtime, shown.ctime);
-        let mut present = match inode.content {
-            Content::Hydrated => size,
-            _ => 0,
-        };
-        let mut believe = BELIEVE;
-        if let Some(live) = live.filter(|live| live.generation == inode.generation) {
-            let has_writers = self.open.handles(inode.ino).writers > 0;
-            let state = live.state();
-            present = state.present();
-            size = state.size;
-            // Until the catalog has it, the data file alone knows of a write.
-            let wrote = state.wrote || state.recording > 0;
-            if wrote || has_writers {
-                believe = Duration::ZERO;
-            }
-            drop(state);
-            if let (true, Some(data)) = (wrote, live.open_data())
-                && let Ok(moved) = data.mtime()
-                && inode.mtime_of_data != Some(moved)
-            {
-                mtime = moved;
-                ctime = ctime.max(moved);
-            }
-        }
-        if let Some(target) = &inode.target {
-            size = target.len() as u64;
-        }
-        Stat {
-            ino: inode.ino,
-            kind: inode.kind,
-            size: if is_folder { 4096 } else { size },
-            // Archivers read 0 as "all zeros": a file with bytes has at least one.
-            blocks: if is_folder { 8 } else { present.div_ceil(512).max(u64::from(size > 0)) },
-            mtime,
-            atime: shown.atime,
-            ctime,
-            mode: shown.mode.unwrap_or(match inode.kind {
-                Kind::Folder => settings.dir_mode,
-                Kind::Symlink => 0o777,
-                _ => settings.file_mode,
-            }),
-            uid: shown.uid.unwrap_or(settings.uid),
-            gid: shown.gid.unwrap_or(settings.gid),
-            links: if is_folder { 2 } else { u32::from(inode.local.is_some()) },
-            believe,
-        }
     }
 
     /// Forgets an inode that nothing names any more, once its last handle is gone.

@@ -3,16 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::EngineError;
 use super::live::Live;
+use super::show::BELIEVE;
+use super::through::Backing;
 use super::verbs::{Handle, OpenMode};
 use crate::model::{Generation, Handles, Ino};
 
 /// How many last-opened generations are remembered for keeping kernel pages.
 const REMEMBERED: usize = 65_536;
+
+/// How often rows and live contents are looked at together before the kernel is told not to believe it.
+const LOOKS: u32 = 3;
 
 /// Is one open file description of the kernel.
 #[derive(Debug)]
@@ -23,6 +29,17 @@ pub(crate) struct OpenFile {
     pub(crate) reader: Mutex<super::window::Window>,
     /// Whether anything was read through it.
     pub(crate) was_read: AtomicBool,
+    /// What the kernel reads and writes itself for it.
+    pub(crate) backing: Option<Arc<Backing>>,
+}
+
+/// Says how the kernel does the I/O of an open inode: the first open decides, and that holds until the last is gone.
+#[derive(Clone, Debug)]
+pub(crate) enum IoMode {
+    /// Through us, with pages kept by the kernel.
+    Cached,
+    /// Past us.
+    Through(Arc<Backing>),
 }
 
 #[derive(Default)]
@@ -31,6 +48,7 @@ struct Entry {
     /// Work that is no handle but must not lose the live content: fetches, truncation by path, snapshots.
     guests: u32,
     live: Option<Arc<Live>>,
+    io: Option<IoMode>,
 }
 
 #[derive(Default)]
@@ -47,6 +65,10 @@ pub(crate) struct OpenTable {
     handles: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next: AtomicU64,
     last_opened: Mutex<HashMap<Ino, Generation>>,
+    /// Whether somebody looks at the room that writers take past us.
+    watched: AtomicBool,
+    /// How often live contents were told to the catalog.
+    told: AtomicU64,
     /// Rung when claims end.
     claims_ended: Notify,
 }
@@ -132,8 +154,50 @@ impl OpenTable {
         entry.counts.open = entry.counts.open.saturating_sub(1);
         entry.counts.writers = entry.counts.writers.saturating_sub(u32::from(write));
         let ended = (entry.counts.open == 0, write && entry.counts.writers == 0);
+        let io = entry.io.take_if(|_| ended.0);
         Self::sweep(&mut entries.open, ino);
+        drop(entries);
+        // It may be the end of a backing, which is told to the kernel.
+        drop(io);
         ended
+    }
+
+    /// How the kernel does the I/O of an inode, if that is decided.
+    pub(crate) fn io_mode(&self, ino: Ino) -> Option<IoMode> {
+        lock(&self.entries).open.get(&ino).and_then(|entry| entry.io.clone())
+    }
+
+    /// Decides it, unless somebody was faster; answers what holds.
+    pub(crate) fn settle_io_mode(&self, ino: Ino, proposed: IoMode) -> IoMode {
+        let mut entries = lock(&self.entries);
+        let settled =
+            entries.open.entry(ino).or_default().io.get_or_insert_with(|| proposed.clone());
+        let settled = settled.clone();
+        drop(entries);
+        drop(proposed);
+        settled
+    }
+
+    /// The data files that somebody writes past us.
+    pub(crate) fn written_through(&self) -> Vec<Arc<Backing>> {
+        let entries = lock(&self.entries);
+        let written = entries.open.values().filter(|entry| entry.counts.writers > 0);
+        let through = written.filter_map(|entry| match &entry.io {
+            Some(IoMode::Through(backing)) => Some(backing.clone()),
+            _ => None,
+        });
+        through.collect()
+    }
+
+    /// Whether nobody looks yet at the room that is taken past us; from now on somebody does.
+    pub(crate) fn begin_watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::AcqRel)
+    }
+
+    /// The look has ended; `false` if it must go on, because a writer came meanwhile.
+    pub(crate) fn end_watch(&self) -> bool {
+        self.watched.store(false, Ordering::Release);
+        self.written_through().is_empty() || self.watched.swap(true, Ordering::AcqRel)
     }
 
     /// Keeps the live content of an inode for work that is no handle.
@@ -167,11 +231,39 @@ impl OpenTable {
         old.iter().for_each(|old| old.retire());
     }
 
+    /// What a live content knew is in its row now: called before the live content counts as told.
+    pub(crate) fn note_told(&self) {
+        self.told.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What rows and live contents show together. Between the looks at the one and at the other a content can be told and
+    /// let go, which would show neither: then it is looked at again, and in the end answered with what is not to be believed.
+    pub(crate) fn steady<T, E>(&self, look: impl Fn(Duration) -> Result<T, E>) -> Result<T, E> {
+        for _ in 0..LOOKS {
+            let before = self.told.load(Ordering::SeqCst);
+            let seen = look(BELIEVE)?;
+            if self.told.load(Ordering::SeqCst) == before {
+                return Ok(seen);
+            }
+        }
+        look(Duration::ZERO)
+    }
+
     /// Makes a handle for a file that was begun.
-    pub(crate) fn insert(&self, live: Arc<Live>, mode: OpenMode) -> Handle {
+    pub(crate) fn insert(
+        &self,
+        live: Arc<Live>,
+        mode: OpenMode,
+        backing: Option<Arc<Backing>>,
+    ) -> Handle {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let file =
-            OpenFile { live, mode, reader: Mutex::default(), was_read: AtomicBool::new(false) };
+        let file = OpenFile {
+            live,
+            mode,
+            reader: Mutex::default(),
+            was_read: AtomicBool::new(false),
+            backing,
+        };
         lock(&self.handles).insert(number, Arc::new(file));
         Handle(number)
     }
@@ -193,6 +285,17 @@ impl OpenTable {
             last.clear();
         }
         last.insert(ino, generation) == Some(generation)
+    }
+
+    /// Whether the pages that the kernel has of an inode that is opened past it are those of what is there.
+    pub(crate) fn opened_through(&self, ino: Ino, generation: Generation, write: bool) -> bool {
+        let mut last = lock(&self.last_opened);
+        let same = last.get(&ino) == Some(&generation);
+        if write {
+            // The kernel's own pages are not written to.
+            last.remove(&ino);
+        }
+        same
     }
 
     fn sweep(entries: &mut HashMap<Ino, Entry>, ino: Ino) {
@@ -249,5 +352,24 @@ mod tests {
         assert!(table.live(Ino(7)).is_some_and(|found| Arc::ptr_eq(&found, &newer)));
         table.forget_live(Ino(7), Generation(2));
         assert!(table.live(Ino(7)).is_none());
+    }
+
+    #[test]
+    fn what_was_told_between_two_looks_is_looked_at_again_or_not_believed() {
+        let table = OpenTable::default();
+        let looks = std::cell::Cell::new(0);
+        let look = |busy: u32| {
+            looks.set(0);
+            table.steady(|believe| {
+                looks.set(looks.get() + 1);
+                if looks.get() <= busy {
+                    table.note_told();
+                }
+                Ok::<_, ()>(believe)
+            })
+        };
+        assert_eq!((look(0), looks.get()), (Ok(BELIEVE), 1));
+        assert_eq!((look(1), looks.get()), (Ok(BELIEVE), 2));
+        assert_eq!((look(9), looks.get()), (Ok(Duration::ZERO), LOOKS + 1));
     }
 }

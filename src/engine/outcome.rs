@@ -30,6 +30,13 @@ impl Core {
                 if step.kind == StepKind::Write {
                     lock(&self.workers.urgent).remove(&ino);
                 }
+                // Most rows are gone with their last step: nothing is to be noted then.
+                let left = self.catalog.read(|rows| {
+                    Ok(rows.outbox_item(ino)?.is_some() || rows.outbox_item(row)?.is_some())
+                })?;
+                if !left {
+                    return Ok(());
+                }
                 change(self, move |tx| {
                     for one in HashSet::from([ino, row]) {
                         if tx.outbox(one)?.is_some() {

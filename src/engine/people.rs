@@ -147,7 +147,10 @@ impl Engine {
                 tx.set_pin(ino, pin)?;
                 Ok::<_, EngineError>(())
             })
-            .await
+            .await?;
+        // What did not fit may fit now.
+        self.core.note_pins_short(0);
+        Ok(())
     }
 
     /// Bytes still to come for what is pinned at or below `top`.

@@ -2,6 +2,7 @@
 //! asked what is missing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::EngineError;
@@ -42,9 +43,15 @@ impl Core {
                     return true;
                 }
             };
-            let Some(last) = page.last() else { return left };
+            let Some(last) = page.last() else {
+                self.note_pins_short(0);
+                return left;
+            };
             after = *last;
             for ino in page {
+                if !self.has_room_for_pinned(ino).await {
+                    return true;
+                }
                 match self.hydrate_whole(ino, Cause::Transfer).await {
                     Ok(_) => {}
                     Err(EngineError::Stopped) => return false,
@@ -55,6 +62,46 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whether the rest of a pinned file fits. Where not, nothing is fetched that would have to go again at once, and nothing
+    /// else is freed for it a second time.
+    async fn has_room_for_pinned(self: &Arc<Self>, ino: Ino) -> bool {
+        let _visit = self.open.visit(ino);
+        let (size, present) = match self.live_for(ino) {
+            Ok(live) => {
+                let state = live.state();
+                (state.size, state.present())
+            }
+            Err(_) => return true,
+        };
+        let missing = size.saturating_sub(present);
+        let was_short = self.workers.pins_short.load(Ordering::Relaxed) > 0;
+        let room = if was_short {
+            self.cache.reserve_now(missing).map_err(EngineError::from)
+        } else {
+            self.make_room(missing).await
+        };
+        let short = matches!(room, Err(EngineError::NoSpace(_)));
+        if short {
+            self.note_pins_short(missing);
+        }
+        !short
+    }
+
+    /// Notes how many bytes of pinned content do not fit, at least; 0: all does.
+    pub(crate) fn note_pins_short(&self, bytes: u64) {
+        if self.workers.pins_short.swap(bytes, Ordering::Relaxed) != bytes {
+            self.pulse();
+        }
+    }
+
+    /// Why pinned content is not all here, if it does not fit.
+    pub(crate) fn why_pins_are_short(&self) -> Option<&'static str> {
+        let short = self.workers.pins_short.load(Ordering::Relaxed) > 0;
+        short.then_some(
+            "what is pinned does not fit in the cache: raise cache_size, or unpin something",
+        )
     }
 
     /// Lists everything below the folders that are pinned: what is not known cannot be fetched (C14).

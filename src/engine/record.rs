@@ -11,8 +11,10 @@ use super::core::Core;
 use super::crash::crash_here;
 use super::live::{Live, State};
 use crate::cache::{Access, DataFile};
-use crate::catalog::{Durability, Origin};
-use crate::model::{Base, BlockSet, Content, Digest, Generation, Ino, Kind, Rows as _, Stamp};
+use crate::catalog::{Durability, Origin, Tx};
+use crate::model::{
+    self, Base, BlockSet, Content, Digest, Generation, Ino, Kind, Rows as _, Stamp,
+};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -61,7 +63,17 @@ impl Core {
             return Ok(());
         };
         // Without it the content is only read again later.
-        let known = self.content_of_young(live, &news).await.unwrap_or(None);
+        let known = match self.content_of_fetched(live, &news).await {
+            Ok(known) => known,
+            Err(error @ EngineError::Corrupt(_)) => {
+                live.forget_fetched();
+                self.note_problem(Some(live.ino), &error.to_string());
+                self.recorder.notify_one();
+                self.look_at(live.ino);
+                return Err(error);
+            }
+            Err(_) => None,
+        };
         let (ino, generation) = (live.ino, live.generation);
         let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
         crash_here!(self, "record: before the rows");
@@ -100,6 +112,7 @@ impl Core {
                 Ok::<_, EngineError>(())
             })
             .await;
+        self.open.note_told();
         crash_here!(self, "record: told");
         {
             let mut state = live.state();
@@ -111,8 +124,9 @@ impl Core {
         outcome
     }
 
-    /// What a content is for certain that came whole under a version not to be relied on: later it is compared with that.
-    async fn content_of_young(
+    /// What a content is for certain that came whole, where that matters: it must be what the remote says of it, and what
+    /// came under a version not to be relied on is compared again later.
+    async fn content_of_fetched(
         self: &Arc<Self>,
         live: &Arc<Live>,
         news: &News,
@@ -120,18 +134,45 @@ impl Core {
         if !news.hydrated || news.wrote || news.blocks.is_none() {
             return Ok(None);
         }
-        let base = self.catalog.read(|rows| rows.base(live.ino))?;
+        let (inode, base) =
+            self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
         let version = live.source.as_ref().map(|source| &source.version);
-        if !base.is_some_and(|base| base.young && Some(&base.version) == version) {
+        let plain = |base: &Base| {
+            Some(&base.version) == version
+                && inode.is_some_and(|one| one.content != Content::Hydrated && !one.edited)
+        };
+        let Some(base) = base.filter(plain).filter(|base| base.young || base.known.is_some())
+        else {
             return Ok(None);
+        };
+        let (core, open) = (self.clone(), live.open_data());
+        let (ino, generation) = (live.ino, live.generation);
+        let digest = self
+            .blocking(move || match open {
+                Some(data) => Ok(Some(data.digest()?)),
+                // Read by a handle that is closed by now.
+                None => {
+                    let data = core.cache.open_data(ino, generation, Access::Read)?;
+                    Ok(data.map(|data| data.digest()).transpose()?)
+                }
+            })
+            .await?;
+        let Some(digest) = digest else { return Ok(None) };
+        if base.known.is_some_and(|known| known != digest) && !live.has_unrecorded_writes() {
+            let what = "what came is not the content that the remote told of";
+            return Err(EngineError::Corrupt(what.into()));
         }
-        let Some(data) = live.open_data() else { return Ok(None) };
-        self.blocking(move || Ok(Some(data.digest()?))).await
+        Ok(Some(digest).filter(|_| base.young))
     }
 
     /// Takes what is new of a live content, after its bytes were brought to the disk where that matters. Blocks.
     fn news_of(&self, live: &Live, durability: Durability) -> Result<Option<News>, EngineError> {
+        let mut held = None;
         for round in 0.. {
+            if round == ROUNDS {
+                // The remote is faster than the disk: what it sends waits until what is here is synced.
+                held = Some(live.hold_fetched());
+            }
             let (before, wrote) = {
                 let state = live.state();
                 (state.blocks_unrecorded.then(|| state.blocks.clone()), state.wrote)
@@ -163,9 +204,10 @@ impl Core {
             // What came since may not be on the disk yet: what was fetched is told next time. What a user wrote is told
             // only with every block that is here, else blocks of his would be fetched again over what he wrote.
             let late = state.blocks_unrecorded && before.as_ref() != Some(&state.blocks);
-            if late && state.wrote && round < ROUNDS {
+            if late && state.wrote && round < 2 * ROUNDS {
                 continue;
             }
+            drop(held);
             return take_news(&mut state, before, late, data.as_deref()).map(|news| {
                 if state.blocks_unrecorded {
                     self.recorder.notify_one();
@@ -204,29 +246,28 @@ impl Core {
             .await?;
         self.catalog
             .write(Durability::Soon, Origin::Engine, move |tx| {
-                for (ino, generation, stamp, mtime) in moved {
-                    tx.observe(ino, generation, stamp, mtime)?;
-                }
-                Ok(())
+                moved.into_iter().try_for_each(|at_rest| at_rest.tell(tx))
             })
             .await
     }
 
     /// What the data file of a closed file says, if that is not what its row says.
-    fn moved_at_rest(
-        &self,
-        ino: Ino,
-    ) -> Result<Option<(Ino, Generation, Stamp, i64)>, EngineError> {
+    fn moved_at_rest(&self, ino: Ino) -> Result<Option<AtRest>, EngineError> {
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(None) };
         if inode.kind != Kind::File || inode.content != Content::Hydrated {
             return Ok(None);
         }
-        let Some(data) = self.cache.open_data(ino, inode.generation, Access::Read)? else {
-            return Ok(None);
+        let generation = inode.generation;
+        let Some(data) = self.cache.open_data(ino, generation, Access::Read)? else {
+            return Ok(Some(AtRest { ino, generation, left: None, lost: true }));
         };
         let stamp = data.stamp()?;
-        let moved = (inode.stamp != Some(stamp)).then_some(stamp);
-        moved.map(|stamp| Ok((ino, inode.generation, stamp, data.mtime()?))).transpose()
+        if inode.stamp == Some(stamp) {
+            return Ok(None);
+        }
+        // Another content without a later change: the disk itself went back.
+        let lost = inode.stamp.is_some_and(|known| stamp.ctime <= known.ctime);
+        Ok(Some(AtRest { ino, generation, left: Some((stamp, data.mtime()?)), lost }))
     }
 
     /// Records, now and then, what was fetched; ends with the engine.
@@ -254,6 +295,46 @@ impl Core {
             live.close_data();
         }
         self.open.settle(live.ino);
+    }
+}
+
+/// Is a closed file whose data file is not as its row says.
+struct AtRest {
+    ino: Ino,
+    generation: Generation,
+    /// What the data file says, if there is one.
+    left: Option<(Stamp, i64)>,
+    /// Whether its last writes are gone: what is left is no content that anybody wrote.
+    lost: bool,
+}
+
+impl AtRest {
+    /// Takes an edit to the row. What was lost goes back to what the remote has under this name, if it has something.
+    fn tell(self, tx: &mut Tx) -> Result<(), EngineError> {
+        let ino = self.ino;
+        // What may be under way to the remote is looked for there first.
+        let under_way = tx.outbox(ino)?.is_some_and(|row| row.attempt.is_some());
+        if self.lost && !under_way {
+            if tx.base(ino)?.is_none() {
+                model::inherit(tx, ino)?;
+            }
+            if let Some(base) = tx.base(ino)? {
+                if self.left.is_some_and(|(stamp, _)| stamp.size > 0) {
+                    tx.mark_edited(ino)?;
+                    tx.rescue(ino)?;
+                }
+                tx.revert_to(ino, &base)?;
+                tx.note(
+                    ino,
+                    "its last writes were lost with the power: it is as the remote has it",
+                )?;
+                return Ok(model::touch(tx, ino)?);
+            }
+        }
+        if let Some((stamp, mtime)) = self.left {
+            tx.observe(ino, self.generation, stamp, mtime)?;
+        }
+        Ok(())
     }
 }
 

@@ -67,7 +67,8 @@ impl Core {
             self.remotes.transfer.write(&target, upload, expect).await
         };
         crash_point!(self, "write: answered");
-        let Noted { begun, sent, ours, .. } = noted;
+        let Noted { begun, sent, ours, mtime, mode } = noted;
+        let shown = model::Shown { mtime, mode };
         match outcome {
             Ok(seen) => {
                 self.note_contact();
@@ -77,6 +78,7 @@ impl Core {
                 let rest = now().saturating_add(nanos(self.writer_pause()));
                 change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
+                    model::metadata_sent(tx, ino, shown)?;
                     if !quiet && tx.mark_pending(ino)? {
                         tx.outbox_defer(ino, rest)?;
                     }
@@ -203,13 +205,15 @@ impl Core {
 
     /// Whether what was sent is what is here, and nobody can still change it.
     async fn is_quiet(self: &Arc<Self>, ino: Ino, parcel: &Parcel) -> Result<bool, EngineError> {
+        // Asked first: what is written after the stamp was compared must not be missed.
+        let nobody_writes = self.nobody_writes(ino).await?;
         let (data, stamp) = (parcel.data.clone(), parcel.snapshot.stamp);
         // It waits for the disk: on the runtime's own threads everybody else would wait with it.
         if !self.blocking(move || Ok(data.unmoved_since(stamp)?)).await? {
             self.observe_data(ino).await?;
             return Ok(true);
         }
-        self.nobody_writes(ino).await
+        Ok(nobody_writes)
     }
 }
 

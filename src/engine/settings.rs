@@ -56,6 +56,8 @@ pub struct Settings {
     pub offline_ok: bool,
     /// Whether reading a file moves its atime, as relatime does.
     pub atime: bool,
+    /// Whether the kernel may read and write hydrated files itself, where it can.
+    pub passthrough: bool,
     /// Patterns of names kept local only.
     pub exclude: Vec<String>,
 }
@@ -97,6 +99,7 @@ impl Default for Settings {
             adopt_remote: false,
             offline_ok: false,
             atime: true,
+            passthrough: true,
             exclude: EDITOR_FILES.iter().map(|pattern| (*pattern).to_owned()).collect(),
         }
     }

@@ -16,6 +16,8 @@ use crate::model::{Content, Generation, Ino, Kind, Pin};
 
 /// How many files are looked at for eviction at once.
 const BATCH: usize = 64;
+/// Uploads that are due within this time, nanoseconds, are worth waiting for.
+const SOON: i64 = 5_000_000_000;
 
 /// Says why content was kept.
 pub(crate) enum Kept {
@@ -33,7 +35,7 @@ impl Core {
     ) -> Result<Reservation, EngineError> {
         let mut last_freed = Instant::now();
         loop {
-            let freed = if self.settings.auto_free { self.evict(bytes).await? } else { 0 };
+            let freed = self.evict(bytes).await?;
             if freed > 0 {
                 last_freed = Instant::now();
             }
@@ -51,8 +53,23 @@ impl Core {
         }
     }
 
+    /// Reserves room for bytes that need not be kept: evicts for them, but waits for nothing.
+    pub(crate) async fn make_room_at_once(
+        self: &Arc<Self>,
+        bytes: u64,
+    ) -> Result<Reservation, EngineError> {
+        if let Ok(reservation) = self.cache.reserve(bytes) {
+            return Ok(reservation);
+        }
+        self.evict(bytes).await?;
+        Ok(self.cache.reserve(bytes)?)
+    }
+
     /// Drops content that may go, until about `bytes` are free; answers how many are.
-    async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+    pub(crate) async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+        if !self.settings.auto_free {
+            return Ok(0);
+        }
         let mut freed = 0;
         let mut seen = HashSet::new();
         let mut most = BATCH;
@@ -141,6 +158,7 @@ impl Core {
                 .write(Durability::Soon, Origin::Engine, move |tx| tx.set_pin(top, Pin::Unpinned))
                 .await
                 .map_err(EngineError::from)?;
+            self.note_pins_short(0);
         }
         let mut freed = Freed::default();
         for ino in self.files_below(top)? {
@@ -197,10 +215,16 @@ impl Core {
         Ok(files)
     }
 
-    /// Whether an upload that may make room is under way or waits for its turn.
+    /// Whether an upload that may make room is under way or about to be; one of what is still being written is not.
     fn uploads_under_way(&self) -> bool {
+        let soon = now().saturating_add(SOON);
+        let due = |ino: &Ino| self.open.handles(*ino).writers == 0;
         self.can_send()
-            && self.catalog.read(|rows| rows.totals()).is_ok_and(|t| t.pending > t.errors)
+            && (!self.upload_progress().is_empty()
+                || self
+                    .catalog
+                    .read(|rows| rows.outbox_due(soon, BATCH))
+                    .is_ok_and(|rows| rows.iter().any(due)))
     }
 
     /// Notes when a file was last used; written to the catalog now and then.
@@ -322,6 +346,11 @@ impl Core {
             }
             if let Err(error) = self.unlink_forgotten().await {
                 tracing::debug!(%error, "data files that nothing needs are unlinked later");
+            }
+            // Given up on a full disk, it is made again as soon as there is room for it.
+            let cache = self.cache.clone();
+            if let Err(error) = self.blocking(move || Ok(cache.restore_ballast()?)).await {
+                tracing::debug!(%error, "no ballast");
             }
             let uses: Vec<(Ino, i64)> =
                 std::mem::take(&mut *super::open::lock(&self.uses)).into_iter().collect();

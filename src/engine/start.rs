@@ -127,6 +127,7 @@ impl Engine {
             uses: Mutex::default(),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
+            through: super::through::Through::default(),
             last_error: Mutex::default(),
             stopped: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
@@ -196,6 +197,12 @@ impl Core {
         }
         super::open::lock(&self.lock).take();
     }
+}
+
+/// How many items a state directory holds that are not sent, whoever uses it; `None` if that cannot be told.
+pub fn left_to_send(state_dir: &Path) -> Option<u64> {
+    let catalog = state_dir.join("catalog.db");
+    catalog.exists().then(|| crate::catalog::left_to_send(&catalog).ok()).flatten()
 }
 
 fn make_dir(dir: &Path) -> Result<(), StartError> {

@@ -93,6 +93,8 @@ pub struct MountStatus {
     pub bytes_down: u64,
     /// Bytes of content written to the remote.
     pub bytes_up: u64,
+    /// Why hydrated files are not read and written past the daemon; `None`: they are.
+    pub no_passthrough: Option<String>,
 }
 
 /// Counts requests by their cause.

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::outcome::passes_by_itself;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
 use crate::catalog::{Inode, OutboxItem, Reader};
-use crate::model::{Content, Ino, Kind, Name};
+use crate::model::{Content, Ino, Kind, Name, Pin};
 use crate::remote::FeedKind;
 
 type Ready<T> = Result<T, EngineError>;
@@ -48,11 +48,12 @@ impl Core {
             cache_used: usage.used_bytes,
             cache_limit: usage.limit_bytes,
             cache_pending: self.pending_bytes()?,
-            cache_pinned: 0,
+            cache_pinned: self.pinned_bytes()?,
             quota: quota.map(|space| (space.used, space.limit)),
             requests_by: self.requests_by(),
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
             bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
+            no_passthrough: self.through.why_not(),
         })
     }
 
@@ -69,6 +70,9 @@ impl Core {
         if errors > 0 {
             let reason = format!("{errors} item(s) cannot be sent: see dewfs status --pending");
             return (MountState::Degraded, Some(reason));
+        }
+        if let Some(reason) = self.why_pins_are_short() {
+            return (MountState::Degraded, Some(reason.to_owned()));
         }
         (MountState::Online, None)
     }
@@ -90,12 +94,26 @@ impl Core {
         Ok(bytes)
     }
 
+    /// Bytes here of files that are pinned.
+    fn pinned_bytes(&self) -> Ready<u64> {
+        let mut bytes = 0;
+        for ino in self.catalog.read(|rows| rows.pinned_with_bytes(Ino(0), 10_000))? {
+            let live = self.open.live(ino);
+            let present = self.catalog.read(|rows| match rows.inode(ino)? {
+                Some(inode) => present_bytes(rows, &inode, live.as_deref()),
+                None => Ok(0),
+            })?;
+            bytes += present;
+        }
+        Ok(bytes)
+    }
+
     pub(crate) fn item_status(self: &Arc<Self>, ino: Ino) -> Ready<ItemStatus> {
         let live = self.open.live(ino);
         self.catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
-                let stat = self.stat_now(&inode);
+                let stat = self.stat_now(&inode, super::show::BELIEVE);
                 let row = if rows.is_to_be_sent(ino)? { rows.outbox_item(ino)? } else { None };
                 let base = rows.base(ino)?;
                 let present = present_bytes(rows, &inode, live.as_deref())?;
@@ -105,6 +123,11 @@ impl Core {
                         .local
                         .as_ref()
                         .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
+                let pin = rows.effective_pin(ino)?;
+                let lacks_room = pin == Pin::Pinned
+                    && inode.kind == Kind::File
+                    && inode.content != Content::Hydrated;
+                let no_room = self.why_pins_are_short().filter(|_| lacks_room).map(str::to_owned);
                 Ok(Some(ItemStatus {
                     path: path_of(rows, ino)?,
                     kind: inode.kind,
@@ -116,7 +139,7 @@ impl Core {
                     } else {
                         self.sync_state(ino, row.as_ref(), local_only)
                     },
-                    pin: rows.effective_pin(ino)?,
+                    pin,
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
                     size: if inode.kind == Kind::Folder { 0 } else { stat.size },
                     present_bytes: present,
@@ -138,7 +161,7 @@ impl Core {
                     version: base
                         .map(|base| base.version.to_string())
                         .filter(|version| !version.is_empty()),
-                    error: row.as_ref().and_then(|row| row.error.clone()),
+                    error: row.as_ref().and_then(|row| row.error.clone()).or(no_room),
                     since: row.as_ref().map(|row| row.since),
                     retry_at: row
                         .and_then(|row| row.error.is_some().then_some(row.not_before).flatten()),

@@ -18,6 +18,8 @@ use crate::model::{
 };
 use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 
+/// How much oftener than an open file one is looked at that is mapped and not open.
+const MAPPED: u32 = 60;
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
 /// How long an item rests after a refusal was settled, so that one that comes again and again does no harm.
@@ -63,6 +65,7 @@ impl Core {
             StepKind::Write => self.do_write(ino).await,
             StepKind::Rename | StepKind::Sidestep => self.do_rename(step).await,
             StepKind::Remove => self.do_remove(ino).await,
+            StepKind::Metadata => self.do_metadata(ino).await,
             StepKind::Wait | StepKind::Held | StepKind::Cycle => Ok(Ended::Later(SOON)),
         }
     }
@@ -80,9 +83,13 @@ impl Core {
         let before = self.catalog.read(|rows| rows.inode(ino))?;
         let Some(inode) = before else { return Ok(Ended::Done) };
         if inode.kind == Kind::File && inode.local.is_some() {
+            // In this order: what is written after the look must not be missed.
+            let quiet = self.nobody_writes(ino).await?;
             self.observe_data(ino).await?;
-            if !self.nobody_writes(ino).await? {
-                return Ok(Ended::Later(self.writer_pause()));
+            if !quiet {
+                // What is only mapped has no end that anybody would tell of.
+                let closed = self.open.handles(ino).writers == 0;
+                return Ok(Ended::Later(self.writer_pause() / if closed { MAPPED } else { 1 }));
             }
         }
         let edition = inode.edition;
@@ -106,9 +113,7 @@ impl Core {
         }
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(true) };
         // A descriptor of our own that may write would be taken for somebody else's.
-        if !self.leases_trusted
-            || self.open.live(ino).is_some_and(|live| live.open_data().is_some())
-        {
+        if !self.leases_trusted || self.open.live(ino).is_some_and(|live| live.holds_writable()) {
             return Ok(true);
         }
         let core = self.clone();
@@ -123,6 +128,11 @@ impl Core {
     }
 
     async fn do_resolve(self: &Arc<Self>, ino: Ino) -> Stepped {
+        let row = self.catalog.read(|rows| rows.outbox(ino))?;
+        if row.and_then(|row| row.attempt).is_some_and(|one| one.kind == StepKind::Metadata) {
+            // Only the content tells whether another version is our doing.
+            self.know_hydrated(ino).await?;
+        }
         let found = change(self, move |tx| {
             let Some(attempt) = tx.outbox(ino)?.and_then(|row| row.attempt) else {
                 return Ok(None);
@@ -183,20 +193,26 @@ impl Core {
         }
         let Some((looked, ours)) = self.look(ino).await? else { return Ok(Ended::Done) };
         let at = locator(looked.path.clone(), Some(&looked.base));
-        let seen = match self.stat(&at, &ours).await {
-            Ok(seen) => seen,
-            Err(error) => return Ok(Ended::Failed(error)),
-        };
         let version = &looked.base.version;
-        let young = seen.as_ref().is_some_and(|seen| !seen.settled && seen.version == *version);
-        if young {
-            return Ok(Ended::Later(YOUNG));
+        // Nothing is compared before it can be relied on.
+        let mut seen = None;
+        for ours in [&[], &ours[..]].into_iter().take(if ours.is_empty() { 1 } else { 2 }) {
+            seen = match self.stat(&at, ours).await {
+                Ok(seen) => seen,
+                Err(error) => return Ok(Ended::Failed(error)),
+            };
+            if seen.as_ref().is_some_and(|seen| !seen.settled && seen.version == *version) {
+                return Ok(Ended::Later(YOUNG));
+            }
         }
         self.do_rows(move |tx| model::confirmed(tx, ino, &looked, seen.as_ref())).await
     }
 
     /// Bytes that came under a young version are told from later ones only by their digest; a part of them not at all.
-    async fn know_content(self: &Arc<Self>, ino: Ino) -> Result<Option<Ended>, EngineError> {
+    pub(super) async fn know_content(
+        self: &Arc<Self>,
+        ino: Ino,
+    ) -> Result<Option<Ended>, EngineError> {
         let (inode, base) = self.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
         let (Some(inode), Some(base)) = (inode, base) else { return Ok(None) };
         let plain = inode.kind == Kind::File && inode.edition == base.edition;
@@ -229,27 +245,40 @@ impl Core {
                 Ok((!dropped).then_some(Ended::Later(YOUNG)))
             }
             crate::model::Content::Hydrated => {
-                let core = self.clone();
-                let generation = inode.generation;
-                let digest = self
-                    .blocking(move || {
-                        let data =
-                            core.cache.open_data(ino, generation, crate::cache::Access::Read)?;
-                        Ok(data.map(|data| data.digest()).transpose()?)
-                    })
-                    .await?;
-                let Some(digest) = digest else { return Ok(None) };
-                change(self, move |tx| {
-                    let now = tx.base(ino)?;
-                    if now.as_ref() == Some(&base) {
-                        tx.set_base(ino, Some(Base { known: Some(digest), ..base }))?;
-                    }
-                    Ok(())
-                })
-                .await?;
+                self.know_hydrated(ino).await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Notes what the content of a file is that is all here and not edited.
+    pub(super) async fn know_hydrated(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+        let (inode, base) = self.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
+        let (Some(inode), Some(base)) = (inode, base) else { return Ok(()) };
+        let whole = inode.content == crate::model::Content::Hydrated;
+        if inode.edition != base.edition || !whole || base.known.is_some() {
+            return Ok(());
+        }
+        let core = self.clone();
+        let digest = self
+            .blocking(move || {
+                let data =
+                    core.cache.open_data(ino, inode.generation, crate::cache::Access::Read)?;
+                let (Some(data), Some(stamp)) = (data, inode.stamp) else { return Ok(None) };
+                // What is written just now, and not recorded yet, is not what the row is about.
+                let digest = data.digest()?;
+                Ok(data.unmoved_since(stamp)?.then_some(digest))
+            })
+            .await?;
+        let Some(digest) = digest else { return Ok(()) };
+        change(self, move |tx| {
+            let now = tx.base(ino)?;
+            if now.as_ref() == Some(&base) {
+                tx.set_base(ino, Some(Base { known: Some(digest), ..base }))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn look(

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -24,6 +24,8 @@ use crate::remote::layers::Connection;
 const LOOKED_AT: usize = 64;
 /// How long a row rests that waits for another one's step, if nobody wakes it before.
 const WAIT: Duration = Duration::from_millis(300);
+/// Steps without bytes at once, for each transfer that may be under way: they wait for answers, not for the line.
+const LIGHT: usize = 4;
 /// How long a held row rests; a person's release wakes it.
 const HELD: Duration = Duration::from_secs(60);
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
@@ -36,7 +38,8 @@ struct Choosing {
     busy: Busy,
     urgent: HashSet<Ino>,
     writers_rest: i64,
-    room: usize,
+    /// How many steps that move bytes, and how many that do not, may begin.
+    room: (usize, usize),
     limit: usize,
     guard: super::guard::Shared,
 }
@@ -48,8 +51,55 @@ struct Chosen {
     steps: Vec<(Step, Ino)>,
     /// Rows that wait for the step of another inode.
     waiting: Vec<(Ino, Ino)>,
-    /// Whether a writer has some of them open, so that they rest.
+    /// How many rows were looked at.
     looked_at: usize,
+    /// How many of the steps move bytes, and how many do not.
+    taken: (usize, usize),
+    /// Whether there is no more room for the ones, and for the others.
+    full: (bool, bool),
+    /// Whether one was left for want of room.
+    skipped: bool,
+}
+
+impl Chosen {
+    /// Whether there is room for such a step.
+    fn has_room(&mut self, step: Step, room: (usize, usize)) -> bool {
+        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
+        if moves_bytes(step.kind) { !self.full.0 } else { !self.full.1 }
+    }
+
+    /// Counts a step for which there is room.
+    fn take(&mut self, step: Step, room: (usize, usize)) {
+        let taken = if moves_bytes(step.kind) { &mut self.taken.0 } else { &mut self.taken.1 };
+        *taken += 1;
+        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
+    }
+}
+
+fn moves_bytes(kind: StepKind) -> bool {
+    matches!(kind, StepKind::Write | StepKind::Fetch)
+}
+
+/// Is a step under way, counted.
+struct Counted(Arc<Core>, StepKind);
+
+impl Counted {
+    fn new(core: Arc<Core>, kind: StepKind) -> Self {
+        let counted = Self(core, kind);
+        counted.count().fetch_add(1, Ordering::Relaxed);
+        counted
+    }
+
+    fn count(&self) -> &AtomicUsize {
+        let workers = &self.0.workers;
+        if moves_bytes(self.1) { &workers.heavy } else { &workers.light }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.count().fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Core {
@@ -94,8 +144,11 @@ impl Core {
 
     /// Starts as many steps as there is room for; `true` if there may be more to choose at once.
     async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> bool {
-        let room = most.saturating_sub(running.len());
-        if room == 0 {
+        let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let heavy = most.saturating_sub(under_way(&self.workers.heavy));
+        let light = (most * LIGHT).saturating_sub(under_way(&self.workers.light));
+        let room = (heavy, light);
+        if room == (0, 0) {
             return false;
         }
         let chosen = match self.choose(room).await {
@@ -108,16 +161,21 @@ impl Core {
         for (row, blocker) in chosen.waiting {
             lock(&self.workers.waiting).entry(blocker).or_default().push(row);
         }
-        let again = chosen.looked_at >= LOOKED_AT && chosen.steps.len() < room;
+        // Those that found no room wait for the end of a step.
+        let again = chosen.looked_at >= LOOKED_AT && !chosen.skipped;
         for (step, row) in chosen.steps {
             let core = self.clone();
             lock(&self.workers.busy).insert(step.ino);
-            running.spawn(async move { core.run_step(step, row).await });
+            let counted = Counted::new(core.clone(), step.kind);
+            running.spawn(async move {
+                core.run_step(step, row).await;
+                drop(counted);
+            });
         }
         again
     }
 
-    async fn choose(self: &Arc<Self>, room: usize) -> Result<Chosen, EngineError> {
+    async fn choose(self: &Arc<Self>, room: (usize, usize)) -> Result<Chosen, EngineError> {
         let choosing = Choosing {
             now: now(),
             busy: lock(&self.workers.busy).clone(),
@@ -257,7 +315,8 @@ impl Choosing {
         let mut busy = self.busy.clone();
         let mut chosen = Chosen::default();
         for row in tx.outbox_due(self.now, LOOKED_AT)? {
-            if chosen.steps.len() >= self.room {
+            if chosen.full == (true, true) {
+                chosen.skipped = true;
                 break;
             }
             chosen.looked_at += 1;
@@ -274,10 +333,15 @@ impl Choosing {
                 tx.outbox_defer(row, self.now.saturating_add(rest))?;
                 continue;
             }
+            if !chosen.has_room(step, self.room) {
+                chosen.skipped = true;
+                continue;
+            }
             if !guard.passes(tx, step, guarding)? {
                 tx.outbox_defer(row, self.now.saturating_add(super::guard::rest()))?;
                 continue;
             }
+            chosen.take(step, self.room);
             busy.insert(step.ino);
             chosen.steps.push((step, row));
         }

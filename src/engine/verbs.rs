@@ -57,6 +57,8 @@ pub struct Opened {
     pub keep_pages: bool,
     /// Whether the kernel's attributes are stale and must be invalidated before the answer.
     pub stale_attributes: bool,
+    /// The registered backing by which the kernel does all reading and writing itself; `None`: it asks for each.
+    pub passthrough: Option<u32>,
 }
 
 /// Says how a file is opened.

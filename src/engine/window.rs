@@ -16,6 +16,8 @@ pub(crate) struct Window {
     expected: u64,
     /// How much is read ahead now; 0 until the reader has gone on in order.
     ahead: u64,
+    /// How much was read in order up to now: no more than that is read ahead, however small the reads are.
+    run: u64,
 }
 
 impl Window {
@@ -25,9 +27,12 @@ impl Window {
         let begun = self.expected > 0 || asked.start == 0;
         if in_order && begun && asked.end > self.expected {
             let first_read = self.expected == 0;
-            self.ahead = if first_read { 0 } else { (self.ahead * 2).clamp(FIRST, LARGEST) };
+            let most = self.run.clamp(FIRST, LARGEST);
+            self.ahead = if first_read { 0 } else { (self.ahead * 2).clamp(FIRST, most) };
+            self.run += asked.end - self.expected.max(asked.start);
         } else if !in_order {
             self.ahead = 0;
+            self.run = asked.end - asked.start;
         }
         self.expected = if in_order { self.expected.max(asked.end) } else { asked.end };
         asked.start..asked.end + self.ahead
@@ -49,7 +54,25 @@ mod tests {
             last = fetched.end - at;
             at += 131_072;
         }
+        assert!(last > 2 << 20, "{last}");
+        while at < LARGEST * 2 {
+            last = window.advance(&(at..at + 131_072)).end - at;
+            at += 131_072;
+        }
         assert_eq!(last, LARGEST + 131_072);
+    }
+
+    #[test]
+    fn a_short_look_in_order_reads_ahead_no_more_than_it_read() {
+        for piece in [4096, 16 << 10, 128 << 10, 1 << 20] {
+            let mut window = Window::default();
+            let middle = 512 << 20;
+            let mut end = 0;
+            for at in (middle..middle + (1 << 20)).step_by(piece) {
+                end = window.advance(&(at..at + piece as u64)).end;
+            }
+            assert!(end - middle <= 2 << 20, "reads of {piece} fetched {}", end - middle);
+        }
     }
 
     #[test]

@@ -2,16 +2,18 @@
 //! and what is known of the remote as a whole.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
 
+use super::ahead::Ahead;
 use super::core::{Cause, Core, now};
 use super::crash::CrashPoints;
 use super::live::Failure;
 use super::open::lock;
+use super::siblings::Siblings;
 use super::state::{MountState, Progress, RequestsBy};
 use crate::model::{Busy, Ino, RemotePath};
 use crate::remote::Locator;
@@ -33,6 +35,10 @@ pub(crate) struct Workers {
     pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
     /// Listings under way.
     pub(super) flights: Mutex<HashMap<Ino, Flight>>,
+    /// Listings of folders that nobody asked for yet.
+    pub(super) ahead: Ahead,
+    /// Small files that nobody asked for yet.
+    pub(super) siblings: Siblings,
     /// The remote is to be asked for its changes now.
     pub(super) ask: Notify,
     /// Why the remote is not the one we know, if so.
@@ -53,6 +59,11 @@ pub(crate) struct Workers {
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
+    /// Steps under way that move bytes, and those that do not.
+    pub(super) heavy: AtomicUsize,
+    pub(super) light: AtomicUsize,
+    /// How many bytes of pinned content do not fit in the cache, at least.
+    pub(super) pins_short: AtomicU64,
     /// Where tests let the process die.
     pub(super) crash: CrashPoints,
 }

@@ -27,7 +27,7 @@ impl Core {
         bytes: &Bytes,
         append: bool,
     ) -> Option<Result<u32, EngineError>> {
-        let mut reservation = match self.cache.reserve(bytes.len() as u64) {
+        let mut reservation = match self.cache.reserve_now(bytes.len() as u64) {
             Ok(reservation) => reservation,
             Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => return None,
             Err(other) => return Some(Err(other.into())),

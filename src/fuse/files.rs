@@ -10,6 +10,7 @@ use fuser::{
 
 use super::answer::Call;
 use super::attributes::{GENERATION, attributes, ino};
+use super::backing;
 use super::filesystem::{Kernel, handle, name_or_refuse};
 use super::names::made;
 use super::notify::forget_attributes;
@@ -66,7 +67,11 @@ impl Kernel {
             {
                 forget_attributes(notifier, number);
             }
-            reply.opened(FileHandle(opened.handle.0), open_flags(&opened, mode));
+            let (fh, flags) = (FileHandle(opened.handle.0), open_flags(&opened, mode));
+            match opened.passthrough {
+                Some(id) => backing::opened(reply, fh, flags, id),
+                None => reply.opened(fh, flags),
+            }
         });
     }
 
@@ -92,7 +97,10 @@ impl Kernel {
                 forget_attributes(notifier, attributes.ino);
             }
             let (fh, flags) = (FileHandle(opened.handle.0), open_flags(&opened, mode));
-            reply.created(&stat.believe, &attributes, GENERATION, fh, flags);
+            match opened.passthrough {
+                Some(id) => backing::created(reply, &stat.believe, &attributes, fh, flags, id),
+                None => reply.created(&stat.believe, &attributes, GENERATION, fh, flags),
+            }
         });
     }
 

@@ -10,6 +10,7 @@
 mod answer;
 mod attach;
 mod attributes;
+mod backing;
 mod errno;
 mod files;
 mod filesystem;

@@ -13,6 +13,7 @@ use tracing::{debug, error};
 
 use super::answer::Door;
 use super::attach::{attach, can_clone, detach};
+use super::backing::Registry;
 use super::filesystem::Kernel;
 use super::mountinfo;
 use super::notify::{self, Waiting};
@@ -139,6 +140,7 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
     let mounted = Mounted { mountpoint: how.mountpoint.clone(), device, ended };
     let started = || {
         let (access, config) = config(how.access);
+        let registry = Registry::new(&descriptor).map_err(MountError::System)?;
         let session = Session::from_fd(Kernel::new(door), descriptor, access, config)
             .map_err(MountError::Handshake)?;
         // The session is the only one that sets it, and does so once.
@@ -146,6 +148,9 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
         if let Some(news) = engine.take_invalidations() {
             notify::start(session.notifier(), news, waiting, runtime.clone())
                 .map_err(MountError::System)?;
+        }
+        if let Err(why) = engine.use_backings(Arc::new(registry)) {
+            debug!("no passthrough: {why}");
         }
         serve(session, end).map_err(MountError::System)
     };
@@ -198,6 +203,10 @@ pub(super) fn negotiate(config: &mut KernelConfig) -> io::Result<()> {
         if config.add_capabilities(flag).is_err() {
             debug!("this kernel has no {flag:?}");
         }
+    }
+    // The files behind it may lie on a plain file system, not on one that is itself stacked on another.
+    if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() {
+        at_most(1, |value| config.set_max_stack_depth(value));
     }
     at_most(MAX_WRITE, |value| config.set_max_write(value));
     at_most(u32::MAX, |value| config.set_max_readahead(value));

@@ -13,9 +13,9 @@ use crate::engine::Engine;
 /// What the engine keeps.
 const USER: &[u8] = b"user.";
 
-/// Attributes of the kernel's security modules: none is kept, so none is set. Asked before many a write and many an exec,
-/// so the engine is not bothered.
-const SECURITY: &[u8] = b"security.";
+/// What the kernel asks before many a write and many an exec: none is kept, so none is set, and the engine is not bothered.
+/// Of everything else that is not kept, programs like ls learn that there is no use in asking for each file.
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// The longest list or value that Linux passes on.
 const MOST: usize = 64 * 1024;
@@ -24,7 +24,7 @@ fn refusal_to_read(name: &OsStr) -> Option<Errno> {
     let name = name.as_bytes();
     if is_kept(name) {
         None
-    } else if name.starts_with(SECURITY) {
+    } else if name == CAPABILITY {
         Some(Errno::ENODATA)
     } else {
         Some(Errno::EOPNOTSUPP)

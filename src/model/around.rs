@@ -64,7 +64,7 @@ pub(super) fn is_in_sync<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Erro
         (None, base) => base.is_none_or(|base| base.place.name.is_own_for(HIDDEN)),
         (Some(_), None) => false,
         (Some(want), Some(base)) => {
-            base.place == want && !is_edited(node, Some(&base)) && !base.young
+            base.place == want && !is_edited(node, Some(&base)) && !base.young && !node.retouched
         }
     })
 }
@@ -187,7 +187,7 @@ pub(super) fn new_base(place: Place, seen: &Observed, edition: Edition) -> Base 
         version: seen.version.clone(),
         id: seen.id.clone(),
         edition,
-        known: None,
+        known: seen.digest,
         young: seen.kind == Kind::File && !seen.settled,
         listed: false,
         size: seen.size,

@@ -6,6 +6,7 @@ use super::around::{by_names, is_attempted_above, is_parked, path, places};
 use super::reconcile::{
     Replaced, Trust, is_still_at, look_at_everything, mark, miss, reconcile, vanish,
 };
+use super::sights::{TOGETHER, apply_part};
 use super::{Base, Ino, Kind, Name, Observed, RemotePath, Rows, Tick};
 
 /// Is a listing of one folder under way.
@@ -52,12 +53,7 @@ pub fn begin_listing<R: Rows>(rows: &mut R, folder: Ino) -> Result<Option<Listin
     if rows.base(folder)?.is_none() || is_parked(rows, &node)? {
         return Ok(None);
     }
-    let mut known = HashMap::new();
-    for child in rows.base_children(folder)? {
-        if let Some(base) = rows.base(child)? {
-            known.insert(child, base);
-        }
-    }
+    let known = rows.bases_in(folder)?.into_iter().collect();
     rows.set_listing(folder, true);
     let (mark, since) = (rows.look_again(folder)?, rows.tick()?);
     let (names, ours) = (HashSet::new(), Tick::default());
@@ -89,11 +85,13 @@ pub fn list_page<R: Rows>(
         return Ok(false);
     }
     let trust = Trust { fresh: !listing.stale, forced: true };
-    for (name, seen) in page {
-        let at = listing.path.child(name.clone());
-        reconcile(rows, &at, Some(&seen), trust)?;
-        listing.names.insert(name);
+    let mut names = std::mem::take(&mut listing.names);
+    let mut page = page.into_iter().peekable();
+    while page.peek().is_some() {
+        let part = page.by_ref().take(TOGETHER).collect();
+        apply_part(rows, listing.folder, &listing.path, &mut names, part, trust)?;
     }
+    listing.names = names;
     listing.ours = rows.touched(listing.folder);
     Ok(true)
 }

@@ -2,6 +2,7 @@
 //! became of an attempt without an answer.
 
 use super::around::{is_edited, is_version_of, wanted};
+use super::metadata::resolve_metadata;
 use super::reconcile::{mark, miss_by_settle, refresh};
 use super::revive::{forget_base, resurrect};
 use super::settle::{Made, Refusal, adopt_file, adopt_folder, answered, apply_move, settle_write};
@@ -137,6 +138,7 @@ pub fn resolve<R: Rows>(
                 apply_move(rows, ino, target, seen)?;
             }
         }
+        (StepKind::Metadata, _, Some(base)) => resolve_metadata(rows, ino, base, here)?,
         (StepKind::Remove, _, Some(base)) => {
             let same = here.is_some_and(|here| {
                 here.kind == node.kind

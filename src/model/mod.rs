@@ -14,6 +14,7 @@ pub mod guard;
 mod ids;
 mod listing;
 mod look;
+mod metadata;
 mod pin;
 mod place;
 mod plan;
@@ -22,6 +23,7 @@ mod relocate;
 mod revive;
 mod rows;
 mod settle;
+mod sights;
 #[cfg(test)]
 mod tests;
 mod touch;
@@ -37,11 +39,12 @@ pub use listing::{
     hint_folder, list_page, listing_refused, lost_hints, settle_missing,
 };
 pub use look::{Looked, confirmed, found_to_fetch, found_to_list, look, resolve};
+pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, reconcile};
 pub use revive::{Undone, inherit, resurrect, step_aside, undo};
-pub use rows::{Attempt, Base, Expect, Handles, Node, OutboxRow, Rows, Sent, StepKind};
+pub use rows::{Attempt, Base, Based, Expect, Handles, Met, Node, OutboxRow, Rows, Sent, StepKind};
 pub use settle::{
     Begun, Made, Refusal, begin, begin_write, current, made_folder, make_folder_refused,
     move_refused, moved, put_off, remove_refused, removed, sidestep_place, write_refused, written,

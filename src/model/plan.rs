@@ -111,7 +111,12 @@ fn look<R: Rows>(rows: &R, node: &Node) -> Result<Next, R::Error> {
     if is_edited(node, Some(base)) {
         return guarded(rows, row.as_ref(), base, Step::new(sending(node), node.ino));
     }
-    done(if base.young { StepKind::Confirm } else { StepKind::Settled }, node.ino)
+    let kind = match node.retouched {
+        true => StepKind::Metadata,
+        false if base.young => StepKind::Confirm,
+        false => StepKind::Settled,
+    };
+    done(kind, node.ino)
 }
 
 /// The topmost folder here that must be given a place, be made or be moved first.

@@ -165,11 +165,8 @@ fn appear<R: Rows>(rows: &mut R, place: Place, seen: &Observed) -> Result<(), R:
         rows.set_local(ino, Some(aside))?;
         rows.note(ino, "took another name: the remote has an entry of this name")?;
     }
-    let ino = rows.new_node(seen)?;
-    let Some(node) = rows.node(ino)? else { return Ok(()) };
-    rows.set_local(ino, Some(place.clone()))?;
-    rows.set_base(ino, Some(new_base(place, seen, node.edition)))?;
-    touch(rows, ino)
+    let made = rows.new_in(place.parent, &[(place.name, seen.clone())])?;
+    made.into_iter().try_for_each(|ino| touch(rows, ino))
 }
 
 /// Something is here already: folders merge, anything else is left to a step that finds the conflict.

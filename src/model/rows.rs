@@ -1,6 +1,7 @@
 //! The rows that the decisions read and change, as a trait that a catalog transaction and the tests' maps implement.
 
-use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Tick, Version};
+use super::around::new_base;
+use super::{Digest, Edition, Ino, Kind, Name, Observed, Place, RemoteId, Shown, Tick, Version};
 
 /// Is an inode row, as far as the decisions need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Node {
     pub edition: Edition,
     /// Whether all its bytes are here.
     pub hydrated: bool,
+    /// Whether times or mode were set here that the remote can hold and has not.
+    pub retouched: bool,
 }
 
 /// Is what the remote last had of an inode.
@@ -80,6 +83,8 @@ pub enum StepKind {
     Rename,
     /// Remove it there.
     Remove,
+    /// Send times and mode.
+    Metadata,
     /// Break a cycle of occupied places: rename the occupant to a fresh visible name there.
     Sidestep,
     /// Take another name here: the place belongs to an entry in sync.
@@ -93,7 +98,7 @@ pub enum StepKind {
 /// Is a remote change under way: noted durably before it is sent, ended when its outcome is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// `MakeFolder`, `Write`, `Rename`, `Remove` or `Sidestep`.
+    /// `MakeFolder`, `Write`, `Rename`, `Remove`, `Metadata` or `Sidestep`.
     pub kind: StepKind,
     /// The base place when it was noted.
     pub source: Option<Place>,
@@ -149,6 +154,33 @@ pub struct Handles {
     pub writers: u32,
 }
 
+/// Is what is known of an entry that a listing shows: who is in its place here, whose base is in its place there, and whose
+/// identity it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// Whether somebody is in its place here.
+    pub is_taken: bool,
+    /// Whose base is in its place there.
+    pub based: Option<Based>,
+    /// Whose base has the identity seen.
+    pub identified: Option<Ino>,
+}
+
+/// Is an inode with what of its base a listing shows again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Based {
+    /// Its number.
+    pub ino: Ino,
+    /// Its type.
+    pub kind: Kind,
+    /// The version that its base is about.
+    pub version: Version,
+    /// Bytes there.
+    pub size: u64,
+    /// Its identity there.
+    pub id: Option<RemoteId>,
+}
+
 /// Is the state that `plan`, `reconcile` and `settle` read and change, for one remote endpoint.
 ///
 /// Everything done to one `Rows` value between its start and its commit is one transaction: it all happens or none of it.
@@ -178,6 +210,34 @@ pub trait Rows {
     fn first_base_child(&self, folder: Ino) -> Result<Option<Ino>, Self::Error> {
         Ok(self.base_children(folder)?.into_iter().next())
     }
+    /// All whose base is in this base folder, with their bases.
+    fn bases_in(&self, folder: Ino) -> Result<Vec<(Ino, Base)>, Self::Error> {
+        let with_base = |ino| Ok(self.base(ino)?.map(|base| (ino, base)));
+        self.base_children(folder)?
+            .into_iter()
+            .filter_map(|ino| with_base(ino).transpose())
+            .collect()
+    }
+    /// What is known of each of these entries of a folder, in their order; best asked of names that are near each other.
+    fn meet(&self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Met>, Self::Error> {
+        let meet = |(name, seen): &(Name, Observed)| {
+            let place = Place::new(folder, name.clone());
+            let is_taken = self.resident(&place)?.is_some();
+            let based = match self.base_at(&place)? {
+                Some(ino) => self.node(ino)?.zip(self.base(ino)?).map(|(node, base)| {
+                    let Base { version, size, id, .. } = base;
+                    Based { ino, kind: node.kind, version, size, id }
+                }),
+                None => None,
+            };
+            let identified = match &seen.id {
+                Some(id) => self.base_by_id(id)?,
+                None => None,
+            };
+            Ok(Met { is_taken, based, identified })
+        };
+        seen.iter().map(meet).collect()
+    }
     /// Its outbox row.
     fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>, Self::Error>;
     /// Every inode that has an outbox row, the oldest row first.
@@ -205,6 +265,20 @@ pub trait Rows {
     fn tick(&mut self) -> Result<Tick, Self::Error>;
     /// A new file or folder inode without a local place: what `seen` tells as its attributes, no bytes here, a new edition.
     fn new_node(&mut self, seen: &Observed) -> Result<Ino, Self::Error>;
+    /// New file or folder inodes as [`Rows::new_node`] makes them, each in the place of this name in this folder, both here
+    /// and at the remote.
+    fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>, Self::Error> {
+        let mut made = Vec::with_capacity(seen.len());
+        for (name, seen) in seen {
+            let ino = self.new_node(seen)?;
+            let edition = self.node(ino)?.map(|node| node.edition).unwrap_or_default();
+            let place = Place::new(folder, name.clone());
+            self.set_local(ino, Some(place.clone()))?;
+            self.set_base(ino, Some(new_base(place, seen, edition)))?;
+            made.push(ino);
+        }
+        Ok(made)
+    }
     /// A new inode with the kind, attributes and content of an open one, which lives on unnamed with its own data file.
     /// The new one has no local place yet and the same edition as the old one.
     fn succeed(&mut self, old: Ino) -> Result<Ino, Self::Error>;
@@ -217,6 +291,9 @@ pub trait Rows {
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, Self::Error>;
     /// Goes back to an earlier content of which no bytes are here (undo).
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<(), Self::Error>;
+    /// Notes that times or mode were set here that are to be sent, or, with what was sent, that they are there if they
+    /// still are shown so.
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<(), Self::Error>;
     /// Inserts or replaces its outbox row.
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
     /// Drops its outbox row: it is in sync.

@@ -325,6 +325,11 @@ pub trait Remote: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// How many seconds its clock is ahead of ours (less than 0: behind), as its answers told; `None` if none did.
+    fn clock_ahead(&self) -> Option<i64> {
+        None
+    }
+
     /// Hints about what changed since `since`; with `None`, none, and the cursor of now. `CursorExpired` = look at all.
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let _unused = since;

@@ -15,9 +15,10 @@ use tempfile::TempDir;
 /// How long anything may take that is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// The program under test.
+/// The program under test; a test that runs as another user finds it at another place.
 pub(crate) fn dewfs() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
+    let elsewhere = std::env::var_os("DEWFS_TEST_PROGRAM");
+    let mut command = Command::new(elsewhere.unwrap_or(env!("CARGO_BIN_EXE_dewfs").into()));
     command.stdin(Stdio::null());
     command
 }
@@ -58,7 +59,9 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn new() -> Self {
         // Not /tmp: it may be a memory disk, whose files have no holes to speak of.
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let elsewhere = std::env::var_os("DEWFS_TEST_FILES");
+        let dir = elsewhere.unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
+        let dir = tempfile::tempdir_in(dir).unwrap();
         let place = |name: &str| {
             let place = dir.path().canonicalize().unwrap().join(name);
             fs::create_dir(&place).unwrap();
@@ -117,10 +120,7 @@ impl Mounted {
     pub(crate) fn with(options: &[&str], fill: impl FnOnce(&Path)) -> Self {
         let places = Places::new();
         fill(&places.remote);
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut mounted = Self { places, options, daemon: None };
-        mounted.mount();
-        mounted
+        Self::at(places, options)
     }
 
     /// Mounts the address of a server that serves `root`.
@@ -128,6 +128,11 @@ impl Mounted {
         let mut places = Places::new();
         places.spec = url.into();
         places.remote = root.to_owned();
+        Self::at(places, options)
+    }
+
+    /// Mounts what these places say.
+    pub(crate) fn at(places: Places, options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut mounted = Self { places, options, daemon: None };
         mounted.mount();
@@ -146,9 +151,16 @@ impl Mounted {
 
     /// Mounts (again) and waits until it can be used.
     pub(crate) fn mount(&mut self) {
-        let options: Vec<&str> =
-            ["-o", "poll=500ms,write_back_delay=10ms"].into_iter().chain(self.options()).collect();
-        let log = self.places.state.with_extension("log");
+        let mut options = vec!["-o", "poll=500ms,write_back_delay=10ms"];
+        // All of it has to hold with the kernel's own reading and writing, and without.
+        let passthrough = std::env::var("DEWFS_TEST_PASSTHROUGH")
+            .map(|switch| format!("passthrough={switch}"))
+            .unwrap_or_default();
+        if !passthrough.is_empty() {
+            options.extend(["-o", &passthrough]);
+        }
+        options.extend(self.options());
+        let log = self.places.at.with_extension("log");
         let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut daemon = self.places.command(&options).arg("-f").stderr(log).spawn().unwrap();
         eventually("the mount", || {
@@ -172,7 +184,7 @@ impl Mounted {
 
     /// What the daemon logged.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.places.state.with_extension("log")).unwrap_or_default()
+        fs::read_to_string(self.places.at.with_extension("log")).unwrap_or_default()
     }
 
     /// Unmounts and waits until the daemon has ended.

@@ -29,6 +29,7 @@ pub struct Server {
     process: Child,
     is_guarded: bool,
     home: TempDir,
+    _held: fs::File,
 }
 
 /// One line of a server's log.
@@ -73,9 +74,9 @@ impl Server {
         if is_guarded {
             make_certificate(home.path());
         }
-        let port = free_port();
+        let (port, held) = free_port();
         let (process, log) = spawn(product, home.path(), port, is_guarded);
-        let mut server = Self { product, port, root, log, process, is_guarded, home };
+        let mut server = Self { product, port, root, log, process, is_guarded, home, _held: held };
         server.answers().then_some(server)
     }
 
@@ -244,8 +245,18 @@ fn make_certificate(home: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+/// A port that nobody has, and that no other test takes while the file is held: between here and the server's start two of
+/// them would be given the same one, and one would talk to the other's server.
+fn free_port() -> (u16, fs::File) {
+    let locks = std::env::temp_dir().join("dewfs-test-ports");
+    fs::create_dir_all(&locks).unwrap();
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let held = fs::File::create(locks.join(port.to_string())).unwrap();
+        if held.try_lock().is_ok() {
+            return (port, held);
+        }
+    }
 }
 
 fn is_root() -> bool {

@@ -126,6 +126,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
+/// S8 "Equal content is no conflict, and with no other writer there is never a conflict copy."
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn random_histories_come_to_rest_with_nothing_lost() {
     let only = std::env::var("DEWFS_PROFILE").ok();

@@ -46,7 +46,8 @@ pub(super) fn start() -> Result<(), Failure> {
     reader
         .read_to_string(&mut said)
         .map_err(|why| Failure::system("the daemon cannot be heard", &why))?;
-    if said == READY {
+    if let Some(notices) = said.strip_prefix(READY) {
+        notices.lines().for_each(|notice| eprintln!("dewfs: {notice}"));
         return Ok(());
     }
     Err(Failure::read(&said).unwrap_or_else(|| {
@@ -61,7 +62,9 @@ pub(super) fn report(failure: &Failure) {
 }
 
 /// Says that the mount can be used, and lets go of terminal, session and the caller's descriptors.
-pub(super) fn leave() -> io::Result<()> {
+///
+/// `notice` is what a person should know all the same.
+pub(super) fn leave(notice: Option<&str>) -> io::Result<()> {
     // Who leads a group already cannot have a session of its own; that is not worth failing for.
     if let Err(why) = rustix::process::setsid() {
         tracing::debug!("no session of its own: {why}.");
@@ -69,7 +72,7 @@ pub(super) fn leave() -> io::Result<()> {
     let nothing = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;
     rustix::stdio::dup2_stderr(&nothing)?;
-    say(READY);
+    say(&[READY, notice.unwrap_or_default()].concat());
     rustix::stdio::dup2_stdout(&nothing)?;
     Ok(())
 }

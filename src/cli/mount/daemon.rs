@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{Client, MountInfo, Request, Server, StopSignal};
@@ -36,7 +36,8 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
     let runtime = runtime().map_err(|why| Failure::system("no threads to be had", &why))?;
     let mut daemon = runtime.block_on(Daemon::start(options))?;
     if in_background {
-        background::leave().map_err(|why| Failure::system("/dev/null", &why))?;
+        background::leave(daemon.notice.as_deref())
+            .map_err(|why| Failure::system("/dev/null", &why))?;
     } else {
         service::tell("READY=1");
     }
@@ -82,6 +83,8 @@ struct Daemon {
     signals: Signals,
     stop: StopSignal,
     drain: Duration,
+    /// What who mounts should know although it worked.
+    notice: Option<String>,
     _socket: Option<Server>,
 }
 
@@ -100,7 +103,9 @@ impl Daemon {
         let signals = Signals::listen().map_err(|why| Failure::system("signals", &why))?;
         let mountpoint = fuse::examine(&options.mountpoint, options.nonempty)?;
         let opened = remote::open(options)?;
+        let before = catalogs_set_aside(&options.places.state_dir);
         let engine = start_engine(options, opened.remote).await?;
+        let notice = damaged(&options.places.state_dir, before);
         let stop = StopSignal::default();
         let socket = serve_socket(&engine, options, &stop).await;
         let how = mount_as(options, mountpoint);
@@ -111,7 +116,7 @@ impl Daemon {
                 if let Some(credentials) = opened.credentials {
                     credentials.stop_asking();
                 }
-                Ok(Self { engine, mounted, signals, stop, drain, _socket: socket })
+                Ok(Self { engine, mounted, signals, stop, drain, notice, _socket: socket })
             }
             Err(failure) => {
                 stop_engine(&engine).await;
@@ -153,6 +158,22 @@ impl Daemon {
     }
 }
 
+/// How many damaged catalogs were set aside in this state until now.
+fn catalogs_set_aside(state: &Path) -> usize {
+    let Ok(kept) = std::fs::read_dir(state.join("recovered")) else { return 0 };
+    let is_one = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"catalog.db.");
+    kept.flatten().filter(|entry| is_one(&entry.file_name())).count()
+}
+
+/// What to say of a catalog that was just set aside, if one was.
+fn damaged(state: &Path, before: usize) -> Option<String> {
+    (catalogs_set_aside(state) > before).then(|| {
+        let kept = state.join("recovered");
+        let kept = kept.display();
+        format!("the catalog was damaged: it and all that was not sent are kept in {kept}")
+    })
+}
+
 async fn stop_engine(engine: &Engine) {
     if tokio::time::timeout(STOP, engine.stop()).await.is_err() {
         error!("the local disk did not take everything in {} s.", STOP.as_secs());
@@ -167,6 +188,9 @@ async fn start_engine(options: &MountOptions, remote: Arc<dyn Remote>) -> Result
         let state = &options.places.state_dir;
         let holder = match Engine::start(settings, state, Arc::clone(&remote)).await {
             Err(StartError::InUse { pid, dir }) => (pid, StartError::InUse { pid, dir }),
+            Err(StartError::Catalog(why)) => {
+                return Err(Failure::new(Kind::Mount, format!("{}: {why}", state.display())));
+            }
             outcome => return Ok(outcome?),
         };
         let asked_at = match asked {
@@ -210,8 +234,6 @@ async fn serve_socket(
         id: options.places.id.clone(),
         owner: options.who.uid,
         uid: options.settings.uid,
-        passthrough: false,
-        passthrough_reason: Some("not in this version".to_owned()),
     };
     match Server::start(engine.clone(), about, &options.places, stop.clone()).await {
         Ok(server) => Some(server),

@@ -139,7 +139,9 @@ impl Run {
             StepKind::Write => self.write(step.ino).await,
             StepKind::Rename | StepKind::Sidestep => self.rename(step).await,
             StepKind::Remove => self.remove(step.ino).await,
-            StepKind::Wait | StepKind::Held | StepKind::Cycle => unreachable!(),
+            StepKind::Metadata | StepKind::Wait | StepKind::Held | StepKind::Cycle => {
+                unreachable!()
+            }
         };
         let _lost = done;
         true

@@ -119,6 +119,7 @@ impl TreeRows {
             local: None,
             edition: Edition(0),
             hydrated: false,
+            retouched: false,
         };
         let root = Item { node, data: None, seen: None, unlinked: false };
         rows.items.insert(Ino::ROOT, root);
@@ -145,7 +146,7 @@ impl TreeRows {
 
     pub fn add(&mut self, kind: Kind, seen: Option<u32>) -> Ino {
         let (ino, edition) = (Ino(self.next()), Edition(self.next()));
-        let node = Node { ino, kind, local: None, edition, hydrated: false };
+        let node = Node { ino, kind, local: None, edition, hydrated: false, retouched: false };
         self.items.insert(ino, Item { node, data: None, seen, unlinked: false });
         self.contents.insert(edition, seen);
         ino
@@ -247,6 +248,10 @@ impl Rows for TreeRows {
     }
     fn base_children(&self, folder: Ino) -> Fallible<Vec<Ino>> {
         Ok(below(&self.base_at, folder))
+    }
+    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Fallible<()> {
+        self.item(ino).node.retouched = sent.is_none();
+        Ok(())
     }
     fn outbox(&self, ino: Ino) -> Fallible<Option<OutboxRow>> {
         Ok(self.outbox.get(&ino).map(|(_, row)| row.clone()))

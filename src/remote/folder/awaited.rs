@@ -134,6 +134,10 @@ impl Remote for AwaitedFolder {
         self.get().await?.set_metadata(at, metadata, expect).await
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        None
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.get().await?.space().await
     }

@@ -177,6 +177,10 @@ impl Remote for Limit {
         self.inner.identity().await
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.inner.clock_ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         let _permit = self.permit().await;
         self.inner.space().await

@@ -395,6 +395,10 @@ impl Remote for Retry {
         self.again("identity", &RemotePath::root(), || self.inner.identity()).await
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.inner.clock_ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.again("space", &RemotePath::root(), || self.inner.space()).await
     }

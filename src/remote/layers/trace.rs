@@ -166,6 +166,10 @@ impl Remote for Trace {
         self.note("identity", &RemotePath::root(), self.inner.identity()).await
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.inner.clock_ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.note("space", &RemotePath::root(), self.inner.space()).await
     }

@@ -249,6 +249,16 @@ impl Remote for MemoryRemote {
             };
             entry.mtime = metadata.mtime.unwrap_or(entry.mtime);
             entry.mode = metadata.mode.or(entry.mode);
+            let (id, is_file) = (entry.id, entry.kind == Kind::File);
+            if is_file && tree.options.metadata_versions {
+                let (version, clock) = (tree.new_version(id), tree.clock);
+                if let Some(entry) = tree.entries.get_mut(&path) {
+                    (entry.version, entry.since) = (version, clock);
+                }
+            }
+            let Some(entry) = tree.entries.get(&path) else {
+                return fail(ErrorKind::NotFound, op, &path);
+            };
             let entry = entry.clone();
             tree.hint(&path);
             Ok(tree.observe(&entry))

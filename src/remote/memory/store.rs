@@ -49,6 +49,8 @@ pub struct MemoryOptions {
     pub feed: FeedKind,
     /// Whether it can be written.
     pub writable: bool,
+    /// Whether a file whose times or mode are set gets another version.
+    pub metadata_versions: bool,
 }
 
 impl Default for MemoryOptions {
@@ -66,6 +68,7 @@ impl Default for MemoryOptions {
             piece: 16 * 1024,
             feed: FeedKind::Push,
             writable: true,
+            metadata_versions: false,
         }
     }
 }

@@ -106,7 +106,7 @@ impl Tree {
         reused.unwrap_or_else(|| self.next())
     }
 
-    fn new_version(&mut self, id: u64) -> String {
+    pub(super) fn new_version(&mut self, id: u64) -> String {
         match self.options.versions {
             VersionKind::Unique => format!("v{}", self.next()),
             VersionKind::TickAndIdentity => format!("t{}-{id}", self.clock),

@@ -177,6 +177,10 @@ impl Remote for WebDavRemote {
         }
     }
 
+    fn clock_ahead(&self) -> Option<i64> {
+        self.client.clock.ahead()
+    }
+
     async fn space(&self) -> Result<Option<Space>> {
         self.quota().await.map_err(|f| f.at("space", &RemotePath::root()))
     }

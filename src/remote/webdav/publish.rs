@@ -14,6 +14,8 @@ use crate::remote::{ErrorKind, Expect, Kind, Observed, Upload};
 
 /// How often `Expect::Any` tries again when the place is taken or freed at the same time.
 const TRIES: usize = 3;
+/// Up to here a body is sent without a look whether its name is still free, where the move into place finds out.
+const SMALL: u64 = 256 << 10;
 /// Servers that write straight add to a name while they do.
 const LONGEST_STRAIGHT: usize = 230;
 
@@ -37,7 +39,10 @@ impl WebDavRemote {
         if profile.put_makes_parents && !self.has_parent(&site.path).await? {
             return Err(Failure::new(ErrorKind::NoParent, "its folder is not there"));
         }
-        self.check(&site.path, expect).await?;
+        // What is small is not looked at in vain: the move finds out.
+        if !self.is_decided_by_move(expect) || upload.digest.size > SMALL {
+            self.check(&site.path, expect).await?;
+        }
         let sent = self.send_temporary(site, upload).await?;
         if upload.still_whole.as_ref().is_some_and(|is_whole| !is_whole()) {
             self.drop_private(&site.temp).await;
@@ -172,7 +177,15 @@ impl WebDavRemote {
         }
     }
 
+    /// Whether the move into place itself tells if it was free.
+    fn is_decided_by_move(&self, expect: &Expect) -> bool {
+        matches!(expect, Expect::Absent) && self.profile().no_overwrite
+    }
+
     async fn replace(&self, site: &Site, expect: &Expect) -> Outcome<()> {
+        if self.is_decided_by_move(expect) {
+            return self.move_to(&site.temp, &site.path, Kind::File).await;
+        }
         let before = self.check(&site.path, expect).await?;
         let Some(before) = before else {
             return self.move_to(&site.temp, &site.path, Kind::File).await;

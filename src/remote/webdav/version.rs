@@ -3,7 +3,7 @@
 //! A version says itself what it is, so that one noted long ago is compared in the same way: `e:` and an ETag without
 //! quotes and weakness, or `t:`, the mtime in seconds and the size.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{DATE, ETAG, HeaderMap, LAST_MODIFIED};
@@ -72,20 +72,29 @@ pub(super) fn nanos(seconds: i64) -> i64 {
 
 /// Is how far the server's clock is from ours, as its answers tell.
 #[derive(Debug, Default)]
-pub(super) struct Clock(AtomicI64);
+pub(super) struct Clock {
+    ahead: AtomicI64,
+    told: AtomicBool,
+}
 
 impl Clock {
     /// Notes the date of an answer.
     pub(super) fn note(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
         if let Some(date) = date {
-            self.0.store(date - here(), Ordering::Relaxed);
+            self.ahead.store(date - here(), Ordering::Relaxed);
+            self.told.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// How many seconds it is ahead of ours, if any answer told.
+    pub(super) fn ahead(&self) -> Option<i64> {
+        self.told.load(Ordering::Relaxed).then(|| self.ahead.load(Ordering::Relaxed))
     }
 
     /// The server's time now, in seconds since 1970; never later than it really is there.
     pub(super) fn now(&self) -> i64 {
-        here() + self.0.load(Ordering::Relaxed)
+        here() + self.ahead.load(Ordering::Relaxed)
     }
 }
 

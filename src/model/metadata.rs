@@ -1,0 +1,104 @@
+//! Times and modes set here after the content was sent: the remote gets them by a step of their own.
+
+use super::around::is_edited;
+use super::reconcile::{mark, miss_by_settle, refresh};
+use super::settle::{Begun, Refusal, current};
+use super::touch::touch;
+use super::{Base, Ino, Kind, Observed, Rows};
+
+/// How far the mtime that a remote keeps may be from the one sent, nanoseconds: many keep seconds.
+const COARSE: u64 = 2_000_000_000;
+
+/// Is what was sent besides content, as it was shown here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Mtime, nanoseconds since 1970.
+    pub mtime: i64,
+    /// Permission bits, if any were set.
+    pub mode: Option<u32>,
+}
+
+/// The remote has, or will never hold, what was shown: there is nothing more to send if it still is.
+pub fn metadata_sent<R: Rows>(rows: &mut R, ino: Ino, shown: Shown) -> Result<(), R::Error> {
+    rows.set_retouched(ino, Some(shown))?;
+    touch(rows, ino)
+}
+
+/// Setting it succeeded; `seen` is what is there now, with the mtime that was sent, if one was.
+pub fn metadata_set<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    seen: &Observed,
+    mtime: Option<i64>,
+    shown: Shown,
+) -> Result<(), R::Error> {
+    if !current(rows, ino, begun)? {
+        return Ok(());
+    }
+    let Some(base) = rows.base(ino)? else { return Ok(()) };
+    let near = |sent: i64| seen.mtime.is_none_or(|seen| seen.abs_diff(sent) < COARSE);
+    let ours = seen.kind == Kind::File && seen.size == base.size && mtime.is_none_or(near);
+    if ours {
+        rows.set_base(ino, Some(moved_on(base, seen)))?;
+        rows.set_retouched(ino, Some(shown))?;
+    } else {
+        // Somebody changed it in the same moment: the next step goes under the old version, and finds that.
+        mark(rows, base.place.parent)?;
+    }
+    touch(rows, ino)
+}
+
+/// It was refused; `seen` is what is there now, with its digest if it may be the content that we know.
+pub fn metadata_refused<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    refusal: Refusal,
+    seen: Option<&Observed>,
+) -> Result<(), R::Error> {
+    if !current(rows, ino, begun)? {
+        return Ok(());
+    }
+    let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
+    match seen {
+        None => miss_by_settle(rows, ino)?,
+        Some(seen) if seen.kind != node.kind => mark(rows, base.place.parent)?,
+        Some(_) if refusal != Refusal::Mismatch => {}
+        Some(seen) if is_known(&base, seen) => rows.set_base(ino, Some(moved_on(base, seen)))?,
+        // Of an edited one, the conditional write will find it.
+        Some(_) if is_edited(&node, Some(&base)) => {}
+        Some(seen) => refresh(rows, ino, seen)?,
+    }
+    touch(rows, ino)
+}
+
+/// Setting it has no answer: the content that we know, under another version, is our doing.
+pub(super) fn resolve_metadata<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    base: Base,
+    here: Option<&Observed>,
+) -> Result<(), R::Error> {
+    match here {
+        Some(seen) if seen.version != base.version && is_known(&base, seen) => {
+            rows.set_base(ino, Some(moved_on(base, seen)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_known(base: &Base, seen: &Observed) -> bool {
+    seen.kind == Kind::File && base.known.is_some() && seen.digest == base.known
+}
+
+fn moved_on(base: Base, seen: &Observed) -> Base {
+    Base {
+        version: seen.version.clone(),
+        id: seen.id.clone(),
+        extra: seen.extra.clone(),
+        // What was not to be relied on is no surer under the version that came of it: its content is compared later.
+        young: base.young || !seen.settled,
+        ..base
+    }
+}

@@ -1,0 +1,454 @@
+//! The engine where trust could be lost: looks beside writers, opens that nobody waits for, attributes sent later.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use dewfs::engine::{Answer, EngineError, OpenMode, RenameMode, SetAttributes, SetTime, Settings};
+use dewfs::model::{Ino, Pin};
+use dewfs::remote::memory::{
+    Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
+};
+use dewfs::remote::{ErrorKind, FeedKind};
+use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, ready, same};
+
+fn coarse() -> MemoryOptions {
+    MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() }
+}
+
+fn asked(world: &World, operation: Operation) -> u64 {
+    world.remote.counts().get(&operation).copied().unwrap_or(0)
+}
+
+/// Notes that it was woken.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Waits until the remote was looked at twice more: what a look found before is applied by then.
+async fn looked_at_twice(world: &World, looks: &[Operation]) {
+    let count = |world: &World| looks.iter().map(|one| asked(world, *one)).sum::<u64>();
+    let before = count(world);
+    world.until("two looks", async || count(world) >= before + 2).await;
+}
+
+fn is_kept_twice(world: &World, theirs: &str, ours: &str) {
+    let tree = world.there();
+    assert_eq!(world.content_there("doc").unwrap(), theirs.as_bytes(), "{tree:?}");
+    let copy = tree.iter().find(|(path, _)| path.starts_with("doc (conflict ")).expect("a copy");
+    assert_eq!(copy.1.as_deref(), Some(ours.as_bytes()), "{tree:?}");
+}
+
+/// S25 "What is sent goes under the version that the writer began with, whatever the remote told while the file was open."
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_moves_the_version_that_a_writer_began_with() {
+    let append = OpenMode { append: true, ..WRITE };
+    let truncate = OpenMode { truncate: true, ..WRITE };
+    // Young versions are looked at by themselves; others because the remote tells of a change.
+    for (options, looks) in [
+        (coarse(), &[Operation::Stat][..]),
+        (MemoryOptions::default(), &[Operation::Stat, Operation::List]),
+    ] {
+        for (mode, wanted) in [(WRITE, "OURSn"), (append, "knownOURS"), (truncate, "OURS")] {
+            let world = World::with(options.clone(), quick_settings()).await;
+            world.store.put("doc", "known").unwrap();
+            assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+            let (ino, handle) = world.open("doc", mode).await;
+            world.store.tick();
+            world.store.put("doc", "theirs, behind the back").unwrap();
+            looked_at_twice(&world, looks).await;
+            world.write_at(ino, handle, 0, b"OURS").await;
+            looked_at_twice(&world, looks).await;
+            world.close(ino, handle).await;
+            world.store.tick();
+            world.in_sync().await;
+            is_kept_twice(&world, "theirs, behind the back", wanted);
+        }
+    }
+}
+
+/// The same for what was written and closed, and not sent yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_moves_the_version_of_what_waits_to_be_sent() {
+    let slow = Settings { write_back_delay: Duration::from_millis(600), ..quick_settings() };
+    for options in [coarse(), MemoryOptions::default()] {
+        let world = World::with(options, slow.clone()).await;
+        world.store.put("doc", "known").unwrap();
+        assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+        world.write("doc", b"ours").await;
+        world.store.tick();
+        world.store.put("doc", "theirs, behind the back").unwrap();
+        looked_at_twice(&world, &[Operation::Stat, Operation::List, Operation::Changes]).await;
+        world.store.tick();
+        world.in_sync().await;
+        is_kept_twice(&world, "theirs, behind the back", "ours");
+    }
+}
+
+/// An open that the door gave up (its deadline passed) leaves nobody who counts as a writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_that_nobody_waits_for_leaves_no_handle_behind() {
+    let world = World::new().await;
+    world.store.mkdir("docs").unwrap();
+    let docs = world.ino("docs").await;
+    let Answer::Pending(mut create) = world.engine.create(docs, name("new"), 0o644, WRITE, ME)
+    else {
+        panic!("the folder is not listed yet");
+    };
+    // Whoever waits goes away when the answer is on its way: polled only when woken, and not once the file is there.
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(woken.clone());
+    world
+        .until("the file", async || {
+            let there = matches!(world.engine.lookup(docs, &name("new")), Answer::Ready(Ok(_)));
+            if !there && woken.0.swap(false, Ordering::SeqCst) {
+                assert!(create.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            }
+            there
+        })
+        .await;
+    drop(create);
+    world.in_sync().await;
+    assert_eq!(world.content_there("docs/new").unwrap(), b"");
+}
+
+/// A defect in a fetch fails its readers, once: the next read fetches anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_panics_is_over() {
+    let world = World::new().await;
+    world.store.put("doc", pattern(100_000, 7)).unwrap();
+    let once = AtomicBool::new(true);
+    world.store.gate(Some(Gate(Arc::new(move |step: Step| {
+        let strikes = step.operation == Operation::Read && once.swap(false, Ordering::SeqCst);
+        Box::pin(async move {
+            assert!(!strikes, "a defect made by the test");
+            None
+        })
+    }))));
+    let begun = Instant::now();
+    assert!(world.read("doc").await.is_err());
+    assert!(begun.elapsed() < world.settings.timeout, "it is told, not waited for");
+    same(&world.read("doc").await.unwrap(), &pattern(100_000, 7));
+}
+
+/// No answer shows a file as it was before a write that had ended before it was asked, whoever records meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_is_older_than_the_question() {
+    let world = World::new().await;
+    world.store.mkdir("docs").unwrap();
+    assert!(world.names("docs").await.is_empty());
+    world.write("docs/log", b"").await;
+    let docs = world.ino("docs").await;
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let (engine, seen) = (world.engine.clone(), acknowledged.clone());
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = over.clone();
+    let asker = std::thread::spawn(move || {
+        let file = name("log");
+        while !asking.load(Ordering::SeqCst) {
+            let before = seen.load(Ordering::SeqCst);
+            let looked = ready(engine.lookup(docs, &file)).unwrap();
+            assert!(looked.size >= before, "lookup: {} of {before}", looked.size);
+            let stat = ready(engine.stat(looked.ino)).unwrap();
+            assert!(stat.size >= before, "stat: {} of {before}", stat.size);
+            let page = ready(engine.read_dir(docs, 0, 10)).unwrap();
+            assert!(page[0].stat.size >= before, "readdir: {} of {before}", page[0].stat.size);
+        }
+    });
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) && !asker.is_finished() {
+        let (ino, handle) = world.open("docs/log", OpenMode { append: true, ..WRITE }).await;
+        world.write_at(ino, handle, 0, b"x").await;
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+        world.close(ino, handle).await;
+    }
+    over.store(true, Ordering::SeqCst);
+    asker.join().unwrap();
+}
+
+const LONG_AGO: i64 = 981_173_106_000_000_000;
+
+async fn touch(world: &World, path: &str, mtime: i64) {
+    let set = SetAttributes { mtime: Some(SetTime::At(mtime)), ..SetAttributes::default() };
+    let ino = world.ino(path).await;
+    world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
+}
+
+/// Every way to name versions, each with a new one for a file whose times are set.
+fn with_metadata_versions() -> [MemoryOptions; 3] {
+    let plain = MemoryOptions { metadata_versions: true, ..MemoryOptions::default() };
+    let ids = MemoryOptions { stable_ids: true, ..plain.clone() };
+    [plain.clone(), ids, MemoryOptions { versions: VersionKind::TickAndIdentity, ..plain }]
+}
+
+/// Waits until all is in sync, letting the store's clock tick.
+async fn ticks_in_sync(world: &World) {
+    world.store.tick();
+    world.in_sync().await;
+    world.store.tick();
+    world.in_sync().await;
+}
+
+/// S26 "Times and modes of files set after the content was sent reach a remote that can hold them, without the content."
+#[tokio::test(flavor = "multi_thread")]
+async fn times_and_mode_set_after_the_content_was_sent_arrive() {
+    for options in with_metadata_versions() {
+        let young = options.versions != VersionKind::Unique;
+        let world = World::with(options, quick_settings()).await;
+        world.store.put("old", "known").unwrap();
+        world.store.put("far", pattern(100_000, 1)).unwrap();
+        world.write("new", b"content").await;
+        assert_eq!(&world.read("old").await.unwrap()[..], b"known");
+        ticks_in_sync(&world).await;
+        let (writes, reads) = (asked(&world, Operation::Write), asked(&world, Operation::Read));
+        let (far, handle) = world.open("far", READ).await;
+        for name in ["new", "old", "far"] {
+            touch(&world, name, LONG_AGO).await;
+        }
+        let mode = SetAttributes { mode: Some(0o600), ..SetAttributes::default() };
+        let ino = world.ino("old").await;
+        world.engine.set_attributes(ino, None, mode, ME).wait().await.unwrap();
+        ticks_in_sync(&world).await;
+        for name in ["new", "old", "far"] {
+            assert_eq!(world.store.peek(name).unwrap().mtime, Some(LONG_AGO), "{name}");
+            assert_eq!(world.stat(name).await.mtime, LONG_AGO, "{name}");
+        }
+        assert_eq!(world.store.peek("old").unwrap().mode, Some(0o600));
+        assert_eq!(asked(&world, Operation::Write), writes);
+        // Nothing came back as a change of somebody else's: what was here is here, under the version it has now.
+        if !young {
+            assert_eq!(asked(&world, Operation::Read), reads, "only what is young is compared");
+        }
+        assert_eq!(&world.read("old").await.unwrap()[..], b"known");
+        // An open handle goes on under the new version.
+        let got = world.engine.read(far, handle, 0, 100_000).wait().await.unwrap();
+        same(&got, &pattern(100_000, 1));
+        world.close(far, handle).await;
+        world.write("old", b"edited").await;
+        ticks_in_sync(&world).await;
+        assert_eq!(world.content_there("old").unwrap(), b"edited");
+        assert_eq!(world.there().len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_whose_answer_is_lost_arrive_once_and_change_nothing_else() {
+    for fault in [Fault::LoseAnswer, Fault::Fail(ErrorKind::Offline)] {
+        for options in with_metadata_versions() {
+            let world = World::with(options, quick_settings()).await;
+            world.store.put("doc", "known").unwrap();
+            assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+            ticks_in_sync(&world).await;
+            world.store.inject(FaultRule::next(Operation::SetMetadata, fault.clone()));
+            touch(&world, "doc", LONG_AGO).await;
+            ticks_in_sync(&world).await;
+            assert_eq!(world.store.peek("doc").unwrap().mtime, Some(LONG_AGO));
+            assert_eq!(world.stat("doc").await.mtime, LONG_AGO);
+            let item = world.engine.item_status(world.ino("doc").await).await.unwrap();
+            assert_eq!(item.word(), "local");
+            assert_eq!(world.there(), [("doc".to_owned(), Some(b"known".to_vec()))]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_set_here_never_hide_a_content_of_somebody_elses() {
+    for moment in [Moment::Arrives, Moment::Answers] {
+        let options = MemoryOptions { metadata_versions: true, ..MemoryOptions::default() };
+        let world = World::with(options, quick_settings()).await;
+        world.store.put("doc", "known").unwrap();
+        assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+        world.in_sync().await;
+        let wants =
+            move |step: &Step| step.operation == Operation::SetMetadata && step.moment == moment;
+        let (gate, mut held) = Gate::holding(wants);
+        world.store.gate(Some(gate));
+        touch(&world, "doc", LONG_AGO).await;
+        let request = held.recv().await.unwrap();
+        world.store.put("doc", "theirs").unwrap();
+        request.pass();
+        drop(held);
+        world
+            .until("theirs", async || world.read("doc").await.is_ok_and(|got| got == "theirs"))
+            .await;
+        world.in_sync().await;
+        assert_eq!(world.there(), [("doc".to_owned(), Some(b"theirs".to_vec()))]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_the_remote_cannot_hold_are_kept_here() {
+    let world = World::new().await;
+    world.store.put("doc", "known").unwrap();
+    let unsupported = Fault::Fail(ErrorKind::Unsupported);
+    world.store.inject(FaultRule::next(Operation::SetMetadata, unsupported));
+    touch(&world, "doc", LONG_AGO).await;
+    world.in_sync().await;
+    assert_eq!(asked(&world, Operation::SetMetadata), 1);
+    assert_eq!(world.stat("doc").await.mtime, LONG_AGO);
+}
+
+/// All data files here.
+fn data_files(world: &World) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![world.state.path().join("state")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let stem = entry.file_name().unwrap().to_string_lossy().into_owned();
+            match stem.split_once('.') {
+                _ if entry.is_dir() => folders.push(entry),
+                Some((ino, generation))
+                    if ino.parse::<u64>().is_ok() && generation.parse::<u64>().is_ok() =>
+                {
+                    found.push(entry);
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// A data file that is lost is fetched again, also while a mere rename of the file waits to be sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_bytes_of_a_renamed_file_are_fetched_again() {
+    let world = World::new().await;
+    world.store.put("doc", pattern(100_000, 3)).unwrap();
+    same(&world.read("doc").await.unwrap(), &pattern(100_000, 3));
+    world.in_sync().await;
+    world.engine.stop().await;
+    for file in data_files(&world) {
+        std::fs::remove_file(file).unwrap();
+    }
+    let slow = Settings { write_back_delay: Duration::from_secs(60), ..quick_settings() };
+    let world = World::start(world.store, world.state, slow).await;
+    world.rename("doc", "moved").await.unwrap();
+    assert!(world.store.peek("doc").is_some(), "the rename rests");
+    same(&world.read("moved").await.unwrap(), &pattern(100_000, 3));
+}
+
+/// Nothing is made in, or moved to, a folder that is gone here: a program that still has it open is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_put_into_a_folder_that_is_gone() {
+    let world = World::new().await;
+    world.store.mkdir("docs").unwrap();
+    world.store.put("doc", "known").unwrap();
+    let docs = world.ino("docs").await;
+    assert!(world.names("docs").await.is_empty());
+    world.store.rm("docs").unwrap();
+    world.until("it is gone", async || world.try_ino("docs").await.is_err()).await;
+    let created = world.engine.create(docs, name("new"), 0o644, WRITE, ME).wait().await;
+    assert!(matches!(created, Err(EngineError::NotFound | EngineError::Stale)), "{created:?}");
+    let mode = RenameMode::Replace;
+    let moved = world.engine.rename(Ino::ROOT, &name("doc"), docs, name("doc"), mode).wait().await;
+    assert!(matches!(moved, Err(EngineError::NotFound | EngineError::Stale)), "{moved:?}");
+    let made = world.engine.make_folder(docs, name("sub"), 0o755, ME).wait().await;
+    assert!(matches!(made, Err(EngineError::NotFound | EngineError::Stale)), "{made:?}");
+    world.in_sync().await;
+    assert_eq!(world.there(), [("doc".to_owned(), Some(b"known".to_vec()))]);
+    assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+}
+
+/// Where the remote tells what a content is, other bytes under the same version are not kept for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn fetched_bytes_are_what_the_remote_says_they_are() {
+    let options =
+        MemoryOptions { digests: true, versions: VersionKind::Tick, ..MemoryOptions::default() };
+    let still = Settings { poll: Duration::from_secs(3600), ..quick_settings() };
+    let world = World::with(MemoryOptions { feed: FeedKind::None, ..options }, still).await;
+    world.store.put("doc", pattern(50_000, 1)).unwrap();
+    let ino = world.ino("doc").await;
+    // The same size in the same tick: the same version.
+    world.store.put("doc", pattern(50_000, 2)).unwrap();
+    same(&world.read("doc").await.unwrap(), &pattern(50_000, 2));
+    world
+        .until("it is told", async || {
+            world.engine.mount_status().await.unwrap().last_error.is_some()
+        })
+        .await;
+    world.store.tick();
+    world
+        .until("what is here is what is there", async || {
+            let item = world.engine.item_status(ino).await.unwrap();
+            let here = world.read("doc").await.is_ok_and(|got| got == pattern(50_000, 2));
+            here && item.word() == "local"
+        })
+        .await;
+}
+
+/// Pins that do not fit stop at what fits, and say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn pins_that_do_not_fit_are_told_and_fetch_no_more() {
+    let small = Settings { cache_size: 2 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), small).await;
+    world.store.mkdir("keep").unwrap();
+    for index in 0..5 {
+        world.store.put(&format!("keep/{index}"), pattern(600_000, index)).unwrap();
+    }
+    let keep = world.ino("keep").await;
+    assert_eq!(world.names("keep").await.len(), 5);
+    world.engine.set_pin(keep, Pin::Pinned).await.unwrap();
+    world
+        .until("it is told", async || {
+            let status = world.engine.mount_status().await.unwrap();
+            status.state.word() == "degraded"
+                && status.reason.is_some_and(|reason| reason.contains("pinned"))
+        })
+        .await;
+    let status = world.engine.mount_status().await.unwrap();
+    assert!(status.bytes_down <= 2 << 20, "{} bytes came", status.bytes_down);
+    let mut told = 0;
+    for index in 0..5 {
+        let ino = world.ino(&format!("keep/{index}")).await;
+        told += u32::from(world.engine.item_status(ino).await.unwrap().error.is_some());
+    }
+    assert!((2..5).contains(&told), "{told}");
+    world.engine.set_pin(keep, Pin::Unspecified).await.unwrap();
+    world
+        .until("it is well again", async || {
+            world.engine.mount_status().await.unwrap().state.word() == "online"
+        })
+        .await;
+}
+
+/// What was made and removed again costs no more than its requests: one to make it, one to remove it, and they go side by
+/// side.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_files_made_and_removed_are_over_soon() {
+    // So many removals at once would be held.
+    let unguarded = Settings { guard: 0, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), unguarded).await;
+    for index in 0..300 {
+        world.write(&format!("never sent {index}"), b"x").await;
+        world.remove(&format!("never sent {index}")).await.unwrap();
+    }
+    world.in_sync().await;
+    assert!(asked(&world, Operation::Write) < 300, "most were gone before they were sent");
+    for index in 0..300 {
+        world.write(&format!("sent {index}"), b"").await;
+    }
+    world.in_sync().await;
+    let transfers = world.engine.mount_status().await.unwrap().requests_by.transfer;
+    // The remote takes its time for each: one after the other would take 15 s.
+    world.store.inject(FaultRule {
+        operation: Some(Operation::Remove),
+        ..FaultRule::always(Fault::Delay(Duration::from_millis(50)))
+    });
+    let begun = Instant::now();
+    for index in 0..300 {
+        world.remove(&format!("sent {index}")).await.unwrap();
+    }
+    world.in_sync().await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let asked = world.engine.mount_status().await.unwrap().requests_by.transfer - transfers;
+    assert!(asked <= 310, "{asked} requests");
+    assert_eq!(world.there(), []);
+}

@@ -1,0 +1,331 @@
+//! What the kernel reads and writes itself, past the daemon: sizes, edits, mappings, and what a frozen daemon cannot stop.
+#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+
+#[path = "support/mount.rs"]
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
+use rustix::process::Signal;
+use support::{Mounted, bytes, dewfs, eventually};
+
+fn status(mount: &Mounted) -> serde_json::Value {
+    let output = dewfs().args(["status", "--json"]).arg(&mount.places.at).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Whether the kernel goes past the daemon here; where it does not, these tests hold all the same, but for the frozen one.
+fn goes_past(mount: &Mounted) -> bool {
+    status(mount)["passthrough"] == true
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+fn hydrated(mount: &Mounted, name: &str) {
+    let output = dewfs().arg("hydrate").arg(mount.path(name)).output().unwrap();
+    assert!(output.status.success(), "{}", support::said(&output));
+}
+
+/// Acts while the daemon stands still. Whoever waits for it is helped on in the end, and the test fails.
+fn without_the_daemon<T>(mount: &Mounted, act: impl FnOnce() -> T) -> T {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        mount.signal(Signal::STOP);
+        let helper = scope.spawn(move || {
+            let in_time = wait.recv_timeout(support::LIMIT).is_ok();
+            mount.signal(Signal::CONT);
+            in_time
+        });
+        let outcome = act();
+        let _late = done.send(());
+        assert!(helper.join().unwrap(), "somebody waited for the daemon");
+        outcome
+    })
+}
+
+/// Is a shared writable mapping of a whole file.
+struct Mapping {
+    at: *mut u8,
+    length: usize,
+}
+
+impl Mapping {
+    fn of(file: &File, length: usize) -> Self {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at a place of the kernel's choice; nobody shortens the file while it lives.
+        let at = unsafe { mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, file, 0) };
+        Self { at: at.unwrap().cast(), length }
+    }
+
+    fn store(&self, at: usize, byte: u8) {
+        assert!(at < self.length);
+        // SAFETY: within the mapping.
+        unsafe { self.at.add(at).write_volatile(byte) };
+    }
+
+    fn sync(&self) {
+        // SAFETY: the mapping is that of `of`.
+        unsafe { msync(self.at.cast(), self.length, MsyncFlags::SYNC).unwrap() };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `of`, unmapped only here.
+        unsafe { munmap(self.at.cast(), self.length).unwrap() };
+    }
+}
+
+#[test]
+fn a_file_that_is_here_is_read_and_written_while_the_daemon_stands_still() {
+    let content = bytes(3_000_000, 1);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let found = status(&mount);
+    if found["passthrough"] != true {
+        let reason = found["passthrough_reason"].as_str().unwrap();
+        assert!(!reason.is_empty());
+        eprintln!("no passthrough here: {reason}");
+        return;
+    }
+    hydrated(&mount, "f");
+    let file = open(&mount.path("f"));
+    // With the first write the kernel asks once whether there are privileges to be taken away.
+    file.write_all_at(&content[..1], 0).unwrap();
+    let mut read = vec![0; content.len()];
+    let outcome = without_the_daemon(&mount, || {
+        file.read_exact_at(&mut read, 0)
+            .and_then(|()| file.write_all_at(b"written past it", 1_000_000))
+            .and_then(|()| file.read_exact_at(&mut read[1_000_000..1_000_015], 1_000_000))
+    });
+    outcome.unwrap();
+    let mut expected = content;
+    expected[1_000_000..1_000_015].copy_from_slice(b"written past it");
+    assert!(read == expected);
+    drop(file);
+    mount.arrives("f", &expected);
+}
+
+#[test]
+fn sizes_and_times_are_right_while_somebody_writes() {
+    let mount = Mounted::empty();
+    let path = mount.path("f");
+    let file = OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
+    let mut length = 0;
+    let mut last = 0;
+    for round in 1..20_usize {
+        (&file).write_all(&bytes(round * 777, 5)).unwrap();
+        length += round as u64 * 777;
+        let shown = fs::metadata(&path).unwrap();
+        assert_eq!(shown.len(), length);
+        assert_eq!(file.metadata().unwrap().len(), length);
+        let time = shown.mtime() * 1_000_000_000 + shown.mtime_nsec();
+        assert!(time >= last);
+        last = time;
+    }
+    file.set_len(1000).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1000);
+    (&file).write_all(b"more").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1004);
+    drop(file);
+    let content = fs::read(&path).unwrap();
+    assert_eq!((content.len(), &content[1000..]), (1004, &b"more"[..]));
+    mount.arrives("f", &content);
+}
+
+#[test]
+fn readers_and_writers_of_one_file_open_it_in_any_order() {
+    let content = bytes(500_000, 2);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let path = mount.path("f");
+    // While it is only partly here it is opened through the daemon, and so is whoever comes next.
+    let first = File::open(&path).unwrap();
+    let mut head = [0; 100];
+    first.read_exact_at(&mut head, 0).unwrap();
+    hydrated(&mount, "f");
+    let second = open(&path);
+    second.write_all_at(b"one", 0).unwrap();
+    first.read_exact_at(&mut head, 0).unwrap();
+    assert_eq!(&head[..3], b"one");
+    drop((first, second));
+    // Now all of it is here: past the daemon, in any order.
+    for round in 0..20_u8 {
+        let reader = File::open(&path).unwrap();
+        let writer = open(&path);
+        writer.write_all_at(&[round; 3], 0).unwrap();
+        reader.read_exact_at(&mut head, 0).unwrap();
+        assert_eq!(head[..3], [round; 3]);
+        let late = File::open(&path).unwrap();
+        drop(reader);
+        drop(writer);
+        late.read_exact_at(&mut head, 0).unwrap();
+        assert_eq!(head[..3], [round; 3]);
+    }
+    let mut expected = content;
+    expected[..3].copy_from_slice(&[19; 3]);
+    mount.arrives("f", &expected);
+    assert!(fs::read(&path).unwrap() == expected);
+}
+
+#[test]
+fn many_threads_open_and_close_one_file() {
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), bytes(100_000, 3)).unwrap());
+    hydrated(&mount, "f");
+    let path = mount.path("f");
+    std::thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let path = &path;
+            scope.spawn(move || {
+                for round in 0..200_usize {
+                    let at = (thread * 10_000 + round) as u64;
+                    let file = if round % 3 == 0 { open(path) } else { File::open(path).unwrap() };
+                    if round % 3 == 0 {
+                        file.write_all_at(&[thread as u8], at).unwrap();
+                    }
+                    let mut one = [0];
+                    file.read_exact_at(&mut one, at).unwrap();
+                    assert!(round % 3 != 0 || one[0] == thread as u8);
+                }
+            });
+        }
+    });
+    let expected = fs::read(&path).unwrap();
+    mount.arrives("f", &expected);
+}
+
+#[test]
+fn what_a_mapping_writes_after_the_file_was_closed_arrives() {
+    let mount = Mounted::empty();
+    let mut content = bytes(100_000, 4);
+    fs::write(mount.path("f"), &content).unwrap();
+    let file = open(&mount.path("f"));
+    let mapping = Mapping::of(&file, content.len());
+    drop(file);
+    mount.arrives("f", &content);
+    mapping.store(10, b'!');
+    mapping.store(99_999, b'?');
+    mapping.sync();
+    drop(mapping);
+    content[10] = b'!';
+    content[99_999] = b'?';
+    assert!(fs::read(mount.path("f")).unwrap() == content);
+    // `sync` sends what rests as well.
+    let output = dewfs().args(["sync", "--wait"]).arg(mount.path("f")).output().unwrap();
+    assert!(output.status.success(), "{}", support::said(&output));
+    mount.arrives("f", &content);
+}
+
+#[test]
+fn what_a_mapping_may_still_write_is_neither_in_sync_nor_freed() {
+    let mount = Mounted::empty();
+    let content = bytes(100_000, 4);
+    fs::write(mount.path("f"), &content).unwrap();
+    mount.arrives("f", &content);
+    let file = open(&mount.path("f"));
+    let mapping = Mapping::of(&file, content.len());
+    drop(file);
+    drop(dewfs().args(["free"]).arg(mount.path("f")).output().unwrap());
+    mapping.store(0, b'!');
+    let mut expected = content;
+    expected[0] = b'!';
+    assert!(fs::read(mount.path("f")).unwrap() == expected);
+    drop(mapping);
+    let output = dewfs().args(["sync", "--wait"]).arg(mount.path("f")).output().unwrap();
+    assert!(output.status.success(), "{}", support::said(&output));
+    mount.arrives("f", &expected);
+}
+
+#[test]
+fn what_a_mapping_writes_into_a_closed_file_is_sent_though_nobody_opens_it_again() {
+    let mount = Mounted::empty();
+    let mut content = bytes(100_000, 4);
+    fs::write(mount.path("f"), &content).unwrap();
+    let sync = || dewfs().args(["sync", "--wait"]).arg(&mount.places.at).output().unwrap();
+    assert!(sync().status.success());
+    let file = open(&mount.path("f"));
+    let mapping = Mapping::of(&file, content.len());
+    drop(file);
+    // Long after the close: whatever the close alone lets go is gone.
+    let start = fs::read(mount.remote("f")).unwrap();
+    fs::write(mount.path("other"), b"sent after the close of f").unwrap();
+    mount.arrives("other", b"sent after the close of f");
+    assert!(start == content);
+    mapping.store(10, b'!');
+    drop(mapping);
+    content[10] = b'!';
+    mount.arrives("f", &content);
+}
+
+#[test]
+fn what_is_written_past_a_killed_daemon_arrives_with_the_next() {
+    let mut mount = Mounted::empty();
+    let content = bytes(50_000, 6);
+    fs::write(mount.path("f"), &content).unwrap();
+    mount.arrives("f", &content);
+    let file = open(&mount.path("f"));
+    file.write_all_at(b"before", 0).unwrap();
+    mount.kill();
+    let mut expected = content;
+    expected[..6].copy_from_slice(b"before");
+    // The kernel may or may not let a program go on that has it open; if it does, nothing of that is lost either.
+    if file.write_all_at(b"after", 100).is_ok() {
+        expected[100..105].copy_from_slice(b"after");
+    }
+    drop(file);
+    mount.mount();
+    assert!(fs::read(mount.path("f")).unwrap() == expected);
+    mount.arrives("f", &expected);
+}
+
+#[test]
+fn what_is_cut_by_path_is_cut_for_who_has_it_open() {
+    let content = bytes(200_000, 7);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    hydrated(&mount, "f");
+    let path = mount.path("f");
+    let file = open(&path);
+    nix::unistd::truncate(&path, 100).unwrap();
+    let mut one = [0; 1000];
+    assert_eq!(file.read_at(&mut one, 0).unwrap(), 100);
+    assert_eq!(file.metadata().unwrap().len(), 100);
+    let emptied = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 0);
+    emptied.write_all_at(b"new", 0).unwrap();
+    assert_eq!(file.read_at(&mut one, 0).unwrap(), 3);
+    drop((file, emptied));
+    mount.arrives("f", b"new");
+}
+
+#[test]
+fn a_small_cache_is_not_written_past() {
+    let mount = Mounted::with(&["-o", "cache_size=64M"], |_| {});
+    let content = bytes(3_000_000, 8);
+    fs::write(mount.path("f"), &content).unwrap();
+    mount.arrives("f", &content);
+    assert!(fs::read(mount.path("f")).unwrap() == content);
+    // What is opened through the daemon cannot be read without it.
+    let file = File::open(mount.path("f")).unwrap();
+    drop(file);
+    if goes_past(&mount) {
+        eventually("what is used", || {
+            status(&mount)["cache"]["used_bytes"].as_u64() > Some(2_999_999)
+        });
+    }
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    let mount = Mounted::with(&["-o", "passthrough=off"], |_| {});
+    let found = status(&mount);
+    assert_eq!(found["passthrough"], false);
+    assert_eq!(found["passthrough_reason"], "switched off (passthrough=off)");
+    let content = bytes(300_000, 9);
+    fs::write(mount.path("f"), &content).unwrap();
+    assert!(fs::read(mount.path("f")).unwrap() == content);
+    mount.arrives("f", &content);
+}

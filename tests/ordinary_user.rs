@@ -1,0 +1,301 @@
+//! Mounts of an ordinary user, through fusermount3.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/mount.rs"]
+mod support;
+
+#[path = "support/ordinary.rs"]
+mod ordinary;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use ordinary::{Machine, USUAL, goes_on, home};
+use support::{Mounted, Places, bytes, dewfs, errno, eventually, said};
+
+fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn fusermount(places: &Places) -> Output {
+    Command::new("fusermount3").arg("-u").arg(&places.at).output().unwrap()
+}
+
+fn ask(words: &[&str], path: &Path) -> Output {
+    dewfs().args(words).arg(path).output().unwrap()
+}
+
+/// The daemon of a mount in the background has let go of its state.
+fn let_go(state: &Path) {
+    eventually("the daemon to let go", || {
+        let lock = fs::File::open(state.join("lock"));
+        lock.is_err() || lock.is_ok_and(|lock| lock.try_lock().is_ok())
+    });
+}
+
+#[test]
+fn a_user_lists_reads_and_writes() {
+    if !goes_on("a_user_lists_reads_and_writes", USUAL) {
+        return;
+    }
+    let content = bytes(3 << 20, 1);
+    let mount = Mounted::of(|remote| {
+        fs::create_dir(remote.join("folder")).unwrap();
+        fs::write(remote.join("folder/f"), &content).unwrap();
+    });
+    let shown = dewfs::fuse::mountinfo::at(&mount.places.at).unwrap().unwrap();
+    assert_eq!((shown.kind.as_str(), shown.owner), ("fuse.dewfs", Some(me())));
+    assert_eq!(support::names(&mount.places.at), ["folder"]);
+    assert_eq!(fs::read(mount.path("folder/f")).unwrap(), content);
+    assert_eq!(fs::metadata(mount.path("folder/f")).unwrap().uid(), me());
+
+    fs::write(mount.path("folder/new"), &content).unwrap();
+    mount.arrives("folder/new", &content);
+    fs::write(mount.path("folder/f"), "edited").unwrap();
+    mount.arrives("folder/f", b"edited");
+    fs::rename(mount.path("folder/f"), mount.path("g")).unwrap();
+    fs::remove_file(mount.path("folder/new")).unwrap();
+    mount.arrives("g", b"edited");
+    eventually("the removal", || !mount.remote("folder/new").exists());
+    // What only root may do stays so.
+    let given = std::os::unix::fs::chown(mount.path("g"), Some(0), None);
+    assert_eq!(errno(given), libc::EPERM);
+    let output = ask(&["status", "--short"], &mount.path("g"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "in-sync", "{}", said(&output));
+}
+
+#[test]
+fn a_user_unmounts_by_either_command() {
+    if !goes_on("a_user_unmounts_by_either_command", USUAL) {
+        return;
+    }
+    let places = Places::new();
+    for turn in ["first", "second"] {
+        let output = places.command(&["-o", "write_back_delay=200ms"]).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        fs::write(places.at.join(turn), turn).unwrap();
+        let output = match turn {
+            "first" => ask(&["umount"], &places.at),
+            _ => fusermount(&places),
+        };
+        assert!(output.status.success(), "{turn}: {}", said(&output));
+        assert!(!places.is_mounted());
+        let_go(&places.state);
+        assert_eq!(fs::read(places.remote.join(turn)).unwrap(), turn.as_bytes());
+    }
+}
+
+#[test]
+fn a_busy_mount_of_a_user_stays() {
+    if !goes_on("a_busy_mount_of_a_user_stays", USUAL) {
+        return;
+    }
+    let mount = Mounted::empty();
+    let file = fs::File::create(mount.path("f")).unwrap();
+    let output = ask(&["umount", "--timeout", "1s"], &mount.places.at);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("in use by"), "{}", said(&output));
+    assert!(mount.places.is_mounted());
+    drop(file);
+    mount.arrives("f", b"");
+}
+
+#[test]
+fn a_killed_daemon_of_a_user_is_cleared_by_the_next_mount() {
+    if !goes_on("a_killed_daemon_of_a_user_is_cleared_by_the_next_mount", USUAL) {
+        return;
+    }
+    let mut mount = Mounted::with(&["-o", "write_back_delay=1h"], |_| {});
+    fs::write(mount.path("f"), "closed").unwrap();
+    mount.kill();
+    assert_eq!(errno(fs::read_dir(&mount.places.at)), libc::ENOTCONN);
+    mount.options_replaced(&[]);
+    mount.mount();
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"closed");
+    mount.arrives("f", b"closed");
+    mount.kill();
+    let output = ask(&["umount"], &mount.places.at);
+    assert!(output.status.success() && said(&output).contains("the daemon was gone"));
+    assert!(!mount.places.is_mounted());
+}
+
+#[test]
+fn others_are_let_in_only_where_the_machine_says_so() {
+    if !goes_on("others_are_let_in_only_where_the_machine_says_so", USUAL) {
+        return;
+    }
+    let places = Places::new();
+    for option in ["allow_other", "allow_root"] {
+        let output = places.command(&["-o", option]).output().unwrap();
+        let line = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+        assert!(line.contains("user_allow_other") && line.contains("/etc/fuse.conf"), "{line}");
+        assert!(!places.is_mounted());
+    }
+    let_go(&places.state);
+    assert!(places.command(&[]).output().unwrap().status.success(), "it is not in the way");
+    assert!(fusermount(&places).status.success());
+    let_go(&places.state);
+}
+
+#[test]
+fn others_are_let_in_where_the_machine_says_so() {
+    let open = Machine { fuse_conf: "user_allow_other", ..USUAL };
+    if !goes_on("others_are_let_in_where_the_machine_says_so", open) {
+        return;
+    }
+    let mount = Mounted::with(&["-o", "allow_other"], |remote| {
+        fs::write(remote.join("f"), "x").unwrap();
+    });
+    let info = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let at = mount.places.at.to_string_lossy().into_owned();
+    let line = info.lines().find(|line| line.contains(&at)).unwrap();
+    assert!(line.contains("allow_other") && line.contains("default_permissions"), "{line}");
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
+}
+
+/// The state in the usual place, that nobody else can look into.
+fn the_state_is_the_users_own() {
+    let remote = Places::new();
+    fs::write(remote.remote.join("f"), "x").unwrap();
+    let mut command = dewfs();
+    let output = command.arg("mount").arg(&remote.remote).arg(&remote.at).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let base = home().join(".local/state/dewfs");
+    let state = fs::read_dir(&base).unwrap().map(|entry| entry.unwrap().path());
+    let state = state.filter(|path| path.join("catalog.db").exists()).collect::<Vec<_>>();
+    let [state] = state.as_slice() else { panic!("{state:?}") };
+    let about = fs::metadata(state).unwrap();
+    assert_eq!((about.permissions().mode() & 0o7777, about.uid()), (0o700, me()));
+
+    assert_eq!(fs::read(remote.at.join("f")).unwrap(), b"x");
+    let output = ask(&["status", "--json"], &remote.at);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"state\":\"online\""));
+    let output = ask(&["umount"], &remote.at);
+    assert!(output.status.success(), "{}", said(&output));
+    let_go(state);
+}
+
+#[test]
+fn state_and_socket_are_in_the_users_own_places() {
+    if goes_on("state_and_socket_are_in_the_users_own_places", USUAL) {
+        the_state_is_the_users_own();
+    }
+}
+
+#[test]
+fn a_user_without_a_session_has_them_at_home() {
+    let bare = Machine { runtime_dir: false, ..USUAL };
+    if goes_on("a_user_without_a_session_has_them_at_home", bare) {
+        the_state_is_the_users_own();
+    }
+}
+
+#[test]
+fn places_of_others_are_refused_by_name() {
+    if !goes_on("places_of_others_are_refused_by_name", USUAL) {
+        return;
+    }
+    let places = Places::new();
+    let mut command = dewfs();
+    command.arg("mount").arg(&places.remote).arg("/usr").args(["-o", "nonempty"]);
+    command.arg("-o").arg(format!("state_dir={}", places.state.display()));
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let line = said(&output);
+    assert!(line.contains("/usr") && line.trim_end().lines().count() == 1, "{line}");
+
+    let mut command = dewfs();
+    command.arg("mount").arg(&places.remote).arg(&places.at).args(["-o", "state_dir=/usr/dewfs"]);
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let line = said(&output);
+    assert!(line.contains("/usr/dewfs") && line.trim_end().lines().count() == 1, "{line}");
+    assert!(!places.is_mounted());
+}
+
+/// mount(8) lets go of root before it runs the helper of a line with `user`.
+#[test]
+fn the_manner_of_mount_works_for_a_user() {
+    if !goes_on("the_manner_of_mount_works_for_a_user", USUAL) {
+        return;
+    }
+    let places = Places::new();
+    fs::write(places.remote.join("f"), "x").unwrap();
+    let mut command = dewfs();
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        name.starts_with("DEWFS_TEST") || name.starts_with("LD_")
+    }));
+    command.arg(&places.remote).arg(&places.at);
+    command.args(["-o", "rw,noexec,nosuid,nodev,user"]);
+    command.arg("-o").arg(format!("state_dir={}", places.state.display()));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(fs::read(places.at.join("f")).unwrap(), b"x");
+    assert!(fusermount(&places).status.success());
+    let_go(&places.state);
+}
+
+/// The demonstration, in a clone of the user; `path` is where programs are found.
+fn demo(path: &Path) -> (Output, tempfile::TempDir) {
+    let files = std::env::var_os("DEWFS_TEST_FILES").unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
+    let clone = tempfile::tempdir_in(&files).unwrap();
+    fs::create_dir(clone.path().join("scripts")).unwrap();
+    fs::create_dir(clone.path().join("places")).unwrap();
+    let script = clone.path().join("scripts/demo");
+    fs::write(&script, include_str!("../scripts/demo")).unwrap();
+    // It is built already; what is shown is that build.
+    fs::create_dir_all(clone.path().join("target/release")).unwrap();
+    fs::copy(dewfs().get_program(), clone.path().join("target/release/dewfs")).unwrap();
+    let mut command = Command::new("/bin/bash");
+    command.arg(script).env("PATH", path).env("TMPDIR", clone.path().join("places"));
+    command.env_remove("CARGO_TARGET_DIR").env("CARGO_HOME", clone.path().join("none"));
+    (command.output().unwrap(), clone)
+}
+
+/// A directory of programs with just these.
+fn only(programs: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for program in programs {
+        let found = ["/usr/bin", "/bin"].map(|at| Path::new(at).join(program));
+        let found = found.into_iter().find(|path| path.exists()).unwrap();
+        std::os::unix::fs::symlink(found, dir.path().join(program)).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn the_demonstration_tells_a_user_what_to_install() {
+    if !goes_on("the_demonstration_tells_a_user_what_to_install", USUAL) {
+        return;
+    }
+    let bare = only(&["id", "dirname"]);
+    let (output, clone) = demo(bare.path());
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let told = said(&output);
+    let sudo: Vec<&str> = told.lines().filter(|line| line.contains("sudo")).collect();
+    let [line] = sudo.as_slice() else { panic!("one line: {told}") };
+    assert!(line.contains("apt-get install -y") && line.contains("gcc libc6-dev"), "{told}");
+    assert!(support::names(&clone.path().join("places")).is_empty());
+}
+
+#[test]
+fn the_demonstration_runs_for_a_user() {
+    if !goes_on("the_demonstration_runs_for_a_user", USUAL) {
+        return;
+    }
+    let with_cargo = tempfile::tempdir().unwrap();
+    for program in ["cargo", "cc"] {
+        std::os::unix::fs::symlink("/bin/true", with_cargo.path().join(program)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", with_cargo.path().display());
+    let (output, clone) = demo(Path::new(&path));
+    let told = [output.stdout.clone(), output.stderr.clone()].concat();
+    let told = String::from_utf8_lossy(&told);
+    assert!(output.status.success() && told.contains("All as told."), "{told}");
+    assert!(support::names(&clone.path().join("places")).is_empty());
+}
