@@ -1,5 +1,6 @@
 # make demo     shows the main job on this machine, and leaves nothing behind
 # make test     runs every test, installing the servers they need
+# make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
 # make bench    measures it beside the native file system and curl
 # make lint     formatting, lints, licences
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
@@ -17,7 +18,7 @@ FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: all build demo test bench lint deny install uninstall clean
+.PHONY: all build demo test soak bench lint deny install uninstall clean
 
 all: build
 
@@ -36,6 +37,13 @@ test:
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests; \
 	fi
+
+soak:
+	$(CARGO) test --locked --test sync --no-run
+	@first=$${DEWFS_FIRST:-$$(date +%s)}; while :; do \
+		DEWFS_FIRST=$$first DEWFS_HISTORIES=100 $(CARGO) test --quiet --locked --test sync -- --nocapture || exit 1; \
+		first=$$((first + 100)); \
+	done
 
 bench: build
 	scripts/test-servers

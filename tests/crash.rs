@@ -477,7 +477,7 @@ fn must_be_there(scenario: &Scenario, told: usize) -> BTreeSet<&'static str> {
             }
             Put(path, content) => {
                 safe.retain(|(at, _)| *at != path);
-                safe.push((path, content));
+                safe.extend(is_told.then_some((path, content)));
             }
             Append(path, content) => safe.extend(is_told.then_some((path, content))),
             Remove(path) | Away(path) => safe.retain(|(at, _)| *at != path),

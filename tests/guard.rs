@@ -65,8 +65,8 @@ async fn empty(world: &World, folder: &str) {
     }
 }
 
-// SEMANTICS: "More than `guard=` deletions or overwrites within a minute that are also more than half of a folder tree are
-// held, not sent, until a person looked; other changes go on."
+/// S31 "More than `guard=` deletions or overwrites within a minute that are also more than half of a folder tree are held, not
+/// sent, until a person looked (`dewfs held`, `release`, `undo`); other changes go on."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_removals_of_a_folder_tree_are_held_and_others_go_on() {
     let world = world_of(30, guarded(10)).await;
@@ -103,8 +103,8 @@ async fn many_removals_of_a_folder_tree_are_held_and_others_go_on() {
     assert!(world.there().iter().all(|(path, _)| !path.starts_with("docs")));
 }
 
-// SEMANTICS: "`dewfs undo` brings everything back: deleted entries under their names, overwritten files with the remote's
-// content, and what was written over them in `recovered/`."
+/// S33 "`dewfs undo` brings everything back: deleted entries under their names, overwritten files with the remote's content,
+/// and what was written over them in `recovered/`."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undo_brings_removed_folders_back_with_what_was_here() {
     let world = world_of(20, guarded(10)).await;
@@ -181,7 +181,7 @@ async fn what_is_replaced_by_rename_is_held_as_an_overwrite() {
     assert_eq!(&world.read("docs/f3").await.unwrap()[..], b"docs 3");
 }
 
-// SEMANTICS: "What was created here and never sent, moves, freed space and evictions never count."
+/// S32 "What was created here and never sent, moves, freed space and evictions never count."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_files_moves_and_freed_space_do_not_count() {
     let world = world_of(30, guarded(10)).await;
@@ -271,8 +271,8 @@ async fn back(world: &World) {
     );
 }
 
-// SEMANTICS: "A remote whose root is gone, is empty where it had entries, or is another one than before deletes nothing here
-// and gets nothing: the state is `remote-missing`, what is here stays readable, and what is pending waits."
+/// S34 "A remote whose root is gone, is empty where it had entries, or is another one than before deletes nothing here and gets
+/// nothing: the state is `remote-missing`, what is here stays readable, and what is pending waits."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_root_that_is_gone_deletes_nothing_here() {
     let world = world_of(30, guarded(10)).await;
@@ -317,8 +317,8 @@ async fn another_remote_in_its_place_gets_nothing_and_deletes_nothing() {
     back(&world).await;
 }
 
-// SEMANTICS: "The same root that loses more than `guard=` entries and half of what is known at once is believed only when a
-// second whole listing says so too."
+/// S35 "The same root that loses more than `guard=` entries and half of what is known at once is believed only when a second
+/// whole listing says so too."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_remote_that_loses_most_for_a_moment_deletes_nothing_here() {
     let world = world_of(30, Settings { poll: Duration::from_secs(2), ..guarded(10) }).await;

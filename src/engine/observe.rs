@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 
 use super::EngineError;
 use super::core::{Cause, Core};
-use super::crash::crash_point;
+use super::crash::crash_here;
 use super::start::note_identity;
 use crate::catalog::{CatalogError, Durability, Origin, Tx};
 use crate::model::{self, Digest, Ino, Kind, Look, Observed, Rows as _, Sight};
@@ -18,9 +18,9 @@ pub(super) async fn change<T: Send + 'static>(
     core: &Core,
     act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    crash_point!(core, "rows: before a change");
+    crash_here!(core, "rows: before a change");
     let outcome = core.catalog.write(Durability::Soon, Origin::Engine, act).await;
-    crash_point!(core, "rows: changed");
+    crash_here!(core, "rows: changed");
     outcome.map_err(EngineError::from)
 }
 

@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::EngineError;
 use super::core::Core;
-use super::crash::crash_point;
+use super::crash::crash_here;
 use super::live::{Live, State};
 use crate::cache::{Access, DataFile};
 use crate::catalog::{Durability, Origin, Tx};
@@ -76,7 +76,7 @@ impl Core {
         };
         let (ino, generation) = (live.ino, live.generation);
         let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
-        crash_point!(self, "record: before the rows");
+        crash_here!(self, "record: before the rows");
         let outcome = self
             .catalog
             .write(durability, Origin::Kernel, move |tx| {
@@ -113,7 +113,7 @@ impl Core {
             })
             .await;
         self.open.note_told();
-        crash_point!(self, "record: told");
+        crash_here!(self, "record: told");
         {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(wrote));

@@ -4,9 +4,11 @@ use super::*;
 
 impl Ledger {
     pub(super) fn wrote(&mut self, content: &[u8], over: impl IntoIterator<Item = Vec<u8>>) {
-        self.acknowledged.push(content.to_vec());
+        let content = label(content).into_bytes();
+        self.acknowledged.push(content.clone());
         for over in over {
-            self.children.entry(over).or_default().push(content.to_vec());
+            let over = label(&over).into_bytes();
+            self.children.entry(over).or_default().push(content.clone());
         }
     }
 

@@ -9,6 +9,7 @@ impl Machine {
             stable_ids: profile.ids,
             versions: profile.versions,
             conditional: profile.conditional,
+            feed: profile.feed,
             ..MemoryOptions::default()
         };
         let store = MemoryStore::new(options);
@@ -40,6 +41,7 @@ impl Machine {
             history: Vec::new(),
             dying: Arc::default(),
             unsure: false,
+            held: Vec::new(),
         }
     }
 
@@ -48,6 +50,8 @@ impl Machine {
             Fault::Fail(ErrorKind::Offline),
             Fault::LoseAnswer,
             Fault::LoseAnswer,
+            Fault::Fail(ErrorKind::RateLimited { after: Some(Duration::from_millis(2)) }),
+            Fault::Truncate(5),
             Fault::Delay(Duration::from_millis(3)),
             Fault::DelayAnswer(Duration::from_millis(3)),
         ];
@@ -106,6 +110,12 @@ impl Machine {
         let verbs = ["create", "create", "write", "write", "mkdir", "remove", "rename", "rename"];
         let rest = ["save", "read", "list", "pause", "pause"];
         let all: Vec<&str> = verbs.into_iter().chain(rest).collect();
+        if self.profile.handles && self.rng.u32(..4) == 0 {
+            return self.handle(who).await;
+        }
+        if self.profile.editors && self.rng.u32(..5) == 0 {
+            return if self.rng.bool() { self.exchange(who).await } else { self.patch(who).await };
+        }
         let verb = if self.profile.saves && self.rng.bool() {
             "save"
         } else {
@@ -140,6 +150,7 @@ impl Machine {
         let deep = self.rng.f64() < 0.5;
         let folder = if deep { self.known(who, &[Kind::Folder]).await } else { None };
         let last = self.rng.choice(["a", "b", "c"]).unwrap();
+        let last = if self.profile.excludes && self.rng.u32(..5) == 0 { "x~" } else { last };
         folder.map_or(last.to_owned(), |folder| format!("{folder}/{last}"))
     }
 
@@ -227,6 +238,7 @@ impl Machine {
                     | EngineError::Invalid(_)
                     | EngineError::Remote(_)
                     | EngineError::Corrupt(_)
+                    | EngineError::CrossDevice
                     | EngineError::Stopped
             )
         });

@@ -65,13 +65,15 @@ impl Machine {
     pub(super) fn actor_rm(&mut self, path: &str) {
         let over = self.store.content(path).map(|content| content.to_vec());
         if self.store.rm(path).is_ok() {
-            self.ledger.gone.extend(over);
+            self.ledger.gone.extend(over.iter().map(|one| label(one).into_bytes()));
         }
     }
 
     /// The process dies: at once, or at a crash point.
     pub(super) async fn crash(&mut self, who: usize) {
         self.say(format!("crash {who}"));
+        // Its handles end with it; what was not flushed nobody was told to be safe.
+        self.held.retain(|held| held.who != who);
         let world = self.worlds[who].take().unwrap();
         if self.rng.bool() {
             let left = AtomicU64::new(self.rng.u64(0..6));

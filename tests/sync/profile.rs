@@ -14,6 +14,10 @@ const PLAIN: Profile = Profile {
     saves: false,
     hints: HintFaults { duplicate: 0, reorder: 0, drop: 0 },
     expire: false,
+    feed: FeedKind::Push,
+    excludes: false,
+    handles: false,
+    editors: false,
 };
 
 pub(super) const PROFILES: &[Profile] = &[
@@ -33,11 +37,17 @@ pub(super) const PROFILES: &[Profile] = &[
     },
     Profile { name: "coarse", versions: VersionKind::TickAndIdentity, ..PLAIN },
     Profile { name: "weak", conditional: Conditional::Checked, ..PLAIN },
+    Profile { name: "walk", feed: FeedKind::None, faults: 20, ..PLAIN },
+    Profile { name: "walkcrash", feed: FeedKind::None, crashes: 0.05, editors: true, ..PLAIN },
+    Profile { name: "excludes", excludes: true, editors: true, faults: 20, ..PLAIN },
+    Profile { name: "handles", handles: true, faults: 20, ..PLAIN },
+    Profile { name: "editors", editors: true, handles: true, crashes: 0.04, ..PLAIN },
     Profile { name: "two", engines: 2, actor: 0.1, faults: 20, ..PLAIN },
     Profile { name: "twoids", engines: 2, actor: 0.1, ids: true, crashes: 0.04, ..PLAIN },
 ];
 pub(super) fn settings() -> Settings {
     Settings {
+        exclude: vec!["*~".into()],
         write_back_delay: Duration::from_millis(3),
         poll: Duration::from_millis(20),
         timeout: Duration::from_secs(2),

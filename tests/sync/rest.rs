@@ -5,6 +5,9 @@ use super::*;
 impl Machine {
     pub(super) async fn finish(&mut self) {
         self.store.random_faults(None);
+        while let Some(held) = self.held.pop() {
+            self.close_held(held).await;
+        }
         self.store.hint_faults(HintFaults::default());
         if self.profile.hints.drop > 0 {
             self.store.expire_cursors();
@@ -22,14 +25,19 @@ impl Machine {
             }
         }
         let tree = self.store.snapshot_text();
-        let present = tree.values().flatten().map(|content| content.to_vec()).collect();
+        let mut present: HashSet<Vec<u8>> =
+            tree.values().flatten().map(|content| label(content).into_bytes()).collect();
+        present.extend(self.kept_here().await);
         for (version, child) in std::mem::take(&mut self.ledger.blind) {
             let unread = self.versions.lock().unwrap().get(&version).cloned().unwrap_or_default();
             match child {
                 Some(child) => unread.into_iter().for_each(|one| {
+                    let one = label(&one).into_bytes();
                     self.ledger.children.entry(one).or_default().push(child.clone());
                 }),
-                None => self.ledger.gone.extend(unread),
+                None => {
+                    self.ledger.gone.extend(unread.iter().map(|one| label(one).into_bytes()));
+                }
             }
         }
         let lost = self.ledger.lost(&present);
@@ -47,9 +55,29 @@ impl Machine {
         }
     }
 
+    /// What is kept here only: under excluded names, and edits in `recovered/`.
+    async fn kept_here(&self) -> HashSet<Vec<u8>> {
+        let mut kept = HashSet::new();
+        for (who, world) in self.worlds.iter().enumerate() {
+            let Some(world) = world else { continue };
+            let recovered = world.state.path().join("state/recovered");
+            for entry in std::fs::read_dir(recovered).into_iter().flatten().flatten() {
+                kept.insert(label(&std::fs::read(entry.path()).unwrap_or_default()).into_bytes());
+            }
+            for (path, content) in self.all_here(who).await.unwrap_or_default() {
+                if is_excluded(&path) {
+                    kept.extend(content.map(|text| {
+                        text.split('#').next().unwrap_or_default().as_bytes().to_vec()
+                    }));
+                }
+            }
+        }
+        kept
+    }
+
     pub(super) fn labels(&self) -> BTreeMap<String, Option<String>> {
         let tree = self.store.snapshot_text().into_iter();
-        tree.map(|(path, content)| (path, content.map(|content| label(&content)))).collect()
+        tree.map(|(path, content)| (path, content.map(|content| told(&content)))).collect()
     }
 
     pub(super) async fn pending(&self) -> String {
@@ -70,8 +98,11 @@ impl Machine {
         for who in 0..self.worlds.len() {
             let engine = &self.world(who).engine;
             engine.sync_now(Ino::ROOT).await.unwrap();
-            let here = match self.tree_here(who).await {
-                Ok(here) => here,
+            let here = match self.all_here(who).await {
+                Ok(mut here) => {
+                    here.retain(|path, _| !is_excluded(path));
+                    here
+                }
                 Err(error) => return Some(format!("engine {who}: {error}")),
             };
             let left = engine.mount_status().await.map_or(1, |status| status.pending);
@@ -87,7 +118,7 @@ impl Machine {
         None
     }
 
-    pub(super) async fn tree_here(
+    pub(super) async fn all_here(
         &self,
         who: usize,
     ) -> Result<BTreeMap<String, Option<String>>, EngineError> {
@@ -103,12 +134,23 @@ impl Machine {
                     here.insert(path, None);
                 } else {
                     let bytes = self.bytes(who, ino).await.ok_or(EngineError::Stale)?;
-                    here.insert(path, Some(label(&bytes)));
+                    here.insert(path, Some(told(&bytes)));
                 }
             }
         }
         Ok(here)
     }
+}
+
+/// Whether an excluded name is on the way.
+fn is_excluded(path: &str) -> bool {
+    path.split('/').any(|name| name.ends_with('~'))
+}
+
+/// A content by its label, and by what it is as a whole.
+fn told(content: &[u8]) -> String {
+    let hash = blake3::hash(content).to_hex();
+    format!("{}#{}", label(content), &hash[..8])
 }
 
 /// The catalog's rows that syncing is about, for people.
