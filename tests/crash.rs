@@ -243,17 +243,25 @@ async fn write(engine: &Engine, path: &str, content: &str, append: bool) {
     let (folder, last) = split(path);
     let parent = ino(engine, folder).await;
     let mode = OpenMode { read: true, write: true, truncate: !append, append, ..READ };
+    let data = Bytes::copy_from_slice(content.as_bytes());
     let (stat, opened) = loop {
-        match engine.create(parent, name(last), 0o644, mode, ME).wait().await {
+        let (stat, opened) = match engine.create(parent, name(last), 0o644, mode, ME).wait().await {
             // It went at the remote just now: the kernel looks the name up again.
-            Err(EngineError::Stale) => {}
-            other => break other.unwrap(),
+            Err(EngineError::Stale) => continue,
+            other => other.unwrap(),
+        };
+        if data.is_empty() {
+            break (stat, opened);
+        }
+        match engine.write(stat.ino, opened.handle, 0, data.clone(), append).wait().await {
+            // What is to be appended to went before it was here: the program is told, and tries again.
+            Err(EngineError::Stale) => engine.release(stat.ino, opened.handle),
+            other => {
+                other.unwrap();
+                break (stat, opened);
+            }
         }
     };
-    let data = Bytes::copy_from_slice(content.as_bytes());
-    if !data.is_empty() {
-        engine.write(stat.ino, opened.handle, 0, data, append).wait().await.unwrap();
-    }
     engine.flush(stat.ino, opened.handle).wait().await.unwrap();
     engine.release(stat.ino, opened.handle);
 }

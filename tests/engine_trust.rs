@@ -452,3 +452,23 @@ async fn many_files_made_and_removed_are_over_soon() {
     assert!(asked <= 310, "{asked} requests");
     assert_eq!(world.there(), []);
 }
+
+/// A file made anew where one was removed is not the removed
+/// one, although nothing was written to it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_is_not_undone_by_the_empty_file_made_in_its_place() {
+    let slow = Settings { write_back_delay: Duration::from_secs(3600), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), slow).await;
+    world.store.mkdir("d").unwrap();
+    world.store.put("d/one", b"one".to_vec()).unwrap();
+    assert_eq!(world.names("d").await, ["one"]);
+    world.remove("d/one").await.unwrap();
+    let folder = world.ino("d").await;
+    let made = world.engine.create(folder, name("one"), 0o644, WRITE, ME).wait().await.unwrap();
+    world.engine.release(made.0.ino, made.1.handle);
+    let world = world.restart().await;
+    assert_eq!(world.read("d/one").await.unwrap(), b"".as_slice());
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("d/one").unwrap(), b"");
+}

@@ -259,7 +259,9 @@ impl Core {
         }
         let generation = inode.generation;
         let Some(data) = self.cache.open_data(ino, generation, Access::Read)? else {
-            return Ok(Some(AtRest { ino, generation, left: None, lost: true }));
+            // A file that was made and not written to yet has none, and lacks nothing.
+            let lost = inode.attributes.size > 0;
+            return Ok(lost.then_some(AtRest { ino, generation, left: None, lost }));
         };
         let stamp = data.stamp()?;
         if inode.stamp == Some(stamp) {
