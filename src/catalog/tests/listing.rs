@@ -1,7 +1,7 @@
 //! Listings: few statements, and the same rows as one observation after the other.
 
 use super::*;
-use crate::model::{Digest, RemotePath, Trust, begin_listing, end_listing, list_page, reconcile};
+use crate::model::{RemotePath, Trust, begin_listing, end_listing, list_page, reconcile};
 
 fn entry(number: u32, id: bool) -> (Name, Observed) {
     let kind = if number.is_multiple_of(10) { Kind::Folder } else { Kind::File };
