@@ -20,7 +20,7 @@ fn lists(world: &World) -> u64 {
     world.remote.counts().get(&Operation::List).copied().unwrap_or(0)
 }
 
-/// S25 "A program that lists folder after folder finds the next ones listed; one that looks at one folder costs one listing."
+/// S36 "A program that lists folder after folder finds the next ones listed; one that looks at one folder costs one listing."
 #[tokio::test(flavor = "multi_thread")]
 async fn one_folder_costs_one_listing() {
     let world = folders(40).await;
@@ -88,7 +88,7 @@ async fn small_files(count: usize) -> (World, Vec<String>) {
     (world, names)
 }
 
-/// S26 "A program that reads small files (up to 256 KiB) in listing order, or several of one kind, finds the next ones here; one
+/// S37 "A program that reads small files (up to 256 KiB) in listing order, or several of one kind, finds the next ones here; one
 /// that reads a single file fetches that one. What is fetched for nothing is bounded and ends."
 #[tokio::test(flavor = "multi_thread")]
 async fn one_small_file_is_one_read() {

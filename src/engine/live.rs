@@ -182,7 +182,8 @@ impl Live {
     /// From now on, and while `backing` lives, the kernel reads and writes the data file itself.
     pub(crate) fn go_through(&self, backing: &Arc<Backing>) {
         let mut through = lock(&self.through);
-        if through.upgrade().is_none() {
+        // An older one may still be on its way out: with the last of its handles, which is just being let go of.
+        if !std::ptr::eq(through.as_ptr(), Arc::as_ptr(backing)) {
             *through = Arc::downgrade(backing);
             drop(through);
             self.close_data();

@@ -178,9 +178,13 @@ impl Core {
         };
         let usage = self.cache.usage()?;
         let roomy = usage.counted && usage.room() >= MARGIN;
-        // A mapping that outlived its handles writes past us in any case.
-        if !roomy && live.open_data().is_none() && data.nobody_can_write()? {
-            return Ok(None);
+        if !roomy {
+            // Ours would be taken for somebody else's; whoever is at it keeps it.
+            live.close_data();
+            // A mapping that outlived its handles writes past us in any case.
+            if data.nobody_can_write()? {
+                return Ok(None);
+            }
         }
         let data = Arc::new(data);
         match registrar.register((*data).as_fd()) {
@@ -244,5 +248,46 @@ fn reason(error: &io::Error) -> String {
         }
         Some(libc::ELOOP) => "the state directory lies on a stacked file system".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::cache::{Cache, Limits};
+    use crate::model::{BlockSet, Content, Ino};
+
+    struct Nobody;
+
+    impl Backings for Nobody {
+        fn register(&self, _file: BorrowedFd<'_>) -> io::Result<u32> {
+            Ok(1)
+        }
+
+        fn unregister(&self, _id: u32) {}
+    }
+
+    /// A file that is opened again in the moment in which its last handle is let go of: both backings live for a while.
+    #[test]
+    fn what_is_written_past_us_is_seen_through_the_newer_of_two_backings() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits { cache_size: 1 << 40, min_free: 0 };
+        let cache = Cache::open(dir.path(), limits).unwrap();
+        let (ino, generation) = (Ino(7), Generation(1));
+        let file = cache.create(ino, generation).unwrap();
+        let blocks = BlockSet::default();
+        let live = Live::new(ino, generation, 0, Content::Hydrated, blocks, None, false);
+        let backing = || {
+            let data = Arc::new(cache.open_data(ino, generation, Access::Read).unwrap().unwrap());
+            Arc::new(Backing { id: 1, generation, data, registrar: Arc::new(Nobody) })
+        };
+        let (older, newer) = (backing(), backing());
+        live.go_through(&older);
+        live.go_through(&newer);
+        drop(older);
+        file.write_at(b"past us", 0).unwrap();
+        assert_eq!(live.state().size, 7);
+        assert!(live.has_news());
     }
 }
