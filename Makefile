@@ -18,6 +18,9 @@ FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
+# Run a second time without passthrough, as on older kernels and for ordinary users.
+KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
+
 .PHONY: all build demo test soak bench lint deny install uninstall clean
 
 all: build
@@ -33,9 +36,11 @@ test:
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --locked --workspace --no-fail-fast; \
+		$(CARGO) nextest run --locked --workspace --no-fail-fast && \
+		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast -E '$(KERNEL)'; \
 	else \
-		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests; \
+		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
+		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
 	fi
 
 soak:

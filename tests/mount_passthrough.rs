@@ -82,6 +82,8 @@ impl Drop for Mapping {
     }
 }
 
+/// S38 "A file that is all here may be read and written by the kernel itself, past the daemon: sizes, times, edits and what a
+/// mapping writes after the close are the same as without, and arrive on the remote." (Here and in the tests below.)
 #[test]
 fn a_file_that_is_here_is_read_and_written_while_the_daemon_stands_still() {
     let content = bytes(3_000_000, 1);
