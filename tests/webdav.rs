@@ -590,6 +590,12 @@ async fn a_listing_is_one_request_and_a_part_another() {
     let stream = remote.read(&at("a"), &listed.version, 2..5).await.unwrap();
     let chunks: Vec<bytes::Bytes> = stream.bytes.try_collect().await.unwrap();
     assert_eq!(chunks.concat(), b"234");
+    // The server writes its log after it has answered.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while server.requests("GET").unwrap() == 0 {
+        assert!(std::time::Instant::now() < end, "the part is not in the log");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let counts = ["PROPFIND", "GET", "HEAD", "OPTIONS"].map(|m| server.requests(m).unwrap());
     assert_eq!(counts, [1, 1, 0, 0]);
 }
