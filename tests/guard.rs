@@ -343,6 +343,30 @@ async fn a_remote_that_lost_most_for_good_is_believed_the_second_time() {
     assert!(after > lists, "believed without a second listing");
 }
 
+/// What was believed once says nothing about the next time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_a_second_time_is_doubted_again() {
+    let world = world_of(30, Settings { poll: Duration::from_secs(2), ..guarded(10) }).await;
+    world.store.rm("other").unwrap();
+    world.until("other is gone here", async || world.names("").await == ["docs"]).await;
+    world.store.mkdir("other").unwrap();
+    for index in 0..90 {
+        world.store.put(&format!("other/f{index}"), format!("again {index}")).unwrap();
+    }
+    world.until("it is back", async || world.names("").await == ["docs", "other"]).await;
+    world.until("all of it", async || world.names("other").await.len() == 90).await;
+    world.in_sync().await;
+    world.store.rm("other").unwrap();
+    world
+        .until("it is doubted", async || {
+            world.engine.sync_now(Ino::ROOT).await.unwrap();
+            status(&world).await.reason.is_some_and(|why| why.contains("lost most"))
+        })
+        .await;
+    // A few are believed before it is known how many they are.
+    assert!(world.names("other").await.len() > 60);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_may_accept_what_the_remote_is_now() {
     let world = world_of(30, guarded(10)).await;

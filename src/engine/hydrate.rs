@@ -170,7 +170,7 @@ impl Core {
     }
 
     /// Under which version the remote has a live content now: a move, or times set here, give the same content another one.
-    fn version_of(&self, live: &Live) -> Result<Option<Version>, EngineError> {
+    pub(super) fn version_of(&self, live: &Live) -> Result<Option<Version>, EngineError> {
         let (inode, base) =
             self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
         let same = inode.is_some_and(|inode| inode.generation == live.generation);
@@ -273,7 +273,12 @@ impl Core {
         Ok(())
     }
 
-    fn read_failed(self: &Arc<Self>, live: &Live, at: &Locator, error: RemoteError) -> EngineError {
+    pub(super) fn read_failed(
+        self: &Arc<Self>,
+        live: &Live,
+        at: &Locator,
+        error: RemoteError,
+    ) -> EngineError {
         tracing::debug!(path = %at.path, %error, "read failed");
         if matches!(error.kind, ErrorKind::VersionMismatch | ErrorKind::NotFound) {
             self.look_at(live.ino);

@@ -78,6 +78,8 @@ impl Losses {
                 *from = Instant::now() + pause;
                 return Ok(Weight::Doubted);
             }
+            // Should they come back and be lost once more, that is another loss.
+            self.believed.retain(|path| !paths.contains(path));
         }
         self.recent.push_back((Instant::now(), count));
         Ok(Weight::Believed)

@@ -39,7 +39,11 @@ impl Core {
     }
 
     /// The part of the range that the remote's version has, whole.
-    async fn fetch_past(&self, live: &Live, asked: &Range<u64>) -> Result<Bytes, EngineError> {
+    async fn fetch_past(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        asked: &Range<u64>,
+    ) -> Result<Bytes, EngineError> {
         let source = live.source.as_ref().ok_or(EngineError::Stale)?;
         let range = asked.start..asked.end.min(source.size);
         if range.is_empty() {
@@ -48,7 +52,11 @@ impl Core {
         let locator = self.locator(live.ino)?;
         let length = range.end - range.start;
         let remote = self.remotes.of(Cause::User);
-        let stream = remote.read(&locator, &source.version, range).await?;
+        let version = self.version_of(live)?.unwrap_or_else(|| source.version.clone());
+        let stream = match remote.read(&locator, &version, range).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(self.read_failed(live, &locator, error)),
+        };
         let bytes = collected(stream, length, self.settings.timeout).await?;
         self.counters.bytes_down.fetch_add(length, Ordering::Relaxed);
         Ok(bytes)
