@@ -6,7 +6,6 @@ use super::EngineError;
 use super::core::Core;
 use super::live::Live;
 use super::namespace::rest;
-use crate::cache::{Access, DataFile};
 use crate::catalog::{Durability, Origin};
 use crate::model::{self, Ino, Stamp};
 
@@ -45,8 +44,7 @@ impl Core {
             state.wrote = false;
             left
         };
-        // A mapping outlives its descriptor, and writes where nobody sees it: then the row stays, and is asked about later.
-        let mapped = data.as_ref().is_some_and(|data| self.is_mapped(data));
+        drop(data);
         let (ino, generation, rests) = (live.ino, live.generation, self.rests());
         let (core, live) = (self.clone(), live.clone());
         self.catalog.submit(
@@ -56,9 +54,7 @@ impl Core {
                 if let Some((stamp, mtime)) = left {
                     tx.observe(ino, generation, stamp, mtime)?;
                 }
-                if !mapped {
-                    model::handled(tx, ino)?;
-                }
+                model::handled(tx, ino)?;
                 rest(tx, ino, rests)?;
                 Ok(tx.inode(ino)?.is_some_and(|inode| inode.local.is_some()))
             },
@@ -69,13 +65,6 @@ impl Core {
             },
         );
         true
-    }
-
-    /// Whether somebody can write to a data file that was opened past us, although nobody has it open any more.
-    fn is_mapped(&self, data: &DataFile) -> bool {
-        data.access() == Access::Read
-            && self.leases_trusted
-            && !data.nobody_can_write().unwrap_or(false)
     }
 
     fn told_of_close(
@@ -107,8 +96,7 @@ impl Core {
         if let Err(error) = self.record(&live, Durability::Soon).await {
             tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; it is found at the next open");
         }
-        let mapped = live.open_data().is_some_and(|data| self.is_mapped(&data));
-        if last_writer && !mapped {
+        if last_writer {
             self.writer_closed(live.ino).await;
         }
         self.closed(&live);

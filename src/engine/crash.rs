@@ -1,23 +1,25 @@
 //! Named places where a test lets the process die; nothing is left of them in release builds.
 
+#[cfg(debug_assertions)]
 use std::sync::{Arc, Mutex};
 
 /// Decides whether the process dies at this place.
+#[cfg(debug_assertions)]
 pub type CrashHook = Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
 
 /// Holds the hook of one engine.
+#[cfg(debug_assertions)]
 #[derive(Default)]
 pub(crate) struct CrashPoints(Mutex<Option<CrashHook>>);
 
+#[cfg(debug_assertions)]
 impl CrashPoints {
     /// Sets the hook.
-    #[cfg(debug_assertions)]
     pub(crate) fn set(&self, hook: CrashHook) {
         *super::open::lock(&self.0) = Some(hook);
     }
 
     /// Whether the process dies here.
-    #[cfg(debug_assertions)]
     pub(crate) fn dies(&self, place: &'static str) -> bool {
         let hook = super::open::lock(&self.0).clone();
         hook.is_some_and(|hook| hook(place))

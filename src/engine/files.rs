@@ -255,6 +255,13 @@ impl Engine {
         if let Some(backing) = &file.backing {
             live.keep(backing);
         }
+        if let Some(backing) = file.backing.as_ref().filter(|_| file.mode.write) {
+            // A mapping outlives its descriptor, and writes where nobody sees it. Noted before the last count is taken
+            // back: nothing may take the file for at rest in between.
+            let mapped =
+                self.core.leases_trusted && !backing.data.nobody_can_write().unwrap_or(false);
+            self.core.open.note_mapped(ino, mapped);
+        }
         let (last, last_writer) = self.core.open.end(ino, file.mode.write);
         // Of what the kernel reads itself only the open is known.
         let was_read =

@@ -224,6 +224,7 @@ impl Engine {
         let core = self.core.clone();
         Answer::Queued(Box::new(move |done| {
             let catalog = core.catalog.clone();
+            #[cfg(debug_assertions)]
             let writing = core.clone();
             let change = move |tx: &mut Tx| {
                 let outcome = change(tx);

@@ -67,6 +67,8 @@ pub(crate) struct OpenTable {
     last_opened: Mutex<HashMap<Ino, Generation>>,
     /// Whether somebody looks at the room that writers take past us.
     watched: AtomicBool,
+    /// Files that somebody can write through a mapping, although nobody has them open any more, as far as was asked.
+    mapped: Mutex<HashSet<Ino>>,
     /// How often live contents were told to the catalog.
     told: AtomicU64,
     /// Rung when claims end.
@@ -133,8 +135,25 @@ impl OpenTable {
         }
         // Its state may be locked over a write to the disk; the table must not be.
         drop(entries);
-        counts.writers += u32::from(live.is_some_and(|live| live.has_unrecorded_writes()));
+        let unseen = live.is_some_and(|live| live.has_unrecorded_writes()) || self.is_mapped(ino);
+        counts.writers += u32::from(unseen);
         counts
+    }
+
+    /// Notes whether somebody can still write a file through a mapping: as good as an open writer, but one of whose end
+    /// nobody tells, so it is asked about again.
+    pub(crate) fn note_mapped(&self, ino: Ino, mapped: bool) {
+        let mut all = lock(&self.mapped);
+        if mapped {
+            all.insert(ino);
+        } else {
+            all.remove(&ino);
+        }
+    }
+
+    /// Whether somebody was found to be able to write a file through a mapping.
+    pub(crate) fn is_mapped(&self, ino: Ino) -> bool {
+        lock(&self.mapped).contains(&ino)
     }
 
     /// The transaction that asked has ended.

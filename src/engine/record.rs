@@ -263,6 +263,8 @@ impl Core {
             let lost = inode.attributes.size > 0;
             return Ok(lost.then_some(AtRest { ino, generation, left: None, lost }));
         };
+        // A program may have it mapped, or open, since before we were killed.
+        self.open.note_mapped(ino, self.leases_trusted && !data.nobody_can_write()?);
         let stamp = data.stamp()?;
         if inode.stamp == Some(stamp) {
             return Ok(None);

@@ -89,6 +89,9 @@ impl Core {
             _ => 0,
         };
         let mut believe = believe;
+        if self.open.is_mapped(inode.ino) {
+            believe = Duration::ZERO;
+        }
         if let Some(live) = live.filter(|live| live.generation == inode.generation) {
             let has_writers = self.open.handles(inode.ino).writers > 0;
             let state = live.state();

@@ -119,10 +119,12 @@ impl Core {
         let core = self.clone();
         self.blocking(move || {
             let data = core.cache.open_data(ino, inode.generation, crate::cache::Access::Read)?;
-            Ok(match data {
+            let nobody = match data {
                 Some(data) => data.nobody_can_write()?,
                 None => true,
-            })
+            };
+            core.open.note_mapped(ino, !nobody);
+            Ok(nobody)
         })
         .await
     }

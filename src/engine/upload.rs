@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::EngineError;
 use super::core::{Core, now};
 use super::observe::change;
-use super::open::lock;
+use super::open::{OpenTable, lock};
 use super::outcome::{LONGEST_WAIT, word};
 use super::send::nanos;
 use crate::catalog::{CatalogError, Durability, Tx};
@@ -42,6 +42,7 @@ struct Choosing {
     room: (usize, usize),
     limit: usize,
     guard: super::guard::Shared,
+    open: Arc<OpenTable>,
 }
 
 /// Is what choosing found.
@@ -184,6 +185,7 @@ impl Core {
             room,
             limit: usize::try_from(self.settings.guard).unwrap_or(usize::MAX),
             guard: self.workers.guard.clone(),
+            open: self.open.clone(),
         };
         change(self, move |tx| choosing.run(tx)).await
     }
@@ -356,7 +358,9 @@ impl Choosing {
         {
             return Ok(Some(left.min(nanos(LONGEST_WAIT))));
         }
-        let writing = tx.handles(step.ino).writers > 0;
+        // A file that is only mapped is asked about by its step: nobody tells of the end.
+        let mapped = u32::from(self.open.is_mapped(step.ino));
+        let writing = tx.handles(step.ino).writers > mapped;
         Ok(match step.kind {
             StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
             StepKind::Held => Some(nanos(HELD)),

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::ahead::Ahead;
 use super::core::{Cause, Core, now};
+#[cfg(debug_assertions)]
 use super::crash::CrashPoints;
 use super::live::Failure;
 use super::open::lock;
@@ -65,6 +66,7 @@ pub(crate) struct Workers {
     /// How many bytes of pinned content do not fit in the cache, at least.
     pub(super) pins_short: AtomicU64,
     /// Where tests let the process die.
+    #[cfg(debug_assertions)]
     pub(super) crash: CrashPoints,
 }
 
