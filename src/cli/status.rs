@@ -57,8 +57,10 @@ pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
     for target in &targets {
         match one(args, common, target) {
             Ok(status) => worst = worst.max(status),
-            // Of many mounts, one whose daemon is gone does not hide the others.
-            Err(failure) if targets.len() > 1 => worst = worst.max(exit::report(&failure)),
+            // One whose daemon is gone does not hide the others, mounted or not.
+            Err(failure) if targets.len() > 1 || !waiting.is_empty() => {
+                worst = worst.max(exit::report(&failure))
+            }
             Err(failure) => return Err(failure),
         }
     }

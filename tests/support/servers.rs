@@ -410,8 +410,10 @@ fn lighttpd(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
 fn rclone(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
     let mut command = Command::new(program(&["rclone"]));
     command.args(["serve", "webdav", "--etag-hash", "auto", "--vfs-cache-mode", "writes"]);
-    // changes behind its back are seen at once, and uploads are on disk when they are answered
-    command.args(["--dir-cache-time", "0s", "--poll-interval", "0", "--vfs-write-back", "0s"]);
+    // Changes behind its back are seen almost at once, and uploads are on disk when they are answered. Not "0s": then rclone
+    // 1.75 forgets its folders without a pause, and ends itself now and then ("concurrent map iteration and map write" in
+    // vfs.(*Dir).ForgetAll, which takes no lock).
+    command.args(["--dir-cache-time", "1ms", "--poll-interval", "0", "--vfs-write-back", "0s"]);
     command.arg("--addr").arg(format!("127.0.0.1:{port}"));
     command.arg("--cache-dir").arg(home.join("cache")).arg("--config").arg(home.join("config"));
     command.arg(home.join("root"));
