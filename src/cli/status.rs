@@ -59,7 +59,7 @@ pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
             Ok(status) => worst = worst.max(status),
             // One whose daemon is gone does not hide the others, mounted or not.
             Err(failure) if targets.len() > 1 || !waiting.is_empty() => {
-                worst = worst.max(exit::report(&failure))
+                worst = worst.max(exit::report(&failure));
             }
             Err(failure) => return Err(failure),
         }
