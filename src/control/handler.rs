@@ -248,7 +248,8 @@ impl Handler {
                 let why = format!("{text}: {left} bytes more do not fit into cache_size");
                 return Ok(Done::with(1, None, Some(why)));
             }
-            if wait && left > 0 {
+            // What is not listed yet is not counted in what is left.
+            if wait {
                 match self.engine.hydrate(ino).await {
                     // The pin holds, and goes on by itself when the remote is back.
                     Err(EngineError::Offline | EngineError::TimedOut) => {}
