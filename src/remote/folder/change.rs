@@ -13,6 +13,10 @@ use crate::remote::{
     AttemptTag, ErrorKind, Expect, Kind, Metadata, Name, Observed, RemoteError, RemotePath, Result,
 };
 
+/// Which mount the temporaries say that are made to try out a file system.
+const TRYING: &str = "probe";
+/// A minute in nanoseconds.
+const MINUTE: i128 = 60_000_000_000;
 const DAY: i128 = 24 * 60 * 60 * 1_000_000_000;
 /// After this long without a write a temporary is nobody's any more.
 const ABANDONED: i128 = 30 * DAY;
@@ -201,8 +205,8 @@ pub(super) fn set_metadata(
     Ok(root.observed(&seen))
 }
 
-/// Removes temporaries that nobody will come back for: anybody's after thirty days, those of `owner`'s mount after one.
-/// Whether any was removed.
+/// Removes temporaries that nobody will come back for: anybody's after thirty days, those of `owner`'s mount after one, those
+/// of trying out, which takes milliseconds, after a minute. Whether any was removed.
 pub(super) fn clean(folder: &OwnedFd, owner: Option<&AttemptTag>, now: i128) -> bool {
     let Ok(entries) = fs::Dir::read_from(folder) else { return false };
     let mut removed = false;
@@ -210,7 +214,11 @@ pub(super) fn clean(folder: &OwnedFd, owner: Option<&AttemptTag>, now: i128) -> 
         let Some((tag, _)) = names::parse_temp(entry.file_name().to_bytes()) else { continue };
         let Ok(name) = Name::new(entry.file_name().to_bytes()) else { continue };
         let is_own = owner.is_some_and(|owner| names::is_same_mount(owner, &tag));
-        let limit = if is_own { DAY } else { ABANDONED };
+        let limit = match tag.mount.as_str() {
+            TRYING => MINUTE,
+            _ if is_own => DAY,
+            _ => ABANDONED,
+        };
         let is_old = look(folder, &name).ok().and_then(Found::entry).is_some_and(|meta| {
             meta.kind == Kind::File && now - meta.changed.max(meta.mtime) > limit
         });
@@ -233,7 +241,7 @@ pub(super) struct Tried {
 /// Tries what the file system under `folder` can do. An error if nothing can be created there at all.
 pub(super) fn try_out(folder: &OwnedFd) -> rustix::io::Result<Tried> {
     let tag = AttemptTag {
-        mount: "probe".to_owned(),
+        mount: TRYING.to_owned(),
         item: std::process::id().into(),
         nonce: fastrand::u64(..),
     };
@@ -280,6 +288,10 @@ mod tests {
         };
         let (own, other) = (make(&tag("own")), make(&tag("other")));
         std::fs::write(root.path().join("old"), b"content").unwrap();
+        let tried = make(&tag(TRYING));
+        assert!(!clean(&folder, None, now() + MINUTE / 2));
+        assert!(clean(&folder, None, now() + 2 * MINUTE));
+        assert!(!tried.exists() && own.exists());
         assert!(!clean(&folder, Some(&tag("own")), now() + DAY - DAY / 24));
         assert!(clean(&folder, Some(&tag("own")), now() + 2 * DAY));
         assert!(!own.exists() && other.exists());
