@@ -119,8 +119,9 @@ impl Core {
         }
         drop(data);
         if dry_run {
-            let row = self.catalog.read(|rows| rows.inode(ino))?;
-            let kept = row.and_then(|row| reason_to_keep(&row, stamp)).map(Kept::Because);
+            let (row, unsent) =
+                self.catalog.read(|rows| Ok((rows.inode(ino)?, rows.is_to_be_sent(ino)?)))?;
+            let kept = row.and_then(|row| reason_to_keep(&row, unsent, stamp)).map(Kept::Because);
             return Ok((if kept.is_some() { 0 } else { bytes }, kept));
         }
         let open = self.open.clone();
@@ -134,7 +135,7 @@ impl Core {
                 if tx.base(ino)?.is_none() {
                     return Ok(Some(Kept::Because("not sent yet")));
                 }
-                if let Some(reason) = reason_to_keep(&row, stamp) {
+                if let Some(reason) = reason_to_keep(&row, tx.is_to_be_sent(ino)?, stamp) {
                     return Ok(Some(Kept::Because(reason)));
                 }
                 tx.set_content(ino, generation, Content::Placeholder, None)?;
@@ -367,9 +368,9 @@ impl Core {
     }
 }
 
-/// Why the content of a row must stay, if it must.
-fn reason_to_keep(row: &Inode, stamp: crate::model::Stamp) -> Option<&'static str> {
-    if row.pending || row.edited {
+/// Why the content of a row must stay, if it must. One that only waits for its version to be confirmed has nothing unsent.
+fn reason_to_keep(row: &Inode, unsent: bool, stamp: crate::model::Stamp) -> Option<&'static str> {
+    if unsent || row.edited {
         return Some("not sent yet");
     }
     if row.content == Content::Hydrated && row.stamp != Some(stamp) {
