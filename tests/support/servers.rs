@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -407,13 +408,17 @@ fn lighttpd(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
     (command, None) // its log is written only now and then
 }
 
+/// Whether an rclone that is started looks at its folders each time anew; some tests change folders faster than it forgets.
+pub static KEEPS_NO_FOLDER: AtomicBool = AtomicBool::new(false);
+
 fn rclone(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
     let mut command = Command::new(program(&["rclone"]));
     command.args(["serve", "webdav", "--etag-hash", "auto", "--vfs-cache-mode", "writes"]);
     // Changes behind its back are seen almost at once, and uploads are on disk when they are answered. Not "0s": then rclone
     // 1.75 forgets its folders without a pause, and ends itself now and then ("concurrent map iteration and map write" in
     // vfs.(*Dir).ForgetAll, which takes no lock).
-    command.args(["--dir-cache-time", "1ms", "--poll-interval", "0", "--vfs-write-back", "0s"]);
+    let kept = if KEEPS_NO_FOLDER.load(Ordering::Relaxed) { "0s" } else { "1ms" };
+    command.args(["--dir-cache-time", kept, "--poll-interval", "0", "--vfs-write-back", "0s"]);
     command.arg("--addr").arg(format!("127.0.0.1:{port}"));
     command.arg("--cache-dir").arg(home.join("cache")).arg("--config").arg(home.join("config"));
     command.arg(home.join("root"));
