@@ -368,9 +368,18 @@ async fn an_identity_survives_a_rename_and_is_not_given_again() {
     let one = remote.stat(&at("a")).await.unwrap().unwrap();
     std::fs::rename(root.path().join("a"), root.path().join("b")).unwrap();
     assert_eq!(remote.stat(&at("b")).await.unwrap().unwrap().id, one.id);
+    let born = std::fs::metadata(root.path().join("b")).unwrap().created().unwrap();
     std::fs::remove_file(root.path().join("b")).unwrap();
-    tokio::time::sleep(Duration::from_millis(25)).await;
-    std::fs::write(root.path().join("c"), b"one").unwrap();
+    // The disk may give the number again at once; its clock has to have moved on by then.
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        std::fs::write(root.path().join("c"), b"one").unwrap();
+        if std::fs::metadata(root.path().join("c")).unwrap().created().unwrap() > born {
+            break;
+        }
+        assert!(Instant::now() < end, "the clock of the file system stands still");
+        std::fs::remove_file(root.path().join("c")).unwrap();
+    }
     assert_ne!(remote.stat(&at("c")).await.unwrap().unwrap().id, one.id);
 }
 

@@ -101,9 +101,11 @@ async fn write(
 ) -> Result<Observed> {
     static NONCE: AtomicU64 = AtomicU64::new(1);
     let nonce = NONCE.fetch_add(1, Ordering::Relaxed);
+    let end = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         match remote.write(&at(path), upload(bytes, nonce), expect.clone()).await {
             Err(error) if matches!(error.kind, ErrorKind::Unsettled { .. }) => {
+                assert!(std::time::Instant::now() < end, "{path} never settles");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             other => return other,

@@ -303,6 +303,12 @@ impl Core {
             }
             Change::Forgotten { ino, generation } => {
                 self.open.forget_live(ino, generation);
+                // Inode numbers are never given again: of one that is gone nothing needs to be known.
+                if self.open.is_mapped(ino)
+                    && matches!(self.catalog.read(|rows| rows.inode(ino)), Ok(None))
+                {
+                    self.open.note_mapped(ino, false);
+                }
                 super::open::lock(&self.forgotten).push((ino, generation));
             }
             Change::Rescued { ino, generation } => self.rescue(ino, generation),
