@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::control::Request;
 
-use super::output::{Output, local_time, number, path_bytes, shown, size, text};
+use super::output::{Output, local_time, number, shown, size, text};
 use super::target::{Target, here};
 use super::{Common, DONE, FAILED, Failure, exit};
 
@@ -62,11 +62,7 @@ fn list(
     let target = Target::of(&here(args.path.as_ref()))?;
     let output = Output::of(common);
     let done = target.connect()?.ask(request, false, |document, line| {
-        if common.json {
-            output.line(line);
-        } else if args.null {
-            output.end_with(&path_bytes(document), 0);
-        } else {
+        if !output.for_scripts(common, args.null, document, line) {
             output.line(&line_of(document));
         }
     })?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::control::Request;
 
-use super::output::{Output, Tone, number, path_bytes, shown, size, text, tone_of, width};
+use super::output::{Output, Tone, number, shown, size, text, tone_of, width};
 use super::target::{Target, here};
 use super::{Common, Failure, exit};
 
@@ -40,11 +40,7 @@ pub(super) fn run(args: &LsArgs, common: &Common) -> Result<u8, Failure> {
     let request =
         Request::List { scope: target.scope.clone(), recursive: args.recursive, fetch: args.fetch };
     let done = target.connect()?.ask(request, false, |document, line| {
-        if common.json {
-            output.line(line);
-        } else if args.null {
-            output.end_with(&path_bytes(document), 0);
-        } else {
+        if !output.for_scripts(common, args.null, document, line) {
             table.add(document);
         }
     })?;

@@ -56,6 +56,22 @@ impl Output {
         self.end_with(text.as_bytes(), b'\n');
     }
 
+    /// Prints a document as scripts want it: as the line it came as, or its path ended by NUL. `false`: a person is to see it.
+    pub(super) fn for_scripts(
+        &self,
+        common: &Common,
+        null: bool,
+        document: &Value,
+        line: &str,
+    ) -> bool {
+        if common.json {
+            self.line(line);
+        } else if null {
+            self.end_with(&path_bytes(document), 0);
+        }
+        common.json || null
+    }
+
     /// Bytes and their end on stdout.
     pub(super) fn end_with(&self, bytes: &[u8], end: u8) {
         let mut out = std::io::stdout().lock();
