@@ -348,7 +348,7 @@ async fn a_folder_of_three_thousand_is_listed_whole(product: Product) {
 }
 
 async fn odd_names_come_back_as_they_are(product: Product) {
-    let server = Server::start(product);
+    let server = Server::start_remembering(product);
     let remote = probed(&server).await;
     let long = "n".repeat(255);
     let accented = ["a\u{308}nfd", "\u{e4}nfc"];

@@ -74,7 +74,6 @@ impl Actor for Disk {
 }
 
 async fn conforms(product: Product) {
-    servers::KEEPS_NO_FOLDER.store(true, std::sync::atomic::Ordering::Relaxed);
     let shared = Arc::new(Server::start(product));
     let count = AtomicU64::new(0);
     run_all(|| {

@@ -6,7 +6,6 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -21,6 +20,16 @@ pub enum Product {
     Rclone,
 }
 
+/// Says how a server is started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Plain,
+    /// Over TLS only, with a password.
+    Guarded,
+    /// Nobody changes its tree but through it.
+    Remembering,
+}
+
 /// A running server; stopped when dropped.
 pub struct Server {
     pub product: Product,
@@ -28,7 +37,7 @@ pub struct Server {
     root: PathBuf,
     log: Option<PathBuf>,
     process: Child,
-    is_guarded: bool,
+    manner: Manner,
     home: TempDir,
     _held: fs::File,
 }
@@ -46,38 +55,44 @@ pub struct Logged {
 impl Server {
     /// Starts a server and waits until it answers.
     pub fn start(product: Product) -> Self {
-        Self::start_as(product, false)
+        Self::start_as(product, Manner::Plain)
+    }
+
+    /// Starts a server whose tree nobody changes but through it: it may remember its folders.
+    #[allow(dead_code)]
+    pub fn start_remembering(product: Product) -> Self {
+        Self::start_as(product, Manner::Remembering)
     }
 
     /// Starts an nginx that speaks only TLS, with a certificate of its own, and wants a password.
     pub fn start_guarded(user: &str, password: &str) -> Self {
-        let server = Self::start_as(Product::Nginx, true);
+        let server = Self::start_as(Product::Nginx, Manner::Guarded);
         server.set_password(user, password);
         server
     }
 
-    fn start_as(product: Product, is_guarded: bool) -> Self {
+    fn start_as(product: Product, manner: Manner) -> Self {
         let mut tries = 0;
         loop {
             tries += 1;
-            if let Some(server) = Self::try_start(product, is_guarded) {
+            if let Some(server) = Self::try_start(product, manner) {
                 return server;
             }
             assert!(tries < 5, "{product:?} does not start: run scripts/test-servers");
         }
     }
 
-    fn try_start(product: Product, is_guarded: bool) -> Option<Self> {
+    fn try_start(product: Product, manner: Manner) -> Option<Self> {
         let home = tempfile::Builder::new().prefix("dewfs-server-").tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let root = home.path().join("root");
         fs::create_dir(&root).unwrap();
-        if is_guarded {
+        if manner == Manner::Guarded {
             make_certificate(home.path());
         }
         let (port, held) = free_port();
-        let (process, log) = spawn(product, home.path(), port, is_guarded);
-        let mut server = Self { product, port, root, log, process, is_guarded, home, _held: held };
+        let (process, log) = spawn(product, home.path(), port, manner);
+        let mut server = Self { product, port, root, log, process, manner, home, _held: held };
         server.answers().then_some(server)
     }
 
@@ -114,7 +129,7 @@ impl Server {
 
     /// Starts it again at the same address.
     pub fn start_again(&mut self) {
-        let (process, _) = spawn(self.product, self.home.path(), self.port, self.is_guarded);
+        let (process, _) = spawn(self.product, self.home.path(), self.port, self.manner);
         self.process = process;
         assert!(self.answers(), "{:?} does not start again", self.product);
     }
@@ -146,7 +161,7 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        let scheme = if self.is_guarded { "https" } else { "http" };
+        let scheme = if self.manner == Manner::Guarded { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}/", self.port)
     }
 
@@ -219,12 +234,12 @@ fn logged(line: &str) -> Option<Logged> {
     })
 }
 
-fn spawn(product: Product, home: &Path, port: u16, is_guarded: bool) -> (Child, Option<PathBuf>) {
+fn spawn(product: Product, home: &Path, port: u16, manner: Manner) -> (Child, Option<PathBuf>) {
     let (mut command, log) = match product {
-        Product::Nginx => nginx(home, port, is_guarded),
+        Product::Nginx => nginx(home, port, manner == Manner::Guarded),
         Product::Apache => apache(home, port),
         Product::Lighttpd => lighttpd(home, port),
-        Product::Rclone => rclone(home, port),
+        Product::Rclone => rclone(home, port, manner),
     };
     let output = fs::File::create(home.join("output")).unwrap();
     command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
@@ -408,16 +423,13 @@ fn lighttpd(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
     (command, None) // its log is written only now and then
 }
 
-/// Whether an rclone that is started looks at its folders each time anew; some tests change folders faster than it forgets.
-pub static KEEPS_NO_FOLDER: AtomicBool = AtomicBool::new(false);
-
-fn rclone(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
+fn rclone(home: &Path, port: u16, manner: Manner) -> (Command, Option<PathBuf>) {
     let mut command = Command::new(program(&["rclone"]));
     command.args(["serve", "webdav", "--etag-hash", "auto", "--vfs-cache-mode", "writes"]);
-    // Changes behind its back are seen almost at once, and uploads are on disk when they are answered. Not "0s": then rclone
-    // 1.75 forgets its folders without a pause, and ends itself now and then ("concurrent map iteration and map write" in
+    // Changes behind its back are seen at once, and uploads are on disk when they are answered. With "0s" rclone 1.75 forgets
+    // its folders without a pause and ends itself where there are many of them ("concurrent map iteration and map write" in
     // vfs.(*Dir).ForgetAll, which takes no lock).
-    let kept = if KEEPS_NO_FOLDER.load(Ordering::Relaxed) { "0s" } else { "1ms" };
+    let kept = if manner == Manner::Remembering { "1m" } else { "0s" };
     command.args(["--dir-cache-time", kept, "--poll-interval", "0", "--vfs-write-back", "0s"]);
     command.arg("--addr").arg(format!("127.0.0.1:{port}"));
     command.arg("--cache-dir").arg(home.join("cache")).arg("--config").arg(home.join("config"));
