@@ -194,7 +194,9 @@ fn goes_on(desk: &Desk, disk: &Path, files: usize) {
     desk.run(0, "sync mnt");
     until("online again", || {
         desk.run(0, "sync mnt");
-        status(desk)["state"] == "online"
+        let now = status(desk);
+        println!("{} {} {}", now["state"], now["reason"], desk.run(0, "status --pending mnt"));
+        now["state"] == "online"
     });
     until("in sync again", || {
         desk.run(0, "sync mnt");
