@@ -4,11 +4,12 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dewfs::engine::{MountStatus, Settings};
 use dewfs::model::{Content, Ino};
-use dewfs::remote::memory::{MemoryOptions, MemoryStore, Operation};
+use dewfs::remote::memory::{Gate, MemoryOptions, MemoryStore, Operation, Step};
 use support::world::{PATIENCE, READ, World, quick_settings};
 
 fn guarded(limit: u32) -> Settings {
@@ -282,6 +283,34 @@ async fn a_root_that_is_gone_deletes_nothing_here() {
     assert!(world.there().is_empty(), "{:?}", world.there());
     world.store.bring_back();
     back(&world).await;
+}
+
+/// What was not found while the root was away is not taken for gone because the root is back when it is asked who it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_that_comes_back_between_two_questions_has_lost_nothing() {
+    let store = MemoryStore::new(MemoryOptions { page: 50, ..MemoryOptions::default() });
+    store.be_nameless();
+    let world = world_on(&store, 30, guarded(10)).await;
+    let before = world.ino("docs/f1").await;
+    world.store.take_away(true);
+    let (weak, once) = (Arc::downgrade(&store), Arc::new(AtomicBool::new(true)));
+    world.store.gate(Some(Gate(Arc::new(move |step: Step| {
+        let asked = step.operation == Operation::List && step.path.is_root();
+        if asked
+            && once.swap(false, Ordering::SeqCst)
+            && let Some(store) = weak.upgrade()
+        {
+            store.bring_back();
+        }
+        Box::pin(async { None })
+    }))));
+    world.write("docs/f1", b"edited meanwhile").await;
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("docs/f1").unwrap(), b"edited meanwhile");
+    assert_eq!(world.ino("docs/f1").await, before);
+    assert_eq!(world.names("docs").await.len(), 30);
+    assert!(world.there().iter().all(|(path, _)| !path.contains("conflict")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

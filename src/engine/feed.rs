@@ -168,8 +168,8 @@ impl Core {
         }
         self.end_acceptance()?;
         let due = self.catalog.read(|rows| rows.all_missing())?;
-        let gone = self.look_for(due).await?;
-        self.make_sure(gone.iter().any(|one| one.seen.is_none())).await?;
+        let mut gone = self.look_for(due).await?;
+        self.make_sure(&mut [], &mut gone).await?;
         let (losses, limit, pause) =
             (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
         let weight = change(self, move |tx| {
@@ -189,10 +189,26 @@ impl Core {
         if weight == Weight::Doubted { Err(self.doubt()) } else { Ok(()) }
     }
 
-    /// Before an absence is believed, the remote must be the one we know.
-    async fn make_sure(self: &Arc<Self>, absences: bool) -> Result<(), EngineError> {
-        if absences && !self.is_root_in_place().await? {
+    /// Before an absence is believed, the remote must be the one we know; and as it may have come back between the look and
+    /// its name, what was not found is looked for again after it.
+    async fn make_sure(
+        self: &Arc<Self>,
+        looks: &mut [Look],
+        gone: &mut [Missed],
+    ) -> Result<(), EngineError> {
+        let sights =
+            looks.iter_mut().flat_map(|look| look.above.iter_mut().chain([&mut look.sight]));
+        let sights = sights.map(|sight| (&sight.path, &mut sight.seen));
+        let missed = gone.iter_mut().map(|one| (&one.path, &mut one.seen));
+        let absent: Vec<_> = sights.chain(missed).filter(|(_, seen)| seen.is_none()).collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        if !self.is_root_in_place().await? {
             return Err(EngineError::Offline);
+        }
+        for (path, seen) in absent {
+            *seen = self.remotes.feed.stat(&Locator::at(path.clone())).await?;
         }
         Ok(())
     }
@@ -208,11 +224,9 @@ impl Core {
         let ids = self.remotes.feed.capabilities().stable_ids;
         let (since, paths) =
             change(self, move |tx| Ok((tx.tick()?, worth_a_look(tx, hints, ids)?))).await?;
-        let looks = self.look_at_hints(paths, since).await?;
-        let gone = if quiet { self.look_for(due).await? } else { Vec::new() };
-        let absences = looks.iter().any(|look| look.sight.seen.is_none())
-            || gone.iter().any(|one| one.seen.is_none());
-        self.make_sure(absences).await?;
+        let mut looks = self.look_at_hints(paths, since).await?;
+        let mut gone = if quiet { self.look_for(due).await? } else { Vec::new() };
+        self.make_sure(&mut looks, &mut gone).await?;
         crash_point!(self, "feed: before a page is applied");
         let (losses, limit, pause) =
             (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());

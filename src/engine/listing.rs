@@ -17,7 +17,7 @@ use super::workers::Flight;
 use crate::catalog::Tx;
 use crate::model::{self, Ino, Listing, Rows as _};
 use crate::remote::layers::in_background;
-use crate::remote::{ErrorKind, ListPage, Listed, RemoteError};
+use crate::remote::{ErrorKind, ListPage, Listed, Locator, RemoteError};
 
 /// Entries applied in one transaction.
 const PIECE: usize = 500;
@@ -216,6 +216,11 @@ impl Core {
             if listing.folder == Ino::ROOT {
                 self.lose_root("its root folder is not there");
             } else if self.is_root_in_place().await? {
+                // The remote may have come back between the listing and its name.
+                let again = Locator::at(listing.path.clone());
+                if self.remotes.transfer.stat(&again).await?.is_some() {
+                    return Ok(EngineError::Offline);
+                }
                 let (losses, limit, pause) =
                     (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
                 let weight = change(self, move |tx| {

@@ -36,9 +36,15 @@ impl Core {
         for _ in 0..3 {
             let seen = remote.stat(at).await?;
             self.note_contact();
-            let Some(mut seen) = seen else {
-                return self.believe_nothing(at).await.map(|()| None);
+            let seen = match seen {
+                Some(seen) => Some(seen),
+                None => {
+                    self.believe_nothing(at).await?;
+                    // The remote may have come back between the look and its name: what it has now is what it has.
+                    remote.stat(at).await?
+                }
             };
+            let Some(mut seen) = seen else { return Ok(None) };
             let may_be_ours = seen.kind == Kind::File
                 && seen.digest.is_none()
                 && ours.iter().any(|digest| digest.size == seen.size);
@@ -80,10 +86,14 @@ impl Core {
         self.identify(Cause::User).await?;
         let since = change(self, |tx| tx.tick()).await?;
         let at = self.locator(ino)?;
-        let seen = self.remotes.user.stat(&at).await?;
+        let mut seen = self.remotes.user.stat(&at).await?;
         self.note_contact();
-        if seen.is_none() && !self.is_root_in_place().await? {
-            return Err(EngineError::Offline);
+        if seen.is_none() {
+            if !self.is_root_in_place().await? {
+                return Err(EngineError::Offline);
+            }
+            // It may have come back between the look and its name.
+            seen = self.remotes.user.stat(&at).await?;
         }
         change(self, move |tx| {
             let sight = Sight { path: at.path, seen, since };

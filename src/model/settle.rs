@@ -182,12 +182,18 @@ pub(super) fn settle_write<R: Rows>(
     seen: Option<&Observed>,
 ) -> Result<(), R::Error> {
     let base = rows.base(ino)?;
-    if refusal == Refusal::NoParent {
-        return folder_gone(rows, place);
-    }
     let Some(seen) = seen else {
-        return if base.is_some() { miss_by_settle(rows, ino) } else { Ok(()) };
+        return match base {
+            _ if refusal == Refusal::NoParent => folder_gone(rows, place),
+            Some(_) => miss_by_settle(rows, ino),
+            None => Ok(()),
+        };
     };
+    let unmoved = |base: &Base| base.place == *place && !base.young && is_version_of(base, seen);
+    if refusal != Refusal::Mismatch && base.as_ref().is_some_and(unmoved) {
+        // It is what we know: whatever stood in the way was not another content.
+        return Ok(());
+    }
     let mut row = rows.outbox(ino)?.unwrap_or_default();
     if let Some((known, edition)) = base.and_then(|base| Some((base.known?, base.edition))) {
         row.remember(known, edition);
