@@ -99,6 +99,12 @@ impl Rows for Tx {
         self.missing_since(ino)
     }
 
+    fn look_after(&self, tick: Tick) -> Result<Option<(Ino, Tick)>> {
+        let sql = "SELECT folder, since FROM look_again
+                   WHERE endpoint = 0 AND due = 0 AND since > ?1 ORDER BY since LIMIT 1";
+        self.one(sql, [int(tick.0)], |row| Ok((codec::ino(row, 0)?, Tick(codec::number(row, 1)?))))
+    }
+
     fn look_again(&self, folder: Ino) -> Result<Option<Tick>> {
         self.look_again_since(folder)
     }
@@ -292,8 +298,7 @@ impl Rows for Tx {
         Ok(())
     }
 
-    fn set_look_deep(&mut self, folder: Ino) -> Result<()> {
-        let since = self.next_tick()?;
+    fn set_look_deep(&mut self, folder: Ino, since: Tick) -> Result<()> {
         self.set_look_again(folder, Some(since))?;
         let sql = "UPDATE look_again SET deep = 1 WHERE endpoint = 0 AND folder = ?1";
         self.run(sql, [int(folder.0)]).map(drop)

@@ -235,6 +235,15 @@ fn rule_writer_holds_row() {
     );
 }
 
+/// What the feed told of a move while a write was under way is looked at before the entry counts as gone.
+#[test]
+fn regression_moved_while_its_write_is_under_way() {
+    holds(
+        "moves",
+        "list 0 / · remote 0 put c · work 0 lister 0 3 · user 0 write c · work 0 upload 0 1 · remote 0 mv c a · work 0 feed 0 whole",
+    );
+}
+
 /// An entry that went away and came back while its folder was being listed is still there afterwards.
 #[test]
 fn regression_back_before_the_listing_ends() {
