@@ -8,7 +8,9 @@
 
 mod aside;
 mod client;
+mod cloud;
 mod failure;
+mod login_flow;
 mod look;
 mod multistatus;
 mod options;
@@ -36,6 +38,7 @@ use crate::remote::{
 use aside::Site;
 use client::Client;
 use failure::Outcome;
+pub use login_flow::{Granted, LoginFlow};
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
 use paths::Root;
 use places::Marked;

@@ -36,6 +36,7 @@ pub(super) struct Props {
     pub(super) permissions: Option<String>,
     pub(super) available: Option<String>,
     pub(super) used: Option<String>,
+    pub(super) principal: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ enum Tag {
     Permissions,
     Available,
     Used,
+    Principal,
+    PrincipalHref,
     Other,
 }
 
@@ -77,6 +80,8 @@ impl Tag {
             (Some(Self::Prop), DAV, "getetag") => Self::Etag,
             (Some(Self::Prop), DAV, "quota-available-bytes") => Self::Available,
             (Some(Self::Prop), DAV, "quota-used-bytes") => Self::Used,
+            (Some(Self::Prop), DAV, "current-user-principal") => Self::Principal,
+            (Some(Self::Principal), DAV, "href") => Self::PrincipalHref,
             (Some(Self::Prop), OWNCLOUD, "fileid") => Self::FileId,
             (Some(Self::Prop), OWNCLOUD, "permissions") => Self::Permissions,
             _ => Self::Other,
@@ -189,6 +194,7 @@ impl State {
             Tag::Permissions => self.props.permissions = value(),
             Tag::Available => self.props.available = value(),
             Tag::Used => self.props.used = value(),
+            Tag::PrincipalHref => self.props.principal = value(),
             Tag::Propstat => self.merge(),
             Tag::Response => {
                 let response = std::mem::take(&mut self.response);
@@ -218,6 +224,7 @@ impl State {
             (&mut props.permissions, found.permissions),
             (&mut props.available, found.available),
             (&mut props.used, found.used),
+            (&mut props.principal, found.principal),
         ] {
             if from.is_some() {
                 *to = from;
