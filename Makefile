@@ -3,7 +3,7 @@
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
 # make bench    measures it beside the native file system and curl
 # make lint     formatting, lints, licences
-# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
+# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
 
 PREFIX  ?= /usr/local
 SBINDIR ?= /sbin
@@ -11,6 +11,7 @@ DESTDIR ?=
 CARGO   ?= cargo
 
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd
 MANDIR  = $(DESTDIR)$(PREFIX)/share/man
 BASH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
@@ -24,7 +25,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
-.PHONY: all build demo test soak bench lint deny install uninstall clean
+.PHONY: all build demo test soak bench lint deny install install-built uninstall clean
 
 all: build
 
@@ -67,9 +68,18 @@ lint:
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
-install: build
+# Installs what `build` has built; packages call it by itself.
+install: build install-built
+
+install-built:
 	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
 	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	for manager in user system; do \
+		install -d "$(DESTDIR)$(UNITDIR)/$$manager" || exit 1; \
+		sed 's,/usr/bin/dewfs,$(PREFIX)/bin/dewfs,' "systemd/$$manager/dewfs@.service" \
+			> "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service" || exit 1; \
+		chmod 644 "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service"; \
+	done
 	rm -rf $(RELEASE)/man
 	$(RELEASE)/dewfs man $(RELEASE)/man
 	for page in $(RELEASE)/man/*; do \
@@ -81,6 +91,7 @@ install: build
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
 
 uninstall:
+	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service
 	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7

@@ -45,6 +45,8 @@ const HANDED_OVER: &str = "DEWFS_SECRET_FD";
 #[derive(Debug)]
 pub struct Credentials {
     file: Option<PathBuf>,
+    /// Whether systemd put the file there: it may let us read it by other means than owner and mode.
+    is_systemds: bool,
     uid: u32,
     user: Option<String>,
     place: String,
@@ -62,8 +64,10 @@ impl Credentials {
         place: &str,
         who: &Who,
     ) -> Result<Self, ConfigError> {
+        let is_systemds = file.is_none();
         let file = file.map(Path::to_owned).or_else(systemd_file);
         let found = Self {
+            is_systemds,
             uid: who.uid,
             user: user.map(str::to_owned),
             place: place.to_owned(),
@@ -73,7 +77,7 @@ impl Credentials {
             file,
         };
         let login = match &found.file {
-            Some(file) => Some(found.read_file(file)?),
+            Some(file) => found.read_file(file)?,
             None => found.take_handed_over()?,
         };
         found.remember(login);
@@ -89,7 +93,7 @@ impl Credentials {
         }
         match &self.file {
             Some(file) => match self.read_file(file) {
-                Ok(login) => self.remember(Some(login)),
+                Ok(login) => self.remember(login),
                 Err(error) => tracing::warn!("{error}."),
             },
             None if self.may_ask.load(Ordering::SeqCst) => {
@@ -115,7 +119,8 @@ impl Credentials {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    fn read_file(&self, path: &Path) -> Result<Login, ConfigError> {
+    /// What a file says; `None` if it says nothing, as after signing out.
+    fn read_file(&self, path: &Path) -> Result<Option<Login>, ConfigError> {
         let refuse =
             |why: &str| ConfigError::Credentials(format!("credentials {}: {why}", path.display()));
         let file = File::open(path).map_err(|error| refuse(&error.to_string()))?;
@@ -123,7 +128,7 @@ impl Credentials {
         if about.uid() != self.uid && about.uid() != 0 {
             return Err(refuse("it belongs to somebody else"));
         }
-        if about.mode() & 0o077 != 0 {
+        if about.mode() & 0o077 != 0 && !self.is_systemds {
             return Err(refuse("others can read it; chmod 600 it"));
         }
         let mut lines = Lines::default();
@@ -132,7 +137,11 @@ impl Credentials {
             .read_to_string(&mut text)
             .map_err(|error| refuse(&error.to_string()))?;
         lines.read(&text).map_err(|why| refuse(&why))?;
+        if lines.is_empty() {
+            return Ok(None);
+        }
         self.login(lines)
+            .map(Some)
             .ok_or_else(|| refuse("it has neither password= with a username= nor token="))
     }
 
@@ -208,6 +217,10 @@ struct Lines {
 }
 
 impl Lines {
+    fn is_empty(&self) -> bool {
+        self.username.is_none() && self.password.is_none() && self.token.is_none()
+    }
+
     fn read(&mut self, text: &str) -> Result<(), String> {
         for (number, line) in text.lines().enumerate() {
             let line = line.trim_end_matches('\r');
@@ -317,6 +330,18 @@ mod tests {
         let path = write(dir.path(), "password=b", 0o400);
         assert_eq!(password(find(&path, Some("al")).unwrap().current()).0, "al");
         assert!(find(&dir.path().join("none"), None).is_err());
+    }
+
+    #[test]
+    fn who_signed_out_signs_nothing_until_the_file_says_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "# signed out\n\n", 0o600);
+        let found = find(&path, Some("al")).unwrap();
+        assert!(found.current().is_none() && found.current().is_none());
+        write(dir.path(), "password=b\n", 0o600);
+        assert_eq!(password(found.current()), ("al".into(), "b".into()));
+        write(dir.path(), "", 0o600);
+        assert!(found.current().is_none());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod known;
 mod options;
 mod places;
 mod resolve;
+mod saved;
 mod spec;
 mod values;
 mod who;
@@ -25,8 +26,9 @@ pub use options::{Assignment, Options, split_options};
 pub use places::{Places, RunDir, state_base, state_id};
 pub use resolve::{
     Access, Atime, KernelOptions, MountOptions, MountRequest, RemoteOptions, resolve,
-    resolve_remote,
+    own_mountpoint, resolve_remote,
 };
+pub use saved::{NewRemote, SavedPlace, write_secret};
 pub use spec::{RemoteSpec, Spec};
 pub use values::{Amount, parse_duration, parse_size};
 pub use who::Who;

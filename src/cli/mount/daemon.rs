@@ -26,6 +26,9 @@ const LET_GO: Duration = Duration::from_secs(2);
 /// How long making everything durable may take at the end, when the disk hangs.
 const STOP: Duration = Duration::from_secs(20);
 
+/// What systemd waits longer for the end than its parts may take.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// Mounts, serves, and ends with the mount.
 pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
     let options = &order.options;
@@ -39,7 +42,7 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
         background::leave(daemon.notice.as_deref())
             .map_err(|why| Failure::system("/dev/null", &why))?;
     } else {
-        service::tell("READY=1");
+        service::ready();
     }
     runtime.block_on(daemon.live());
     // What still runs waits for the network or for a program that has a file open; nothing of it is needed any more.
@@ -55,7 +58,7 @@ fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
     let places = &order.options.places;
     let level = if order.debug { "debug" } else { order.options.log.as_deref().unwrap_or("info") };
     if !in_background {
-        log::to_stderr(level);
+        log::to_stderr_or_journal(level, &order.options.name);
         return Ok(());
     }
     make_private(&places.state_dir)
@@ -131,8 +134,9 @@ impl Daemon {
             ended = self.mounted.ended() => End::Unmounted(ended),
             () = self.signals.next() => End::Signal,
             () = self.stop.asked() => End::Stop,
+            never = service::attend(&self.engine) => match never {},
         };
-        service::tell("STOPPING=1");
+        service::stopping(self.drain + STOP + MARGIN);
         if let End::Unmounted(Err(why)) = &end {
             error!("the kernel's requests could not be taken any more: {why}");
         }
@@ -147,6 +151,7 @@ impl Daemon {
     }
 
     async fn drain(&mut self) {
+        service::status("unmounted, sends what is left");
         tokio::select! {
             left = self.engine.drain(self.drain) => match left {
                 0 => info!("unmounted, all is sent."),
