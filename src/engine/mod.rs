@@ -13,6 +13,7 @@ mod error;
 mod exclude;
 mod feed;
 mod files;
+mod find;
 mod guard;
 mod hydrate;
 mod link;
@@ -57,6 +58,7 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::{StartError, left_to_send};
@@ -70,6 +72,7 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
+pub use crate::catalog::Rank;
 pub use crate::remote::{ErrorKind, RemoteError};
 
 use crate::catalog::Durability;
