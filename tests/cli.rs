@@ -107,7 +107,7 @@ fn wrong_usage_is_2_and_named_in_one_line() {
         ("staus", "staus"),
         ("status --jso", "--jso"),
         ("mount", "<SPEC>"),
-        ("mount ./remote", "<DIR>"),
+        ("mount ./remote", "say where to mount it"),
         ("sync --wait --timeout soon", "soon"),
         ("hydrate", "<PATH>"),
         ("completions tcsh", "tcsh"),
