@@ -78,6 +78,10 @@ impl Handler {
                 Ok(Done::well())
             }
             Request::Drain { timeout_ms } => self.drain(timeout_ms).await,
+            Request::SignIn => {
+                self.stop.ask_sign_in();
+                Ok(Done::well())
+            }
             Request::Stop => {
                 self.stop.ask();
                 Ok(Done::well())
