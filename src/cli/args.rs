@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::{
-    cache, completions, doctor, find, free, held, hydrate, ls, man, mounting, pin, remote, status,
-    sync,
+    cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pin, remote,
+    remove, setup, status, sync,
 };
 use super::{exit, umount, why};
 
@@ -113,6 +113,14 @@ pub enum Command {
     Recent(find::FirstArgs),
     /// Look after the content kept here
     Cache(cache::CacheArgs),
+    /// Save a remote and have it mounted at every login
+    Setup(setup::SetupArgs),
+    /// Undo a setup; nothing that is not sent goes away
+    Remove(remove::RemoveArgs),
+    /// Sign in again
+    Login(login::LoginArgs),
+    /// Sign out; the mount stays
+    Logout(login::LogoutArgs),
     /// Look at remotes
     Remote(remote::RemoteArgs),
     /// Check this machine, and say how to mend it
@@ -124,8 +132,7 @@ pub enum Command {
 }
 
 /// Commands of the contract that this version does not have.
-const NOT_YET: &[&str] =
-    &["resolve", "pause", "resume", "watch", "setup", "remove", "login", "logout", "serve"];
+const NOT_YET: &[&str] = &["resolve", "pause", "resume", "watch", "serve"];
 
 /// The words that are no option and no value of a common option, with their places.
 fn words(arguments: &[OsString]) -> Vec<&OsStr> {

@@ -13,6 +13,7 @@ mod find;
 mod free;
 mod held;
 mod hydrate;
+mod login;
 mod ls;
 mod man;
 mod mount;
@@ -23,10 +24,14 @@ mod pin;
 mod progress;
 mod remote;
 pub mod remotes;
+mod remove;
+mod saved;
+mod setup;
 mod status;
 mod sync;
 mod target;
 mod umount;
+mod units;
 mod unmounted;
 mod users;
 mod why;
@@ -83,6 +88,10 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Largest(args) => find::run_largest(args, common),
         Command::Recent(args) => find::run_recent(args, common),
         Command::Cache(args) => cache::run(args, common),
+        Command::Setup(args) => setup::run(args, common),
+        Command::Remove(args) => remove::run(args, common),
+        Command::Login(args) => login::run(args, common),
+        Command::Logout(args) => login::run_logout(args, common),
         Command::Remote(args) => remote::run(args, common),
         Command::Doctor(args) => doctor::run(args, common),
         Command::Completions(args) => completions::run(args),

@@ -166,7 +166,10 @@ mod tests {
     #[test]
     fn flags_stand_anywhere() {
         let (args, common, sloppy) = read(&words("-s /srv -n /mnt -v -o ro,x=y -ofoo -r")).unwrap();
-        assert_eq!((args.spec.to_str(), args.dir.as_deref()), (Some("/srv"), Some(Path::new("/mnt"))));
+        assert_eq!(
+            (args.spec.to_str(), args.dir.as_deref()),
+            (Some("/srv"), Some(Path::new("/mnt")))
+        );
         assert_eq!(args.options, ["ro,x=y", "foo", "ro"]);
         assert!(sloppy && common.verbose == 1 && !args.foreground);
     }

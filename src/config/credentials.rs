@@ -84,6 +84,38 @@ impl Credentials {
         Ok(found)
     }
 
+    /// This login and no other; nobody is asked.
+    pub fn given(login: Login) -> Self {
+        Self {
+            file: None,
+            is_systemds: false,
+            uid: 0,
+            user: None,
+            place: String::new(),
+            known: Mutex::new(Some(login)),
+            may_ask: AtomicBool::new(false),
+            given_once: AtomicBool::new(false),
+        }
+    }
+
+    /// What it signs with since it was last asked.
+    pub fn known(&self) -> Option<Login> {
+        self.remembered()
+    }
+
+    /// Lets go of what stood in the environment, where nobody will ask for it.
+    pub fn forget_handed_over() {
+        if let Some(number) = handed_over() {
+            let emptied = File::options()
+                .write(true)
+                .open(format!("/proc/self/fd/{number}"))
+                .and_then(|file| file.set_len(0));
+            if let Err(error) = emptied {
+                tracing::warn!("{HANDED_OVER}: {error}.");
+            }
+        }
+    }
+
     /// What to sign with now. Asked again, after what it gave was refused, it reads the file again or, while
     /// [`stop_asking`](Self::stop_asking) was not called, asks on the terminal. `None`: sign nothing.
     pub fn current(&self) -> Option<Login> {
@@ -146,10 +178,7 @@ impl Credentials {
     }
 
     fn take_handed_over(&self) -> Result<Option<Login>, ConfigError> {
-        let Some(number) = std::env::var(HANDED_OVER).ok().and_then(|n| n.parse::<u32>().ok())
-        else {
-            return Ok(None);
-        };
+        let Some(number) = handed_over() else { return Ok(None) };
         let refuse =
             |error: std::io::Error| ConfigError::Credentials(format!("{HANDED_OVER}: {error}"));
         let path = format!("/proc/self/fd/{number}");
@@ -172,15 +201,28 @@ impl Credentials {
     }
 
     fn ask(&self) -> Option<Login> {
-        let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
-        let user = match &self.user {
-            Some(user) => user.clone(),
-            None => question(&terminal, &format!("User name for {}: ", self.place), true)?,
-        };
-        let text = format!("Password of {user} for {}: ", self.place);
-        let password = question(&terminal, &text, false)?;
-        Some(Login::Basic { user, password: password.into() })
+        ask_login(self.user.as_deref(), &self.place)
     }
+}
+
+/// Asks on the terminal who signs in at `place`; `None` if there is no terminal, or no answer.
+pub fn ask_login(user: Option<&str>, place: &str) -> Option<Login> {
+    let user = match user {
+        Some(user) => user.to_owned(),
+        None => ask(&format!("User name for {place}: "), true)?,
+    };
+    let password = ask(&format!("Password of {user} for {place}: "), false)?;
+    Some(Login::Basic { user, password: password.into() })
+}
+
+/// Asks on the terminal; `None` if there is no terminal, or no answer. A secret is not shown while it is typed.
+pub fn ask(text: &str, shown: bool) -> Option<String> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
+    question(&terminal, text, shown)
+}
+
+fn handed_over() -> Option<u32> {
+    std::env::var(HANDED_OVER).ok().and_then(|number| number.parse().ok())
 }
 
 /// Asks on the terminal; `None` if nothing was answered.

@@ -222,7 +222,10 @@ pub fn own_mountpoint(
     };
     let home = || {
         who.home.clone().ok_or_else(|| {
-            ConfigError::Place(format!("user {} has no home directory: say where to mount", who.uid))
+            ConfigError::Place(format!(
+                "user {} has no home directory: say where to mount",
+                who.uid
+            ))
         })
     };
     match ConfigFiles::of(who, config).remote(&name)?.mountpoint.as_deref() {

@@ -24,8 +24,8 @@ pub struct SavedPlace {
 /// Is a remote to be saved.
 #[derive(Clone, Debug)]
 pub struct NewRemote<'a> {
-    /// Its specification.
-    pub spec: &'a str,
+    /// Its specification; `None` leaves that to the machine's file of the same name.
+    pub spec: Option<&'a str>,
     /// Where it is mounted, if not at `~/NAME`.
     pub mountpoint: Option<&'a str>,
     /// Its options.
@@ -114,7 +114,9 @@ fn text_of(remote: &NewRemote<'_>) -> Result<String, toml::ser::Error> {
         }
     }
     let mut all = toml::Table::new();
-    all.insert("spec".to_owned(), remote.spec.into());
+    if let Some(spec) = remote.spec {
+        all.insert("spec".to_owned(), spec.into());
+    }
     if let Some(mountpoint) = remote.mountpoint {
         all.insert("mountpoint".to_owned(), mountpoint.into());
     }
@@ -161,7 +163,8 @@ mod tests {
         let place = SavedPlace::of(&who, "my-cloud").unwrap();
         let options =
             split_options("cache_size=5G,ro,exclude=*.o,exclude=\"a,b\",poll=1,poll=2").unwrap();
-        let new = NewRemote { spec: "https://h/\"x\"", mountpoint: Some("~/C"), options: &options };
+        let new =
+            NewRemote { spec: Some("https://h/\"x\""), mountpoint: Some("~/C"), options: &options };
         place.write(&new).unwrap();
         let login = Login::Basic { user: "al".into(), password: "p=w #1".to_owned().into() };
         place.write_secret(&login).unwrap();
@@ -171,7 +174,10 @@ mod tests {
 
         let files = ConfigFiles::at(vec![dir.path().join("dewfs")], None);
         let saved = files.remote("my-cloud").unwrap();
-        assert_eq!((saved.spec.as_str(), saved.mountpoint.as_deref()), ("https://h/\"x\"", Some("~/C")));
+        assert_eq!(
+            (saved.spec.as_str(), saved.mountpoint.as_deref()),
+            ("https://h/\"x\"", Some("~/C"))
+        );
         let words: Vec<String> = saved
             .options
             .iter()

@@ -81,6 +81,10 @@ impl Handler {
             Request::First { scope, order, count } => self.first(&scope, order, count).await,
             Request::Usage { scope, depth } => self.usage(&scope, depth).await,
             Request::Drain { timeout_ms } => self.drain(timeout_ms).await,
+            Request::SignIn => {
+                self.stop.ask_sign_in();
+                Ok(Done::well())
+            }
             Request::Stop => {
                 self.stop.ask();
                 Ok(Done::well())

@@ -199,6 +199,8 @@ pub enum Request {
         #[serde(default)]
         timeout_ms: Option<u64>,
     },
+    /// Read the secret anew, as after signing in or out, and ask the remote with it.
+    SignIn,
     /// Unmount if need be, let go of the state and end, without waiting for anything.
     Stop,
 }

@@ -1,5 +1,6 @@
 //! The life of a mount's daemon: state, remote, engine, socket, kernel; then the way back.
 
+use std::convert::Infallible;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -14,10 +15,12 @@ use tracing::{error, info, warn};
 
 use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
+use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{Client, MountInfo, Request, Server, StopSignal};
 use crate::engine::{Engine, StartError};
 use crate::fuse::{self, MountAs, Mounted};
+use crate::model::Ino;
 use crate::remote::Remote;
 
 /// How long a daemon that only goes on sending has to let go of the state.
@@ -84,6 +87,7 @@ struct Daemon {
     engine: Engine,
     mounted: Mounted,
     signals: Signals,
+    signs: Option<Signs>,
     stop: StopSignal,
     drain: Duration,
     /// What who mounts should know although it worked.
@@ -116,10 +120,11 @@ impl Daemon {
             Ok(mounted) => {
                 info!("{} is mounted at {}.", how.source.display(), how.mountpoint.display());
                 let drain = options.settings.drain;
-                if let Some(credentials) = opened.credentials {
-                    credentials.stop_asking();
+                if let Some(signs) = &opened.signs {
+                    signs.stop_asking();
                 }
-                Ok(Self { engine, mounted, signals, stop, drain, notice, _socket: socket })
+                let signs = opened.signs;
+                Ok(Self { engine, mounted, signals, signs, stop, drain, notice, _socket: socket })
             }
             Err(failure) => {
                 stop_engine(&engine).await;
@@ -135,6 +140,7 @@ impl Daemon {
             () = self.signals.next() => End::Signal,
             () = self.stop.asked() => End::Stop,
             never = service::attend(&self.engine) => match never {},
+            never = sign_in_when_asked(&self.stop, self.signs.as_ref(), &self.engine) => match never {},
         };
         service::stopping(self.drain + STOP + MARGIN);
         if let End::Unmounted(Err(why)) = &end {
@@ -159,6 +165,23 @@ impl Daemon {
             },
             () = self.signals.next() => info!("unmounted, ended by a second signal."),
             () = self.stop.asked() => info!("unmounted, a new mount takes over."),
+        }
+    }
+}
+
+/// Reads the secret anew each time somebody signed in or out, and asks the remote with it.
+async fn sign_in_when_asked(
+    wishes: &StopSignal,
+    signs: Option<&Signs>,
+    engine: &Engine,
+) -> Infallible {
+    loop {
+        wishes.sign_in_asked().await;
+        if let Some(signs) = signs {
+            signs.again();
+        }
+        if let Err(why) = engine.sync_now(Ino::ROOT).await {
+            info!("the remote cannot be asked with the new secret: {why}");
         }
     }
 }

@@ -62,6 +62,11 @@ impl WebDavRemote {
         Ok(Self { client, root, known: RwLock::new(Known::careful()), marked: Marked::default() })
     }
 
+    /// Asks for credentials now, not only when the server refuses the last ones.
+    pub fn sign_again(&self) {
+        let _others = self.client.sign_again();
+    }
+
     fn profile(&self) -> Profile {
         self.known.read().unwrap_or_else(PoisonError::into_inner).profile.clone()
     }
