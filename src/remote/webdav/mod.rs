@@ -9,6 +9,7 @@
 mod aside;
 mod client;
 mod failure;
+mod left;
 mod look;
 mod multistatus;
 mod options;
