@@ -24,7 +24,7 @@ use mount::{Mounted, dewfs, eventually};
 use rustix::io::Errno;
 use servers::{Product, Server};
 
-const STEPS: usize = 60;
+const STEPS: usize = 90;
 const NAMES: [&str; 7] = ["a", "b", "c", "x/a", "x/b", "y/a", "y/b"];
 const FOLDERS: [&str; 3] = ["", "x", "y"];
 const DEADLINE: Duration = Duration::from_secs(12);
@@ -133,7 +133,7 @@ impl History {
     fn step(&mut self) -> String {
         let name = self.random.choice(NAMES).unwrap();
         let path = self.mount.path(name);
-        let shown = match self.random.usize(..15) {
+        let shown = match self.random.usize(..20) {
             0..=2 => {
                 let content = content(&mut self.random);
                 in_time(|| fs::write(&path, &content)).unwrap();
@@ -324,7 +324,7 @@ macro_rules! histories {
         #[test]
         fn $name() {
             let first = std::env::var("DEWFS_FIRST").map_or(0, |first| first.parse().unwrap());
-            let count = std::env::var("DEWFS_HISTORIES").map_or(3, |count| count.parse().unwrap());
+            let count = std::env::var("DEWFS_HISTORIES").map_or(6, |count| count.parse().unwrap());
             histories(first + $first, count);
         }
     )* };
