@@ -8,6 +8,8 @@ mod faults;
 mod mount;
 #[path = "support/servers.rs"]
 mod servers;
+#[path = "support/tried.rs"]
+mod tried;
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -82,7 +84,7 @@ impl Doing {
             Fault::Long,
             Fault::Answer(SLOW_DOWN),
             Fault::Burst(3),
-            Fault::After(usize::from(self == Self::Whole), WHO),
+            Fault::After(usize::from(self == Self::Whole), Box::new(Fault::Answer(WHO))),
             Fault::Meddled,
         ];
         match self {
@@ -399,6 +401,7 @@ fn everything_goes_wrong_while(doing: Doing, killed: Killed) {
         tried += 1;
     }
     println!("{tried} faults in {:?}", start.elapsed());
+    tried::tried(tried, "faults between a mount and a server");
 }
 
 macro_rules! matrix {

@@ -46,8 +46,10 @@ pub(crate) enum Fault {
     Thin(usize),
     /// So many are answered with 503, those after them go well.
     Burst(usize),
-    /// So many go well, those after them are answered like this.
-    After(usize, &'static str),
+    /// So many go well, those after them go wrong like this.
+    After(usize, Box<Fault>),
+    /// So many go well, the next one goes wrong like this.
+    Next(usize, Box<Fault>),
     /// Before the first of them is passed on, somebody else does something at the server.
     Meddled,
 }
@@ -59,6 +61,8 @@ struct State {
     fault: Fault,
     /// Only requests of these methods go wrong; all if empty.
     methods: Vec<&'static str>,
+    /// How many came at all.
+    asked: usize,
     /// How many were meant, and how many of them went wrong so far.
     meant: usize,
     count: usize,
@@ -86,6 +90,7 @@ impl Proxy {
         let state = State {
             fault: Fault::None,
             methods: Vec::new(),
+            asked: 0,
             meant: 0,
             count: 0,
             deed: None,
@@ -139,6 +144,13 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// How many requests came so far.
+    pub(crate) fn asked(&self) -> usize {
+        self.shared.state.lock().unwrap().asked
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.state.lock().unwrap().is_over = true;
@@ -151,6 +163,7 @@ impl Shared {
     /// How a request of `method` goes wrong now.
     fn fault(&self, method: &str) -> Fault {
         let mut state = self.state.lock().unwrap();
+        state.asked += 1;
         let is_meant = state.methods.is_empty() || state.methods.contains(&method);
         if !is_meant || state.fault == Fault::None {
             return Fault::None;
@@ -160,7 +173,8 @@ impl Shared {
             Fault::Burst(most) if state.meant > most => Fault::None,
             Fault::Burst(_) => Fault::Answer("HTTP/1.1 503 Busy\r\n"),
             Fault::After(well, _) if state.meant <= well => Fault::None,
-            Fault::After(_, answer) => Fault::Answer(answer),
+            Fault::Next(well, _) if state.meant != well + 1 => Fault::None,
+            Fault::After(_, fault) | Fault::Next(_, fault) => *fault,
             Fault::Meddled => {
                 let Some(deed) = state.deed.take() else { return Fault::None };
                 deed();

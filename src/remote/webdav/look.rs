@@ -126,23 +126,18 @@ impl WebDavRemote {
 
     /// A whole listing under legal names, without hidden ones.
     pub(super) async fn list_folder(&self, folder: &RawPath) -> Outcome<Vec<Listed>> {
-        let children = self.children_shown(folder).await?;
+        let children = self.children(folder).await?;
+        self.remove_left(folder, &children).await;
         let listed = |(child, shown): (Child, Shown)| {
             let entry = Observed { extra: shown.raw, ..child.entry };
             Listed { name: shown.name, entry }
         };
-        Ok(children.into_iter().map(listed).collect())
+        Ok(shown(children).map(listed).collect())
     }
 
     /// What is in a folder, with the names under which it is shown; without hidden ones.
     pub(super) async fn children_shown(&self, folder: &RawPath) -> Outcome<Vec<(Child, Shown)>> {
-        let mut children = self.children(folder).await?;
-        children.sort_by(|a, b| a.raw.cmp(&b.raw));
-        children.dedup_by(|a, b| a.raw == b.raw);
-        let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();
-        let shown = names::show_all(&items);
-        let pairs = children.into_iter().zip(shown);
-        Ok(pairs.filter_map(|(child, shown)| Some((child, shown?))).collect())
+        Ok(shown(self.children(folder).await?).collect())
     }
 
     fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
@@ -206,6 +201,15 @@ impl WebDavRemote {
         let limit = free.map(|free| free.saturating_add(used.unwrap_or_default()));
         Ok(Some(crate::remote::Space { used, limit }))
     }
+}
+
+/// Entries with the names under which they are shown; without hidden ones.
+fn shown(mut children: Vec<Child>) -> impl Iterator<Item = (Child, Shown)> {
+    children.sort_by(|a, b| a.raw.cmp(&b.raw));
+    children.dedup_by(|a, b| a.raw == b.raw);
+    let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();
+    let shown = names::show_all(&items);
+    children.into_iter().zip(shown).filter_map(|(child, shown)| Some((child, shown?)))
 }
 
 /// The last name of `path`, if it lies directly in `folder`.

@@ -10,6 +10,7 @@ mod aside;
 mod client;
 mod cloud;
 mod failure;
+mod left;
 mod login_flow;
 mod look;
 mod multistatus;

@@ -8,6 +8,7 @@ use reqwest::{Method, Response};
 use super::WebDavRemote;
 use super::client::{Payload, Request};
 use super::failure::{Failure, Outcome, refusal, shown_url};
+use super::left::PROBE;
 use super::look::TICK;
 use super::paths::RawPath;
 use super::profile::{Known, Profile};
@@ -41,7 +42,7 @@ impl WebDavRemote {
         let root = self.greet(&mut known.capabilities).await?;
         known.capabilities.stable_ids = root.id.is_some();
         known.capabilities.identity = root.id.map(|id| id.0);
-        let name = format!(".dewfs-probe-{:016x}", fastrand::u64(..));
+        let name = format!("{PROBE}{:016x}", fastrand::u64(..));
         let folder = RawPath(vec![name.into_bytes()]);
         let made = self.send_dav("MKCOL", &self.root.folder(&folder)?).await?;
         if made.status().is_success() {
