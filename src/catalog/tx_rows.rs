@@ -4,7 +4,7 @@ use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
     Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
-    OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
+    OutboxRow, Place, RemoteId, Rows, Shown, Tick, Version, conflict_name,
 };
 
 /// Things kept of an inode's history.
@@ -189,6 +189,12 @@ impl Rows for Tx {
             Some(base) => self.put_base(ino, &base),
             None => self.drop_base(ino),
         }
+    }
+
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Result<()> {
+        let sql = "UPDATE base SET version = ?2 WHERE endpoint = 0 AND ino = ?1";
+        self.run(sql, (int(folder.0), version.0))?;
+        Ok(())
     }
 
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition> {

@@ -137,7 +137,8 @@ impl Core {
             };
             self.note_contact();
             names += page.entries.len();
-            let ListPage { entries, next: token } = page;
+            let ListPage { entries, next: token, folder: version } = page;
+            listing.note_version(version);
             if folder == Ino::ROOT && names == 0 && token.is_none() {
                 self.check_empty_root().await?;
             }

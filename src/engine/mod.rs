@@ -46,6 +46,7 @@ mod strays;
 mod through;
 mod upload;
 mod verbs;
+mod walk;
 mod window;
 mod workers;
 mod write;

@@ -210,13 +210,32 @@ fn changed<R: Rows>(
     if base.id != seen.id {
         return mark(rows, base.place.parent);
     }
-    if is_version_of(base, seen) || node.kind == Kind::Folder {
+    if node.kind == Kind::Folder {
+        return folder_changed(rows, node.ino, base, seen);
+    }
+    if is_version_of(base, seen) {
         return Ok(());
     }
     if !is_judged(rows, node.ino)? {
         return mark(rows, base.place.parent);
     }
     refresh(rows, node.ino, seen)
+}
+
+/// Something below a folder changed since it was listed: that matters only if its names do.
+fn folder_changed<R: Rows>(
+    rows: &mut R,
+    folder: Ino,
+    base: &Base,
+    seen: &Observed,
+) -> Result<(), R::Error> {
+    if seen.version.0.is_empty() || seen.version == base.version {
+        return Ok(());
+    }
+    if base.listed || rows.is_listing(folder) || rows.first_base_child(folder)?.is_some() {
+        return mark(rows, folder);
+    }
+    rows.set_folder_version(folder, seen.version.clone())
 }
 
 /// The remote has new content and there is none of our own to keep: becomes a placeholder of it.

@@ -289,6 +289,8 @@ pub trait Rows {
     /// Records what the remote has of it, or, with `None`, that it has nothing (which also clears its missing and
     /// look-again marks). Both note the old and the new base folder as touched.
     fn set_base(&mut self, ino: Ino, base: Option<Base>) -> Result<(), Self::Error>;
+    /// Notes which version of a folder was listed. Nothing in it or above it counts as changed by that.
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Result<(), Self::Error>;
     /// Makes it stand for the remote content `seen`: a new generation and edition, no bytes here. Returns the edition.
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, Self::Error>;
     /// Goes back to an earlier content of which no bytes are here (undo).

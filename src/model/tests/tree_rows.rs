@@ -341,6 +341,12 @@ impl Rows for TreeRows {
         self.bases.insert(ino, base);
         Ok(())
     }
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Fallible<()> {
+        if let Some(base) = self.bases.get_mut(&folder) {
+            base.version = version;
+        }
+        Ok(())
+    }
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Fallible<Edition> {
         assert_eq!(self.handles(ino).open, 0, "an open handle saw another content");
         let edition = Edition(self.next());

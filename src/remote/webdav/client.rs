@@ -120,6 +120,14 @@ impl Client {
         &self.root
     }
 
+    /// The name to sign in with, where there is one.
+    pub(super) fn user(&self) -> Option<String> {
+        match self.source.as_ref().and_then(|source| source())? {
+            Credentials::Basic { user, .. } => Some(user),
+            Credentials::Bearer(_) => None,
+        }
+    }
+
     fn check_secrecy(&self, insecure_http: bool) -> Outcome<()> {
         if self.source.is_none() || is_private(&self.root) || insecure_http {
             return Ok(());
