@@ -318,7 +318,9 @@ pub(super) fn miss_by_settle<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::E
 /// Another entry has its base place: it keeps an impossible one until the feed tells where it went.
 pub(super) fn park<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
-    let hide = node.local.as_ref() == Some(&base.place) && !is_edited(&node, Some(&base));
+    let hide = node.local.as_ref() == Some(&base.place)
+        && !is_edited(&node, Some(&base))
+        && rows.handles(ino).writers == 0;
     if hide {
         rows.set_local(ino, None)?;
     }
