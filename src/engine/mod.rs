@@ -10,7 +10,6 @@ mod close;
 mod core;
 mod crash;
 mod error;
-mod exclude;
 mod feed;
 mod files;
 mod find;
