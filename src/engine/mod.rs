@@ -11,7 +11,6 @@ mod core;
 mod crash;
 mod error;
 mod evict;
-mod exclude;
 mod feed;
 mod files;
 mod find;
