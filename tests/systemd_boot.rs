@@ -132,3 +132,56 @@ not has_all third
     );
     assert!(has_all("third"), "sent while the machine shut down");
 }
+
+/// The machine's unit mounts for everybody, or as one user with a secret that systemd keeps, with or without passthrough.
+#[test]
+fn the_machines_unit_mounts_as_root_or_as_somebody() {
+    let script = r##"
+useradd -m -s /bin/bash alice
+echo alice:secret > /srv/control/users
+mkdir -p /etc/dewfs/remotes /etc/systemd/system/dewfs@Web.service.d
+mkdir -m 777 /srv/nas; echo theirs > /srv/nas/old
+printf 'spec = "/srv/nas"\nmountpoint = "/mnt/nas"\n' > /etc/dewfs/remotes/Nas.toml
+printf 'spec = "http://127.0.0.1:8080/"\n' > /etc/dewfs/remotes/Web.toml
+(umask 77; printf 'username=alice\npassword=secret\n' > /etc/dewfs/dav.secret)
+systemctl enable --now dewfs@Nas.service
+test "$(su alice -c 'cat /mnt/nas/old')" = theirs
+echo new > /mnt/nas/new
+systemctl status dewfs@Nas.service | grep 'Status: "online'
+
+cat > /etc/systemd/system/dewfs@Web.service.d/alice.conf <<'END'
+[Service]
+LoadCredential=dewfs:/etc/dewfs/dav.secret
+User=alice
+END
+# As the unit says: without the capability everything else has to go that keeps fusermount3 from mounting.
+sed -n 's/^#     \([A-Z][A-Za-z]*=\(no\)\?\)$/\1/p' /usr/lib/systemd/system/dewfs@.service \
+    >> /etc/systemd/system/dewfs@Web.service.d/alice.conf
+cat /etc/systemd/system/dewfs@Web.service.d/alice.conf
+systemctl daemon-reload
+systemctl start dewfs@Web.service
+su alice -c 'echo mine > ~/Web/f; cat ~/Web/f'
+wait_for has /guest/dav/f mine
+test "$(findmnt -n -o SOURCE,FSTYPE,OPTIONS /home/alice/Web | grep -c "user_id=$(id -u alice)")" = 1
+printf '[Service]\nLoadCredential=dewfs:/etc/dewfs/dav.secret\nUser=alice\nAmbientCapabilities=CAP_SYS_ADMIN\n' \
+    > /etc/systemd/system/dewfs@Web.service.d/alice.conf
+systemctl daemon-reload
+systemctl restart dewfs@Web.service
+su alice -c 'cat ~/Web/f; echo again > ~/Web/f; dewfs status --json ~/Web' | tee /guest/status.json
+wait_for has /guest/dav/f again
+before=$(systemctl show -p MainPID --value dewfs@Web.service)
+kill -9 $before
+is_another() { local now; now=$(systemctl show -p MainPID --value dewfs@Web.service); test "$now" != 0 -a "$now" != "$before"; }
+wait_for is_another
+wait_for systemctl is-active dewfs@Web.service
+su alice -c 'cat ~/Web/f' | grep again
+systemctl stop dewfs@Nas.service dewfs@Web.service
+not is_mounted /mnt/nas
+not is_mounted /home/alice/Web
+has /srv/nas/new new
+
+# How exposed they are, as systemd judges: the user's unit can have none of what it counts, and says why.
+systemd-analyze security --no-pager --threshold=50 dewfs@Nas.service
+"##;
+    Guest::new().with_server().run(&[SERVER, script].concat());
+}

@@ -27,6 +27,7 @@ has() { grep -qF -- "$2" "$1"; }
 # A login through PAM, with a session of logind, that runs a script and ends.
 login() {
     local user=$1
+    { local -; set +x; } 2> /dev/null
     su -l "$user" -c "set -eu; $(declare -f wait_for not is_mounted has); set -x; cd; $(cat)"
 }
 person() { useradd -m -s /bin/bash "$1"; }

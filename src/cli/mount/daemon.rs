@@ -17,7 +17,7 @@ use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
-use crate::control::{Client, MountInfo, Request, Server, StopSignal};
+use crate::control::{Client, MountInfo, Note, Request, Server, StopSignal};
 use crate::engine::{Engine, StartError};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
@@ -251,7 +251,10 @@ fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
 }
 
 fn ask_to_stop(options: &MountOptions) -> bool {
-    let asked = Client::connect(&options.places.socket).and_then(|mut daemon| {
+    // One that was started otherwise has its socket elsewhere, but noted where.
+    let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
+    let socket = noted.map_or_else(|| options.places.socket.clone(), |note| note.socket);
+    let asked = Client::connect(&socket).and_then(|mut daemon| {
         daemon.set_patience(Some(LET_GO))?;
         daemon.ask(Request::Stop, false, |_, _| {})
     });
