@@ -19,6 +19,9 @@ FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
+# Where the tests add up how many histories, crash points and faults they tried.
+TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
+
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
@@ -36,13 +39,16 @@ test:
 	scripts/test-servers
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	@mkdir -p $(dir $(TRIED)) && rm -f $(TRIED)
+	@export DEWFS_TRIED=$(TRIED); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace --no-fail-fast && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast -E '$(KERNEL)'; \
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
-	fi
+	fi; \
+	outcome=$$?; scripts/tried $(TRIED); exit $$outcome
 
 soak:
 	$(CARGO) test --locked --test sync --no-run

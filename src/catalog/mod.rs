@@ -11,6 +11,7 @@ mod lists;
 mod open;
 mod reader;
 mod reader_files;
+mod reader_find;
 mod reader_names;
 mod reader_sync;
 mod rows;
@@ -29,8 +30,8 @@ pub use at_rest::left_to_send;
 pub use error::CatalogError;
 pub use reader::Reader;
 pub use rows::{
-    Attributes, Change, DirEntry, Endpoint, Event, Inode, NewInode, Origin, OutboxItem,
-    PendingItem, Presence, SetAttributes, Sums, Totals,
+    Attributes, Change, DirEntry, Endpoint, Event, Found, Inode, NewInode, Origin, OutboxItem,
+    PendingItem, Presence, Rank, SetAttributes, Sums, Totals, Usage,
 };
 pub use tx::Tx;
 

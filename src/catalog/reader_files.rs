@@ -238,6 +238,19 @@ impl Reader {
         Ok(found)
     }
 
+    /// Whether bytes of a file may be given back: it is in sync, has a base and is not pinned.
+    pub fn is_evictable(&self, ino: Ino) -> Result<bool> {
+        let sql = "SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = ?1
+                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1)";
+        Ok(self.any(sql, [int(ino.0)])? && self.effective_pin(ino)? != Pin::Pinned)
+    }
+
+    /// When a file was last used, nanoseconds since 1970, as far as it was written down.
+    pub fn last_use(&self, ino: Ino) -> Result<i64> {
+        let sql = "SELECT last_use FROM inode WHERE ino = ?1";
+        Ok(self.one(sql, [int(ino.0)], |row| row.get(0))?.unwrap_or_default())
+    }
+
     /// The data files that rows need, by inode, with numbers beyond `after`, in order; for the sweep.
     pub fn data_files(&self, after: Ino, limit: usize) -> Result<Vec<(Ino, Generation)>> {
         let sql = "SELECT ino, generation FROM inode

@@ -4,7 +4,7 @@ use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
     Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
-    OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
+    OutboxRow, Place, RemoteId, Rows, Shown, Tick, Version, conflict_name,
 };
 
 /// Things kept of an inode's history.
@@ -99,6 +99,12 @@ impl Rows for Tx {
         self.missing_since(ino)
     }
 
+    fn look_after(&self, tick: Tick) -> Result<Option<(Ino, Tick)>> {
+        let sql = "SELECT folder, since FROM look_again
+                   WHERE endpoint = 0 AND due = 0 AND since > ?1 ORDER BY since LIMIT 1";
+        self.one(sql, [int(tick.0)], |row| Ok((codec::ino(row, 0)?, Tick(codec::number(row, 1)?))))
+    }
+
     fn look_again(&self, folder: Ino) -> Result<Option<Tick>> {
         self.look_again_since(folder)
     }
@@ -183,6 +189,12 @@ impl Rows for Tx {
             Some(base) => self.put_base(ino, &base),
             None => self.drop_base(ino),
         }
+    }
+
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Result<()> {
+        let sql = "UPDATE base SET version = ?2 WHERE endpoint = 0 AND ino = ?1";
+        self.run(sql, (int(folder.0), version.0))?;
+        Ok(())
     }
 
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition> {
@@ -292,8 +304,7 @@ impl Rows for Tx {
         Ok(())
     }
 
-    fn set_look_deep(&mut self, folder: Ino) -> Result<()> {
-        let since = self.next_tick()?;
+    fn set_look_deep(&mut self, folder: Ino, since: Tick) -> Result<()> {
         self.set_look_again(folder, Some(since))?;
         let sql = "UPDATE look_again SET deep = 1 WHERE endpoint = 0 AND folder = ?1";
         self.run(sql, [int(folder.0)]).map(drop)

@@ -9,6 +9,7 @@ mod cache;
 mod completions;
 mod doctor;
 mod exit;
+mod find;
 mod free;
 mod held;
 mod hydrate;
@@ -82,6 +83,10 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Held(args) => held::run(args, common),
         Command::Release(args) => held::run_release(args, common),
         Command::Undo(args) => held::run_undo(args, common),
+        Command::Find(args) => find::run(args, common),
+        Command::Du(args) => find::run_du(args, common),
+        Command::Largest(args) => find::run_largest(args, common),
+        Command::Recent(args) => find::run_recent(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Setup(args) => setup::run(args, common),
         Command::Remove(args) => remove::run(args, common),

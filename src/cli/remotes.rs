@@ -8,7 +8,7 @@ use url::Url;
 use crate::config::{Credentials, Login, MountOptions, RemoteOptions, RemoteSpec, Who};
 use crate::remote::Remote;
 use crate::remote::folder::AwaitedFolder;
-use crate::remote::webdav::{Credentials as Signature, WebDavOptions, WebDavRemote};
+use crate::remote::webdav::{AddressedServer, Credentials as Signature, WebDavOptions};
 
 use super::Failure;
 
@@ -26,7 +26,7 @@ pub struct Opened {
 pub struct Signs {
     /// Where the secret comes from.
     pub credentials: Arc<Credentials>,
-    client: Arc<WebDavRemote>,
+    client: Arc<AddressedServer>,
 }
 
 impl Signs {
@@ -102,7 +102,7 @@ fn open_webdav(
         ..WebDavOptions::new(url.as_str())
     };
     let remote =
-        WebDavRemote::open(&opened_with).map_err(|error| Failure::failed(error.to_string()))?;
+        AddressedServer::open(&opened_with).map_err(|error| Failure::failed(error.to_string()))?;
     let client = Arc::new(remote);
     Ok(Opened {
         remote: Arc::clone(&client) as Arc<dyn Remote>,

@@ -99,6 +99,8 @@ pub(crate) struct Core {
     pub(crate) forgotten: Mutex<Vec<(Ino, Generation)>>,
     /// When files were last used, not yet in the catalog.
     pub(crate) uses: Mutex<HashMap<Ino, i64>>,
+    /// What making room keeps in memory.
+    pub(crate) space: super::evict::Space,
     /// What the remote last said of its room.
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.

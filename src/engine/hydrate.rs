@@ -34,6 +34,7 @@ impl Core {
         want: Range<u64>,
         cause: Cause,
     ) -> Result<(), EngineError> {
+        let _kept = live.keep_here(&need);
         let failures = live.state().failures;
         loop {
             let arrived = live.arrived.notified();
@@ -83,8 +84,9 @@ impl Core {
         cause: Cause,
     ) {
         let runs: Vec<Range<u32>> = {
+            let source = live.source();
             let mut state = live.state();
-            let Some(source) = &live.source else {
+            let Some(source) = source else {
                 state.failures += 1;
                 state.failure = Some(Failure::Stale);
                 live.arrived.notify_waiters();
@@ -126,7 +128,7 @@ impl Core {
         run: Range<u32>,
         cause: Cause,
     ) -> Result<(), EngineError> {
-        let size = live.source.as_ref().map_or(0, |source| source.size);
+        let size = live.source().map_or(0, |source| source.size);
         let mut bytes = BlockSet::bytes(&run, size);
         let mut tries = 0;
         while !bytes.is_empty() {
@@ -150,7 +152,7 @@ impl Core {
         bytes: &mut Range<u64>,
         cause: Cause,
     ) -> Result<(), EngineError> {
-        let source = live.source.clone().ok_or(EngineError::Stale)?;
+        let source = live.source().ok_or(EngineError::Stale)?;
         let locator = self.locator(live.ino)?;
         let remote = self.remotes.of(cause);
         let version = self.version_of(live)?.unwrap_or(source.version);
@@ -265,6 +267,7 @@ impl Core {
             crash_here!(self, "hydrate: after the bytes");
             reservation.used(part.len() as u64);
             state.blocks.insert(run);
+            self.used_part(live.ino, &bytes);
         }
         state.blocks_unrecorded = true;
         state.progress = Instant::now();

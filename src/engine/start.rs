@@ -125,6 +125,7 @@ impl Engine {
             sweep: Notify::new(),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
+            space: super::evict::Space::default(),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
             through: super::through::Through::default(),

@@ -15,9 +15,7 @@ type Ready<T> = Result<T, EngineError>;
 
 impl Core {
     pub(crate) fn mount_status(self: &Arc<Self>) -> Ready<MountStatus> {
-        let (totals, oldest, look) = self
-            .catalog
-            .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
+        let (totals, oldest) = self.catalog.read(|rows| Ok((rows.totals()?, rows.pending(1)?)))?;
         let usage = self.cache.usage()?;
         let errors = self.stuck_items()?;
         let held = self.catalog.read(|rows| rows.held_count())?;
@@ -44,7 +42,8 @@ impl Core {
             oldest_pending: oldest.first().map(|row| nanos(row.since)),
             last_contact: self.last_contact(),
             feed: feed_word(capabilities.feed),
-            oldest_look: look.first().map(|(_, when)| *when),
+            feed_detail: self.feed_detail(),
+            oldest_look: self.oldest_look()?,
             cache_used: usage.used_bytes,
             cache_limit: usage.limit_bytes,
             cache_pending: self.pending_bytes()?,

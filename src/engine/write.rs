@@ -43,7 +43,9 @@ impl Core {
         if range.end > LARGEST {
             return Some(Err(EngineError::Invalid("too large")));
         }
-        if !state.hydrated && (!state.edit_recorded || !edges_here(&state, &range)) {
+        let settled =
+            state.edit_recorded && edges_here(&state, &range) && !state.is_leaving(&range);
+        if !state.hydrated && !settled {
             return None;
         }
         crash_here!(self, "write here: before the bytes");
@@ -64,6 +66,8 @@ impl Core {
         }
         reservation.used(bytes.len() as u64);
         state.written(&range);
+        drop(state);
+        self.used_part(live.ino, &range);
         Some(Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
     }
 
@@ -78,13 +82,16 @@ impl Core {
         let mut rounds = 0;
         loop {
             drop(self.make_room(bytes.len() as u64).await?);
-            let edges = {
+            let (edges, range) = {
                 let state = live.state();
                 let at = if append { state.size } else { offset };
-                edges_of(&state, &(at..at + bytes.len() as u64))
+                let range = at..at + bytes.len() as u64;
+                (edges_of(&state, &range), range)
             };
+            let _kept = live.keep_here(&range);
             if !live.state().hydrated {
                 self.mark_edited(live).await?;
+                live.settled(&range).await;
                 for edge in edges {
                     self.ensure(live, edge.clone(), edge, Cause::User).await?;
                 }

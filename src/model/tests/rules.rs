@@ -235,6 +235,24 @@ fn rule_writer_holds_row() {
     );
 }
 
+/// What the feed told of a move while a write was under way is looked at before the entry counts as gone.
+#[test]
+fn regression_moved_while_its_write_is_under_way() {
+    holds(
+        "moves",
+        "list 0 / · remote 0 put c · work 0 lister 0 3 · user 0 write c · work 0 upload 0 1 · remote 0 mv c a · work 0 feed 0 whole",
+    );
+}
+
+/// What a writer has open keeps its name while nobody knows where the remote moved it: it may yet be written.
+#[test]
+fn regression_pushed_aside_while_a_writer_has_it_open() {
+    holds(
+        "everything",
+        "list 1 / · remote 0 put c · work 1 lister 0 1 · remote 0 put c · work 1 lister 0 whole answer · remote 0 put c · remote 0 put b · remote 0 put b · remote 0 rm c · remote 0 put b · remote 0 put b · user 1 openw c · remote 0 mkdir c · user 1 create lock · user 1 write lock · user 0 create a · work 1 upload2 0 3 · work 1 feed 0 whole · handle write 0",
+    );
+}
+
 /// An entry that went away and came back while its folder was being listed is still there afterwards.
 #[test]
 fn regression_back_before_the_listing_ends() {

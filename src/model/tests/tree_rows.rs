@@ -269,6 +269,10 @@ impl Rows for TreeRows {
     fn look_again(&self, folder: Ino) -> Fallible<Option<Tick>> {
         Ok(self.look_again.get(&folder).map(|mark| mark.0))
     }
+    fn look_after(&self, tick: Tick) -> Fallible<Option<(Ino, Tick)>> {
+        let all = self.look_again.iter().map(|(ino, mark)| (*ino, mark.0));
+        Ok(all.filter(|(_, since)| *since > tick).min_by_key(|(_, since)| *since))
+    }
     fn looks_deep(&self, folder: Ino) -> Fallible<bool> {
         Ok(self.look_again.get(&folder).is_some_and(|mark| mark.1))
     }
@@ -337,6 +341,12 @@ impl Rows for TreeRows {
         self.bases.insert(ino, base);
         Ok(())
     }
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Fallible<()> {
+        if let Some(base) = self.bases.get_mut(&folder) {
+            base.version = version;
+        }
+        Ok(())
+    }
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Fallible<Edition> {
         assert_eq!(self.handles(ino).open, 0, "an open handle saw another content");
         let edition = Edition(self.next());
@@ -383,9 +393,8 @@ impl Rows for TreeRows {
         };
         Ok(())
     }
-    fn set_look_deep(&mut self, folder: Ino) -> Fallible<()> {
-        let now = self.tick()?;
-        self.look_again.insert(folder, (now, true));
+    fn set_look_deep(&mut self, folder: Ino, since: Tick) -> Fallible<()> {
+        self.look_again.insert(folder, (since, true));
         Ok(())
     }
     fn touch_folder(&mut self, folder: Ino) -> Fallible<()> {
