@@ -80,9 +80,8 @@ install-built:
 			> "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service" || exit 1; \
 		chmod 644 "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service"; \
 	done
-	rm -rf $(RELEASE)/man
-	$(RELEASE)/dewfs man $(RELEASE)/man
-	for page in $(RELEASE)/man/*; do \
+	pages=$$(mktemp -d) && trap 'rm -r "$$pages"' EXIT && $(RELEASE)/dewfs man "$$pages" && \
+	for page in "$$pages"/*; do \
 		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
 	install -d $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)

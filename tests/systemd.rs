@@ -161,3 +161,72 @@ END
 "##,
     );
 }
+
+/// A secret is saved where only its owner reads it, a wrong one changes nothing, and what waits for the right one arrives as
+/// soon as it is there, under the same daemon.
+#[test]
+fn secrets_come_and_go_under_a_mount_in_use() {
+    let script = r##"
+person alice
+echo alice:one > /srv/control/users
+chmod 666 /srv/control/users
+login alice <<'END'
+# The wrong one: nothing is set up.
+echo wrong | dewfs setup Cloud http://alice@127.0.0.1:8080/ --yes --password-stdin && false || test $? = 4
+test -z "$(find .config -type f)"
+test ! -e Cloud
+
+echo one | dewfs setup Cloud http://alice@127.0.0.1:8080/ --yes --password-stdin -o poll=1s
+test "$(stat -c %a .config/dewfs/secrets/Cloud)" = 600
+not grep -r one .config/dewfs/remotes
+echo first > Cloud/f
+wait_for has /guest/dav/f first
+daemon=$(systemctl --user show -p MainPID --value dewfs@Cloud.service)
+
+# The server's password is changed, then ours: by hand, and by the file.
+is() { test "$(dewfs status --json Cloud | grep -o '"state":"[a-z-]*"')" = "\"state\":\"$1\""; }
+echo alice:two > /srv/control/users
+echo second > Cloud/f
+wait_for is auth-required
+test "$(cat Cloud/f)" = second
+echo wrong | dewfs login Cloud --password-stdin && false || test $? = 4
+has .config/dewfs/secrets/Cloud password=one
+echo two | dewfs login Cloud --password-stdin
+wait_for has /guest/dav/f second
+wait_for is online
+echo alice:three > /srv/control/users
+echo third > Cloud/f
+wait_for is auth-required
+sed -i s/two/three/ .config/dewfs/secrets/Cloud
+wait_for has /guest/dav/f third
+
+# Signed out, and mounted again like that.
+dewfs logout ~/Cloud
+echo fourth > Cloud/f
+wait_for is auth-required
+test "$(systemctl --user show -p MainPID --value dewfs@Cloud.service)" = $daemon
+systemctl --user restart dewfs@Cloud.service
+test "$(cat Cloud/f)" = fourth
+wait_for is auth-required
+not dewfs remove Cloud
+is_mounted ~/Cloud
+echo three | dewfs login ~/Cloud --password-stdin
+wait_for has /guest/dav/f fourth
+
+# What others may read is refused, with the way out.
+chmod 644 .config/dewfs/secrets/Cloud
+not systemctl --user restart dewfs@Cloud.service
+systemctl --user show -p StatusText dewfs@Cloud.service | grep 'chmod 600'
+chmod 600 .config/dewfs/secrets/Cloud
+systemctl --user start dewfs@Cloud.service
+dewfs remove Cloud
+test -z "$(find .config/dewfs -type f)"
+
+# From the environment it gets into the file, and into no other process.
+DEWFS_USER=alice DEWFS_PASSWORD=three dewfs setup Cloud http://127.0.0.1:8080/ --yes
+test "$(cat Cloud/f)" = fourth
+not grep -az DEWFS_PASSWORD /proc/$(systemctl --user show -p MainPID --value dewfs@Cloud.service)/environ
+END
+"##;
+    Guest::new().with_server().run(&[guest::SERVER, script].concat());
+}

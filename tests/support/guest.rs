@@ -13,6 +13,7 @@ set -eu
 PS4='+ '
 # Waits until a command succeeds; what is waited for has half a minute.
 wait_for() {
+    { local -; set +x; } 2> /dev/null
     local end=$((SECONDS + 30))
     until "$@" > /dev/null 2>&1; do
         if ((SECONDS > end)); then echo "not in 30 s: $*"; return 1; fi
@@ -20,11 +21,13 @@ wait_for() {
     done
 }
 not() { if "$@"; then return 1; fi; }
-is_mounted() { findmnt -n -t fuse.dewfs "$1" > /dev/null; }
+# Looks at nothing but the table: who looks at an automount uses it.
+is_mounted() { grep -q " $1 .* - fuse.dewfs " /proc/self/mountinfo; }
 has() { grep -qF -- "$2" "$1"; }
 # A login through PAM, with a session of logind, that runs a script and ends.
 login() {
     local user=$1
+    { local -; set +x; } 2> /dev/null
     su -l "$user" -c "set -eu; $(declare -f wait_for not is_mounted has); set -x; cd; $(cat)"
 }
 person() { useradd -m -s /bin/bash "$1"; }
@@ -100,5 +103,21 @@ impl Guest {
         let journal = journal.join("\n");
         assert!(output.status.success(), "{said}\n{why}\n== the journal, of dewfs:\n{journal}");
         assert!(said.trim_end().ends_with("the script came to its end"), "{said}");
+    }
+}
+
+/// A WebDAV server in the guest, at 127.0.0.1:8080, of `/guest/dav`: `/srv/control/rate` and `/srv/control/users` steer it.
+pub(crate) const SERVER: &str = r##"
+mkdir -p /guest/dav /srv/control
+systemd-run -q --unit=webdav -p DefaultDependencies=no -p KillMode=process \
+    python3 /usr/share/slow-webdav.py 8080 /guest/dav /srv/control
+wait_for bash -c ': < /dev/tcp/127.0.0.1/8080'
+"##;
+
+impl Guest {
+    /// The same with what [`SERVER`] starts.
+    #[must_use]
+    pub(crate) fn with_server(self) -> Self {
+        self.with("/usr/share/slow-webdav.py", include_str!("slow-webdav.py"))
     }
 }

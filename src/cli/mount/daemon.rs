@@ -17,7 +17,7 @@ use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
-use crate::control::{Client, MountInfo, Request, Server, StopSignal};
+use crate::control::{Client, MountInfo, Note, Request, Server, StopSignal};
 use crate::engine::{Engine, StartError};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
@@ -150,20 +150,29 @@ impl Daemon {
         if let Err(why) = self.mounted.unmount() {
             error!("it could not be unmounted: {why}");
         }
-        if !matches!(end, End::Stop) {
-            self.drain().await;
+        match end {
+            // The first signal asks for what is being done already.
+            End::Unmounted(_) => self.drain(1).await,
+            End::Signal => self.drain(0).await,
+            End::Stop => {}
         }
         stop_engine(&self.engine).await;
     }
 
-    async fn drain(&mut self) {
+    /// Sends what is pending for a while; signals beyond `harmless` ones end it.
+    async fn drain(&mut self, harmless: u32) {
         service::status("unmounted, sends what is left");
+        let enough = async {
+            for _ in 0..=harmless {
+                self.signals.next().await;
+            }
+        };
         tokio::select! {
             left = self.engine.drain(self.drain) => match left {
                 0 => info!("unmounted, all is sent."),
                 left => info!("unmounted, {left} items are left and go on at the next mount."),
             },
-            () = self.signals.next() => info!("unmounted, ended by a second signal."),
+            () = enough => info!("unmounted, ended by a signal."),
             () = self.stop.asked() => info!("unmounted, a new mount takes over."),
         }
     }
@@ -242,7 +251,10 @@ fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
 }
 
 fn ask_to_stop(options: &MountOptions) -> bool {
-    let asked = Client::connect(&options.places.socket).and_then(|mut daemon| {
+    // One that was started otherwise has its socket elsewhere, but noted where.
+    let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
+    let socket = noted.map_or_else(|| options.places.socket.clone(), |note| note.socket);
+    let asked = Client::connect(&socket).and_then(|mut daemon| {
         daemon.set_patience(Some(LET_GO))?;
         daemon.ask(Request::Stop, false, |_, _| {})
     });
