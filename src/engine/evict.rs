@@ -198,6 +198,7 @@ impl Core {
             let bytes = self.shed_quietly(ino, cold).await;
             freed += bytes;
             if bytes == 0 {
+                freed += self.drop_unconfirmed(ino).await;
                 continue;
             }
             {
@@ -214,6 +215,19 @@ impl Core {
             tracing::debug!(ino = ino.0, %error, "no part of it can be given back");
             0
         })
+    }
+
+    /// Drops all content of a file whose version is still to be confirmed: what is left of it and what came again might
+    /// not be of one content.
+    async fn drop_unconfirmed(self: &Arc<Self>, ino: Ino) -> u64 {
+        let row = self.catalog.read(|rows| rows.inode(ino));
+        match row {
+            Ok(Some(inode)) if inode.pending => match self.drop_content(&inode, false).await {
+                Ok((bytes, None)) => bytes,
+                _ => 0,
+            },
+            _ => 0,
+        }
     }
 
     /// Drops the data file of a closed file of which nothing is here any more.
