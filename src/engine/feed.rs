@@ -71,14 +71,19 @@ impl Core {
                 }
             };
             let ended = tokio::select! {
-                () = self.workers.ask.notified() => false,
-                told = push => told.is_none(),
-                () = tokio::time::sleep(wait) => false,
-                _ = stopping.wait_for(|stop| *stop) => return,
+                () = self.workers.ask.notified() => Some(false),
+                told = push => Some(told.is_none()),
+                () = tokio::time::sleep(wait) => Some(false),
+                _ = stopping.wait_for(|stop| *stop) => None,
             };
-            if ended {
-                pushed = None;
+            match ended {
+                Some(false) => {}
+                Some(true) => pushed = None,
+                None => break,
             }
+        }
+        if let Err(error) = self.write_used().await {
+            tracing::debug!(%error, "which folders were used is not written down");
         }
     }
 

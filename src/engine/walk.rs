@@ -30,10 +30,12 @@ use crate::remote::{FeedKind, Locator};
 const RECENTLY: Duration = Duration::from_secs(3600);
 /// Used folders that are remembered.
 const REMEMBERED: usize = 4096;
-/// Folders listed at once.
+/// Folders listed at once, at most.
 const AT_ONCE: usize = 8;
-/// How long a choice of folders holds: then others may have become more urgent.
+/// How long a choice of folders holds at most: then others may have become more urgent.
 const CHOICE: Duration = Duration::from_secs(1);
+/// Into so many parts an interval is divided. Two of them may go by between a folder's turn and its look.
+const PARTS: u32 = 8;
 /// How many rounds what is missing may wait for the end of a walk that may yet find it.
 const ROUNDS: u32 = 20;
 /// How soon the next round begins at the earliest.
@@ -157,7 +159,8 @@ impl Core {
         let same = change(self, move |tx| {
             let Some(base) = tx.base(Ino::ROOT)? else { return Ok(false) };
             let same = base.version == seen.version;
-            if !same {
+            // A first listing under way notes its version itself, and the next round compares with that.
+            if !same && base.listed {
                 model::hint_folder(tx, &RemotePath::root())?;
             }
             Ok(same)
@@ -208,11 +211,11 @@ impl Core {
         let mut running = HashSet::new();
         let (mut chosen, mut since) = (VecDeque::new(), None::<tokio::time::Instant>);
         loop {
-            if chosen.is_empty() || since.is_none_or(|since| since.elapsed() > CHOICE) {
+            if chosen.is_empty() || since.is_none_or(|since| since.elapsed() > self.part()) {
                 chosen = self.choose_folders(&running, &failed)?;
                 since = Some(tokio::time::Instant::now());
             }
-            while under_way.len() < AT_ONCE
+            while under_way.len() < self.at_once()
                 && let Some(folder) = chosen.pop_front()
             {
                 if running.insert(folder) {
@@ -232,9 +235,19 @@ impl Core {
         self.next_round(&failed)
     }
 
-    /// How long ago a look may be before the folder is due: a little less than an interval, since a look takes time.
+    fn part(&self) -> Duration {
+        (self.settings.poll / PARTS).min(CHOICE)
+    }
+
+    /// Folders listed at once: no more than can begin within a part of the interval.
+    fn at_once(&self) -> usize {
+        let begin = self.part().as_millis() * u128::from(self.settings.requests) / 1000;
+        usize::try_from(begin).unwrap_or(AT_ONCE).clamp(1, AT_ONCE)
+    }
+
+    /// How long ago a look may be before the folder is due: less than an interval, since a look takes time.
     fn period(&self) -> Duration {
-        self.settings.poll.saturating_sub(self.settings.poll / 10)
+        self.settings.poll.saturating_sub(self.settings.poll / PARTS * 2)
     }
 
     /// Folders whose turn it is, the most urgent first: as many as background requests go while the choice holds.
@@ -297,6 +310,15 @@ impl Core {
             return Ok(());
         }
         walk.written.store(now(), Ordering::Relaxed);
+        self.write_used().await
+    }
+
+    /// Writes down which folders were used within the last hour.
+    pub(super) async fn write_used(self: &Arc<Self>) -> Result<(), EngineError> {
+        let walk = &self.workers.walk;
+        if walk.written.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
         let used = walk.used_since(now().saturating_sub(nanos(RECENTLY)));
         let mut bytes = Vec::with_capacity(used.len() * 16);
         for (ino, when) in used {
