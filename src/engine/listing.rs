@@ -155,6 +155,10 @@ impl Core {
             self.defer_look(folder, blocker).await?;
         }
         self.remotes.of(cause).interested(&locator);
+        if !self.catalog.read(|rows| rows.all_missing())?.is_empty() {
+            // What is missed is given up only when nothing waits to be looked at any more.
+            self.ask_for_changes();
+        }
         self.pins.notify_one();
         Ok(Pass::Whole)
     }

@@ -10,10 +10,12 @@ mod close;
 mod core;
 mod crash;
 mod error;
-mod exclude;
+mod evict;
 mod feed;
 mod files;
+mod find;
 mod guard;
+mod heat;
 mod hydrate;
 mod link;
 mod listing;
@@ -31,6 +33,7 @@ mod pins;
 mod record;
 mod send;
 mod settings;
+mod shed;
 mod show;
 mod siblings;
 mod space;
@@ -58,6 +61,7 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::{StartError, left_to_send};
@@ -71,6 +75,7 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
+pub use crate::catalog::Rank;
 pub use crate::remote::{ErrorKind, RemoteError};
 
 use crate::catalog::Durability;

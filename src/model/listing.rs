@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::around::{by_names, is_attempted_above, is_parked, path, places};
 use super::reconcile::{
-    Replaced, Trust, is_still_at, look_at_everything, mark, miss, reconcile, vanish,
+    Replaced, Trust, is_still_at, look_at_everything, mark, mark_deep, miss, reconcile, vanish,
 };
 use super::sights::{TOGETHER, apply_part};
 use super::{Base, Ino, Kind, Name, Observed, RemotePath, Rows, Tick, Version};
@@ -112,10 +112,17 @@ fn note_touch<R: Rows>(rows: &R, listing: &mut Listing) {
 }
 
 /// Every page was applied: what was known when it began, did not change since and was not seen, is gone.
-pub fn end_listing<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> {
+pub fn end_listing<R: Rows>(rows: &mut R, listing: Listing) -> Result<(), R::Error> {
+    let folder = listing.folder;
+    // Under way to the end: a mark set meanwhile is another one than that which this listing answers.
+    let ended = believe(rows, listing);
+    rows.set_listing(folder, false);
+    ended
+}
+
+fn believe<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> {
     let folder = listing.folder;
     note_touch(rows, &mut listing);
-    rows.set_listing(folder, false);
     for (child, base) in listing.known {
         if listing.names.contains(&base.place.name) {
             continue;
@@ -171,7 +178,7 @@ fn look_deeper<R: Rows>(rows: &mut R, folder: Ino) -> Result<(), R::Error> {
         }
         let listed = rows.base(child)?.is_some_and(|base| base.listed);
         if listed || rows.is_listing(child) || rows.first_base_child(child)?.is_some() {
-            rows.set_look_deep(child)?;
+            mark_deep(rows, child)?;
         }
     }
     Ok(())
@@ -285,11 +292,29 @@ pub fn settle_missing<R: Rows>(
         return Ok(());
     }
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
-    rows.set_missing(ino, None)?;
-    if seen.is_some_and(|seen| seen.id == base.id && seen.kind == node.kind) {
-        return mark(rows, base.place.parent);
+    let is_back = seen.is_some_and(|seen| seen.id == base.id && seen.kind == node.kind);
+    if !is_back && may_be_found(rows, stamp)? {
+        return Ok(());
     }
-    vanish(rows, ino)
+    rows.set_missing(ino, None)?;
+    if is_back { mark(rows, base.place.parent) } else { vanish(rows, ino) }
+}
+
+/// Whether a folder waits to be looked at since before this: a move that the feed told of and that could not be followed
+/// then is found there.
+fn may_be_found<R: Rows>(rows: &R, stamp: Tick) -> Result<bool, R::Error> {
+    let mut after = Tick::default();
+    while let Some((folder, since)) = rows.look_after(after)?.filter(|(_, since)| *since < stamp) {
+        after = since;
+        let lost = match rows.node(folder)? {
+            Some(node) => is_parked(rows, &node)?,
+            None => true,
+        };
+        if !lost {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The change cursor was too old: hints were lost, so everything known is looked at again.

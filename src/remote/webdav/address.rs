@@ -36,6 +36,13 @@ impl AddressedServer {
         Ok(Self { options: options.clone(), plain, found, finding })
     }
 
+    /// Reads the secret anew, as after signing in or out.
+    pub fn sign_again(&self) {
+        for server in std::iter::once(self.plain.clone()).chain(self.known()) {
+            server.sign_again();
+        }
+    }
+
     fn known(&self) -> Option<Arc<WebDavRemote>> {
         self.found.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

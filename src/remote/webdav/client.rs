@@ -138,7 +138,7 @@ impl Client {
     }
 
     /// Asks for credentials; tells whether they are others than before.
-    fn sign_again(&self) -> bool {
+    pub(super) fn sign_again(&self) -> bool {
         let fresh = self.source.as_ref().and_then(|source| source()).and_then(|c| signature(&c));
         let mut held = self.signature.lock().unwrap_or_else(PoisonError::into_inner);
         let is_other = *held != fresh;

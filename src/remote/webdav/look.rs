@@ -146,6 +146,7 @@ impl WebDavRemote {
     /// A whole listing under legal names, without hidden ones.
     pub(super) async fn list_folder(&self, folder: &RawPath) -> Outcome<ListPage> {
         let (own, children) = self.folder(folder).await?;
+        self.remove_left(folder, &children).await;
         let children = shown(children);
         let listed = |(child, shown): (Child, Shown)| {
             let entry = Observed { extra: shown.raw, ..child.entry };

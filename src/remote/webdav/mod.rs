@@ -11,6 +11,7 @@ mod aside;
 mod client;
 mod cloud;
 mod failure;
+mod left;
 mod login_flow;
 mod look;
 mod multistatus;
@@ -67,6 +68,11 @@ impl WebDavRemote {
         let root = Root::new(client.root().clone());
         let (known, marked) = (RwLock::new(Known::careful()), Marked::default());
         Ok(Self { client, root, known, marked, cloud: None })
+    }
+
+    /// Asks for credentials now, not only when the server refuses the last ones.
+    pub fn sign_again(&self) {
+        let _others = self.client.sign_again();
     }
 
     fn profile(&self) -> Profile {

@@ -8,6 +8,7 @@ use reqwest::{Method, Response};
 use super::WebDavRemote;
 use super::client::{Payload, Request};
 use super::failure::{Failure, Outcome, refusal, shown_url};
+use super::left::PROBE;
 use super::look::TICK;
 use super::multistatus::Props;
 use super::paths::RawPath;
@@ -51,7 +52,7 @@ impl WebDavRemote {
         known.profile.keeps_ids = cloud.is_some() && root.file_id.is_some();
         known.profile.folder_versions = cloud.is_some() && root.etag.is_some();
         known.profile.syncs = self.try_sync().await?;
-        let name = format!(".dewfs-probe-{:016x}", fastrand::u64(..));
+        let name = format!("{PROBE}{:016x}", fastrand::u64(..));
         let folder = RawPath(vec![name.into_bytes()]);
         let made = self.send_dav("MKCOL", &self.root.folder(&folder)?).await?;
         if made.status().is_success() {
