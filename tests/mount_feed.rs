@@ -128,10 +128,11 @@ fn credentials(home: &Path) -> PathBuf {
 
 fn status(mount: &Mounted) -> Value {
     let output = dewfs().args(["status", "--json"]).arg(&mount.places.at).output().unwrap();
-    serde_json::from_slice(&output.stdout).expect(&said(&output))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)))
 }
 
-/// S40 "An address of a Nextcloud, ownCloud or OpenCloud as the browser shows it is enough: the mount is the user's files."
+/// S53 "An address of a Nextcloud, ownCloud or OpenCloud as the browser shows it is enough: the mount is the user's files, a
+/// saved file keeps its id there, and what may only be read is shown so."
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_mount_of_a_nextcloud_what_others_do_shows() {
     let server = CloudServer::start(Options::nextcloud()).await;
@@ -150,6 +151,12 @@ async fn in_a_mount_of_a_nextcloud_what_others_do_shows() {
     assert!(text.contains("by a walk of changed folders, oldest look "), "{text}");
     fs::write(mount.path("b/ours"), b"ours").unwrap();
     eventually("what was written", || server.content("b/ours").is_some_and(|c| c == b"ours"));
+    let (id, here) = (server.id("b/ours"), ino(&mount.path("b/ours")));
+    fs::write(mount.path("b/.saved"), b"saved").unwrap();
+    fs::rename(mount.path("b/.saved"), mount.path("b/ours")).unwrap();
+    eventually("what was saved", || server.content("b/ours").is_some_and(|c| c == b"saved"));
+    assert_eq!(server.id("b/ours"), id, "saved as editors do, it keeps its id");
+    assert_ne!(ino(&mount.path("b/ours")), here);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ impl Engine {
         if mode.write && core.settings.read_only {
             return EngineError::ReadOnly.into();
         }
+        core.note_opened(ino);
         if !core.open.begin(ino, mode.write) {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
