@@ -189,7 +189,8 @@ impl History {
     }
 
     fn write_inside(&mut self, name: &'static str) -> String {
-        let piece: Vec<u8> = (0..self.random.usize(1..50_000)).map(|_| self.random.u8(..)).collect();
+        let piece: Vec<u8> =
+            (0..self.random.usize(1..50_000)).map(|_| self.random.u8(..)).collect();
         let Some(content) = self.told.get_mut(name) else { return format!("no {name}") };
         let at = self.random.usize(..=content.len());
         let path = self.mount.path(name);
@@ -252,7 +253,8 @@ impl History {
             None => folder.is_empty(),
         };
         let here = self.told.keys().filter(|name| inside(name));
-        let mut names: Vec<_> = here.map(|name| name.rsplit('/').next().unwrap().to_owned()).collect();
+        let mut names: Vec<_> =
+            here.map(|name| name.rsplit('/').next().unwrap().to_owned()).collect();
         if folder.is_empty() {
             names.extend(FOLDERS[1..].iter().map(|folder| (*folder).to_owned()));
         }

@@ -195,9 +195,7 @@ impl WebDavRemote {
         }
         self.take_file_aside(site, &before).await?;
         match self.move_to(&site.temp, &site.path, Kind::File).await {
-            Ok(()) => {
-                self.drop_private(&site.aside).await
-            }
+            Ok(()) => self.drop_private(&site.aside).await,
             Err(failure) if failure.kind == ErrorKind::AlreadyExists => {
                 // the newcomer has replaced what we were to replace
                 self.drop_private(&site.aside).await?;
