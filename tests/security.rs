@@ -78,7 +78,7 @@ fn work(places: &Places) {
     fs::File::open(places.at.join("f")).unwrap().sync_all().unwrap();
 }
 
-/// S39 "The state directory, with all content in it, is open to its owner alone, whatever the umask and whoever made it."
+/// S46 "The state directory, with all content in it, is open to its owner alone, whatever the umask and whoever made it."
 #[test]
 fn the_state_is_closed_to_others_whatever_the_umask() {
     let mut places = Places::new();
@@ -216,7 +216,7 @@ fn known(mount: &Mounted) {
     }
 }
 
-/// S40 "Nobody but its owner, the user of `uid=` and root learns of a mount's names, sizes and state, or may ask it for
+/// S47 "Nobody but its owner, the user of `uid=` and root learns of a mount's names, sizes and state, or may ask it for
 /// anything; with `allow_other`, others get the state of what the kernel lets them see."
 #[test]
 fn a_mount_tells_strangers_nothing() {
@@ -343,7 +343,7 @@ fn gives_away(bytes: &[u8]) -> bool {
     has("hunter2-secret") || has(&encoded) || has(encoded.trim_end_matches('='))
 }
 
-/// S41 "Secrets are in no log (also with `log=trace`), argument, environment, status, state or core dump."
+/// S48 "Secrets are in no log (also with `log=trace`), argument, environment, status, state or core dump."
 #[test]
 fn a_password_is_nowhere_to_be_seen() {
     let server = Server::start_guarded("alice", "hunter2-secret");

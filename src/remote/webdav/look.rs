@@ -164,7 +164,7 @@ impl WebDavRemote {
         }
         seen.kind = Kind::File;
         seen.size = match &props.length {
-            Some(text) => text.parse().map_err(|_| Failure::corrupt("a length that is none"))?,
+            Some(text) => length(text).ok_or_else(|| Failure::corrupt("a length that is none"))?,
             None => return Err(Failure::corrupt("a file without a length")),
         };
         self.client.clock.note(headers);
@@ -201,6 +201,13 @@ impl WebDavRemote {
         let limit = free.map(|free| free.saturating_add(used.unwrap_or_default()));
         Ok(Some(crate::remote::Space { used, limit }))
     }
+}
+
+/// A length that a file can have.
+fn length(text: &str) -> Option<u64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let length = text.parse().ok().filter(|_| is_number);
+    length.filter(|length| i64::try_from(*length).is_ok())
 }
 
 /// Entries with the names under which they are shown; without hidden ones.
