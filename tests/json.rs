@@ -25,6 +25,7 @@ fn info() -> MountInfo {
         id: "id".into(),
         owner: 0,
         uid: 0,
+        others: true,
     }
 }
 

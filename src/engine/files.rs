@@ -295,6 +295,9 @@ impl Core {
             Kind::Folder => return Err(EngineError::IsFolder),
             _ => return Err(EngineError::Invalid("not a file")),
         }
+        if inode.attributes.size > BlockSet::LARGEST {
+            return Err(EngineError::TooLarge);
+        }
         if let Some(live) = self.open.live(ino)
             && live.generation == inode.generation
         {
