@@ -248,6 +248,7 @@ impl Engine {
     pub fn release(&self, ino: Ino, handle: Handle) {
         let Some(file) = self.core.open.remove(handle) else { return };
         let live = file.live.clone();
+        self.core.end_brake(&file);
         // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
         let has_news = live.has_news();
         if let Some(backing) = &file.backing {
