@@ -3,7 +3,7 @@
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
 # make bench    measures it beside the native file system and curl
 # make lint     formatting, lints, licences
-# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
+# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
 
 PREFIX  ?= /usr/local
 SBINDIR ?= /sbin
@@ -11,6 +11,7 @@ DESTDIR ?=
 CARGO   ?= cargo
 
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd
 MANDIR  = $(DESTDIR)$(PREFIX)/share/man
 BASH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
@@ -18,10 +19,13 @@ FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
+# Where the tests add up how many histories, crash points and faults they tried.
+TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
+
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
-.PHONY: all build demo test soak bench lint deny install uninstall clean
+.PHONY: all build demo test soak bench lint deny install install-built uninstall clean
 
 all: build
 
@@ -35,13 +39,16 @@ test:
 	scripts/test-servers
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	@mkdir -p $(dir $(TRIED)) && rm -f $(TRIED)
+	@export DEWFS_TRIED=$(TRIED); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace --no-fail-fast && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast -E '$(KERNEL)'; \
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
-	fi
+	fi; \
+	outcome=$$?; scripts/tried $(TRIED); exit $$outcome
 
 soak:
 	$(CARGO) test --locked --test sync --no-run
@@ -61,12 +68,20 @@ lint:
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
-install: build
+# Installs what `build` has built; packages call it by itself.
+install: build install-built
+
+install-built:
 	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
 	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
-	rm -rf $(RELEASE)/man
-	$(RELEASE)/dewfs man $(RELEASE)/man
-	for page in $(RELEASE)/man/*; do \
+	for manager in user system; do \
+		install -d "$(DESTDIR)$(UNITDIR)/$$manager" || exit 1; \
+		sed 's,/usr/bin/dewfs,$(PREFIX)/bin/dewfs,' "systemd/$$manager/dewfs@.service" \
+			> "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service" || exit 1; \
+		chmod 644 "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service"; \
+	done
+	pages=$$(mktemp -d) && trap 'rm -r "$$pages"' EXIT && $(RELEASE)/dewfs man "$$pages" && \
+	for page in "$$pages"/*; do \
 		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
 	install -d $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
@@ -75,6 +90,7 @@ install: build
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
 
 uninstall:
+	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service
 	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7

@@ -606,6 +606,7 @@ fn enumerate(name: &str) {
     let scenario = SCENARIOS.iter().find(|one| one.name == name).unwrap();
     let died = points(scenario);
     println!("{name}: killed at {died} crash points, and once more at every third recovery");
+    support::tried::tried(died, "crash points");
     assert!(died >= 20, "{name}: only {died} points");
 }
 

@@ -44,6 +44,7 @@ fn status() -> MountStatus {
         oldest_pending: Some(1),
         last_contact: Some(1),
         feed: "walk",
+        feed_detail: "listing",
         oldest_look: Some(1),
         cache_used: 1,
         cache_limit: 1,

@@ -18,7 +18,7 @@ use super::state::LastError;
 use super::verbs::Invalidation;
 use crate::cache::{Cache, CacheError, Reservation};
 use crate::catalog::{Catalog, Memory};
-use crate::model::{Generation, Handles, Ino, Name};
+use crate::model::{Exclude, Generation, Handles, Ino, Name};
 use crate::remote::{Locator, Remote, Space};
 
 /// Says for whom a remote request is made.
@@ -116,7 +116,7 @@ pub(crate) struct Core {
 /// Is what the catalog's decisions ask that is only in memory.
 pub(crate) struct InMemory {
     pub(crate) open: Arc<OpenTable>,
-    pub(crate) exclude: super::exclude::Exclude,
+    pub(crate) exclude: Exclude,
     pub(crate) cache: Cache,
 }
 
@@ -125,8 +125,8 @@ impl Memory for InMemory {
         self.open.claim(ino)
     }
 
-    fn is_excluded(&self, name: &Name) -> bool {
-        self.exclude.matches(name)
+    fn exclude(&self) -> &Exclude {
+        &self.exclude
     }
 
     fn ended(&self) {

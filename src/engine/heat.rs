@@ -153,7 +153,7 @@ mod tests {
             (30, A, Part::Region(1)),
         ];
         assert_eq!(parts(&heat), all);
-        assert_eq!(heat.noted(A).runs(), [0..2 * BLOCKS]);
+        assert_eq!(heat.noted(A).runs(), std::slice::from_ref(&(0..2 * BLOCKS)));
         heat.forget_region(A, 0);
         heat.forget(B);
         assert_eq!(parts(&heat), [all[0], all[4]]);

@@ -12,9 +12,9 @@ mod core;
 mod crash;
 mod error;
 mod evict;
-mod exclude;
 mod feed;
 mod files;
+mod find;
 mod guard;
 mod heat;
 mod hydrate;
@@ -46,6 +46,7 @@ mod strays;
 mod through;
 mod upload;
 mod verbs;
+mod walk;
 mod window;
 mod workers;
 mod write;
@@ -61,6 +62,7 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::{StartError, left_to_send};
@@ -74,6 +76,7 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
+pub use crate::catalog::Rank;
 pub use crate::remote::{ErrorKind, RemoteError};
 
 use crate::catalog::Durability;

@@ -272,7 +272,8 @@ fn rename_rows(
         return Err(EngineError::NotFolder);
     }
     // What moves to a name that is kept here only must be here wholly: mv and file managers copy instead.
-    if tx.is_excluded_place(to)? && !tx.is_excluded_place(from)? && !is_whole(&mover) {
+    let leaves = tx.would_be_excluded(mover.ino, to)? && !tx.is_below_excluded(mover.ino)?;
+    if leaves && !is_whole(&mover) {
         return Err(EngineError::CrossDevice);
     }
     let time = now();

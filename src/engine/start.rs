@@ -12,12 +12,11 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
-use super::exclude::Exclude;
 use super::open::OpenTable;
 use super::{Engine, EngineError, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
-use crate::model::Ino;
+use crate::model::{Exclude, Ino};
 use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.

@@ -75,6 +75,8 @@ pub struct MountStatus {
     pub last_contact: Option<i64>,
     /// How changes are learnt: push, poll, walk, inotify, none.
     pub feed: &'static str,
+    /// How that goes: `told`, `changes` (since a token), `folder-versions`, `listing` (again).
+    pub feed_detail: &'static str,
     /// When the folder that was looked at longest ago was looked at, nanoseconds since 1970.
     pub oldest_look: Option<i64>,
     /// Bytes of content here.

@@ -24,4 +24,4 @@ mod xattr;
 pub mod mountinfo;
 
 pub use mount::{Access, MountAs, MountError, Mounted, mount, unmount};
-pub use mountpoint::{MountpointError, examine};
+pub use mountpoint::{MountpointError, clear_dead, examine};

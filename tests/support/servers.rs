@@ -127,6 +127,19 @@ impl Server {
         let _gone = self.process.wait();
     }
 
+    /// Kills it, and all that it consists of, in the middle of whatever it does.
+    #[allow(dead_code)]
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.process.wait().unwrap();
+        // the last of them holds the port until it is gone
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            assert!(Instant::now() < until, "{:?} outlives its end", self.product);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Starts it again at the same address.
     pub fn start_again(&mut self) {
         let (process, _) = spawn(self.product, self.home.path(), self.port, self.manner);

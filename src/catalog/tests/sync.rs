@@ -158,7 +158,8 @@ fn a_deep_mark_stays_deep_until_it_goes() {
     bench.engine(move |tx| {
         tx.set_look_again(folder, Some(Tick(1)))?;
         assert!(!tx.looks_deep(folder)?);
-        tx.set_look_deep(folder)?;
+        let now = tx.tick()?;
+        tx.set_look_deep(folder, now)?;
         let tick = tx.tick()?;
         tx.set_look_again(folder, Some(tick))?;
         assert!(tx.looks_deep(folder)?);

@@ -19,22 +19,27 @@ const ENTRIES: usize = 2_000_000;
 const BYTES: u64 = 4 << 30;
 
 /// All entries of a `207`, only if it is one, whole and well-formed to its end.
-pub(super) async fn read_multistatus(
+pub(super) async fn read_multistatus(answer: Answer, stall: Duration) -> Outcome<Vec<Response>> {
+    Ok(read_report(answer, stall).await?.0)
+}
+
+/// The same, and the sync token that the answer ends with, if it does.
+pub(super) async fn read_report(
     mut answer: Answer,
     stall: Duration,
-) -> Outcome<Vec<Response>> {
+) -> Outcome<(Vec<Response>, Option<String>)> {
     check_type(&answer)?;
     let (send, receive) = mpsc::channel(8);
     let parser = tokio::task::spawn_blocking(move || {
         let mut found = Vec::new();
-        parse(Incoming::new(receive), &mut |response| {
+        let token = parse(Incoming::new(receive), &mut |response| {
             if found.len() >= ENTRIES {
                 return Err(Failure::corrupt("a folder with more than two million entries"));
             }
             found.push(response);
             Ok(())
         })?;
-        Ok(found)
+        Ok((found, token))
     });
     let mut total = 0;
     loop {
