@@ -358,7 +358,9 @@ impl Core {
         };
         self.used(live.ino);
         let passthrough = backing.as_ref().map(|backing| backing.id);
+        let direct = backing.is_none() && self.open.is_mapped(live.ino);
         let same = match &backing {
+            None if direct => false,
             Some(_) => self.open.opened_through(live.ino, live.generation, mode.write),
             None => self.open.same_as_last(live.ino, live.generation),
         };
@@ -367,7 +369,7 @@ impl Core {
             self.watch_room();
         }
         let keep_pages = same && passthrough.is_none();
-        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough })
+        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough, direct })
     }
 
     fn open_for_writing(

@@ -142,7 +142,8 @@ impl Core {
     /// Past us, if all is here and the catalog knows it, and if there is room enough for a writer who does not ask.
     fn propose(&self, live: &Live) -> IoMode {
         let Some(registrar) = self.through.registrar() else { return IoMode::Cached };
-        if !live.is_known_whole() {
+        // While somebody writes past us, everybody else must see what is written, and goes past us, too.
+        if !live.is_known_whole() && !(self.open.is_mapped(live.ino) && live.state().hydrated) {
             return IoMode::Cached;
         }
         match self.back(live, registrar) {
