@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
 use crate::cache::Reservation;

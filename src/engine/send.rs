@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
