@@ -6,6 +6,7 @@
 mod ahead;
 mod answer;
 mod attributes;
+mod brake;
 mod close;
 mod core;
 mod crash;

@@ -125,7 +125,7 @@ impl Engine {
             sweep: Notify::new(),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
-            space: super::evict::Space::default(),
+            space: super::evict::Space::new(examined.brake),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
             through: super::through::Through::default(),
@@ -179,6 +179,9 @@ impl Core {
     }
 
     fn start_workers(self: &Arc<Self>) {
+        if !self.open.all_mapped().is_empty() {
+            self.watch_room();
+        }
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());
