@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::config::{Who, state_base};
+use crate::fuse::examine_helper;
 
 use super::output::{Output, Tone, size};
 use super::{Common, DONE, FAILED, Failure, remote};
@@ -62,7 +63,7 @@ impl Check {
 /// Runs the command.
 pub(super) fn run(args: &DoctorArgs, common: &Common) -> Result<u8, Failure> {
     let who = Who::current();
-    let mut checks = vec![device(), fusermount(&who), kernel(), state_disk(&who)];
+    let mut checks = vec![device(), fusermount(&who), kernel(), passthrough(), state_disk(&who)];
     if let Some(spec) = &args.spec {
         match remote::look(spec, &[], common) {
             Ok(found) => {
@@ -125,13 +126,32 @@ fn kernel() -> Check {
     match version {
         (Some(major), Some(minor)) if (major, minor) >= (6, 9) => Check::well(
             "kernel",
-            format!("Linux {release}, reads what is here at native speed (root)"),
+            format!("Linux {release}, can read and write what is here itself"),
         ),
         (Some(major), Some(minor)) if (major, minor) >= (5, 10) => Check::well(
             "kernel",
-            format!("Linux {release}; from 6.9 what is here is read at native speed"),
+            format!("Linux {release}; from 6.9 it can read and write what is here itself"),
         ),
         _ => Check::ill("kernel", format!("Linux {release}"), "dewfs needs Linux 5.10 or newer"),
+    }
+}
+
+/// Who may tell the kernel of files that it can read and write itself; a mount works without.
+fn passthrough() -> Check {
+    let name = "passthrough";
+    let own = rustix::thread::capabilities(None);
+    if own.is_ok_and(|own| own.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN)) {
+        return Check::well(name, "dewfs may ask the kernel for it");
+    }
+    match examine_helper() {
+        Ok(()) => Check::well(name, "dewfs-helper asks the kernel for it"),
+        Err(why) => {
+            let mend = "sudo systemctl enable --now dewfs-helper.socket";
+            Check::well(
+                name,
+                format!("none, files are read and written through the daemon: {why} ({mend})"),
+            )
+        }
     }
 }
 
