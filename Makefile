@@ -12,6 +12,8 @@ CARGO   ?= cargo
 
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
 MANDIR  = $(DESTDIR)$(PREFIX)/share/man
+LIBEXECDIR = $(PREFIX)/libexec
+UNITDIR    = $(PREFIX)/lib/systemd/system
 BASH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
@@ -64,6 +66,10 @@ deny:
 install: build
 	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
 	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	install -D -m 755 $(RELEASE)/dewfs-helper $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
+	install -D -m 644 systemd/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/dewfs-helper.socket
+	sed 's|@LIBEXECDIR@|$(LIBEXECDIR)|' systemd/dewfs-helper.service > $(DESTDIR)$(UNITDIR)/dewfs-helper.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/dewfs-helper.service
 	rm -rf $(RELEASE)/man
 	$(RELEASE)/dewfs man $(RELEASE)/man
 	for page in $(RELEASE)/man/*; do \
@@ -75,7 +81,8 @@ install: build
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
 
 uninstall:
-	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
+	rm -f $(DESTDIR)$(UNITDIR)/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/dewfs-helper.service
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7
 	rm -f $(BASH_COMPLETIONS)/dewfs $(ZSH_COMPLETIONS)/_dewfs $(FISH_COMPLETIONS)/dewfs.fish

@@ -113,16 +113,20 @@ fn the_kernel_reads_and_writes_the_files_of_a_user_itself() {
     assert!(fs::read(mount.path("f")).unwrap() == edited);
 }
 
+/// The kernel's list of connections is what tells the helper whose each is.
 #[test]
-fn it_is_had_where_the_kernel_shows_no_connections() {
+fn it_is_refused_where_the_kernel_does_not_say_whose_a_connection_is() {
     let machine = Machine { connections: false, ..HELPED };
-    if !helped("it_is_had_where_the_kernel_shows_no_connections", machine) {
+    if !helped("it_is_refused_where_the_kernel_does_not_say_whose_a_connection_is", machine) {
         return;
     }
     let mount = Mounted::empty();
-    assert_eq!(status(&mount)["passthrough_by"], "dewfs-helper");
-    let file = OpenOptions::new().create_new(true).read(true).write(true).open(mount.path("f"));
-    read_by_the_kernel(&mount, &file.unwrap(), &bytes(100_000, 1));
+    let found = status(&mount);
+    assert_eq!(found["passthrough"], false);
+    let reason = found["passthrough_reason"].as_str().unwrap();
+    assert!(reason.contains("/sys/fs/fuse/connections"), "{reason}");
+    fs::write(mount.path("f"), "x").unwrap();
+    mount.arrives("f", b"x");
 }
 
 #[test]
@@ -276,7 +280,7 @@ fn the_doctor_finds_the_helper() {
 
 #[test]
 fn what_is_past_the_users_limit_goes_through_the_daemon() {
-    let machine = Machine { helper: Some("--backings 2"), ..USUAL };
+    let machine = Machine { helper: Some("2"), ..USUAL };
     if !helped("what_is_past_the_users_limit_goes_through_the_daemon", machine) {
         return;
     }
@@ -329,9 +333,10 @@ fn the_helper_mounts_where_fusermount_is_missing() {
 
 /// The places of the user, with an empty mount and a file of his own.
 struct Own {
-    places: Places,
     mount: Option<Nothing>,
     file: PathBuf,
+    /// Removed last: all of it lies there.
+    places: Places,
 }
 
 impl Own {
@@ -340,7 +345,7 @@ impl Own {
         let file = places.remote.join("own");
         fs::write(&file, "own").unwrap();
         let mount = Some(Nothing::at(&places.at));
-        Self { places, mount, file }
+        Self { mount, file, places }
     }
 
     fn fuse(&self) -> &OwnedFd {
@@ -486,7 +491,7 @@ fn malformed_requests_get_an_error_and_nothing_else() {
 
 #[test]
 fn a_user_has_no_more_than_the_limits() {
-    let machine = Machine { helper: Some("--backings 3"), ..USUAL };
+    let machine = Machine { helper: Some("3"), ..USUAL };
     if !helped("a_user_has_no_more_than_the_limits", machine) {
         return;
     }
@@ -510,7 +515,7 @@ fn a_user_has_no_more_than_the_limits() {
 
 #[test]
 fn who_asks_too_often_or_on_too_many_lines_is_refused() {
-    let machine = Machine { helper: Some("--requests 50"), ..USUAL };
+    let machine = Machine { helper: Some("100 50"), ..USUAL };
     if !helped("who_asks_too_often_or_on_too_many_lines_is_refused", machine) {
         return;
     }
@@ -538,4 +543,46 @@ fn who_asks_too_often_or_on_too_many_lines_is_refused() {
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
     (&File::create(mount.path("g")).unwrap()).write_all(b"y").unwrap();
     mount.arrives("g", b"y");
+}
+
+/// The helper's unit and what it starts are where `make install` puts them, and systemd understands them.
+#[test]
+fn make_installs_the_helper_and_its_units() {
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let built = ordinary::helper().parent().unwrap().to_owned();
+    let output = std::process::Command::new("make")
+        .args(["install", "CARGO=true", "PREFIX=/usr"])
+        .arg(format!("DESTDIR={}", place.path().display()))
+        .arg(format!("RELEASE={}", built.display()))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let units = place.path().join("usr/lib/systemd/system");
+    let socket = fs::read_to_string(units.join("dewfs-helper.socket")).unwrap();
+    assert!(socket.contains("ListenSequentialPacket=/run/dewfs-helper.sock\nSocketMode=0666"));
+    let service = units.join("dewfs-helper.service");
+    let text = fs::read_to_string(&service).unwrap();
+    let start = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let program = place.path().join(start.trim_start_matches('/'));
+    assert_eq!(fs::metadata(&program).unwrap().mode() & 0o7777, 0o755);
+    let few = "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID\n";
+    assert!(text.contains(few), "{text}");
+    // With a view of the tree of its own, what it mounts would be seen nowhere.
+    for own in ["PrivateTmp", "PrivateMounts", "PrivateDevices", "ProtectSystem", "ProtectHome"] {
+        assert!(!text.contains(own), "{own}");
+    }
+    fs::write(&service, text.replace(start, &program.display().to_string())).unwrap();
+    match std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&service)
+        .output()
+    {
+        Ok(output) => {
+            let told = said(&output);
+            let ours: Vec<_> = told.lines().filter(|line| line.contains("dewfs-helper")).collect();
+            assert!(output.status.success() && ours.is_empty(), "{told}");
+        }
+        Err(error) => eprintln!("NOT RUN: systemd-analyze: {error}"),
+    }
 }

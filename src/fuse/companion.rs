@@ -235,6 +235,9 @@ fn refused(errno: Errno) -> io::Error {
         Errno::AGAIN | Errno::NFILE => {
             io::Error::new(io::ErrorKind::WouldBlock, "dewfs-helper: this user's limit is reached")
         }
+        Errno::NOTCONN => io::Error::other(
+            "dewfs-helper cannot see whose this mount is: it needs Linux 6.16 and /sys/fs/fuse/connections mounted",
+        ),
         _ => io::Error::other(format!("dewfs-helper refuses it: {}", io::Error::from(errno))),
     }
 }

@@ -70,7 +70,7 @@ const CONTROL: &str = r#"
     start() {
         rm -f "$box/helper.sock"
         setpriv --inh-caps=-all --bounding-set=-all,+sys_admin,+setuid,+setgid \
-            "$box/helper" --socket "$box/helper.sock" $arguments </dev/null &
+            "$box/helper" "$box/helper.sock" $arguments </dev/null &
         pid=$!
     }
     start
@@ -147,7 +147,7 @@ fn can_mount(machine: Machine) -> bool {
 }
 
 /// The helper, built with this test's own profile.
-fn helper() -> PathBuf {
+pub(crate) fn helper() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_dewfs")).with_file_name("dewfs-helper");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--package", "mount-helper"]);
