@@ -142,8 +142,7 @@ mod tests {
     #[test]
     fn what_is_kept_of_a_listing_is_bounded() {
         let mut found = Found::default();
-        let mut entry = Response::default();
-        entry.href = "x".repeat(TEXTS / 40);
+        let mut entry = Response { href: "x".repeat(TEXTS / 40), ..Response::default() };
         entry.props.etag = Some("y".repeat(TEXTS / 40));
         for _ in 0..20 {
             found.take(entry.clone()).unwrap();
