@@ -117,7 +117,7 @@ fn wrong_usage_is_2_and_named_in_one_line() {
         ("mount ./remote mnt -o vfs-cache-max-size=1G", "cache_size="),
         ("mount ./remote mnt -o dir_refresh=5", "poll="),
         ("mount ./remote mnt -o frobnicate", "frobnicate"),
-        ("mount ./remote mnt -o hydration=full", "not available in this version"),
+        ("mount ./remote mnt -o namespace=remote", "not available in this version"),
         ("mount s3://bucket mnt", "not available in this version"),
         ("mount ftp://h/ mnt", "ftp"),
         ("mount https://a:secretword@h/ mnt", "credentials=FILE"),

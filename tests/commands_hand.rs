@@ -54,3 +54,27 @@ fn what_is_found_is_printed_for_people_and_for_programs() {
     assert!(lines.contains("local") && lines.contains("3 B"), "{lines}");
     assert!(desk.run(1, "find mnt/none").contains("mnt/none: not found"));
 }
+
+#[test]
+fn pins_and_rules_are_set_listed_and_taken_away() {
+    let desk = Desk::mounted();
+    desk.run(0, "pin mnt/folder --wait");
+    let rule =
+        ["pin", "mnt", "--rule", "*.txt size<1K", "--budget", "1M", "--name", "notes", "--json"];
+    let output = desk.dewfs(&rule);
+    assert_eq!(output.status.code(), Some(0), "{}", support::desk::told(&output));
+    support::shapes::assert_shape(String::from_utf8(output.stdout).unwrap().trim());
+    let all = desk.json(0, "pin --list mnt");
+    assert_eq!(names(&all, "pinned"), ["/folder"]);
+    assert_eq!((&all[1]["name"], &all[1]["files"]), (&"notes".into(), &1.into()));
+    support::desk::until("the file of the rule", || {
+        desk.item("mnt/hello.txt")["state"] == "pinned"
+    });
+    assert!(desk.run(0, "pin --list mnt").contains("*.txt size<1K"));
+    assert!(desk.run(1, "pin mnt --remove-rule none").contains("no pin rule none"));
+    desk.run(0, "pin mnt --remove-rule notes");
+    assert_eq!(desk.item("mnt/hello.txt")["pin"], "unspecified");
+    assert!(desk.run(2, "pin mnt --rule a --budget lots").contains("lots"));
+    let wrong = desk.dewfs(&["pin", "mnt", "--rule", "a owner=me"]);
+    assert!(support::desk::told(&wrong).contains("owner=me"));
+}

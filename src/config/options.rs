@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::Returns;
+use crate::engine::{Hydration, Population, Returns};
 
 use super::ConfigError;
 use super::known::{FLAGS, NOT_YET, VALUED, foreign, is_generic, nearest};
@@ -117,6 +117,12 @@ pub struct Options {
     pub guard: Option<u32>,
     /// `auto_free=`.
     pub auto_free: Option<bool>,
+    /// `auto_free=` with a duration.
+    pub free_after: Option<Duration>,
+    /// `hydration=`.
+    pub hydration: Option<Hydration>,
+    /// `population=`.
+    pub population: Option<Population>,
     /// `passthrough=`.
     pub passthrough: Option<bool>,
     /// `exclude=`, in order.
@@ -233,6 +239,13 @@ impl Options {
     }
 
     fn choice(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        if key == "auto_free"
+            && let Some(age) = parse_duration(value).filter(|age| !age.is_zero())
+            && parse_switch(value).is_none()
+        {
+            (self.auto_free, self.free_after) = (Some(true), Some(age));
+            return Ok(());
+        }
         let known: &[&str] = match key {
             "hydration" => &["partial", "progressive", "full", "always"],
             "population" => &["on-demand", "full"],
@@ -248,9 +261,15 @@ impl Options {
         match (key, value) {
             ("close", _) => self.close = Some(returns),
             ("fsync", _) => self.fsync = Some(returns),
-            ("auto_free", _) => self.auto_free = switch,
+            ("auto_free", _) => (self.auto_free, self.free_after) = (switch, None),
+            ("hydration", "partial") => self.hydration = Some(Hydration::Partial),
+            ("hydration", "progressive") => self.hydration = Some(Hydration::Progressive),
+            ("hydration", "full") => self.hydration = Some(Hydration::Full),
+            ("hydration", _) => self.hydration = Some(Hydration::Always),
+            ("population", "full") => self.population = Some(Population::Full),
+            ("population", _) => self.population = Some(Population::OnDemand),
             ("passthrough", _) => self.passthrough = switch,
-            ("hydration", "partial") | ("population", "on-demand") | ("namespace", "local") => {}
+            ("namespace", "local") => {}
             ("verify", _) if switch == Some(true) => {}
             _ => return Err(ConfigError::Unavailable(format!("option {key}={value}"))),
         }
@@ -368,7 +387,7 @@ mod tests {
             ("IdentityFile=/x", "dewfs says credentials=FILE"),
             ("delay_upload=3", "dewfs says write_back_delay="),
             ("remount,ro", "remount"),
-            ("hydration=full", "hydration=full: not available in this version"),
+            ("namespace=remote", "namespace=remote: not available in this version"),
             ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
             ("metrics=:9", "metrics: not available"),
@@ -415,7 +434,7 @@ mod tests {
             ("timeout", "9s"),
             ("drain", "0"),
             ("guard", "50"),
-            ("auto_free", "off"),
+            ("auto_free", "30d"),
             ("verify", "on"),
             ("passthrough", "off"),
             ("exclude", "*.o"),

@@ -7,12 +7,12 @@ use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
 use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus};
-use crate::model::{Ino, Kind, Pin};
+use crate::model::{Ino, Kind};
 
 use super::document::{Item, Mount, PathText, to_line};
 use super::outcome::{
-    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
-    Released, RestoredDocument, SyncDocument,
+    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Problem, Released,
+    RestoredDocument, SyncDocument,
 };
 use super::protocol::{Done, Request, Scope};
 use super::{MountInfo, StopSignal};
@@ -61,6 +61,11 @@ impl Handler {
             Request::Free { paths, dry_run } => self.free(&paths, dry_run).await,
             Request::Pin { paths, wait } => self.pin(&paths, wait).await,
             Request::Unpin { paths } => self.unpin(&paths).await,
+            Request::Pins { scope } => self.pins(&scope).await,
+            Request::PinRule { name, expression, budget } => {
+                self.add_rule(name.as_deref(), &expression, budget).await
+            }
+            Request::RemovePinRule { name } => self.remove_rule(&name).await,
             Request::Why { scope } => self.why(&scope).await,
             Request::Held => self.held().await,
             Request::Release { dry_run } => self.release(dry_run).await,
@@ -116,7 +121,7 @@ impl Handler {
         self.say(&Item::of(item, &self.info.mountpoint)).await;
     }
 
-    async fn find(&self, scope: &Scope) -> Result<Ino, EngineError> {
+    pub(super) async fn find(&self, scope: &Scope) -> Result<Ino, EngineError> {
         let path = scope.bytes().ok_or(EngineError::Invalid("path_base64 is no base64"))?;
         self.engine.resolve(&path, self.rules).await
     }
@@ -235,45 +240,6 @@ impl Handler {
             self.say(&Dropped::of(&freed, dry_run, &self.info.mountpoint)).await;
         }
         Ok(Done::with(u8::from(kept > 0), None, None))
-    }
-
-    async fn pin(&self, paths: &[Scope], wait: bool) -> Outcome {
-        for scope in paths {
-            let ino = self.find(scope).await?;
-            self.engine.set_pin(ino, Pin::Pinned).await?;
-            let mut left = self.engine.pin_left(ino).await?;
-            let status = self.engine.mount_status().await?;
-            let path = scope.bytes().unwrap_or_default();
-            if status.cache_used.saturating_add(left) > status.cache_limit
-                && status.cache_pinned.saturating_add(left) > status.cache_limit
-            {
-                let text = self.path_text(&path).path;
-                let why = format!("{text}: {left} bytes more do not fit into cache_size");
-                return Ok(Done::with(1, None, Some(why)));
-            }
-            // What is not listed yet is not counted in what is left.
-            if wait {
-                match self.engine.hydrate(ino).await {
-                    // The pin holds, and goes on by itself when the remote is back.
-                    Err(EngineError::Offline | EngineError::TimedOut) => {}
-                    other => drop(other?),
-                }
-                left = self.engine.pin_left(ino).await?;
-            }
-            self.say(&Pinned::of(&path, Pin::Pinned, left, &self.info.mountpoint)).await;
-        }
-        Ok(Done::well())
-    }
-
-    async fn unpin(&self, paths: &[Scope]) -> Outcome {
-        for scope in paths {
-            let ino = self.find(scope).await?;
-            self.engine.set_pin(ino, Pin::Unspecified).await?;
-            let path = scope.bytes().unwrap_or_default();
-            let effective = self.engine.item_status(ino).await?.pin;
-            self.say(&Pinned::of(&path, effective, 0, &self.info.mountpoint)).await;
-        }
-        Ok(Done::well())
     }
 
     async fn why(&self, scope: &Scope) -> Outcome {

@@ -12,6 +12,7 @@ mod findings;
 mod handler;
 mod note;
 mod outcome;
+mod pins;
 mod protocol;
 mod rights;
 mod search;
@@ -28,6 +29,7 @@ pub use outcome::{
     Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
     Released, RestoredDocument, SyncDocument, Unmounted,
 };
+pub use pins::{PinnedItem, RuleDocument};
 pub use protocol::{Done, Order, Request, Scope, VERSION};
 pub use search::{FoundDocument, Searched, UsageDocument};
 pub use server::{Server, StopSignal};

@@ -132,6 +132,28 @@ pub enum Request {
         /// What.
         paths: Vec<Scope>,
     },
+    /// What has a pin of its own at or below: `pinned` documents, then all rules as `rule` documents.
+    Pins {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// Adds or replaces a pin rule: one `rule` document.
+    PinRule {
+        /// Its name; it gets one otherwise.
+        #[serde(default)]
+        name: Option<String>,
+        /// What it says.
+        expression: String,
+        /// How many bytes may be pinned by it.
+        #[serde(default)]
+        budget: Option<u64>,
+    },
+    /// Removes a pin rule.
+    RemovePinRule {
+        /// Its name.
+        name: String,
+    },
     /// An item's history: `history` documents.
     Why {
         /// Which.

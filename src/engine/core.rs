@@ -18,7 +18,7 @@ use super::state::LastError;
 use super::verbs::Invalidation;
 use crate::cache::{Cache, CacheError, Reservation};
 use crate::catalog::{Catalog, Memory};
-use crate::model::{Exclude, Generation, Handles, Ino, Name};
+use crate::model::{Exclude, Generation, Handles, Ino, Name, Pin};
 use crate::remote::{Locator, Remote, Space};
 
 /// Says for whom a remote request is made.
@@ -89,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) listing: Notify,
     /// There may be pinned content to fetch.
     pub(crate) pins: Notify,
+    /// The pin rules changed.
+    pub(crate) rules: Notify,
     /// Content may be freed, or something waits for room.
     pub(crate) room: Notify,
     /// Folders in which the kernel may have been told that a name is not there.
@@ -115,6 +117,7 @@ pub(crate) struct Core {
 pub(crate) struct InMemory {
     pub(crate) open: Arc<OpenTable>,
     pub(crate) exclude: Exclude,
+    pub(crate) root_pin: Pin,
     pub(crate) cache: Cache,
 }
 
@@ -125,6 +128,10 @@ impl Memory for InMemory {
 
     fn exclude(&self) -> &Exclude {
         &self.exclude
+    }
+
+    fn root_pin(&self) -> Pin {
+        self.root_pin
     }
 
     fn ended(&self) {

@@ -145,18 +145,17 @@ impl Engine {
             Err(error) => return error.into(),
         };
         let live = file.live.clone();
-        let (here, asked) = {
-            let state = live.state();
-            let end = (offset + u64::from(length)).min(state.size);
-            let asked = offset.min(end)..end;
-            (state.has(asked.clone()), asked)
-        };
+        let end = (offset + u64::from(length)).min(live.state().size);
+        let asked = offset.min(end)..end;
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
+        let need = self.core.needed(&live, asked.clone());
+        let here = live.state().has(need.clone());
         if !file.was_read.swap(true, Ordering::Relaxed) {
             let size = live.state().size;
             self.core.reads(ino, size, here);
+            self.core.go_on(&live);
         }
         let want = super::open::lock(&file.reader).advance(&asked);
         if here {
@@ -168,11 +167,11 @@ impl Engine {
         let core = self.core.clone();
         Answer::Pending(Box::pin(async move {
             // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
-            let room = core.make_room_at_once(asked.end - asked.start).await.map(drop);
-            let came = match room {
-                Ok(()) => core.ensure(&live, asked.clone(), want, Cause::User).await,
-                refused => refused,
-            };
+            let mut came = core.fetch_for_reader(&live, need.clone(), want.clone()).await;
+            if need != asked && matches!(came, Err(EngineError::NoSpace(_))) {
+                // Not all of it fits: what was asked for has to do.
+                came = core.fetch_for_reader(&live, asked.clone(), want).await;
+            }
             match came {
                 Err(EngineError::NoSpace(_)) => core.read_past(&live, asked).await,
                 outcome => outcome.and_then(|()| core.read_here(&live, asked)),

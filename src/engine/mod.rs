@@ -28,7 +28,9 @@ mod outcome;
 mod passing;
 mod people;
 mod pins;
+mod policy;
 mod record;
+mod rules;
 mod send;
 mod settings;
 mod show;
@@ -59,7 +61,8 @@ pub use crash::CrashHook;
 pub use error::EngineError;
 pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
-pub use settings::{EDITOR_FILES, Returns, Settings};
+pub use rules::{OwnPin, RuleStatus};
+pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
 pub use start::{StartError, left_to_send};
 pub use state::{
     Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,

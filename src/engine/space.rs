@@ -291,9 +291,13 @@ impl Core {
                     invalidations.push(Invalidation::Entry { parent, name, gone });
                 }
                 invalidations.push(Invalidation::Attributes(parent));
+                // It may be in a folder that is pinned.
+                self.pins.notify_one();
             }
-            Change::Attributes(ino) | Change::Content(ino) => {
+            Change::Attributes(ino) => invalidations.push(Invalidation::Attributes(ino)),
+            Change::Content(ino) => {
                 invalidations.push(Invalidation::Attributes(ino));
+                self.pins.notify_one();
             }
             Change::Outbox => self.outbox.notify_one(),
             Change::Listing => self.listing.notify_one(),

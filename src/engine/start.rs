@@ -13,10 +13,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
 use super::open::OpenTable;
-use super::{Engine, EngineError, Settings};
+use super::{Engine, EngineError, Hydration, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
-use crate::model::{Exclude, Ino};
+use crate::model::{Exclude, Ino, Pin};
 use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.
@@ -92,6 +92,10 @@ impl Engine {
         let memory = Arc::new(InMemory {
             open: open.clone(),
             exclude: Exclude::new(&settings.exclude),
+            root_pin: match settings.hydration {
+                Hydration::Always => Pin::Pinned,
+                _ => Pin::Unspecified,
+            },
             cache: cache.clone(),
         });
         let catalog = open_catalog(state_dir, &cache, memory)?;
@@ -119,6 +123,7 @@ impl Engine {
             outbox: Notify::new(),
             listing: Notify::new(),
             pins: Notify::new(),
+            rules: Notify::new(),
             room: Notify::new(),
             negatives: Mutex::default(),
             sweep: Notify::new(),
@@ -180,6 +185,8 @@ impl Core {
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());
+        self.runtime.spawn(self.clone().run_rules());
+        self.runtime.spawn(self.clone().run_ageing());
         self.runtime.spawn(self.clone().sweep_strays());
         self.start_sync_workers();
     }
