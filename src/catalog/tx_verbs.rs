@@ -150,6 +150,7 @@ impl Tx {
             (int(ino.0), self.now),
         )?;
         self.tell(Change::Outbox);
+        self.tell(Change::Sync(ino));
         Ok(())
     }
 

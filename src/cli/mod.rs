@@ -29,6 +29,7 @@ mod target;
 mod umount;
 mod unmounted;
 mod users;
+mod watch;
 mod why;
 
 use std::ffi::OsString;
@@ -82,6 +83,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Du(args) => find::run_du(args, common),
         Command::Largest(args) => find::run_largest(args, common),
         Command::Recent(args) => find::run_recent(args, common),
+        Command::Watch(args) => watch::run(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Remote(args) => remote::run(args, common),
         Command::Doctor(args) => doctor::run(args, common),

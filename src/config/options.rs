@@ -1,5 +1,6 @@
 //! The option parser: `-o` words and `[mount]` tables become the same [`Options`], where everything nobody said is `None`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -149,6 +150,8 @@ pub struct Options {
     pub name: Option<String>,
     /// `log=`.
     pub log: Option<String>,
+    /// `metrics=`.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Options {
@@ -329,6 +332,7 @@ impl Options {
             "username" => self.username = Some(value.to_owned()),
             "exclude" => self.exclude.push(value.to_owned()),
             "name" => self.name = Some(value.to_owned()),
+            "metrics" => self.metrics = Some(metrics(value)?),
             "log" => {
                 let levels = ["error", "warn", "info", "debug", "trace", "off"];
                 if !levels.contains(&value) {
@@ -344,6 +348,14 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn metrics(value: &str) -> Result<SocketAddr, ConfigError> {
+    let wanted = "a loopback address and a port are needed, such as 127.0.0.1:9464";
+    let value_of = value.parse::<SocketAddr>().ok();
+    value_of
+        .filter(|address| address.ip().is_loopback())
+        .ok_or_else(|| bad_value("metrics", value, wanted))
 }
 
 fn unknown(key: &str) -> ConfigError {
@@ -390,7 +402,8 @@ mod tests {
             ("namespace=remote", "namespace=remote: not available in this version"),
             ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
-            ("metrics=:9", "metrics: not available"),
+            ("metrics=:9", "metrics=:9"),
+            ("metrics=192.0.2.1:9464", "loopback"),
             ("poll=soon", "poll=soon"),
             ("poll=0", "poll=0"),
             ("cache_size=many", "cache_size=many"),
@@ -442,6 +455,7 @@ mod tests {
             ("credentials", "/c"),
             ("name", "n"),
             ("log", "debug"),
+            ("metrics", "127.0.0.1:0"),
             ("ca_file", "/c"),
             ("client_cert", "/c"),
             ("client_key", "/c"),

@@ -88,6 +88,8 @@ pub struct MountOptions {
     pub nonempty: bool,
     /// The level of the log, if it was said.
     pub log: Option<String>,
+    /// Where figures are shown, if it was said.
+    pub metrics: Option<std::net::SocketAddr>,
 }
 
 /// Is what somebody asked for, as written.
@@ -151,6 +153,7 @@ fn resolve_with(
         remote_options: remote_options(&options, user, cwd),
         nonempty: options.nonempty,
         log: options.log.clone(),
+        metrics: options.metrics,
         who: who.clone(),
         remote,
         mountpoint,

@@ -11,18 +11,16 @@ use crate::model::{Ino, Kind};
 
 use super::document::{Item, Mount, PathText, to_line};
 use super::outcome::{
-    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Problem, Released,
-    RestoredDocument, SyncDocument,
+    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Problem,
+    ProtocolDocument, Released, RestoredDocument, SyncDocument,
 };
-use super::protocol::{Done, Request, Scope};
+use super::protocol::{Done, OLDEST, Request, Scope, VERSION};
 use super::{MountInfo, StopSignal};
 
 /// How many items `pending` shows at most; the count in `mount` is of all.
 const MOST_PENDING: usize = 100_000;
 /// A drain without a limit ends when nothing goes further; this is only the engine's upper bound.
 const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
-/// Changes are shown at most this often.
-const WATCH_PAUSE: Duration = Duration::from_millis(250);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Is one request on its way.
@@ -52,6 +50,11 @@ impl Handler {
             Request::List { scope, recursive, fetch } => self.list(&scope, recursive, fetch).await,
             Request::Pending { scope } => self.pending(&scope).await,
             Request::Watch { scope } => self.watch(&scope).await,
+            Request::Events { scope } => self.events(&scope).await,
+            Request::Version => {
+                self.say(&ProtocolDocument::new(VERSION, OLDEST, env!("CARGO_PKG_VERSION"))).await;
+                Ok(Done::well())
+            }
             Request::Sync { scope, wait, timeout_ms } => self.sync(&scope, wait, timeout_ms).await,
             Request::Wait { scope, timeout_ms } => {
                 let top = self.find(&scope).await?;
@@ -117,7 +120,7 @@ impl Handler {
         PathText::in_mount(&self.info.mountpoint, path)
     }
 
-    async fn say_item(&self, item: &ItemStatus) {
+    pub(super) async fn say_item(&self, item: &ItemStatus) {
         self.say(&Item::of(item, &self.info.mountpoint)).await;
     }
 
@@ -169,21 +172,6 @@ impl Handler {
         }
         let left = u64::try_from(items.len()).ok();
         Ok(Done::with(0, left, None))
-    }
-
-    async fn watch(&self, scope: &Scope) -> Outcome {
-        let top = self.find(scope).await?;
-        let mut mark = 0;
-        while !self.out.is_closed() {
-            if top == Ino::ROOT {
-                self.say(&Mount::of(&self.engine.mount_status().await?, &self.info)).await;
-            } else {
-                self.say_item(&self.engine.item_status(top).await?).await;
-            }
-            tokio::time::sleep(WATCH_PAUSE).await;
-            mark = self.engine.changed(mark).await;
-        }
-        Ok(Done::well())
     }
 
     async fn sync(&self, scope: &Scope, wait: bool, timeout_ms: Option<u64>) -> Outcome {

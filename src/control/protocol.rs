@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the protocol; a daemon understands its own and the one before.
 pub const VERSION: u32 = 1;
+/// The oldest version that is understood.
+pub const OLDEST: u32 = 1;
 
 /// Is a path below the mountpoint, as it travels: text, or base64 of bytes that are no text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +87,14 @@ pub enum Request {
         #[serde(flatten)]
         scope: Scope,
     },
+    /// What happens at or below: `event` documents, until who asked goes away.
+    Events {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// What is spoken here: one `protocol` document.
+    Version,
     /// Send and ask now.
     Sync {
         /// Where.

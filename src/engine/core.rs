@@ -56,6 +56,9 @@ impl Remotes {
 pub(crate) struct Counters {
     pub(crate) bytes_down: AtomicU64,
     pub(crate) bytes_up: AtomicU64,
+    /// Reads answered from here, and those that waited.
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
 }
 
 /// Is everything that verbs and workers share.
@@ -97,6 +100,10 @@ pub(crate) struct Core {
     pub(crate) negatives: Mutex<HashSet<Ino>>,
     /// There are data files to unlink, or uses to write down.
     pub(crate) sweep: Notify,
+    /// How many items are not in sync below each folder, and at which epoch of the catalog that was so.
+    pub(crate) pending_below: Mutex<(u64, HashMap<Ino, u64>)>,
+    /// What happens, for those who watch.
+    pub(crate) events: tokio::sync::broadcast::Sender<super::Happening>,
     /// Data files whose rows have forgotten them.
     pub(crate) forgotten: Mutex<Vec<(Ino, Generation)>>,
     /// When files were last used, not yet in the catalog.
@@ -198,6 +205,7 @@ impl Core {
     /// Keeps the last thing that went wrong for `status`.
     pub(crate) fn note_problem(&self, ino: Option<Ino>, message: &str) {
         let path = ino.and_then(|ino| self.path_bytes(ino));
+        self.tell_problem(path.as_ref(), message);
         *lock(&self.last_error) =
             Some(LastError { time: now(), path, message: message.to_owned() });
         self.pulse();

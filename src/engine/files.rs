@@ -158,6 +158,9 @@ impl Engine {
             self.core.go_on(&live);
         }
         let want = super::open::lock(&file.reader).advance(&asked);
+        let counters = &self.core.counters;
+        let counter = if here { &counters.hits } else { &counters.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
         if here {
             if want.end > asked.end && !live.state().hydrated {
                 self.core.start_fetches(&live, asked.clone(), want, Cause::User);

@@ -10,6 +10,7 @@ mod close;
 mod core;
 mod crash;
 mod error;
+mod events;
 mod feed;
 mod files;
 mod find;
@@ -59,13 +60,14 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use events::Happening;
 pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use rules::{OwnPin, RuleStatus};
 pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
 pub use start::{StartError, left_to_send};
 pub use state::{
-    Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
+    Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
 pub use through::Backings;
@@ -75,6 +77,7 @@ pub use verbs::{
 };
 
 pub use crate::catalog::Rank;
+pub use crate::remote::layers::{LATENCIES, Operation};
 pub use crate::remote::{ErrorKind, RemoteError};
 
 use crate::catalog::Durability;

@@ -266,6 +266,7 @@ impl Core {
         while let Some(changes) = changes.recv().await {
             let mut invalidations = Vec::new();
             let mut forgotten = false;
+            self.tell_watchers(&changes);
             for change in changes {
                 forgotten |= matches!(change, Change::Forgotten { .. });
                 self.tell(change, &mut invalidations);
@@ -317,6 +318,8 @@ impl Core {
             }
             Change::Rescued { ino, generation } => self.rescue(ino, generation),
             Change::Pins => self.pins.notify_one(),
+            // These are told to those who watch.
+            Change::Sync(_) | Change::Conflict(_) => {}
         }
     }
 

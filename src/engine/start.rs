@@ -127,6 +127,8 @@ impl Engine {
             room: Notify::new(),
             negatives: Mutex::default(),
             sweep: Notify::new(),
+            pending_below: Mutex::default(),
+            events: tokio::sync::broadcast::Sender::new(super::events::KEPT),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
             quota: Mutex::default(),

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
 use crate::config::{Access, Atime, MountOptions};
-use crate::control::{Client, MountInfo, Request, Server, StopSignal};
+use crate::control::{Client, MetricsServer, MountInfo, Request, Server, StopSignal};
 use crate::engine::{Engine, StartError};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::remote::Remote;
@@ -86,6 +86,7 @@ struct Daemon {
     /// What who mounts should know although it worked.
     notice: Option<String>,
     _socket: Option<Server>,
+    _metrics: Option<MetricsServer>,
 }
 
 /// Says why a mount ends.
@@ -108,6 +109,13 @@ impl Daemon {
         let notice = damaged(&options.places.state_dir, before);
         let stop = StopSignal::default();
         let socket = serve_socket(&engine, options, &stop).await;
+        let metrics = match serve_metrics(&engine, options).await {
+            Ok(metrics) => metrics,
+            Err(failure) => {
+                stop_engine(&engine).await;
+                return Err(failure);
+            }
+        };
         let how = mount_as(options, mountpoint);
         match fuse::mount(&engine, &Handle::current(), &how) {
             Ok(mounted) => {
@@ -116,7 +124,16 @@ impl Daemon {
                 if let Some(credentials) = opened.credentials {
                     credentials.stop_asking();
                 }
-                Ok(Self { engine, mounted, signals, stop, drain, notice, _socket: socket })
+                Ok(Self {
+                    engine,
+                    mounted,
+                    signals,
+                    stop,
+                    drain,
+                    notice,
+                    _socket: socket,
+                    _metrics: metrics,
+                })
             }
             Err(failure) => {
                 stop_engine(&engine).await;
@@ -241,6 +258,21 @@ async fn serve_socket(
             warn!("{}: {why}: commands cannot ask this mount.", options.places.socket.display());
             None
         }
+    }
+}
+
+/// Who asked for figures is told if they cannot be shown.
+async fn serve_metrics(
+    engine: &Engine,
+    options: &MountOptions,
+) -> Result<Option<MetricsServer>, Failure> {
+    let Some(address) = options.metrics else { return Ok(None) };
+    match MetricsServer::start(engine.clone(), &options.name, address).await {
+        Ok(server) => {
+            info!("figures are at http://{}/metrics.", server.address());
+            Ok(Some(server))
+        }
+        Err(why) => Err(Failure::system(&format!("metrics={address}"), &why)),
     }
 }
 
