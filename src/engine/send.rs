@@ -175,6 +175,7 @@ impl Core {
         let total = noted.sent.digest.size;
         let sending = Arc::new(Sending { total, ..Sending::default() });
         lock(&self.workers.sending).insert(ino, sending.clone());
+        self.tell_begun(ino, "sync");
         self.pulse();
         let (body, still_whole) = match &parcel.snapshot.body {
             SnapshotBody::Memory(bytes) => (Body::Memory(bytes.clone()), None),
