@@ -140,7 +140,7 @@ impl WebDavRemote {
         Ok(shown(self.children(folder).await?).collect())
     }
 
-    fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
+    pub(super) fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
         let mtime = props.modified.as_deref().and_then(parse_date);
         let id = props.file_id.clone().map(RemoteId);
         let etag = props.etag.as_deref().and_then(Etag::parse);
@@ -211,7 +211,7 @@ fn length(text: &str) -> Option<u64> {
 }
 
 /// Entries with the names under which they are shown; without hidden ones.
-fn shown(mut children: Vec<Child>) -> impl Iterator<Item = (Child, Shown)> {
+pub(super) fn shown(mut children: Vec<Child>) -> impl Iterator<Item = (Child, Shown)> {
     children.sort_by(|a, b| a.raw.cmp(&b.raw));
     children.dedup_by(|a, b| a.raw == b.raw);
     let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();

@@ -8,6 +8,8 @@
 
 mod aside;
 mod client;
+#[cfg(any(test, fuzzing))]
+pub mod doors;
 mod failure;
 mod left;
 mod look;
