@@ -4,7 +4,7 @@
 # make fuzz     a minute of fuzzing for each parser of what others send (FUZZ_SECONDS)
 # make bench    measures it beside the native file system and curl
 # make lint     formatting, lints, licences
-# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
+# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
 
 PREFIX  ?= /usr/local
 SBINDIR ?= /sbin
@@ -12,7 +12,9 @@ DESTDIR ?=
 CARGO   ?= cargo
 
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd
 MANDIR  = $(DESTDIR)$(PREFIX)/share/man
+LIBEXECDIR = $(PREFIX)/libexec
 BASH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
@@ -25,7 +27,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
-.PHONY: all build demo test soak fuzz bench lint deny install uninstall clean
+.PHONY: all build demo test soak fuzz bench lint deny install install-built uninstall clean
 
 all: build
 
@@ -72,12 +74,24 @@ lint:
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
-install: build
+# Installs what `build` has built; packages call it by itself.
+install: build install-built
+
+install-built:
 	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
 	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
-	rm -rf $(RELEASE)/man
-	$(RELEASE)/dewfs man $(RELEASE)/man
-	for page in $(RELEASE)/man/*; do \
+	for manager in user system; do \
+		install -d "$(DESTDIR)$(UNITDIR)/$$manager" || exit 1; \
+		sed 's,/usr/bin/dewfs,$(PREFIX)/bin/dewfs,' "systemd/$$manager/dewfs@.service" \
+			> "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service" || exit 1; \
+		chmod 644 "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service"; \
+	done
+	install -D -m 755 $(RELEASE)/dewfs-helper $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
+	install -D -m 644 systemd/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket
+	sed 's|@LIBEXECDIR@|$(LIBEXECDIR)|' systemd/dewfs-helper.service > $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	pages=$$(mktemp -d) && trap 'rm -r "$$pages"' EXIT && $(RELEASE)/dewfs man "$$pages" && \
+	for page in "$$pages"/*; do \
 		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
 	install -d $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
@@ -86,7 +100,9 @@ install: build
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
 
 uninstall:
-	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service
+	rm -f $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7
 	rm -f $(BASH_COMPLETIONS)/dewfs $(ZSH_COMPLETIONS)/_dewfs $(FISH_COMPLETIONS)/dewfs.fish

@@ -318,6 +318,10 @@ def million(world):
         yield plain("-", "mount to first ls with that catalog", mount.took + took, "s", "<= 0.3")
         find(mount.at, folders * each)
         yield plain("W11", "memory after a warm walk, at most", mount.resident(), "MiB", "<= 40")
+        for words in (["find", mount.at, "file-0500"], ["find", mount.at, "d0001/*"], ["largest", mount.at], ["recent", mount.at],
+                      ["du", "-s", mount.at]):
+            took, _ = timed(run, world.dewfs, *words)
+            yield plain("P5", "dewfs %s over %d entries" % (words[0], folders * each), took, "s", "<= 0.7")
     shutil.rmtree(remote)
 
 

@@ -284,6 +284,19 @@ impl Reader {
         self.all(sql, [count(limit)], |row| Ok((codec::ino(row, 0)?, row.get(1)?)))
     }
 
+    /// When the listed folder looked at longest ago was looked at; those made here and never looked at do not count.
+    pub fn oldest_look(&self) -> Result<Option<i64>> {
+        let sql = "SELECT looked FROM base WHERE endpoint = 0 AND listed = 1 AND looked > 0
+                   ORDER BY looked LIMIT 1";
+        self.one(sql, [], |row| row.get(0))
+    }
+
+    /// When a listed folder was looked at (nanoseconds since 1970, 0: not noted); `None` if it is not listed.
+    pub fn looked(&self, folder: Ino) -> Result<Option<i64>> {
+        let sql = "SELECT looked FROM base WHERE endpoint = 0 AND ino = ?1 AND listed = 1";
+        self.one(sql, [int(folder.0)], |row| row.get(0))
+    }
+
     /// Conflict copies made here and not resolved.
     pub fn conflicts(&self, limit: usize) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM inode WHERE conflict = 1 ORDER BY ino LIMIT ?1";

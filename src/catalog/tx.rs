@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
@@ -83,7 +82,7 @@ impl Tx {
             reader,
             lists,
             origin: Origin::Engine,
-            now: now(),
+            now: super::now(),
             host,
             conflict_names: Vec::new(),
             rescued: Vec::new(),
@@ -99,7 +98,7 @@ impl Tx {
     /// Begins a change.
     pub(super) fn begin(&mut self, origin: Origin) -> Mark {
         self.origin = origin;
-        self.now = now();
+        self.now = super::now();
         self.conflict_names.clear();
         self.rescued.clear();
         self.mark()
@@ -214,10 +213,4 @@ impl Tx {
         self.touched_before.push((folder, before));
         Ok(())
     }
-}
-
-/// Now, nanoseconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

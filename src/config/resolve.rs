@@ -204,6 +204,43 @@ pub fn resolve_remote(
     Ok((remote, opened_with))
 }
 
+/// Where a saved remote is mounted if nobody says: the place saved with it, else `~/NAME`.
+pub fn own_mountpoint(
+    spec: &OsStr,
+    config: Option<&Path>,
+    who: &Who,
+    cwd: &Path,
+) -> Result<PathBuf, ConfigError> {
+    let shown = spec.to_string_lossy();
+    let name = match Spec::parse(spec, cwd)? {
+        Spec::Saved { name, sub } if sub.is_empty() => name,
+        _ => {
+            return Err(ConfigError::Option(format!(
+                "{shown}: say where to mount it; only a saved remote (NAME:) has a place of its own"
+            )));
+        }
+    };
+    let home = || {
+        who.home.clone().ok_or_else(|| {
+            ConfigError::Place(format!(
+                "user {} has no home directory: say where to mount",
+                who.uid
+            ))
+        })
+    };
+    match ConfigFiles::of(who, config).remote(&name)?.mountpoint.as_deref() {
+        None => Ok(home()?.join(&name)),
+        Some("~") => home(),
+        Some(place) => match place.strip_prefix("~/") {
+            Some(below) => Ok(home()?.join(below)),
+            None if Path::new(place).is_absolute() => Ok(place.into()),
+            None => Err(ConfigError::Place(format!(
+                "saved remote {name}: mountpoint = \"{place}\" must begin with / or ~/"
+            ))),
+        },
+    }
+}
+
 fn source(spec: &OsStr, remote: &RemoteSpec) -> OsString {
     match remote {
         RemoteSpec::Folder(path)

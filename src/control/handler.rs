@@ -35,7 +35,7 @@ pub(super) struct Handler {
     pub(super) rules: bool,
 }
 
-type Outcome = Result<Done, EngineError>;
+pub(super) type Outcome = Result<Done, EngineError>;
 
 impl Handler {
     /// Answers the request; the caller sends what is returned as the last line.
@@ -77,7 +77,14 @@ impl Handler {
                 self.say(&Dropped::of(&freed, dry_run, &self.info.mountpoint)).await;
                 Ok(Done::well())
             }
+            Request::Find { scope, pattern } => self.search(&scope, pattern.as_ref()).await,
+            Request::First { scope, order, count } => self.first(&scope, order, count).await,
+            Request::Usage { scope, depth } => self.usage(&scope, depth).await,
             Request::Drain { timeout_ms } => self.drain(timeout_ms).await,
+            Request::SignIn => {
+                self.stop.ask_sign_in();
+                Ok(Done::well())
+            }
             Request::Stop => {
                 self.stop.ask();
                 Ok(Done::well())
@@ -101,11 +108,11 @@ impl Handler {
     }
 
     /// Sends a document. Who went away is noticed where requests are read.
-    async fn say(&self, document: &(impl Serialize + Sync)) {
+    pub(super) async fn say(&self, document: &(impl Serialize + Sync)) {
         let _gone = self.out.send(to_line(document)).await;
     }
 
-    fn path_text(&self, path: &[u8]) -> PathText {
+    pub(super) fn path_text(&self, path: &[u8]) -> PathText {
         PathText::in_mount(&self.info.mountpoint, path)
     }
 

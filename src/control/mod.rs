@@ -16,6 +16,7 @@ mod note;
 mod outcome;
 mod protocol;
 mod rights;
+mod search;
 mod server;
 
 pub use client::{Answer, Client, ClientError};
@@ -29,7 +30,8 @@ pub use outcome::{
     Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
     Released, RestoredDocument, SyncDocument, Unmounted,
 };
-pub use protocol::{Done, Request, Scope, VERSION};
+pub use protocol::{Done, Order, Request, Scope, VERSION};
+pub use search::{FoundDocument, Searched, UsageDocument};
 pub use server::{Server, StopSignal};
 
 use std::path::PathBuf;

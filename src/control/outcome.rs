@@ -40,6 +40,7 @@ impl Event {
     }
 }
 
+/// Makes a document of plain fields.
 macro_rules! small_document {
     ($(#[$doc:meta])* $name:ident, $type:literal, { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }) => {
         $(#[$doc])*
@@ -60,6 +61,8 @@ macro_rules! small_document {
         }
     };
 }
+
+pub(super) use small_document;
 
 small_document! {
     /// Is what `hydrate` brought.

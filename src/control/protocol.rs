@@ -166,14 +166,53 @@ pub enum Request {
         #[serde(default)]
         dry_run: bool,
     },
+    /// What is called so, from the catalog: `found` documents and one `searched`.
+    Find {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+        /// A pattern of the name, or with a slash of the path below.
+        #[serde(default)]
+        pattern: Option<Scope>,
+    },
+    /// The files that come first, from the catalog: `found` documents and one `searched`.
+    First {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+        /// In which order.
+        order: Order,
+        /// How many at most.
+        count: u64,
+    },
+    /// What folders hold, from the catalog: `usage` documents and one `searched`.
+    Usage {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+        /// How far down folders are shown.
+        depth: u64,
+    },
     /// Send what is pending while that makes progress.
     Drain {
         /// For how long at most; not at all if 0.
         #[serde(default)]
         timeout_ms: Option<u64>,
     },
+    /// Read the secret anew, as after signing in or out, and ask the remote with it.
+    SignIn,
     /// Unmount if need be, let go of the state and end, without waiting for anything.
     Stop,
+}
+
+/// Says which files come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The largest.
+    Largest,
+    /// Those changed last.
+    Recent,
 }
 
 /// Is the last line of every answer.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Places;
@@ -27,25 +27,38 @@ const OTHERS: usize = 64;
 /// The longest path a socket can be bound to or reached by.
 const SUN_PATH: usize = 107;
 
-/// Carries the wish that the daemon ends.
+/// Carries wishes to the daemon: that it ends, that it signs in again.
 #[derive(Clone, Debug)]
-pub struct StopSignal(Arc<watch::Sender<bool>>);
+pub struct StopSignal {
+    stop: Arc<watch::Sender<bool>>,
+    sign_in: Arc<Notify>,
+}
 
 impl Default for StopSignal {
     fn default() -> Self {
-        Self(Arc::new(watch::channel(false).0))
+        Self { stop: Arc::new(watch::channel(false).0), sign_in: Arc::default() }
     }
 }
 
 impl StopSignal {
     /// Asks the daemon to end.
     pub fn ask(&self) {
-        self.0.send_replace(true);
+        self.stop.send_replace(true);
     }
 
-    /// Waits until somebody asked.
+    /// Asks the daemon to read its secret anew.
+    pub fn ask_sign_in(&self) {
+        self.sign_in.notify_one();
+    }
+
+    /// Waits until somebody asked for that.
+    pub async fn sign_in_asked(&self) {
+        self.sign_in.notified().await;
+    }
+
+    /// Waits until somebody asked for the end.
     pub async fn asked(&self) {
-        let mut receiver = self.0.subscribe();
+        let mut receiver = self.stop.subscribe();
         // The sender lives as long as this does, so this ends only when it is true.
         let _closed = receiver.wait_for(|asked| *asked).await;
     }

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::EngineError;
-use super::core::{Cause, Core, now};
+use super::core::{Cause, Core, steady as now};
 use super::crash::crash_point;
 use super::live::Failure;
 use super::losses::{Weight, vanishing};
@@ -137,7 +137,8 @@ impl Core {
             };
             self.note_contact();
             names += page.entries.len();
-            let ListPage { entries, next: token } = page;
+            let ListPage { entries, next: token, folder: version } = page;
+            listing.note_version(version);
             if folder == Ino::ROOT && names == 0 && token.is_none() {
                 self.check_empty_root().await?;
             }
@@ -154,6 +155,10 @@ impl Core {
             self.defer_look(folder, blocker).await?;
         }
         self.remotes.of(cause).interested(&locator);
+        if !self.catalog.read(|rows| rows.all_missing())?.is_empty() {
+            // What is missed is given up only when nothing waits to be looked at any more.
+            self.ask_for_changes();
+        }
         self.pins.notify_one();
         Ok(Pass::Whole)
     }

@@ -6,14 +6,17 @@
 mod ahead;
 mod answer;
 mod attributes;
+mod brake;
 mod close;
 mod core;
 mod crash;
 mod error;
-mod exclude;
+mod evict;
 mod feed;
 mod files;
+mod find;
 mod guard;
+mod heat;
 mod hydrate;
 mod link;
 mod listing;
@@ -32,6 +35,7 @@ mod private;
 mod record;
 mod send;
 mod settings;
+mod shed;
 mod show;
 mod siblings;
 mod space;
@@ -43,6 +47,7 @@ mod strays;
 mod through;
 mod upload;
 mod verbs;
+mod walk;
 mod window;
 mod workers;
 mod write;
@@ -58,6 +63,7 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use private::claim_state_dir;
 pub use settings::{EDITOR_FILES, Returns, Settings};
@@ -72,6 +78,7 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
+pub use crate::catalog::Rank;
 pub use crate::remote::{ErrorKind, RemoteError};
 
 use crate::catalog::Durability;

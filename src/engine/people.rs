@@ -93,7 +93,7 @@ impl Engine {
             })
             .await?;
         self.core.outbox.notify_one();
-        self.core.ask_for_changes();
+        self.core.ask_to_look_at_all();
         self.core.try_contact().await;
         Ok(())
     }

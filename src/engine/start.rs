@@ -12,13 +12,12 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
-use super::exclude::Exclude;
 use super::open::OpenTable;
 use super::private::claim_state_dir;
 use super::{Engine, EngineError, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
-use crate::model::Ino;
+use crate::model::{Exclude, Ino};
 use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.
@@ -126,6 +125,7 @@ impl Engine {
             sweep: Notify::new(),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
+            space: super::evict::Space::new(examined.brake),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
             through: super::through::Through::default(),
@@ -179,6 +179,9 @@ impl Core {
     }
 
     fn start_workers(self: &Arc<Self>) {
+        if !self.open.all_mapped().is_empty() {
+            self.watch_room();
+        }
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());

@@ -75,6 +75,8 @@ pub struct MountStatus {
     pub last_contact: Option<i64>,
     /// How changes are learnt: push, poll, walk, inotify, none.
     pub feed: &'static str,
+    /// How that goes: `told`, `changes` (since a token), `folder-versions`, `listing` (again).
+    pub feed_detail: &'static str,
     /// When the folder that was looked at longest ago was looked at, nanoseconds since 1970.
     pub oldest_look: Option<i64>,
     /// Bytes of content here.
@@ -95,6 +97,8 @@ pub struct MountStatus {
     pub bytes_up: u64,
     /// Why hydrated files are not read and written past the daemon; `None`: they are.
     pub no_passthrough: Option<String>,
+    /// Which program tells the kernel of files that it reads and writes itself.
+    pub passthrough_by: Option<&'static str>,
 }
 
 /// Counts requests by their cause.

@@ -15,9 +15,7 @@ type Ready<T> = Result<T, EngineError>;
 
 impl Core {
     pub(crate) fn mount_status(self: &Arc<Self>) -> Ready<MountStatus> {
-        let (totals, oldest, look) = self
-            .catalog
-            .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
+        let (totals, oldest) = self.catalog.read(|rows| Ok((rows.totals()?, rows.pending(1)?)))?;
         let usage = self.cache.usage()?;
         let errors = self.stuck_items()?;
         let held = self.catalog.read(|rows| rows.held_count())?;
@@ -44,7 +42,8 @@ impl Core {
             oldest_pending: oldest.first().map(|row| nanos(row.since)),
             last_contact: self.last_contact(),
             feed: feed_word(capabilities.feed),
-            oldest_look: look.first().map(|(_, when)| *when),
+            feed_detail: self.feed_detail(),
+            oldest_look: self.oldest_look()?,
             cache_used: usage.used_bytes,
             cache_limit: usage.limit_bytes,
             cache_pending: self.pending_bytes()?,
@@ -54,6 +53,7 @@ impl Core {
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
             bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
             no_passthrough: self.through.why_not(),
+            passthrough_by: self.through.by(),
         })
     }
 
@@ -117,13 +117,10 @@ impl Core {
                 let row = if rows.is_to_be_sent(ino)? { rows.outbox_item(ino)? } else { None };
                 let base = rows.base(ino)?;
                 let present = present_bytes(rows, &inode, live.as_deref())?;
-                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino);
-                let local_only = inode.kind.is_local_only()
-                    || inode
-                        .local
-                        .as_ref()
-                        .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
-                let pin = rows.effective_pin(ino)?;
+                let excluded = rows.is_below_excluded(ino)?;
+                let local_only = inode.kind.is_local_only() || excluded;
+                let pin = if excluded { Pin::Excluded } else { rows.effective_pin(ino)? };
+                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino && !excluded);
                 let lacks_room = pin == Pin::Pinned
                     && inode.kind == Kind::File
                     && inode.content != Content::Hydrated;

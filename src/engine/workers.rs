@@ -62,6 +62,8 @@ pub(crate) struct Workers {
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
+    /// What is known of folders to look at again.
+    pub(super) walk: super::walk::Walk,
     /// Steps under way that move bytes, and those that do not.
     pub(super) heavy: AtomicUsize,
     pub(super) light: AtomicUsize,

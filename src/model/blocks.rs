@@ -65,6 +65,34 @@ impl BlockSet {
         self.0 |= &other.0;
     }
 
+    /// Keeps only what is in `other` as well.
+    pub fn intersect(&mut self, other: &Self) {
+        self.0 &= &other.0;
+    }
+
+    /// Takes all blocks of `other` away.
+    pub fn subtract(&mut self, other: &Self) {
+        self.0 -= &other.0;
+    }
+
+    /// The runs of blocks in this set, in order.
+    pub fn runs(&self) -> Vec<Range<u32>> {
+        let mut runs: Vec<Range<u32>> = Vec::new();
+        for block in &self.0 {
+            match runs.last_mut() {
+                Some(last) if last.end == block => last.end = block.saturating_add(1),
+                _ => runs.push(block..block.saturating_add(1)),
+            }
+        }
+        runs
+    }
+
+    /// Its last blocks, `count` of them, or all.
+    pub fn last(&self, count: u64) -> Self {
+        let before = self.len().saturating_sub(count);
+        Self(self.0.iter().skip(usize::try_from(before).unwrap_or(usize::MAX)).collect())
+    }
+
     /// The runs of blocks in `within` that are absent, in order.
     pub fn absent(&self, within: Range<u32>) -> Vec<Range<u32>> {
         let mut runs = Vec::new();

@@ -10,6 +10,8 @@ mod around;
 mod blocks;
 mod conflict;
 mod entry;
+mod exclude;
+mod glob;
 pub mod guard;
 mod ids;
 mod listing;
@@ -33,6 +35,8 @@ pub use around::{Busy, by_path, is_attempted_above, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
 pub use conflict::{conflict_name, original_name};
 pub use entry::{Content, Digest, Kind, Observed, Pin};
+pub use exclude::Exclude;
+pub use glob::Glob;
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{
     Listing, Look, Sight, apply_page, begin_listing, begin_page, break_listing, end_listing,

@@ -1,5 +1,6 @@
 //! The life of a mount's daemon: state, remote, engine, socket, kernel; then the way back.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +13,12 @@ use tracing::{error, info, warn};
 
 use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
+use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
-use crate::control::{Client, MountInfo, Request, Server, StopSignal};
+use crate::control::{Client, MountInfo, Note, Request, Server, StopSignal};
 use crate::engine::{Engine, StartError, claim_state_dir};
 use crate::fuse::{self, MountAs, Mounted};
+use crate::model::Ino;
 use crate::remote::Remote;
 
 /// How long a daemon that only goes on sending has to let go of the state.
@@ -23,6 +26,9 @@ const LET_GO: Duration = Duration::from_secs(2);
 
 /// How long making everything durable may take at the end, when the disk hangs.
 const STOP: Duration = Duration::from_secs(20);
+
+/// What systemd waits longer for the end than its parts may take.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// Mounts, serves, and ends with the mount.
 pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
@@ -37,7 +43,7 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
         background::leave(daemon.notice.as_deref())
             .map_err(|why| Failure::system("/dev/null", &why))?;
     } else {
-        service::tell("READY=1");
+        service::ready();
     }
     runtime.block_on(daemon.live());
     // What still runs waits for the network or for a program that has a file open; nothing of it is needed any more.
@@ -53,7 +59,7 @@ fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
     let places = &order.options.places;
     let level = if order.debug { "debug" } else { order.options.log.as_deref().unwrap_or("info") };
     if !in_background {
-        log::to_stderr(level);
+        log::to_stderr_or_journal(level, &order.options.name);
         return Ok(());
     }
     claim_state_dir(&places.state_dir)?;
@@ -75,6 +81,7 @@ struct Daemon {
     engine: Engine,
     mounted: Mounted,
     signals: Signals,
+    signs: Option<Signs>,
     stop: StopSignal,
     drain: Duration,
     /// What who mounts should know although it worked.
@@ -107,10 +114,11 @@ impl Daemon {
             Ok(mounted) => {
                 info!("{} is mounted at {}.", how.source.display(), how.mountpoint.display());
                 let drain = options.settings.drain;
-                if let Some(credentials) = opened.credentials {
-                    credentials.stop_asking();
+                if let Some(signs) = &opened.signs {
+                    signs.stop_asking();
                 }
-                Ok(Self { engine, mounted, signals, stop, drain, notice, _socket: socket })
+                let signs = opened.signs;
+                Ok(Self { engine, mounted, signals, signs, stop, drain, notice, _socket: socket })
             }
             Err(failure) => {
                 stop_engine(&engine).await;
@@ -125,8 +133,10 @@ impl Daemon {
             ended = self.mounted.ended() => End::Unmounted(ended),
             () = self.signals.next() => End::Signal,
             () = self.stop.asked() => End::Stop,
+            never = service::attend(&self.engine) => match never {},
+            never = sign_in_when_asked(&self.stop, self.signs.as_ref(), &self.engine) => match never {},
         };
-        service::tell("STOPPING=1");
+        service::stopping(self.drain + STOP + MARGIN);
         if let End::Unmounted(Err(why)) = &end {
             error!("the kernel's requests could not be taken any more: {why}");
         }
@@ -134,20 +144,47 @@ impl Daemon {
         if let Err(why) = self.mounted.unmount() {
             error!("it could not be unmounted: {why}");
         }
-        if !matches!(end, End::Stop) {
-            self.drain().await;
+        match end {
+            // The first signal asks for what is being done already.
+            End::Unmounted(_) => self.drain(1).await,
+            End::Signal => self.drain(0).await,
+            End::Stop => {}
         }
         stop_engine(&self.engine).await;
     }
 
-    async fn drain(&mut self) {
+    /// Sends what is pending for a while; signals beyond `harmless` ones end it.
+    async fn drain(&mut self, harmless: u32) {
+        service::status("unmounted, sends what is left");
+        let enough = async {
+            for _ in 0..=harmless {
+                self.signals.next().await;
+            }
+        };
         tokio::select! {
             left = self.engine.drain(self.drain) => match left {
                 0 => info!("unmounted, all is sent."),
                 left => info!("unmounted, {left} items are left and go on at the next mount."),
             },
-            () = self.signals.next() => info!("unmounted, ended by a second signal."),
+            () = enough => info!("unmounted, ended by a signal."),
             () = self.stop.asked() => info!("unmounted, a new mount takes over."),
+        }
+    }
+}
+
+/// Reads the secret anew each time somebody signed in or out, and asks the remote with it.
+async fn sign_in_when_asked(
+    wishes: &StopSignal,
+    signs: Option<&Signs>,
+    engine: &Engine,
+) -> Infallible {
+    loop {
+        wishes.sign_in_asked().await;
+        if let Some(signs) = signs {
+            signs.again();
+        }
+        if let Err(why) = engine.sync_now(Ino::ROOT).await {
+            info!("the remote cannot be asked with the new secret: {why}");
         }
     }
 }
@@ -208,7 +245,10 @@ fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
 }
 
 fn ask_to_stop(options: &MountOptions) -> bool {
-    let asked = Client::connect(&options.places.socket).and_then(|mut daemon| {
+    // One that was started otherwise has its socket elsewhere, but noted where.
+    let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
+    let socket = noted.map_or_else(|| options.places.socket.clone(), |note| note.socket);
+    let asked = Client::connect(&socket).and_then(|mut daemon| {
         daemon.set_patience(Some(LET_GO))?;
         daemon.ask(Request::Stop, false, |_, _| {})
     });

@@ -1,4 +1,5 @@
-//! Where a daemon writes its log: standard error in the foreground, else a file of which 10 MiB are kept.
+//! Where a daemon writes its log: standard error in the foreground, the journal where that leads there, else a file of which
+//! 10 MiB are kept.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -7,12 +8,41 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Two files of this size are kept: the one being written, and the one before.
 const HALF: u64 = 5 * 1024 * 1024;
 
-/// Starts logging to standard error.
-pub(super) fn to_stderr(level: &str) {
+/// Starts logging to standard error; if systemd reads that for its journal, to the journal itself, which keeps each field.
+pub(super) fn to_stderr_or_journal(level: &str, mount: &str) {
+    if !is_journal() {
+        return to_stderr(level);
+    }
+    match tracing_journald::layer() {
+        Ok(journal) => {
+            let journal = journal
+                .with_syslog_identifier("dewfs".to_owned())
+                .with_field_prefix(Some("DEWFS".to_owned()))
+                .with_custom_fields([("DEWFS_MOUNT", mount)]);
+            // Only a second start could fail, and then there is a log already.
+            drop(tracing_subscriber::registry().with(filter(level)).with(journal).try_init());
+        }
+        Err(why) => {
+            to_stderr(level);
+            tracing::warn!("the journal cannot be reached ({why}): fields are lost.");
+        }
+    }
+}
+
+/// Whether standard error is the stream that systemd made for the journal.
+fn is_journal() -> bool {
+    let Ok(about) = rustix::fs::fstat(io::stderr()) else { return false };
+    let here = format!("{}:{}", about.st_dev, about.st_ino);
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == here)
+}
+
+fn to_stderr(level: &str) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter(level))
         .with_ansi(io::stderr().is_terminal())

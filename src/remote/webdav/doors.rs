@@ -73,7 +73,7 @@ pub fn multistatus(bytes: &[u8]) {
         }
     }
     let mut names: Vec<Vec<u8>> =
-        shown(children).map(|(_, shown)| shown.name.as_bytes().to_vec()).collect();
+        shown(children).into_iter().map(|(_, shown)| shown.name.as_bytes().to_vec()).collect();
     for name in &names {
         assert!(!name.is_empty() && name.len() <= 255 && !name.contains(&b'/'));
         assert!(!name.contains(&0) && name != b"." && name != b"..");

@@ -21,16 +21,21 @@ const TEXTS: usize = 512 << 20;
 const BYTES: u64 = 4 << 30;
 
 /// All entries of a `207`, only if it is one, whole and well-formed to its end.
-pub(super) async fn read_multistatus(
+pub(super) async fn read_multistatus(answer: Answer, stall: Duration) -> Outcome<Vec<Response>> {
+    Ok(read_report(answer, stall).await?.0)
+}
+
+/// The same, and the sync token that the answer ends with, if it does.
+pub(super) async fn read_report(
     mut answer: Answer,
     stall: Duration,
-) -> Outcome<Vec<Response>> {
+) -> Outcome<(Vec<Response>, Option<String>)> {
     check_type(&answer)?;
     let (send, receive) = mpsc::channel(8);
     let parser = tokio::task::spawn_blocking(move || {
         let mut found = Found::default();
-        parse(Incoming::new(receive), &mut |response| found.take(response))?;
-        Ok(found.entries)
+        let token = parse(Incoming::new(receive), &mut |response| found.take(response))?;
+        Ok((found.entries, token))
     });
     let mut total = 0;
     loop {
@@ -137,8 +142,7 @@ mod tests {
     #[test]
     fn what_is_kept_of_a_listing_is_bounded() {
         let mut found = Found::default();
-        let mut entry = Response::default();
-        entry.href = "x".repeat(TEXTS / 40);
+        let mut entry = Response { href: "x".repeat(TEXTS / 40), ..Response::default() };
         entry.props.etag = Some("y".repeat(TEXTS / 40));
         for _ in 0..20 {
             found.take(entry.clone()).unwrap();
