@@ -1,6 +1,7 @@
 # make demo     shows the main job on this machine, and leaves nothing behind
 # make test     runs every test, installing the servers they need
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
+# make fuzz     a minute of fuzzing for each parser of what others send (FUZZ_SECONDS)
 # make bench    measures it beside the native file system and curl
 # make lint     formatting, lints, licences
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
@@ -26,7 +27,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
-.PHONY: all build demo test soak bench lint deny install install-built uninstall clean
+.PHONY: all build demo test soak fuzz bench lint deny install install-built uninstall clean
 
 all: build
 
@@ -58,12 +59,16 @@ soak:
 		first=$$((first + 100)); \
 	done
 
+fuzz:
+	@scripts/fuzz
+
 bench: build
 	scripts/test-servers
 	benches/bench.py --dewfs $(RELEASE)/dewfs
 
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 deny:

@@ -8,6 +8,8 @@
 
 mod client;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub mod doors;
 mod findings;
 mod handler;
 mod metrics;

@@ -10,6 +10,8 @@ mod address;
 mod aside;
 mod client;
 mod cloud;
+#[cfg(any(test, fuzzing))]
+pub mod doors;
 mod failure;
 mod left;
 mod login_flow;
