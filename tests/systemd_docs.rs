@@ -120,3 +120,89 @@ END
 "##,
     );
 }
+
+/// Installed, upgraded, taken back and removed under mounts in use: those go on, a newer state is refused by an older program
+/// that touches nothing, and what was not sent stays past a purge.
+#[test]
+fn packages_come_and_go_under_mounts_in_use() {
+    let guest = Guest::bare();
+    package(&guest, "0.1.0");
+    package(&guest, "0.1.1");
+    guest.run(
+        r##"
+mkdir -m 777 /srv/nas; echo theirs > /srv/nas/old
+touch /before
+install_package() { dpkg -i /guest/packages/dewfs_$1_*.deb > /dev/null; }
+install_package 0.1.0
+test -x /usr/sbin/mount.dewfs
+useradd -m -s /bin/bash alice
+login alice <<'END'
+dewfs setup Cloud /srv/nas --yes
+END
+mkdir /mnt/fstab
+mount -t dewfs /srv/nas /mnt/fstab
+loginctl enable-linger alice
+wait_for is_mounted /home/alice/Cloud
+exec 5< /mnt/fstab/old
+su alice -c 'echo one > ~/Cloud/f'
+unit_pid() { systemctl --user -M alice@ show -p MainPID --value dewfs@Cloud.service; }
+daemon=$(unit_pid)
+
+# Upgraded: the mounts go on with the program they have, and new commands talk to it.
+install_package 0.1.1
+test "$(unit_pid)" = "$daemon"
+read line <&5; test "$line" = theirs
+su alice -c 'echo two > ~/Cloud/f; cat ~/Cloud/old; dewfs status --short ~/Cloud; dewfs sync --wait ~/Cloud'
+has /srv/nas/f two
+systemctl --user -M alice@ restart dewfs@Cloud.service
+su alice -c 'cat ~/Cloud/f' | grep two
+
+# Taken back: the same state, as its format is the same.
+install_package 0.1.0
+systemctl --user -M alice@ restart dewfs@Cloud.service
+su alice -c 'echo three > ~/Cloud/f'
+wait_for has /srv/nas/f three
+
+# The state of a newer one: refused, by name, and not a byte is touched.
+systemctl --user -M alice@ stop dewfs@Cloud.service
+state=$(dirname /home/alice/.local/state/dewfs/*/catalog.db)
+python3 - "$state/catalog.db" <<'END'
+import sqlite3, sys
+catalog = sqlite3.connect(sys.argv[1])
+catalog.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+catalog.execute(f"PRAGMA user_version = {catalog.execute('PRAGMA user_version').fetchone()[0] + 1}")
+catalog.commit()
+catalog.close()
+END
+chown -R alice: $state
+sums() { (cd $state; find . -type f ! -name lock | sort | xargs sha256sum; find . | sort); }
+sums > /sums
+# The lock says who looked last; that is all.
+not su alice -c 'dewfs mount Cloud: ~/Cloud' 2> /said
+grep -i newer /said
+sums | diff /sums -
+not is_mounted /home/alice/Cloud
+
+# Removed, even purged, under a mount in use: it goes on, and nothing of anybody's goes.
+echo four > /mnt/fstab/g
+cat /mnt/fstab/old
+dpkg -r dewfs > /dev/null
+not test -e /usr/bin/dewfs
+test "$(cat /mnt/fstab/g)" = four
+echo five > /mnt/fstab/g
+dpkg -P dewfs > /dev/null
+wait_for has /srv/nas/g five
+exec 5<&-
+umount /mnt/fstab
+sums | diff /sums -
+test -n "$(find /var/lib/dewfs -name catalog.db)"
+left=$(find /usr /etc /lib -xdev -newer /before -name '*dewfs*' ! -path '*/default.target.wants/*' ! -name 'dewfs.list')
+test -z "$left" || { echo "$left"; exit 1; }
+
+# And back again.
+install_package 0.1.0
+mount -t dewfs /srv/nas /mnt/fstab
+test "$(cat /mnt/fstab/g)" = five
+"##,
+    );
+}

@@ -65,8 +65,9 @@ fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
         return Ok(());
     }
     make_private(&places.state_dir)
-        .and_then(|()| log::to_file(level, &places.log))
-        .map_err(|why| Failure::system(&places.state_dir.display().to_string(), &why))
+        .map_err(|why| Failure::system(&places.state_dir.display().to_string(), &why))?;
+    log::to_file(level, &places.log);
+    Ok(())
 }
 
 fn make_private(dir: &Path) -> io::Result<()> {
