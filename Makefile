@@ -4,6 +4,7 @@
 # make fuzz     a minute of fuzzing for each parser of what others send (FUZZ_SECONDS)
 # make bench    measures it beside the native file system and curl
 # make lint     formatting, lints, licences
+# make package  a .deb and a .rpm in target/package
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
 
 PREFIX  ?= /usr/local
@@ -27,7 +28,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
-.PHONY: all build demo test soak fuzz bench lint deny install install-built uninstall clean
+.PHONY: all build demo test soak fuzz bench lint deny install install-built package uninstall clean
 
 all: build
 
@@ -98,6 +99,9 @@ install-built:
 	$(RELEASE)/dewfs completions bash > $(BASH_COMPLETIONS)/dewfs
 	$(RELEASE)/dewfs completions zsh > $(ZSH_COMPLETIONS)/_dewfs
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
+
+package: build
+	scripts/package --built $(RELEASE) $(or $(CARGO_TARGET_DIR),target)/package
 
 uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service

@@ -46,6 +46,9 @@ pub enum StartError {
     /// The first mount needs the remote.
     #[error("{0}")]
     Remote(String),
+    /// The first mount needs the remote, and that wants somebody to sign in.
+    #[error("{0}")]
+    SignIn(String),
     /// The remote is another one than before.
     #[error("{0}")]
     OtherRemote(String),
@@ -315,6 +318,9 @@ async fn identify(
             Ok(true)
         }
         Err(error) if settings.offline_ok && error.kind == ErrorKind::Offline => Ok(false),
+        Err(error) if error.kind == ErrorKind::Unauthenticated => {
+            Err(StartError::SignIn(error.to_string()))
+        }
         Err(error) => Err(StartError::Remote(error.to_string())),
     }
 }

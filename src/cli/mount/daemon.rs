@@ -63,8 +63,8 @@ fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
         return Ok(());
     }
     claim_state_dir(&places.state_dir)?;
-    log::to_file(level, &places.log)
-        .map_err(|why| Failure::system(&places.state_dir.display().to_string(), &why))
+    log::to_file(level, &places.log);
+    Ok(())
 }
 
 /// One descriptor per open file is needed, and the usual limit is 1,024.
