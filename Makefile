@@ -1,7 +1,7 @@
 # make demo     shows the main job on this machine, and leaves nothing behind
 # make test     runs every test, installing the servers they need
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
-# make bench    measures it beside the native file system and curl
+# make bench    measures it beside the native file system and curl, and its parts
 # make lint     formatting, lints, licences
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
 
@@ -55,6 +55,7 @@ soak:
 bench: build
 	scripts/test-servers
 	benches/bench.py --dewfs $(RELEASE)/dewfs
+	$(CARGO) bench --locked --bench rooms
 
 lint:
 	$(CARGO) fmt --all --check

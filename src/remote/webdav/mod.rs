@@ -36,6 +36,8 @@ use crate::remote::{
 use aside::Site;
 use client::Client;
 use failure::Outcome;
+#[doc(hidden)]
+pub use multistatus::count_entries;
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
 use paths::Root;
 use places::Marked;
