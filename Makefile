@@ -2,7 +2,7 @@
 # make test     runs every test, installing the servers they need
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
 # make fuzz     a minute of fuzzing for each parser of what others send (FUZZ_SECONDS)
-# make bench    measures it beside the native file system and curl
+# make bench    measures it beside the native file system and curl, and its parts
 # make lint     formatting, lints, licences
 # make package  a .deb and a .rpm in target/package
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
@@ -66,6 +66,7 @@ fuzz:
 bench: build
 	scripts/test-servers
 	benches/bench.py --dewfs $(RELEASE)/dewfs
+	$(CARGO) bench --locked --bench rooms
 
 lint:
 	$(CARGO) fmt --all --check
