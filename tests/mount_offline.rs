@@ -179,9 +179,12 @@ fn a_network_that_swallows_everything_is_lived_through() {
     edit(&mount, 1);
     local_is_fast_after_edits(&mount);
     line.cut(false);
+    let back = Instant::now();
     eventually("it is noticed", || state(&mount) == "online");
+    println!("back online is noticed after {:?}", back.elapsed());
     edits_arrive(&mount, 0);
     edits_arrive(&mount, 1);
+    println!("all edits have arrived after {:?}", back.elapsed());
     mount.arrives("f0", &[bytes(100_000, 0), b"!!".to_vec()].concat());
     assert!(fs::read(mount.path("far")).unwrap() == bytes(1_000_000, 70));
 }
