@@ -223,7 +223,7 @@ async fn what_others_do_appears_where_folders_are_listed_again() {
     assert_eq!((status.feed, status.feed_detail), ("walk", "listing"));
 }
 
-/// Only folders whose version moved are listed; one look at the root tells that nothing did.
+/// S51 "Only listed folders cost anything, and below a folder whose version stayed nothing is asked."
 #[tokio::test(flavor = "multi_thread")]
 async fn below_a_folder_whose_version_stayed_nothing_is_asked() {
     let here = Here::new(Options::nextcloud(), plant).await;
@@ -309,6 +309,7 @@ async fn what_we_send_does_not_come_back(here: &Here, quiet: fn(&Asked) -> bool)
     assert_eq!(here.engine.mount_status().await.unwrap().conflicts, 0);
 }
 
+/// S52 "What we sent does not come back as a change made by somebody else."
 #[tokio::test(flavor = "multi_thread")]
 async fn what_we_send_does_not_come_back_by_folder_versions() {
     let here = Here::new(Options::nextcloud(), plant).await;
@@ -352,8 +353,9 @@ async fn when_a_token_is_not_known_any_more_everything_is_compared() {
     here.quiet(3, is_report).await;
 }
 
-/// S39 "Listed folders of a server that tells nothing are listed again: those used within the last hour once per `poll=`,
-/// all others in turn, never more than `requests=` a second."
+/// S50 "What others do at the remote shows by itself, also in open folders: within one `poll=` where the remote tells of
+/// changes or its folder versions do; elsewhere in folders used within the last hour once per `poll=`, and in all others in
+/// turn, never with more than `requests=` background requests a second."
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_are_listed_again_in_turn_and_never_faster_than_allowed() {
     const FOLDERS: usize = 60;

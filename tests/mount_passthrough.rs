@@ -1,15 +1,18 @@
 //! What the kernel reads and writes itself, past the daemon: sizes, edits, mappings, and what a frozen daemon cannot stop.
-#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/mount.rs"]
 mod support;
+
+#[path = "support/mapping.rs"]
+mod mapping;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
+use mapping::Mapping;
 use rustix::process::Signal;
 use support::{Mounted, bytes, dewfs, eventually};
 
@@ -47,39 +50,6 @@ fn without_the_daemon<T>(mount: &Mounted, act: impl FnOnce() -> T) -> T {
         assert!(helper.join().unwrap(), "somebody waited for the daemon");
         outcome
     })
-}
-
-/// Is a shared writable mapping of a whole file.
-struct Mapping {
-    at: *mut u8,
-    length: usize,
-}
-
-impl Mapping {
-    fn of(file: &File, length: usize) -> Self {
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at a place of the kernel's choice; nobody shortens the file while it lives.
-        let at = unsafe { mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, file, 0) };
-        Self { at: at.unwrap().cast(), length }
-    }
-
-    fn store(&self, at: usize, byte: u8) {
-        assert!(at < self.length);
-        // SAFETY: within the mapping.
-        unsafe { self.at.add(at).write_volatile(byte) };
-    }
-
-    fn sync(&self) {
-        // SAFETY: the mapping is that of `of`.
-        unsafe { msync(self.at.cast(), self.length, MsyncFlags::SYNC).unwrap() };
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `of`, unmapped only here.
-        unsafe { munmap(self.at.cast(), self.length).unwrap() };
-    }
 }
 
 /// S38 "A file that is all here may be read and written by the kernel itself, past the daemon: sizes, times, edits and what a

@@ -131,7 +131,8 @@ impl Tx {
     pub(super) fn write_counters(&mut self, barrier: bool) -> Result<()> {
         if barrier || self.counted.items != 0 || self.counted.bytes != 0 {
             self.run(
-                "UPDATE counter SET items = items + ?1, bytes = bytes + ?2, barriers = barriers + ?3",
+                "UPDATE counter SET items = items + ?1, barriers = barriers + ?3,
+                     bytes = min(max(bytes + ?2, -4611686018427387904), 4611686018427387904)",
                 (self.counted.items, self.counted.bytes, barrier),
             )?;
         }
@@ -186,7 +187,8 @@ impl Tx {
     /// Counts items and bytes that came (or went, when negative).
     pub(super) fn count(&mut self, items: i64, bytes: i64) {
         self.counted.items += items;
-        self.counted.bytes += bytes;
+        // What a remote says of sizes may be anything.
+        self.counted.bytes = self.counted.bytes.saturating_add(bytes);
     }
 
     /// The next tick. The row says which may have been given out, so that none is given twice after a restart.

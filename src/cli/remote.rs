@@ -195,6 +195,9 @@ fn promises(can: &Capabilities) -> Vec<String> {
     match can.feed {
         FeedKind::Push | FeedKind::Inotify => say("Changes made by others show at once."),
         FeedKind::Poll => say("Changes made by others show after the poll interval."),
+        FeedKind::Walk if can.folder_versions => {
+            say("Changes made by others show after the poll interval.");
+        }
         FeedKind::Walk => say(
             "Changes made by others show when their folder is looked at again: some time after the poll interval.",
         ),

@@ -110,11 +110,11 @@ impl Core {
         for one in written.iter().filter(|_| stop || go_on) {
             match one.data.brake(stop) {
                 Ok(()) if stop => {
-                    tracing::debug!(ino = one.ino.0, "its writers are stopped: no room is left")
+                    tracing::debug!(ino = one.ino.0, "its writers are stopped: no room is left");
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::warn!(ino = one.ino.0, %error, "cannot stop who writes past the limit")
+                    tracing::warn!(ino = one.ino.0, %error, "cannot stop who writes past the limit");
                 }
             }
         }

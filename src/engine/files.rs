@@ -26,6 +26,7 @@ impl Engine {
         if mode.write && core.settings.read_only {
             return EngineError::ReadOnly.into();
         }
+        core.note_opened(ino);
         if !core.open.begin(ino, mode.write) {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
@@ -294,6 +295,9 @@ impl Core {
             Kind::File => {}
             Kind::Folder => return Err(EngineError::IsFolder),
             _ => return Err(EngineError::Invalid("not a file")),
+        }
+        if inode.attributes.size > BlockSet::LARGEST {
+            return Err(EngineError::TooLarge);
         }
         if let Some(live) = self.open.live(ino)
             && live.generation == inode.generation

@@ -24,6 +24,16 @@ pub trait Backings: Send + Sync {
     fn register(&self, file: BorrowedFd<'_>) -> io::Result<u32>;
     /// Ends that; opens that use it keep it until they are closed.
     fn unregister(&self, id: u32);
+
+    /// Which program does it.
+    fn by(&self) -> &'static str {
+        "dewfs"
+    }
+
+    /// Why it cannot be done now, though it could before.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Is a data file that the kernel reads and writes itself. Ends with the last handle.
@@ -78,9 +88,14 @@ impl Through {
     /// Why it is not possible; `None` if it is.
     pub(crate) fn why_not(&self) -> Option<String> {
         match &*lock(&self.0) {
-            Possible::Yes(_) => None,
+            Possible::Yes(registrar) => registrar.trouble(),
             Possible::No(why) => Some(why.clone()),
         }
+    }
+
+    /// Which program tells the kernel, if one does.
+    pub(crate) fn by(&self) -> Option<&'static str> {
+        self.registrar().map(|registrar| registrar.by())
     }
 }
 
@@ -143,12 +158,16 @@ impl Core {
     fn propose(&self, live: &Live) -> IoMode {
         let Some(registrar) = self.through.registrar() else { return IoMode::Cached };
         // While somebody writes past us, everybody else must see what is written, and goes past us, too.
-        if !live.is_known_whole() && !(self.open.is_mapped(live.ino) && live.state().hydrated) {
+        if !(live.is_known_whole() || self.open.is_mapped(live.ino) && live.state().hydrated) {
             return IoMode::Cached;
         }
         match self.back(live, registrar) {
             Ok(Some(backing)) => IoMode::Through(Arc::new(backing)),
             Ok(None) => IoMode::Cached,
+            Err(EngineError::Disk(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                tracing::debug!(ino = live.ino.0, %error, "the daemon reads and writes a data file itself");
+                IoMode::Cached
+            }
             Err(error) => {
                 tracing::warn!(ino = live.ino.0, %error, "cannot let the kernel use a data file itself");
                 IoMode::Cached

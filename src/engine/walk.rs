@@ -50,6 +50,8 @@ const WRITTEN: Duration = Duration::from_secs(60);
 pub(super) struct Walk {
     /// When programs last used a folder, nanoseconds since 1970.
     used: Mutex<HashMap<Ino, i64>>,
+    /// Files that programs opened since their folders were last noted.
+    opened: Mutex<HashSet<Ino>>,
     /// Somebody wants everything looked at that was not since then.
     asked: AtomicI64,
     /// Everything known was true when this began; 0: not known.
@@ -87,6 +89,14 @@ impl Core {
     /// A program uses this folder: it is looked at again before others.
     pub(super) fn note_used(&self, folder: Ino) {
         self.workers.walk.note(folder);
+    }
+
+    /// A program opens this file: so it uses its folder.
+    pub(super) fn note_opened(&self, file: Ino) {
+        let mut opened = lock(&self.workers.walk.opened);
+        if opened.len() < REMEMBERED {
+            opened.insert(file);
+        }
     }
 
     /// Somebody wants to see what is at the remote now.
@@ -257,6 +267,13 @@ impl Core {
         failed: &HashSet<Ino>,
     ) -> Result<VecDeque<Ino>, EngineError> {
         let most = usize::try_from(self.settings.requests).unwrap_or(usize::MAX).clamp(1, 1000);
+        let opened = std::mem::take(&mut *lock(&self.workers.walk.opened));
+        for file in opened {
+            let inode = self.catalog.read(|rows| rows.inode(file))?;
+            if let Some(place) = inode.and_then(|inode| inode.local) {
+                self.note_used(place.parent);
+            }
+        }
         let asked = self.workers.walk.asked.load(Ordering::Acquire);
         let before = now().saturating_sub(nanos(self.period())).max(asked);
         let used = self.workers.walk.used_since(now().saturating_sub(nanos(RECENTLY)));

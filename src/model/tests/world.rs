@@ -521,7 +521,7 @@ impl World {
             ours.insert(path, there);
         }
         for (path, entry) in cloud.entries.iter().filter(|(path, _)| !path.is_root()) {
-            if is_covered(&*rows, path) {
+            if is_covered(&rows, path) {
                 continue;
             }
             let folder = by_path(&*rows, &path.parent().unwrap()).unwrap();
