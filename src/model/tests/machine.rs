@@ -41,6 +41,7 @@ pub struct Engine {
     pub busy: RefCell<Busy>,
     pub guard: Cell<bool>,
     pub cursor: Cell<usize>,
+    pub walks: bool,
 }
 
 /// Lets the world go on once; the fault that the world wants comes back.
@@ -356,6 +357,9 @@ impl Run {
 
     /// One page of hints: looks at each, applies all and advances the cursor in one transaction.
     pub async fn feed(self) -> bool {
+        if self.engine.walks {
+            return self.walk().await.unwrap_or(true);
+        }
         let since = self.engine.cloud.borrow().hints.len();
         let due: Vec<_> = self.rows().missing.iter().map(|(ino, at)| (*ino, *at)).collect();
         match self.look(&due).await {
@@ -376,6 +380,36 @@ impl Run {
                 true
             }
         }
+    }
+
+    /// One round of a walk by folder versions.
+    async fn walk(&self) -> Result<bool, Failed> {
+        let root = RemotePath::root();
+        let seen = self.stat(&root).await?.unwrap();
+        let (due, marked) = {
+            let mut rows = self.rows();
+            let base = rows.bases[&Ino::ROOT].clone();
+            let marked = base.listed && base.version != seen.version;
+            if marked {
+                hint_folder(&mut *rows, &root).unwrap();
+            }
+            let drained = rows.look_again.is_empty();
+            let due: Vec<_> = rows.missing.iter().map(|(ino, at)| (*ino, *at)).collect();
+            (if drained { due } else { Vec::new() }, marked)
+        };
+        let mut gone = Vec::new();
+        for (ino, stamp) in due {
+            let at = path(&*self.rows(), ino).unwrap();
+            if let Some(at) = at {
+                let seen = self.stat(&at).await?;
+                gone.push((ino, stamp, at, seen));
+            }
+        }
+        let did = marked || !gone.is_empty();
+        for (ino, stamp, at, seen) in gone {
+            settle_missing(&mut *self.rows(), ino, stamp, &at, seen.as_ref()).unwrap();
+        }
+        Ok(did)
     }
 
     #[allow(clippy::type_complexity)]
@@ -445,7 +479,8 @@ impl Run {
         loop {
             let ask = Ask::List(listing.path.clone(), after.clone());
             match self.call(ask).await {
-                Ok(Answer::Page(page, last)) => {
+                Ok(Answer::Page(page, last, version)) => {
+                    listing.note_version(version);
                     after = page.last().map(|(name, _)| name.clone()).or(after);
                     let mut rows = self.rows();
                     if !list_page(&mut *rows, &mut listing, page).unwrap() {
