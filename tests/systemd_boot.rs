@@ -124,6 +124,7 @@ has_all second
 
 # Shut down with time enough.
 echo 50000 > /srv/control/rate
+echo 5 > /srv/control/grace
 write third
 not has_all third
 "##,

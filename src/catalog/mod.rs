@@ -5,6 +5,7 @@
 //! outlive one reply. SQL stands in this room only; nothing here knows of bytes, remotes or the kernel.
 
 mod at_rest;
+mod clock;
 mod codec;
 mod error;
 mod lists;
@@ -27,6 +28,9 @@ mod writer;
 use std::sync::Arc;
 
 pub use at_rest::left_to_send;
+#[cfg(debug_assertions)]
+pub use clock::shift_clock;
+pub use clock::{now, steady};
 pub use error::CatalogError;
 pub use reader::Reader;
 pub use rows::{

@@ -14,7 +14,7 @@ use crate::fuse::mountinfo::mounts;
 use super::saved::Saved;
 use super::target::Target;
 use super::units::Units;
-use super::{Common, DONE, Failure, remote, remotes};
+use super::{Common, DONE, Failure, browser, remote, remotes};
 
 /// Who signs in where.
 #[derive(Args, Clone, Debug)]
@@ -50,6 +50,8 @@ pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
     let user = with.username.as_deref();
     let login = if args.password_stdin {
         from_stdin(user)?
+    } else if let Some(login) = browser::sign_in(spec, with, remote::STALL)? {
+        login
     } else if std::io::stdin().is_terminal() {
         let place = url.host_str().unwrap_or_default();
         ask_login(user, place).ok_or_else(|| Failure::failed("no password was given"))?
@@ -115,7 +117,7 @@ pub(super) fn from_stdin(user: Option<&str>) -> Result<Login, Failure> {
 }
 
 /// Asks the remote with this login alone.
-fn check(spec: &RemoteSpec, with: &RemoteOptions, login: &Login) -> Result<(), Failure> {
+pub(super) fn check(spec: &RemoteSpec, with: &RemoteOptions, login: &Login) -> Result<(), Failure> {
     match remotes::open_as(spec, with, login.clone(), remote::STALL)? {
         Some(opened) => remote::probe(&opened).map(drop),
         None => Ok(()),

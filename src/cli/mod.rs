@@ -5,6 +5,7 @@
 //! exit statuses. Answers go to stdout, everything else to stderr in one line; bars only to a terminal.
 
 mod args;
+mod browser;
 mod cache;
 mod completions;
 mod doctor;

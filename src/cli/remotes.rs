@@ -93,13 +93,7 @@ fn open_webdav(
     let source = Arc::clone(&credentials);
     let opened_with = WebDavOptions {
         credentials: Some(Arc::new(move || source.current().map(sign))),
-        insecure_http: options.insecure_http,
-        ca_file: options.ca_file.clone(),
-        client_cert: options.client_cert.clone(),
-        client_key: options.client_key.clone(),
-        proxy: options.proxy.clone(),
-        stall,
-        ..WebDavOptions::new(url.as_str())
+        ..webdav_options(url, options, stall)
     };
     let remote =
         AddressedServer::open(&opened_with).map_err(|error| Failure::failed(error.to_string()))?;
@@ -108,6 +102,19 @@ fn open_webdav(
         remote: Arc::clone(&client) as Arc<dyn Remote>,
         signs: Some(Signs { credentials, client }),
     })
+}
+
+/// How a server is spoken to, but for who signs in.
+pub(super) fn webdav_options(url: &Url, options: &RemoteOptions, stall: Duration) -> WebDavOptions {
+    WebDavOptions {
+        insecure_http: options.insecure_http,
+        ca_file: options.ca_file.clone(),
+        client_cert: options.client_cert.clone(),
+        client_key: options.client_key.clone(),
+        proxy: options.proxy.clone(),
+        stall,
+        ..WebDavOptions::new(url.as_str())
+    }
 }
 
 fn sign(login: Login) -> Signature {

@@ -14,9 +14,10 @@ use crate::config::{
 };
 
 use super::output::Output;
+use super::remotes::Opened;
 use super::saved::Saved;
 use super::units::Units;
-use super::{Common, DONE, FAILED, Failure, remote};
+use super::{ATTENTION, Common, DONE, FAILED, Failure, browser, remote};
 
 /// What to set up; what is left out is asked on a terminal.
 #[derive(Args, Clone, Debug)]
@@ -150,31 +151,20 @@ impl Plan {
         let (target, with) = resolve_remote(spec, &self.words, config, who, &cwd)?;
         if args.password_stdin {
             let login = super::login::from_stdin(with.username.as_deref())?;
-            if let Some(opened) =
-                super::remotes::open_as(&target, &with, login.clone(), remote::STALL)?
-            {
-                remote::probe(&opened)?;
-            }
+            super::login::check(&target, &with, &login)?;
             return Ok(Some(login));
         }
         let opened = super::remotes::open(&target, &with, who, remote::STALL)?;
-        let mut outcome = remote::probe(&opened);
-        for _ in 1..TRIES {
-            match &outcome {
-                // Only a person at a terminal can give another one.
-                Err(failure)
-                    if failure.exit == super::ATTENTION && std::io::stdin().is_terminal() =>
-                {
-                    eprintln!("dewfs: {}", failure.message);
-                    outcome = remote::probe(&opened);
-                }
-                _ => break,
-            }
+        let known = || opened.signs.as_ref().and_then(|signs| signs.credentials.known());
+        if known().is_none()
+            && let Some(login) = browser::sign_in(&target, &with, remote::STALL)?
+        {
+            super::login::check(&target, &with, &login)?;
+            return Ok(Some(login));
         }
-        outcome?;
+        probe_patiently(&opened)?;
         // A file that was named stays the place of the secret.
-        let known = opened.signs.as_ref().and_then(|signs| signs.credentials.known());
-        Ok(known.filter(|_| with.credentials.is_none()))
+        Ok(known().filter(|_| with.credentials.is_none()))
     }
 
     fn is_confirmed(&self, common: &Common) -> bool {
@@ -231,6 +221,21 @@ impl Plan {
             unit: units.map(|_| format!("dewfs@{}.service", self.name)),
         })
     }
+}
+
+/// Asks the remote; a person at a terminal who mistypes the password is asked again.
+fn probe_patiently(opened: &Opened) -> Result<(), Failure> {
+    let mut outcome = remote::probe(opened);
+    for _ in 1..TRIES {
+        match &outcome {
+            Err(failure) if failure.exit == ATTENTION && std::io::stdin().is_terminal() => {
+                eprintln!("dewfs: {}", failure.message);
+                outcome = remote::probe(opened);
+            }
+            _ => break,
+        }
+    }
+    outcome.map(drop)
 }
 
 fn mount_without_systemd(name: &str) -> Result<(), Failure> {

@@ -54,6 +54,14 @@ impl Units {
         self.ask(&["is-enabled", &unit(name)]).is_ok()
     }
 
+    /// Why it failed, if it did.
+    pub(super) fn why_failed(&self, name: &str) -> Option<String> {
+        self.ask(&["is-failed", &unit(name)]).ok()?;
+        let said = self.ask(&["show", "--property=StatusText", "--value", &unit(name)]).ok()?;
+        let said = one_line(said.trim());
+        Some(if said.is_empty() { "its journal says why".to_owned() } else { said })
+    }
+
     fn ask(&self, words: &[&str]) -> Result<String, Failure> {
         let mut command = Command::new("systemctl");
         if self.uid != 0 {

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,6 +17,7 @@ use super::state::LastError;
 use super::verbs::Invalidation;
 use crate::cache::{Cache, CacheError, Reservation};
 use crate::catalog::{Catalog, Memory};
+pub(crate) use crate::catalog::{now, steady};
 use crate::model::{Exclude, Generation, Handles, Ino, Name};
 use crate::remote::{Locator, Remote, Space};
 
@@ -136,12 +136,6 @@ impl Memory for InMemory {
     fn on_disk_full(&self) -> bool {
         self.cache.give_up_ballast().is_ok_and(|freed| freed > 0)
     }
-}
-
-/// Now, in nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Core {

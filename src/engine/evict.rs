@@ -6,8 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
 use crate::cache::Reservation;
@@ -35,6 +37,16 @@ pub(crate) struct Space {
     turn: tokio::sync::Mutex<()>,
     /// Whether the file system makes no holes.
     pub(crate) no_holes: AtomicBool,
+    /// Whether who writes past us can be stopped.
+    pub(crate) brake: bool,
+    /// Rung when somebody begins to write past us.
+    pub(crate) writer_came: Notify,
+}
+
+impl Space {
+    pub(crate) fn new(brake: bool) -> Self {
+        Self { brake, ..Self::default() }
+    }
 }
 
 /// Is what may go, the oldest use first, and how far that reaches.

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::EngineError;
-use super::core::{Cause, Core, now};
+use super::core::{Cause, Core, now, steady};
 use super::crash::crash_point;
 use super::losses::{Weight, vanishing};
 use super::observe::change;
@@ -120,7 +120,7 @@ impl Core {
             self.apply_changes(page, due).await?;
             if !more {
                 self.end_acceptance()?;
-                if self.catalog.read(|rows| rows.next_look())?.is_none_or(|due| due > now()) {
+                if self.catalog.read(|rows| rows.next_look())?.is_none_or(|due| due > steady()) {
                     self.note_true(begun);
                 }
                 return Ok(self.settings.poll);

@@ -6,6 +6,7 @@
 mod ahead;
 mod answer;
 mod attributes;
+mod brake;
 mod close;
 mod core;
 mod crash;
@@ -30,6 +31,7 @@ mod outcome;
 mod passing;
 mod people;
 mod pins;
+mod private;
 mod record;
 mod send;
 mod settings;
@@ -63,6 +65,7 @@ pub use crash::CrashHook;
 pub use error::EngineError;
 pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
+pub use private::claim_state_dir;
 pub use settings::{EDITOR_FILES, Returns, Settings};
 pub use start::{StartError, left_to_send};
 pub use state::{

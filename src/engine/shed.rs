@@ -170,7 +170,7 @@ impl Core {
             // Not decided yet by an open that began before.
             None => self.open.handles(live.ino).open == 0,
         };
-        if !ours || self.space.no_holes.load(Ordering::Relaxed) {
+        if !ours || self.open.is_mapped(live.ino) || self.space.no_holes.load(Ordering::Relaxed) {
             return Ok(0);
         }
         let blocks = live.state().let_go(cold);

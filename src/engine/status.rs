@@ -53,6 +53,7 @@ impl Core {
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
             bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
             no_passthrough: self.through.why_not(),
+            passthrough_by: self.through.by(),
         })
     }
 

@@ -17,7 +17,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::EngineError;
-use super::core::{Cause, Core, now};
+use super::core::{Cause, Core, steady as now};
 use super::feed::{lost_for_good, settle_missed};
 use super::losses::Weight;
 use super::observe::change;

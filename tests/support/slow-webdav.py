@@ -4,8 +4,9 @@
     slow-webdav.py PORT ROOT CONTROL
 
 CONTROL is a folder: its file `rate` holds the bytes a second that uploads come in with (none: no limit), its file `users`
-lines `name:password` (none: nobody is asked). Conditions, ETags and MOVE are kept as a good server keeps them. When the
-machine is shut down it goes on for five seconds, as a server on another machine would for longer.
+lines `name:password` (none: nobody is asked). Conditions, ETags and MOVE are kept as a good server keeps them. Its file
+`grace` holds the seconds for which it goes on when the machine is shut down, as a server on another machine would, its file
+`ahead` those by which its clock is ahead.
 """
 import base64, hashlib, os, shutil, signal, sys, threading, time, urllib.parse
 from email.utils import formatdate
@@ -34,6 +35,9 @@ def etag(path):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def date_time_string(self, timestamp=None):
+        return formatdate(time.time() + int(control("ahead") or 0), usegmt=True)
 
     def log_message(self, *words):
         pass
@@ -195,5 +199,5 @@ class Handler(BaseHTTPRequestHandler):
 
 # Standing in it keeps its disk mounted while the machine shuts down.
 os.chdir(ROOT)
-signal.signal(signal.SIGTERM, lambda *_: threading.Timer(5, os._exit, [0]).start())
+signal.signal(signal.SIGTERM, lambda *_: threading.Timer(int(control("grace") or 0), os._exit, [0]).start())
 ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()

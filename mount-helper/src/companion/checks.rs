@@ -2,11 +2,10 @@
 //! own mount.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxFlags};
 use rustix::io::{Errno, Result};
 
 use crate::systems;
@@ -56,29 +55,8 @@ pub(crate) fn device(fuse: BorrowedFd<'_>) -> Result<Option<u32>> {
 
 /// The connection of this number and whose it is.
 fn found(device: u32) -> Option<(Connection, u32)> {
-    if let Ok(entry) = fs::symlink_metadata(format!("{CONNECTIONS}/{device}")) {
-        return Some((Connection { device, serial: entry.ino() }, entry.uid()));
-    }
-    let mounts = BufReader::new(fs::File::open("/proc/self/mountinfo").ok()?);
-    let number = format!("0:{device}");
-    let line = mounts
-        .lines()
-        .map_while(std::io::Result::ok)
-        .find(|line| line.split(' ').nth(2) == Some(&number))?;
-    let (serial, owner) = mount_of_user(&line)?;
-    Some((Connection { device, serial }, owner))
-}
-
-/// The number of a FUSE mount and whose it is, from its line in mountinfo.
-fn mount_of_user(line: &str) -> Option<(u64, u32)> {
-    let (place, system) = line.split_once(" - ")?;
-    let mut system = system.split(' ');
-    let kind = system.next()?;
-    let options = system.nth(1)?;
-    let owner = options.split(',').find_map(|option| option.strip_prefix("user_id="))?;
-    let is_fuse = kind == "fuse" || kind.starts_with("fuse.");
-    let serial = place.split(' ').next()?.parse().ok()?;
-    is_fuse.then_some((serial, owner.parse().ok()?))
+    let entry = fs::symlink_metadata(format!("{CONNECTIONS}/{device}")).ok()?;
+    Some((Connection { device, serial: entry.ino() }, entry.uid()))
 }
 
 /// Whether the user may have the kernel read and write `file` for him. Whoever serves the mount decides who writes, so
@@ -112,23 +90,4 @@ pub(crate) fn about(descriptor: impl AsFd) -> Result<Statx> {
 /// The kind of file.
 pub(crate) fn kind(about: &Statx) -> FileType {
     FileType::from_raw_mode(about.stx_mode.into())
-}
-
-/// The permissions.
-pub(crate) fn mode(about: &Statx) -> Mode {
-    Mode::from_raw_mode(about.stx_mode.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_owner_of_a_mount_is_read_from_its_line() {
-        let line = "43 27 0:40 / /tmp/a\\040b rw,nosuid shared:9 - fuse.dewfs x rw,user_id=1234,group_id=0";
-        assert_eq!(mount_of_user(line), Some((43, 1234)));
-        let other = "43 27 0:40 / /m rw - tmpfs user_id=1 rw,user_id=1234";
-        assert_eq!(mount_of_user(other), None);
-        assert_eq!(mount_of_user("43 27 0:40 / /m rw - fuse x rw"), None);
-    }
 }

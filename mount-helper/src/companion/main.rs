@@ -18,55 +18,35 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use limits::{Ledger, Limits};
+use limits::{Ledger, Limits, Seat};
 
-/// It ends when nobody has been connected for so long; systemd starts it again.
-const IDLE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// A thread calls nothing that is deep.
 const STACK: usize = 128 << 10;
 
-const USAGE: &str =
-    "usage: dewfs-helper [--socket PATH] [--backings NUMBER] [--requests NUMBER-A-SECOND]";
+const USAGE: &str = "usage: dewfs-helper [SOCKET [BACKINGS [REQUESTS-A-SECOND]]]";
 
-/// Is what the command line says; systemd's says nothing.
-#[derive(Default)]
-struct Options {
-    socket: Option<PathBuf>,
-    limits: Limits,
-}
-
-fn options(mut words: impl Iterator<Item = OsString>) -> Option<Options> {
-    let mut options = Options::default();
-    while let Some(word) = words.next() {
-        let value = words.next()?;
-        let number = || value.to_str()?.parse::<u32>().ok();
-        match word.to_str()? {
-            "--socket" => options.socket = Some(value.into()),
-            "--backings" => options.limits.backings = number()?,
-            "--requests" => options.limits.requests = number()?,
-            _ => return None,
-        }
+/// The socket to be made and the limits, from a command line; systemd's says nothing.
+fn options(mut words: impl Iterator<Item = OsString>) -> Option<(Option<PathBuf>, Limits)> {
+    let mut limits = Limits::default();
+    let socket = words.next().map(PathBuf::from);
+    for limit in [&mut limits.backings, &mut limits.requests] {
+        let Some(word) = words.next() else { break };
+        *limit = word.to_str()?.parse().ok()?;
     }
-    Some(options)
+    words.next().is_none().then_some((socket, limits))
 }
 
 fn main() -> ExitCode {
-    let Some(options) = options(std::env::args_os().skip(1)) else {
+    let Some((socket, limits)) = options(std::env::args_os().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let listener = match &options.socket {
-        Some(at) => listen(at),
-        None => kernel::socket_of_systemd(),
-    };
-    match listener.and_then(|listener| serve(&listener, options.limits)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match socket.map_or_else(kernel::socket_of_systemd, |at| listen(&at)) {
+        Ok(listener) => serve(&listener, limits),
         Err(why) => {
             eprintln!("dewfs-helper: {why}");
             ExitCode::FAILURE
@@ -84,29 +64,24 @@ fn listen(at: &Path) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-fn serve(listener: &OwnedFd, limits: Limits) -> io::Result<()> {
-    let ledger = Arc::new(Ledger::new(limits));
+fn serve(listener: &OwnedFd, limits: Limits) -> ! {
+    let ledger = Ledger::default();
     loop {
-        let mut waiting = [PollFd::new(listener, PollFlags::IN)];
-        if poll(&mut waiting, Some(&IDLE)) == Ok(0) && ledger.is_idle() {
-            return Ok(());
-        }
-        if !waiting[0].revents().is_empty() && welcome(listener, &ledger).is_err() {
+        if welcome(listener, &ledger, limits).is_err() {
             // Out of descriptors, memory or threads: others must end first.
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
 
-fn welcome(listener: &OwnedFd, ledger: &Arc<Ledger>) -> io::Result<()> {
+fn welcome(listener: &OwnedFd, ledger: &Ledger, limits: Limits) -> io::Result<()> {
     let line = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
     let who = sockopt::socket_peercred(&line)?;
-    let Some(seat) = ledger.seat(who.uid.as_raw()) else {
+    let Some(seat) = Seat::take(ledger, limits, who.uid.as_raw()) else {
         request::refuse(&line);
         return Ok(());
     };
-    let ledger = Arc::clone(ledger);
-    let serve = move || request::serve(&line, who, &ledger, seat);
+    let serve = move || request::serve(&line, &who, &seat);
     std::thread::Builder::new().stack_size(STACK).spawn(serve).map(drop)
 }
 
@@ -115,17 +90,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn given(words: &[&str]) -> Option<Options> {
+    fn given(words: &[&str]) -> Option<(Option<PathBuf>, Limits)> {
         options(words.iter().map(OsString::from))
     }
 
     #[test]
     fn the_command_line_is_understood_or_refused() {
-        let options = given(&["--socket", "/run/x", "--backings", "3"]).unwrap();
-        assert_eq!(options.socket.as_deref(), Some(Path::new("/run/x")));
-        assert_eq!(options.limits.backings, 3);
-        assert_eq!(given(&[]).unwrap().limits.requests, Limits::default().requests);
-        for wrong in [&["--socket"][..], &["--backings", "many"], &["--debug", "x"]] {
+        let (socket, limits) = given(&["/run/x", "3"]).unwrap();
+        assert_eq!((socket.as_deref(), limits.backings), (Some(Path::new("/run/x")), 3));
+        assert_eq!(limits.requests, Limits::default().requests);
+        assert!(given(&[]).unwrap().0.is_none());
+        for wrong in [&["/run/x", "many"][..], &["/run/x", "-1"], &["/run/x", "1", "2", "3"]] {
             assert!(given(wrong).is_none(), "{wrong:?}");
         }
     }

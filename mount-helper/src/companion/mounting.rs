@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::net::UCred;
 
-use crate::checks::{about, device, kind, mode};
+use crate::checks::{about, device, kind};
 use crate::systems;
 
 const READ_ONLY: u32 = 1;
@@ -41,26 +41,28 @@ pub(crate) fn mount(
     may_cover(who, place)?;
     may_have(flags & ALLOW_OTHER != 0)?;
     let system = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let system = &system;
-    fsconfig_set_string(system, "source", source)?;
-    fsconfig_set_string(system, "subtype", "dewfs")?;
-    fsconfig_set_string(system, "fd", fuse.as_raw_fd().to_string())?;
-    fsconfig_set_string(system, "rootmode", "40000")?;
-    fsconfig_set_string(system, "user_id", who.uid.as_raw().to_string())?;
-    fsconfig_set_string(system, "group_id", who.gid.as_raw().to_string())?;
-    fsconfig_set_flag(system, "default_permissions")?;
-    if flags & ALLOW_OTHER != 0 {
-        fsconfig_set_flag(system, "allow_other")?;
+    fsconfig_set_string(&system, "source", source)?;
+    for (key, value) in [
+        ("subtype", "dewfs"),
+        ("rootmode", "40000"),
+        ("fd", &fuse.as_raw_fd().to_string()),
+        ("user_id", &who.uid.as_raw().to_string()),
+        ("group_id", &who.gid.as_raw().to_string()),
+    ] {
+        fsconfig_set_string(&system, key, value)?;
     }
-    if flags & READ_ONLY != 0 {
-        fsconfig_set_flag(system, "ro")?;
-    }
-    fsconfig_create(system)?;
     let mut shown = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     shown.set(MountAttrFlags::MOUNT_ATTR_RDONLY, flags & READ_ONLY != 0);
     shown.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, flags & NO_EXEC != 0);
     shown.set(MountAttrFlags::MOUNT_ATTR_NOATIME, flags & NO_ATIME != 0);
-    let mounted = fsmount(system, FsMountFlags::FSMOUNT_CLOEXEC, shown)?;
+    fsconfig_set_flag(&system, "default_permissions")?;
+    for (flag, key) in [(READ_ONLY, "ro"), (ALLOW_OTHER, "allow_other")] {
+        if flags & flag != 0 {
+            fsconfig_set_flag(&system, key)?;
+        }
+    }
+    fsconfig_create(&system)?;
+    let mounted = fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, shown)?;
     let by_descriptors =
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&mounted, "", place, "", by_descriptors)
@@ -72,12 +74,11 @@ fn may_cover(who: &UCred, place: BorrowedFd<'_>) -> Result<()> {
     if kind(&about) != FileType::Directory {
         return Err(Errno::NOTDIR);
     }
-    if mode(&about).contains(Mode::SVTX) && about.stx_uid != who.uid.as_raw() {
+    if u32::from(about.stx_mode) & Mode::SVTX.bits() != 0 && about.stx_uid != who.uid.as_raw() {
         return Err(Errno::PERM);
     }
     rustix::fs::accessat(place, ".", Access::WRITE_OK, AtFlags::EACCESS)?;
-    let plain = systems::holds_files(place)? || systems::is_stacked_or_far(place)?;
-    plain.then_some(()).ok_or(Errno::PERM)
+    systems::may_be_covered(place)?.then_some(()).ok_or(Errno::PERM)
 }
 
 /// Whether there may be one more mount of a user, open to others or not.

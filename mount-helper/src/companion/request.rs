@@ -13,7 +13,6 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::{Errno, Result};
@@ -21,7 +20,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, UCred,
 };
 
-use crate::limits::{Ledger, Seat};
+use crate::limits::Seat;
 use crate::{checks, kernel, mounting};
 
 const PROTOCOL: u32 = 1;
@@ -39,15 +38,15 @@ const DESCRIPTORS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves one connection until its end.
-pub(crate) fn serve(line: &OwnedFd, who: UCred, ledger: &Arc<Ledger>, seat: Seat) {
-    if kernel::become_user(&who).is_err() || answer(line, GREETING, Ok(PROTOCOL)).is_err() {
+pub(crate) fn serve(line: &OwnedFd, who: &UCred, seat: &Seat) {
+    if kernel::become_user(who).is_err() || answer(line, GREETING, Ok(PROTOCOL)).is_err() {
         return;
     }
     let mut bytes = [0; LONGEST];
     while let Ok(Some((length, descriptors))) = receive(line, &mut bytes) {
         let request = bytes.get(..length).unwrap_or_default();
-        let outcome = if ledger.may_ask(who.uid.as_raw()) {
-            act(&who, ledger, request, &descriptors)
+        let outcome = if seat.may_ask() {
+            act(who, seat, request, &descriptors)
         } else {
             std::thread::sleep(PAUSE);
             Err(Errno::AGAIN)
@@ -58,7 +57,6 @@ pub(crate) fn serve(line: &OwnedFd, who: UCred, ledger: &Arc<Ledger>, seat: Seat
             break;
         }
     }
-    drop(seat);
 }
 
 /// Tells who has too many connections already.
@@ -88,17 +86,17 @@ fn receive(line: &OwnedFd, bytes: &mut [u8]) -> Result<Option<(usize, Vec<OwnedF
     Ok((received.bytes > 0).then_some((received.bytes, descriptors)))
 }
 
-fn act(who: &UCred, ledger: &Ledger, request: &[u8], descriptors: &[OwnedFd]) -> Result<u32> {
+fn act(who: &UCred, seat: &Seat, request: &[u8], descriptors: &[OwnedFd]) -> Result<u32> {
     let uid = who.uid.as_raw();
     match (number(request, 0), request.len(), descriptors) {
         (Some(REGISTER), 4, [fuse, file, proof]) => {
             let connection = checks::Connection::of(fuse.as_fd(), uid)?;
             checks::may_register(file.as_fd(), proof.as_fd(), uid)?;
-            if !ledger.add(uid, connection) {
+            if !seat.add(connection) {
                 return Err(Errno::NFILE);
             }
             kernel::register(fuse.as_fd(), file.as_fd()).map_err(|error| {
-                ledger.remove(uid, connection);
+                seat.remove(connection);
                 Errno::from_io_error(&error).unwrap_or(Errno::IO)
             })
         }
@@ -107,7 +105,7 @@ fn act(who: &UCred, ledger: &Ledger, request: &[u8], descriptors: &[OwnedFd]) ->
             let id = number(request, 4).ok_or(Errno::INVAL)?;
             kernel::unregister(fuse.as_fd(), id)
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            ledger.remove(uid, connection);
+            seat.remove(connection);
             Ok(0)
         }
         (Some(MOUNT), 9.., [fuse, place]) => {

@@ -5,30 +5,17 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Result;
 
-const DISKS: [u32; 13] = [
-    0x0000_ef53, // ext2, ext3, ext4
-    0x9123_683e, // btrfs
-    0x5846_5342, // xfs
-    0xf2f5_2010, // f2fs
-    0xca45_1a4e, // bcachefs
-    0x2fc1_2fc1, // zfs
-    0x5265_4973, // reiserfs
-    0x3153_464a, // jfs
-    0x0000_3434, // nilfs
-    0x7366_746e, // ntfs3
-    0x2011_bab0, // exfat
-    0x0000_4d44, // fat
-    0x0102_1994, // tmpfs
+#[rustfmt::skip]
+const DISKS: &[u32] = &[
+    0xef53, 0x9123_683e, 0x5846_5342, 0xf2f5_2010, // ext2 to ext4, btrfs, xfs, f2fs
+    0xca45_1a4e, 0x2fc1_2fc1, 0x5265_4973, 0x3153_464a, // bcachefs, zfs, reiserfs, jfs
+    0x3434, 0x7366_746e, 0x2011_bab0, 0x4d44, 0x0102_1994, // nilfs, ntfs3, exfat, fat, tmpfs
 ];
 
-const STACKED_OR_FAR: [u32; 7] = [
-    0x794c_7630, // overlay
-    0x0000_f15f, // ecryptfs
-    0x6573_5546, // fuse
-    0x0000_6969, // nfs
-    0xff53_4d42, // cifs
-    0xfe53_4d42, // smb2
-    0x00c3_6400, // ceph
+#[rustfmt::skip]
+const STACKED_OR_FAR: &[u32] = &[
+    0x794c_7630, 0xf15f, 0x6573_5546, // overlay, ecryptfs, fuse
+    0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, // nfs, cifs, smb2, ceph
 ];
 
 /// Whether it lies on a disk or in memory, as files do.
@@ -36,9 +23,10 @@ pub(crate) fn holds_files(descriptor: BorrowedFd<'_>) -> Result<bool> {
     Ok(DISKS.contains(&magic(descriptor)?))
 }
 
-/// Whether it lies on files of another file system or of another machine.
-pub(crate) fn is_stacked_or_far(descriptor: BorrowedFd<'_>) -> Result<bool> {
-    Ok(STACKED_OR_FAR.contains(&magic(descriptor)?))
+/// The same, or on files of another file system or of another machine.
+pub(crate) fn may_be_covered(descriptor: BorrowedFd<'_>) -> Result<bool> {
+    let magic = magic(descriptor)?;
+    Ok(DISKS.contains(&magic) || STACKED_OR_FAR.contains(&magic))
 }
 
 /// All of them have 32 bits, however wide the field is here.
