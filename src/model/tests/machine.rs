@@ -42,6 +42,8 @@ pub struct Engine {
     pub guard: Cell<bool>,
     pub cursor: Cell<usize>,
     pub walks: bool,
+    /// Folders that were listed and still are to be looked at.
+    pub tried: RefCell<HashSet<Ino>>,
 }
 
 /// Lets the world go on once; the fault that the world wants comes back.
@@ -297,7 +299,8 @@ impl Run {
             Err(Failed::Refused(_)) => (self.stat(&path).await?, Made::Before),
             _ => return Ok(()),
         };
-        let made = if cursor == self.engine.cursor.get() { made } else { Made::Before };
+        let quiet = cursor == self.engine.cursor.get() && !self.engine.walks;
+        let made = if quiet { made } else { Made::Before };
         made_folder(&mut *self.rows(), ino, &begun, made, seen.as_ref()).unwrap();
         Ok(())
     }
@@ -388,12 +391,11 @@ impl Run {
         let seen = self.stat(&root).await?.unwrap();
         let (due, marked) = {
             let mut rows = self.rows();
-            let base = rows.bases[&Ino::ROOT].clone();
-            let marked = base.listed && base.version != seen.version;
-            if marked {
-                hint_folder(&mut *rows, &root).unwrap();
-            }
-            let drained = rows.look_again.is_empty();
+            let before = rows.look_again.get(&Ino::ROOT).copied();
+            look_from_the_root(&mut *rows, &seen.version).unwrap();
+            let marked = rows.look_again.get(&Ino::ROOT).copied() != before;
+            let tried = self.engine.tried.borrow();
+            let drained = rows.look_again.keys().all(|folder| tried.contains(folder));
             let due: Vec<_> = rows.missing.iter().map(|(ino, at)| (*ino, *at)).collect();
             (if drained { due } else { Vec::new() }, marked)
         };
@@ -471,10 +473,13 @@ impl Run {
             rows.needed.retain(|other| *other != folder);
             match begin_listing(&mut *rows, folder).unwrap() {
                 Some(listing) => (folder, listing),
-                None => return false,
+                None => {
+                    self.engine.tried.borrow_mut().insert(folder);
+                    return false;
+                }
             }
         };
-        let _flag = Flag(self.engine.clone(), folder);
+        let flag = Flag(self.engine.clone(), folder);
         let mut after = None;
         loop {
             let ask = Ask::List(listing.path.clone(), after.clone());
@@ -490,6 +495,10 @@ impl Run {
                     begin_page(&mut *rows, &mut listing).unwrap();
                     if last {
                         end_listing(&mut *rows, listing).unwrap();
+                        let marked: HashSet<Ino> = rows.look_again.keys().copied().collect();
+                        drop(rows);
+                        drop(flag);
+                        self.engine.tried.borrow_mut().retain(|one| marked.contains(one));
                         return true;
                     }
                 }
@@ -511,6 +520,7 @@ struct Flag(Rc<Engine>, Ino);
 
 impl Drop for Flag {
     fn drop(&mut self) {
+        self.0.tried.borrow_mut().insert(self.1);
         if let Ok(mut rows) = self.0.rows.try_borrow_mut() {
             rows.set_listing(self.1, false);
         }

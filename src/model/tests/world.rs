@@ -69,7 +69,6 @@ pub const PROFILES: &[Setup] = &[
     Setup { name: "twoids", engines: 2, ids: true, actor: 0.05, ..BASIC },
     Setup { name: "walk", walks: true, ..BASIC },
     Setup { name: "walkids", walks: true, ids: true, ..BASIC },
-    Setup { name: "walkmoves", walks: true, ids: true, moves: true, actor: 0.4, ..BASIC },
     Setup { name: "walklate", walks: true, ids: true, late: true, handles: true, ..BASIC },
     Setup { name: "walkquiet", walks: true, actor: 0.0, quiet: true, uploads: 3, ..BASIC },
     Setup { name: "walktwo", walks: true, engines: 2, uploads: 2, ..BASIC },
@@ -147,6 +146,7 @@ impl World {
                 guard: Cell::new(setup.guard),
                 cursor: Cell::new(0),
                 walks: setup.walks,
+                tried: RefCell::default(),
             })
         };
         let engines = ['A', 'B'].into_iter().take(setup.engines).map(engine).collect();
