@@ -395,7 +395,9 @@ impl Run {
             look_from_the_root(&mut *rows, &seen.version).unwrap();
             let marked = rows.look_again.get(&Ino::ROOT).copied() != before;
             let tried = self.engine.tried.borrow();
-            let drained = rows.look_again.keys().all(|folder| tried.contains(folder));
+            // Nobody knows where to list what is itself missing.
+            let lost = |folder: &Ino| is_parked(&*rows, &rows.items[folder].node).unwrap();
+            let drained = rows.look_again.keys().all(|one| tried.contains(one) || lost(one));
             let due: Vec<_> = rows.missing.iter().map(|(ino, at)| (*ino, *at)).collect();
             (if drained { due } else { Vec::new() }, marked)
         };
