@@ -259,6 +259,11 @@ impl Reader {
         self.one(sql, [int(folder.0)], |row| codec::number(row, 0).map(Tick))
     }
 
+    /// Whether a folder is marked look-again that was not tried yet.
+    pub fn has_fresh_look(&self) -> Result<bool> {
+        self.any("SELECT 1 FROM look_again WHERE endpoint = 0 AND tries = 0", [])
+    }
+
     /// Folders marked look-again whose time has come, the oldest mark first.
     pub fn look_again_due(&self, now: i64, limit: usize) -> Result<Vec<(Ino, Tick)>> {
         let sql = "SELECT folder, since FROM look_again WHERE endpoint = 0 AND due <= ?1

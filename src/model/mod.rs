@@ -47,7 +47,7 @@ pub use look::{Looked, confirmed, found_to_fetch, found_to_list, look, resolve};
 pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
-pub use reconcile::{Trust, look_at_everything, reconcile};
+pub use reconcile::{Trust, look_at_everything, look_from_the_root, reconcile};
 pub use revive::{Undone, inherit, resurrect, step_aside, undo};
 pub use rows::{Attempt, Base, Based, Expect, Handles, Met, Node, OutboxRow, Rows, Sent, StepKind};
 pub use rule::{PinRule, bytes as parse_bytes};
