@@ -14,6 +14,7 @@ CARGO   ?= cargo
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd
 MANDIR  = $(DESTDIR)$(PREFIX)/share/man
+LIBEXECDIR = $(PREFIX)/libexec
 BASH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
@@ -81,6 +82,10 @@ install-built:
 			> "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service" || exit 1; \
 		chmod 644 "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service"; \
 	done
+	install -D -m 755 $(RELEASE)/dewfs-helper $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
+	install -D -m 644 systemd/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket
+	sed 's|@LIBEXECDIR@|$(LIBEXECDIR)|' systemd/dewfs-helper.service > $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
 	pages=$$(mktemp -d) && trap 'rm -r "$$pages"' EXIT && $(RELEASE)/dewfs man "$$pages" && \
 	for page in "$$pages"/*; do \
 		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
@@ -95,7 +100,8 @@ package: build
 
 uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service
-	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	rm -f $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7
 	rm -f $(BASH_COMPLETIONS)/dewfs $(ZSH_COMPLETIONS)/_dewfs $(FISH_COMPLETIONS)/dewfs.fish

@@ -58,7 +58,7 @@ impl Desk {
     }
 }
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 23] = [
     "mount",
     "umount",
     "status",
@@ -74,6 +74,10 @@ const COMMANDS: [&str; 19] = [
     "largest",
     "recent",
     "cache",
+    "setup",
+    "remove",
+    "login",
+    "logout",
     "remote",
     "doctor",
     "completions",
@@ -135,16 +139,7 @@ fn wrong_usage_is_2_and_named_in_one_line() {
 #[test]
 fn commands_of_the_contract_that_are_not_there_yet_say_so() {
     let desk = Desk::new();
-    for words in [
-        "resolve /x --keep mine",
-        "pause /x",
-        "resume /x",
-        "watch /x",
-        "serve /x",
-        "remote add n /x",
-        "remote list",
-        "remote forget n",
-    ] {
+    for words in ["resolve /x --keep mine", "pause /x", "resume /x", "watch /x", "serve /x"] {
         let line = desk.refused(2, words);
         assert!(line.contains("not available in this version"), "{words}: {line}");
     }

@@ -25,6 +25,7 @@ fn info() -> MountInfo {
         id: "id".into(),
         owner: 0,
         uid: 0,
+        others: true,
     }
 }
 
@@ -55,6 +56,7 @@ fn status() -> MountStatus {
         bytes_down: 0,
         bytes_up: 0,
         no_passthrough: Some("why".into()),
+        passthrough_by: Some("dewfs-helper"),
     }
 }
 

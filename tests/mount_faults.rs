@@ -368,7 +368,7 @@ fn matches(found: &Contents, expected: &[(Option<&str>, &[u8])]) -> bool {
     for (name, content) in expected.iter().rev() {
         let is_it =
             |one: &&(String, Vec<u8>)| one.1 == *content && name.is_none_or(|name| name == one.0);
-        let Some(at) = left.iter().position(|one| is_it(one)) else { return false };
+        let Some(at) = left.iter().position(is_it) else { return false };
         left.remove(at);
     }
     left.is_empty()

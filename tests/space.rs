@@ -52,7 +52,7 @@ async fn here(world: &World, path: &str) -> u64 {
     world.stat(path).await.blocks * 512
 }
 
-/// S39 "Content in use keeps within `cache_size` what it occupies at every instant, whoever reads or writes at once."
+/// S50 "What content occupies here stays within `cache_size` at every instant, whoever reads or writes at once."
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_of_files_larger_than_the_cache_stay_within_it() {
     let (world, sampler) = world(limited(8 * MIB)).await;
@@ -78,7 +78,7 @@ async fn readers_of_files_larger_than_the_cache_stay_within_it() {
     sampler.end(6 * MIB as u64);
 }
 
-/// S40 "What was used longest ago goes first, also of one file: a file that is partly used gives back its cold parts."
+/// S51 "What was used longest ago goes first, also of one file: a file that is partly used gives back its cold parts."
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cold_part_of_an_open_file_goes_first() {
     let (world, sampler) = world(limited(8 * MIB)).await;
@@ -155,7 +155,7 @@ async fn what_is_unsent_or_pinned_keeps_all_its_parts() {
     sampler.end(0);
 }
 
-/// S41 "A program that writes waits while uploads make room, as long as these go on."
+/// S52 "A program that writes waits while uploads make room, as long as these go on."
 #[tokio::test(flavor = "multi_thread")]
 async fn three_times_the_cache_is_written_on_a_slow_remote() {
     let (world, sampler) = world(limited(8 * MIB)).await;
@@ -199,7 +199,7 @@ async fn where_nothing_can_be_freed_there_is_no_room_at_once() {
     // One open file that is larger than the limit.
     let (taken, error, waited) = write_until_refused(&world, "larger").await;
     assert!(matches!(error, EngineError::NoSpace(_)), "{error}");
-    assert!(taken >= 3 * MIB && taken <= 4 * MIB, "{taken}");
+    assert!((3 * MIB..=4 * MIB).contains(&taken), "{taken}");
     assert!(waited < Duration::from_secs(1), "{waited:?}");
     // The remote is full: that is no hope either.
     world.remove("larger").await.unwrap();
@@ -222,6 +222,32 @@ async fn where_nothing_can_be_freed_there_is_no_room_at_once() {
     let (_, error, waited) = write_until_refused(&world, "yet more").await;
     assert!(matches!(error, EngineError::NoSpace(_)), "{error}");
     assert!(waited < Duration::from_secs(1), "{waited:?}");
+    sampler.end(0);
+}
+
+/// Whoever reads a data file past us, as through a mapping that outlived its handle, finds no holes in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_cut_under_somebody_who_reads_past_us() {
+    use std::os::unix::fs::FileExt as _;
+    let (world, sampler) = world(limited(8 * MIB)).await;
+    let content = pattern(6 * MIB, 1);
+    world.store.put("held", content.clone()).unwrap();
+    world.store.put("other", pattern(8 * MIB, 2)).unwrap();
+    let (ino, handle) = world.open("held", READ).await;
+    read_through(&world, ino, handle, 0, &content).await;
+    world.in_sync().await;
+    let file = format!("data/{:02x}/{ino}.1", ino.0 & 0xff);
+    let state = world.state.path().join("state");
+    let held = [".0", ".1"].map(|end| state.join(file.replace(".1", end)));
+    let held = held.iter().find_map(|path| std::fs::File::open(path).ok()).unwrap();
+    let (other, second) = world.open("other", READ).await;
+    read_through(&world, other, second, 0, &pattern(8 * MIB, 2)).await;
+    let mut found = vec![0; 6 * MIB];
+    held.read_exact_at(&mut found, 0).unwrap();
+    same(&found, &content);
+    drop(held);
+    read_through(&world, other, second, 0, &pattern(8 * MIB, 2)).await;
+    assert!(here(&world, "held").await < 6 * MIB as u64, "now it goes");
     sampler.end(0);
 }
 
@@ -253,7 +279,7 @@ async fn parts_that_go_and_come_are_never_mixed_up() {
             world.close(ino, handle).await;
         }));
     }
-    world.until("many reads", async || reads.load(Ordering::Relaxed) > 3000).await;
+    world.until("many reads", async || reads.load(Ordering::Relaxed) > 500).await;
     over.store(true, Ordering::Relaxed);
     for reader in readers {
         reader.await.unwrap();

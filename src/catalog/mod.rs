@@ -5,6 +5,7 @@
 //! outlive one reply. SQL stands in this room only; nothing here knows of bytes, remotes or the kernel.
 
 mod at_rest;
+mod clock;
 mod codec;
 mod error;
 mod lists;
@@ -27,6 +28,9 @@ mod writer;
 use std::sync::Arc;
 
 pub use at_rest::left_to_send;
+#[cfg(debug_assertions)]
+pub use clock::shift_clock;
+pub use clock::{now, steady};
 pub use error::CatalogError;
 pub use reader::Reader;
 pub use rows::{
@@ -35,7 +39,7 @@ pub use rows::{
 };
 pub use tx::Tx;
 
-use crate::model::{Handles, Ino, Name};
+use crate::model::{Exclude, Handles, Ino};
 use open::Inner;
 
 /// What catalog calls answer.
@@ -54,8 +58,8 @@ pub enum Durability {
 pub trait Memory: Send + Sync + 'static {
     /// The handles open on an inode.
     fn handles(&self, ino: Ino) -> Handles;
-    /// Whether a name is kept local only.
-    fn is_excluded(&self, name: &Name) -> bool;
+    /// Which names are kept local only.
+    fn exclude(&self) -> &Exclude;
     /// Called on the writer thread just before each commit with what it will change, to mark inodes stale before anybody
     /// can see the new rows. Must not block. The commit may still fail: a mark too many does no harm.
     fn before_commit(&self, _changes: &[Change]) {}

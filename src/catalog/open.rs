@@ -10,9 +10,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use super::error::Failure;
 use super::lists::Lists;
 use super::reader::Readers;
+use super::schema;
 use super::writer::{Message, Work, Writer};
 use super::{Catalog, CatalogError, Change, Durability, Memory, Origin, Reader, Result, Tx};
-use super::{schema, tx};
 use crate::model::{Ino, Tick};
 
 /// Is what all clones of a catalog share.
@@ -35,7 +35,7 @@ impl Catalog {
             }
             other => other,
         };
-        let connection = schema::open_writer(path, tx::now()).map_err(named)?;
+        let connection = schema::open_writer(path, super::now()).map_err(named)?;
         let lists = Arc::new(Lists::default());
         let tx = Tx::new(connection, memory.clone(), lists.clone()).map_err(named)?;
         let (queue, jobs) = std::sync::mpsc::channel();
@@ -62,7 +62,7 @@ impl Catalog {
     pub fn set_aside(path: &Path, recovered: &Path) -> std::io::Result<PathBuf> {
         std::fs::create_dir_all(recovered)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let at = tx::now();
+        let at = super::now();
         let to = recovered.join(format!("{name}.{at}"));
         std::fs::rename(path, &to)?;
         for suffix in ["-wal", "-shm"] {
@@ -161,7 +161,7 @@ impl Catalog {
                 }
             }
             // Those asked for or being listed are skipped below, so as many more are asked for.
-            let marked = reader.look_again_due(tx::now(), most + lists.busy())?;
+            let marked = reader.look_again_due(super::steady(), most + lists.busy())?;
             let more = marked.into_iter().filter(|(folder, _)| {
                 !lists.is_listing(*folder) && !folders.iter().any(|(one, _)| one == folder)
             });

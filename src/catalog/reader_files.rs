@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::codec::{self, inode_sql, int};
 use super::reader_names::count;
+use super::reader_sync::to_send;
 use super::{Inode, Presence, Reader, Result};
 use crate::model::{BlockSet, Content, Generation, Ino, Kind, Pin};
 
@@ -213,13 +214,17 @@ impl Reader {
         Ok(pin)
     }
 
-    /// Files with bytes here that may be freed: in sync, with a base, not pinned; the least recently used first.
+    /// Files with bytes here that may be freed: nothing of them unsent, with a base, not pinned; the least recently used
+    /// first.
     pub fn eviction_candidates(&self, limit: usize) -> Result<Vec<Inode>> {
-        let sql = inode_sql!(
-            "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
-             AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
-             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
-             ORDER BY i.last_use"
+        let sql = concat!(
+            inode_sql!(
+                "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
+                 AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino AND "
+            ),
+            to_send!(),
+            ") ORDER BY i.last_use"
         );
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
@@ -238,10 +243,14 @@ impl Reader {
         Ok(found)
     }
 
-    /// Whether bytes of a file may be given back: it is in sync, has a base and is not pinned.
+    /// Whether bytes of a file may be given back: nothing of it is unsent, it has a base and is not pinned.
     pub fn is_evictable(&self, ino: Ino) -> Result<bool> {
-        let sql = "SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = ?1
-                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1)";
+        let sql = concat!(
+            "SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = ?1
+             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1 AND ",
+            to_send!(),
+            ")"
+        );
         Ok(self.any(sql, [int(ino.0)])? && self.effective_pin(ino)? != Pin::Pinned)
     }
 

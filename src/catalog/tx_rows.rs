@@ -10,6 +10,11 @@ use crate::model::{
 /// Things kept of an inode's history.
 const HISTORY: i64 = 50;
 
+/// Under which key it is kept that an entry of the remote in this folder is covered.
+fn covered_key(folder: Ino) -> String {
+    format!("covered {}", folder.0)
+}
+
 /// Under which key a data file stands that is to be kept in `recovered/`.
 pub(super) fn rescue_key(ino: Ino, generation: Generation) -> String {
     format!("rescue {ino}.{generation}")
@@ -125,8 +130,8 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
-    fn is_excluded(&self, name: &Name) -> bool {
-        self.memory.is_excluded(name)
+    fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool> {
+        self.has_excluded_name(place, kind)
     }
 
     fn tick(&mut self) -> Result<Tick> {
@@ -310,6 +315,14 @@ impl Rows for Tx {
         self.run(sql, [int(folder.0)]).map(drop)
     }
 
+    fn is_covered(&self, folder: Ino) -> Result<bool> {
+        Ok(self.state(&covered_key(folder))?.is_some())
+    }
+
+    fn set_covered(&mut self, folder: Ino, covered: bool) -> Result<()> {
+        self.set_state(&covered_key(folder), covered.then_some(&[]))
+    }
+
     fn set_listing(&mut self, folder: Ino, under_way: bool) {
         if under_way {
             self.lists.begin(folder);
@@ -352,6 +365,7 @@ impl Rows for Tx {
             "DELETE FROM history WHERE ino = ?1",
             "DELETE FROM missing WHERE endpoint = 0 AND ino = ?1",
             "DELETE FROM look_again WHERE endpoint = 0 AND folder = ?1",
+            "DELETE FROM state WHERE key = 'covered ' || ?1",
         ] {
             self.run(sql, [int(ino.0)])?;
         }

@@ -36,7 +36,7 @@ impl Tx {
         made.map_err(|error| taken(error, Some(&place.name)))?;
         let ino = self.last_ino();
         self.count(1, int(size));
-        let pending = !kind.is_local_only() && !self.is_excluded_place(&place)?;
+        let pending = !kind.is_local_only() && !self.is_excluded_place(&place, kind)?;
         if pending {
             self.put_pending(ino)?;
         }
@@ -144,7 +144,7 @@ impl Tx {
             return Ok(true);
         }
         let wanted = match place {
-            Some(place) if !has_base => !self.is_excluded_place(&place)?,
+            Some(place) if !has_base => !self.is_excluded_place(&place, kind)?,
             _ => has_base,
         };
         if ino == Ino::ROOT || kind.is_local_only() || !wanted {

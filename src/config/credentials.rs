@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 
 use super::{ConfigError, Who};
 
@@ -164,7 +165,7 @@ impl Credentials {
             return Err(refuse("others can read it; chmod 600 it"));
         }
         let mut lines = Lines::default();
-        let mut text = String::new();
+        let mut text = Zeroizing::new(String::new());
         file.take(64 << 10)
             .read_to_string(&mut text)
             .map_err(|error| refuse(&error.to_string()))?;
@@ -183,7 +184,7 @@ impl Credentials {
             |error: std::io::Error| ConfigError::Credentials(format!("{HANDED_OVER}: {error}"));
         let path = format!("/proc/self/fd/{number}");
         let mut file = File::options().read(true).write(true).open(path).map_err(refuse)?;
-        let mut text = String::new();
+        let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(refuse)?;
         // Children inherit the descriptor, so what it held is gone once it was read.
         file.set_len(0).map_err(refuse)?;
@@ -236,7 +237,7 @@ fn question(terminal: &File, text: &str, shown: bool) -> Option<String> {
         silent.local_flags.insert(LocalFlags::ECHONL);
         tcsetattr(terminal, SetArg::TCSANOW, &silent).ok()?;
     }
-    let mut line = String::new();
+    let mut line = Zeroizing::new(String::new());
     let read = BufReader::new(terminal).read_line(&mut line);
     let restored = tcsetattr(terminal, SetArg::TCSANOW, &before);
     read.ok()?;
@@ -284,6 +285,14 @@ impl Lines {
         }
         Ok(())
     }
+}
+
+/// Sees to it that what is in memory does not get to the disk or to other programs of the same user: no core dump is written,
+/// and no debugger or reader of `/proc/PID/mem` is let in, unless it is root's. Programs started from here are not concerned.
+pub fn keep_memory_private() {
+    let undumped = rustix::process::DumpableBehavior::NotDumpable;
+    // A kernel that refuses knows no core dumps either.
+    let _unchanged = rustix::process::set_dumpable_behavior(undumped);
 }
 
 /// Moves secrets out of the environment, before any thread or child exists: what stood there goes to an unnamed file in

@@ -18,7 +18,9 @@ mod spec;
 mod values;
 mod who;
 
-pub use credentials::{Credentials, Login, Secret, ask, ask_login, hide_secrets_in_environment};
+pub use credentials::{
+    Credentials, Login, Secret, ask, ask_login, hide_secrets_in_environment, keep_memory_private,
+};
 pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};
 pub use known::option_names;

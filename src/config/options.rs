@@ -7,7 +7,9 @@ use crate::engine::Returns;
 
 use super::ConfigError;
 use super::known::{FLAGS, NOT_YET, VALUED, foreign, is_generic, nearest};
-use super::values::{Amount, bad_value, parse_amount, parse_duration, parse_mode, parse_switch};
+use super::values::{
+    Amount, bad_value, has_password, parse_amount, parse_duration, parse_mode, parse_switch,
+};
 use super::who::{parse_group, parse_user};
 
 /// Is one option as written: `key` or `key=value`.
@@ -306,6 +308,9 @@ impl Options {
             "ca_file" => self.ca_file = Some(value.into()),
             "client_cert" => self.client_cert = Some(value.into()),
             "client_key" => self.client_key = Some(value.into()),
+            "proxy" if has_password(value) => {
+                return Err(bad_value(key, "URL", "a password in it would be seen by everybody"));
+            }
             "proxy" => self.proxy = Some(value.to_owned()),
             "username" => self.username = Some(value.to_owned()),
             "exclude" => self.exclude.push(value.to_owned()),

@@ -140,6 +140,7 @@ pub struct Mount {
     traffic: Traffic,
     passthrough: bool,
     passthrough_reason: Option<String>,
+    passthrough_by: Option<&'static str>,
 }
 
 /// Is what a mount is, apart from how it goes.
@@ -212,6 +213,7 @@ impl Mount {
             },
             passthrough: status.no_passthrough.is_none(),
             passthrough_reason: status.no_passthrough.clone(),
+            passthrough_by: status.passthrough_by,
         }
     }
 }

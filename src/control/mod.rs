@@ -49,4 +49,6 @@ pub struct MountInfo {
     pub owner: u32,
     /// The user of `uid=`.
     pub uid: u32,
+    /// Whether others are let in (`allow_other`).
+    pub others: bool,
 }

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,7 +17,8 @@ use super::state::LastError;
 use super::verbs::Invalidation;
 use crate::cache::{Cache, CacheError, Reservation};
 use crate::catalog::{Catalog, Memory};
-use crate::model::{Generation, Handles, Ino, Name};
+pub(crate) use crate::catalog::{now, steady};
+use crate::model::{Exclude, Generation, Handles, Ino, Name};
 use crate::remote::{Locator, Remote, Space};
 
 /// Says for whom a remote request is made.
@@ -116,7 +116,7 @@ pub(crate) struct Core {
 /// Is what the catalog's decisions ask that is only in memory.
 pub(crate) struct InMemory {
     pub(crate) open: Arc<OpenTable>,
-    pub(crate) exclude: super::exclude::Exclude,
+    pub(crate) exclude: Exclude,
     pub(crate) cache: Cache,
 }
 
@@ -125,8 +125,8 @@ impl Memory for InMemory {
         self.open.claim(ino)
     }
 
-    fn is_excluded(&self, name: &Name) -> bool {
-        self.exclude.matches(name)
+    fn exclude(&self) -> &Exclude {
+        &self.exclude
     }
 
     fn ended(&self) {
@@ -136,12 +136,6 @@ impl Memory for InMemory {
     fn on_disk_full(&self) -> bool {
         self.cache.give_up_ballast().is_ok_and(|freed| freed > 0)
     }
-}
-
-/// Now, in nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Core {

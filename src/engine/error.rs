@@ -30,6 +30,9 @@ pub enum EngineError {
     /// The mount or the remote is read-only.
     #[error("read-only")]
     ReadOnly,
+    /// A file of more than 64 TiB.
+    #[error("larger than any file that can be kept here")]
+    TooLarge,
     /// A name of more than 255 bytes.
     #[error("name too long")]
     NameTooLong,

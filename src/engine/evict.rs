@@ -6,8 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
 use crate::cache::Reservation;
@@ -35,6 +37,16 @@ pub(crate) struct Space {
     turn: tokio::sync::Mutex<()>,
     /// Whether the file system makes no holes.
     pub(crate) no_holes: AtomicBool,
+    /// Whether who writes past us can be stopped.
+    pub(crate) brake: bool,
+    /// Rung when somebody begins to write past us.
+    pub(crate) writer_came: Notify,
+}
+
+impl Space {
+    pub(crate) fn new(brake: bool) -> Self {
+        Self { brake, ..Self::default() }
+    }
 }
 
 /// Is what may go, the oldest use first, and how far that reaches.
@@ -198,6 +210,7 @@ impl Core {
             let bytes = self.shed_quietly(ino, cold).await;
             freed += bytes;
             if bytes == 0 {
+                freed += self.drop_unconfirmed(ino).await;
                 continue;
             }
             {
@@ -214,6 +227,19 @@ impl Core {
             tracing::debug!(ino = ino.0, %error, "no part of it can be given back");
             0
         })
+    }
+
+    /// Drops all content of a file whose version is still to be confirmed: what is left of it and what came again might
+    /// not be of one content.
+    async fn drop_unconfirmed(self: &Arc<Self>, ino: Ino) -> u64 {
+        let row = self.catalog.read(|rows| rows.inode(ino));
+        match row {
+            Ok(Some(inode)) if inode.pending => match self.drop_content(&inode, false).await {
+                Ok((bytes, None)) => bytes,
+                _ => 0,
+            },
+            _ => 0,
+        }
     }
 
     /// Drops the data file of a closed file of which nothing is here any more.

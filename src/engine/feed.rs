@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::EngineError;
-use super::core::{Cause, Core, now};
+use super::core::{Cause, Core, now, steady};
 use super::crash::crash_point;
 use super::losses::{Weight, vanishing};
 use super::observe::change;
@@ -71,14 +71,19 @@ impl Core {
                 }
             };
             let ended = tokio::select! {
-                () = self.workers.ask.notified() => false,
-                told = push => told.is_none(),
-                () = tokio::time::sleep(wait) => false,
-                _ = stopping.wait_for(|stop| *stop) => return,
+                () = self.workers.ask.notified() => Some(false),
+                told = push => Some(told.is_none()),
+                () = tokio::time::sleep(wait) => Some(false),
+                _ = stopping.wait_for(|stop| *stop) => None,
             };
-            if ended {
-                pushed = None;
+            match ended {
+                Some(false) => {}
+                Some(true) => pushed = None,
+                None => break,
             }
+        }
+        if let Err(error) = self.write_used().await {
+            tracing::debug!(%error, "which folders were used is not written down");
         }
     }
 
@@ -115,7 +120,7 @@ impl Core {
             self.apply_changes(page, due).await?;
             if !more {
                 self.end_acceptance()?;
-                if self.catalog.read(|rows| rows.next_look())?.is_none_or(|due| due > now()) {
+                if self.catalog.read(|rows| rows.next_look())?.is_none_or(|due| due > steady()) {
                     self.note_true(begun);
                 }
                 return Ok(self.settings.poll);

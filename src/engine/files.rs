@@ -26,6 +26,7 @@ impl Engine {
         if mode.write && core.settings.read_only {
             return EngineError::ReadOnly.into();
         }
+        core.note_opened(ino);
         if !core.open.begin(ino, mode.write) {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
@@ -248,6 +249,7 @@ impl Engine {
     pub fn release(&self, ino: Ino, handle: Handle) {
         let Some(file) = self.core.open.remove(handle) else { return };
         let live = file.live.clone();
+        self.core.end_brake(&file);
         // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
         let has_news = live.has_news();
         if let Some(backing) = &file.backing {
@@ -293,6 +295,9 @@ impl Core {
             Kind::File => {}
             Kind::Folder => return Err(EngineError::IsFolder),
             _ => return Err(EngineError::Invalid("not a file")),
+        }
+        if inode.attributes.size > BlockSet::LARGEST {
+            return Err(EngineError::TooLarge);
         }
         if let Some(live) = self.open.live(ino)
             && live.generation == inode.generation
@@ -357,7 +362,9 @@ impl Core {
         };
         self.used(live.ino);
         let passthrough = backing.as_ref().map(|backing| backing.id);
+        let direct = backing.is_none() && self.open.is_mapped(live.ino);
         let same = match &backing {
+            None if direct => false,
             Some(_) => self.open.opened_through(live.ino, live.generation, mode.write),
             None => self.open.same_as_last(live.ino, live.generation),
         };
@@ -366,7 +373,7 @@ impl Core {
             self.watch_room();
         }
         let keep_pages = same && passthrough.is_none();
-        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough })
+        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough, direct })
     }
 
     fn open_for_writing(

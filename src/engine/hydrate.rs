@@ -128,6 +128,7 @@ impl Core {
         run: Range<u32>,
         cause: Cause,
     ) -> Result<(), EngineError> {
+        self.open_what_is_there(live).await?;
         let size = live.source().map_or(0, |source| source.size);
         let mut bytes = BlockSet::bytes(&run, size);
         let mut tries = 0;
@@ -144,6 +145,21 @@ impl Core {
             tracing::debug!(ino = live.ino.0, at = bytes.start, %error, "fetch goes on after an interruption");
         }
         Ok(())
+    }
+
+    /// Opens a data file of an earlier use before room is asked for: it may hold what can be given back.
+    async fn open_what_is_there(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), EngineError> {
+        if live.open_data().is_some() {
+            return Ok(());
+        }
+        let (core, live) = (self.clone(), live.clone());
+        self.blocking(move || {
+            if core.cache.data_path(live.ino, live.generation).exists() {
+                live.data(&core.cache)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn fetch_once(

@@ -274,6 +274,7 @@ impl Live {
             }
             None => cache.create(self.ino, self.generation)?,
         };
+        state.tidy(&file)?;
         if file.size()? != size && !hydrated {
             file.set_len(size)?;
         }

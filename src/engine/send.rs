@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
@@ -75,7 +75,7 @@ impl Core {
                 self.counters.bytes_up.fetch_add(sent.digest.size, Ordering::Relaxed);
                 let quiet = self.is_quiet(ino, &parcel).await?;
                 drop(parcel);
-                let rest = now().saturating_add(nanos(self.writer_pause()));
+                let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
                 change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
                     model::metadata_sent(tx, ino, shown)?;

@@ -104,3 +104,27 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::{Exclude, Name};
+
+    #[test]
+    fn editors_own_files_stay_here_and_documents_do_not() {
+        let exclude = Exclude::new(EDITOR_FILES);
+        let kept = |name: &str| {
+            let name = Name::new(name).unwrap();
+            exclude.matches(&name, false, || Ok::<_, ()>(Vec::new())).unwrap()
+        };
+        for name in
+            [".notes.txt.swp", ".~lock.a b.odt#", ".goutputstream-X1Y2Z3", "~$a.docx", "4913"]
+        {
+            assert!(kept(name), "{name}");
+        }
+        for name in ["notes.txt", "swp", "lock.odt", "a.tmp", "~", "a~", ".Trash-1000"] {
+            assert!(!kept(name), "{name}");
+        }
+    }
+}

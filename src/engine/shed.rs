@@ -17,8 +17,8 @@ use crate::cache::DataFile;
 use crate::catalog::{Durability, Inode, Origin, Tx};
 use crate::model::{BLOCK, BlockSet, Content, Ino, Pin, Rows as _, Stamp};
 
-/// More than this of a data file that nobody knows of is given back with the next blocks: a crash left it.
-const UNKNOWN: u64 = 1 << 20;
+/// Of a data file whose blocks are known, so much may be the file system's own.
+const UNKNOWN: u64 = BLOCK;
 
 /// Keeps blocks of a live content here, as long as it lives, for somebody who waits for them or reads them.
 pub(crate) struct Waited {
@@ -65,6 +65,23 @@ impl State {
         !touched.is_empty() && absent != [touched]
     }
 
+    /// Gives back what a data file holds beside the blocks that are here: a crash left it, and no fact tells of it.
+    pub(crate) fn tidy(&self, data: &DataFile) -> crate::cache::Result<()> {
+        // What is on its way out may come back.
+        let whole = self.hydrated || !self.leaving.is_empty();
+        if whole || data.allocated()? <= self.present().saturating_add(UNKNOWN) {
+            return Ok(());
+        }
+        if self.blocks.is_empty() {
+            return data.set_len(0);
+        }
+        let end = BlockSet::touched(0..data.size()?).end;
+        for run in self.blocks.absent(0..end) {
+            data.punch(u64::from(run.start) * BLOCK..u64::from(run.end) * BLOCK)?;
+        }
+        Ok(())
+    }
+
     /// The blocks that are here.
     fn here(&self) -> BlockSet {
         let mut here = self.blocks.clone();
@@ -89,14 +106,6 @@ impl State {
         self.shed += 1;
         self.leaving = going.clone();
         going
-    }
-
-    /// Absent blocks that nobody fetches become unavailable, too, until their room is given back.
-    fn let_unknown_go(&mut self) -> BlockSet {
-        let mut unknown = BlockSet::default();
-        self.wanting(0..self.size).into_iter().for_each(|run| unknown.insert(run));
-        self.leaving.union(&unknown);
-        unknown
     }
 }
 
@@ -161,7 +170,7 @@ impl Core {
             // Not decided yet by an open that began before.
             None => self.open.handles(live.ino).open == 0,
         };
-        if !ours || self.space.no_holes.load(Ordering::Relaxed) {
+        if !ours || self.open.is_mapped(live.ino) || self.space.no_holes.load(Ordering::Relaxed) {
             return Ok(0);
         }
         let blocks = live.state().let_go(cold);
@@ -176,14 +185,7 @@ impl Core {
         live.set_source(source);
         going.forgotten = true;
         crash_point!(self, "shed: forgotten, before the holes");
-        let mut blocks = going.blocks.clone();
-        {
-            let mut state = live.state();
-            if data.allocated()? > state.present() + going.blocks.len() * BLOCK + UNKNOWN {
-                blocks.union(&state.let_unknown_go());
-            }
-        }
-        let freed = self.make_holes(data, blocks).await?;
+        let freed = self.make_holes(data, going.blocks.clone()).await?;
         crash_point!(self, "shed: holes are made");
         Ok(freed)
     }

@@ -1,8 +1,8 @@
 //! Start and stop: lock the state directory, open and examine what is there, recover what a crash left, start the workers.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,12 +12,12 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
-use super::exclude::Exclude;
 use super::open::OpenTable;
+use super::private::claim_state_dir;
 use super::{Engine, EngineError, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
-use crate::model::Ino;
+use crate::model::{Exclude, Ino};
 use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.
@@ -85,7 +85,7 @@ impl Engine {
         remote: Arc<dyn Remote>,
         prepare: impl FnOnce(&Core),
     ) -> Result<Self, StartError> {
-        make_dir(state_dir)?;
+        claim_state_dir(state_dir)?;
         let lock = take_lock(state_dir).await?;
         let examined =
             cache::examine(state_dir).map_err(|e| StartError::StateDir(e.to_string()))?;
@@ -128,7 +128,7 @@ impl Engine {
             sweep: Notify::new(),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
-            space: super::evict::Space::default(),
+            space: super::evict::Space::new(examined.brake),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
             through: super::through::Through::default(),
@@ -182,6 +182,9 @@ impl Core {
     }
 
     fn start_workers(self: &Arc<Self>) {
+        if !self.open.all_mapped().is_empty() {
+            self.watch_room();
+        }
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());
@@ -207,12 +210,6 @@ impl Core {
 pub fn left_to_send(state_dir: &Path) -> Option<u64> {
     let catalog = state_dir.join("catalog.db");
     catalog.exists().then(|| crate::catalog::left_to_send(&catalog).ok()).flatten()
-}
-
-fn make_dir(dir: &Path) -> Result<(), StartError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
-        StartError::StateDir(format!("cannot create the state directory {}: {e}", dir.display()))
-    })
 }
 
 /// Locks the state directory; one that another daemon is about to let go of is asked for again for a second.

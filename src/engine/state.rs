@@ -97,6 +97,8 @@ pub struct MountStatus {
     pub bytes_up: u64,
     /// Why hydrated files are not read and written past the daemon; `None`: they are.
     pub no_passthrough: Option<String>,
+    /// Which program tells the kernel of files that it reads and writes itself.
+    pub passthrough_by: Option<&'static str>,
 }
 
 /// Counts requests by their cause.

@@ -53,6 +53,7 @@ impl Core {
             bytes_down: self.counters.bytes_down.load(Ordering::Relaxed),
             bytes_up: self.counters.bytes_up.load(Ordering::Relaxed),
             no_passthrough: self.through.why_not(),
+            passthrough_by: self.through.by(),
         })
     }
 
@@ -116,13 +117,10 @@ impl Core {
                 let row = if rows.is_to_be_sent(ino)? { rows.outbox_item(ino)? } else { None };
                 let base = rows.base(ino)?;
                 let present = present_bytes(rows, &inode, live.as_deref())?;
-                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino);
-                let local_only = inode.kind.is_local_only()
-                    || inode
-                        .local
-                        .as_ref()
-                        .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
-                let pin = rows.effective_pin(ino)?;
+                let excluded = rows.is_below_excluded(ino)?;
+                let local_only = inode.kind.is_local_only() || excluded;
+                let pin = if excluded { Pin::Excluded } else { rows.effective_pin(ino)? };
+                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino && !excluded);
                 let lacks_room = pin == Pin::Pinned
                     && inode.kind == Kind::File
                     && inode.content != Content::Hydrated;

@@ -17,7 +17,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::EngineError;
-use super::core::{Cause, Core, now};
+use super::core::{Cause, Core, steady as now};
 use super::feed::{lost_for_good, settle_missed};
 use super::losses::Weight;
 use super::observe::change;
@@ -30,10 +30,12 @@ use crate::remote::{FeedKind, Locator};
 const RECENTLY: Duration = Duration::from_secs(3600);
 /// Used folders that are remembered.
 const REMEMBERED: usize = 4096;
-/// Folders listed at once.
+/// Folders listed at once, at most.
 const AT_ONCE: usize = 8;
-/// How long a choice of folders holds: then others may have become more urgent.
+/// How long a choice of folders holds at most: then others may have become more urgent.
 const CHOICE: Duration = Duration::from_secs(1);
+/// Into so many parts an interval is divided. Two of them may go by between a folder's turn and its look.
+const PARTS: u32 = 8;
 /// How many rounds what is missing may wait for the end of a walk that may yet find it.
 const ROUNDS: u32 = 20;
 /// How soon the next round begins at the earliest.
@@ -48,6 +50,8 @@ const WRITTEN: Duration = Duration::from_secs(60);
 pub(super) struct Walk {
     /// When programs last used a folder, nanoseconds since 1970.
     used: Mutex<HashMap<Ino, i64>>,
+    /// Files that programs opened since their folders were last noted.
+    opened: Mutex<HashSet<Ino>>,
     /// Somebody wants everything looked at that was not since then.
     asked: AtomicI64,
     /// Everything known was true when this began; 0: not known.
@@ -85,6 +89,14 @@ impl Core {
     /// A program uses this folder: it is looked at again before others.
     pub(super) fn note_used(&self, folder: Ino) {
         self.workers.walk.note(folder);
+    }
+
+    /// A program opens this file: so it uses its folder.
+    pub(super) fn note_opened(&self, file: Ino) {
+        let mut opened = lock(&self.workers.walk.opened);
+        if opened.len() < REMEMBERED {
+            opened.insert(file);
+        }
     }
 
     /// Somebody wants to see what is at the remote now.
@@ -157,7 +169,8 @@ impl Core {
         let same = change(self, move |tx| {
             let Some(base) = tx.base(Ino::ROOT)? else { return Ok(false) };
             let same = base.version == seen.version;
-            if !same {
+            // A first listing under way notes its version itself, and the next round compares with that.
+            if !same && base.listed {
                 model::hint_folder(tx, &RemotePath::root())?;
             }
             Ok(same)
@@ -208,11 +221,11 @@ impl Core {
         let mut running = HashSet::new();
         let (mut chosen, mut since) = (VecDeque::new(), None::<tokio::time::Instant>);
         loop {
-            if chosen.is_empty() || since.is_none_or(|since| since.elapsed() > CHOICE) {
+            if chosen.is_empty() || since.is_none_or(|since| since.elapsed() > self.part()) {
                 chosen = self.choose_folders(&running, &failed)?;
                 since = Some(tokio::time::Instant::now());
             }
-            while under_way.len() < AT_ONCE
+            while under_way.len() < self.at_once()
                 && let Some(folder) = chosen.pop_front()
             {
                 if running.insert(folder) {
@@ -232,9 +245,19 @@ impl Core {
         self.next_round(&failed)
     }
 
-    /// How long ago a look may be before the folder is due: a little less than an interval, since a look takes time.
+    fn part(&self) -> Duration {
+        (self.settings.poll / PARTS).min(CHOICE)
+    }
+
+    /// Folders listed at once: no more than can begin within a part of the interval.
+    fn at_once(&self) -> usize {
+        let begin = self.part().as_millis() * u128::from(self.settings.requests) / 1000;
+        usize::try_from(begin).unwrap_or(AT_ONCE).clamp(1, AT_ONCE)
+    }
+
+    /// How long ago a look may be before the folder is due: less than an interval, since a look takes time.
     fn period(&self) -> Duration {
-        self.settings.poll.saturating_sub(self.settings.poll / 10)
+        self.settings.poll.saturating_sub(self.settings.poll / PARTS * 2)
     }
 
     /// Folders whose turn it is, the most urgent first: as many as background requests go while the choice holds.
@@ -244,6 +267,13 @@ impl Core {
         failed: &HashSet<Ino>,
     ) -> Result<VecDeque<Ino>, EngineError> {
         let most = usize::try_from(self.settings.requests).unwrap_or(usize::MAX).clamp(1, 1000);
+        let opened = std::mem::take(&mut *lock(&self.workers.walk.opened));
+        for file in opened {
+            let inode = self.catalog.read(|rows| rows.inode(file))?;
+            if let Some(place) = inode.and_then(|inode| inode.local) {
+                self.note_used(place.parent);
+            }
+        }
         let asked = self.workers.walk.asked.load(Ordering::Acquire);
         let before = now().saturating_sub(nanos(self.period())).max(asked);
         let used = self.workers.walk.used_since(now().saturating_sub(nanos(RECENTLY)));
@@ -297,6 +327,15 @@ impl Core {
             return Ok(());
         }
         walk.written.store(now(), Ordering::Relaxed);
+        self.write_used().await
+    }
+
+    /// Writes down which folders were used within the last hour.
+    pub(super) async fn write_used(self: &Arc<Self>) -> Result<(), EngineError> {
+        let walk = &self.workers.walk;
+        if walk.written.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
         let used = walk.used_since(now().saturating_sub(nanos(RECENTLY)));
         let mut bytes = Vec::with_capacity(used.len() * 16);
         for (ino, when) in used {

@@ -80,7 +80,7 @@ impl Core {
         append: bool,
     ) -> Result<u32, EngineError> {
         let mut rounds = 0;
-        loop {
+        while rounds <= ROUNDS {
             drop(self.make_room(bytes.len() as u64).await?);
             let (edges, range) = {
                 let state = live.state();
@@ -92,8 +92,9 @@ impl Core {
             if !live.state().hydrated {
                 self.mark_edited(live).await?;
                 live.settled(&range).await;
-                for edge in edges {
-                    self.ensure(live, edge.clone(), edge, Cause::User).await?;
+                if !self.fetch_edges(live, edges).await? {
+                    rounds += 1;
+                    continue;
                 }
                 self.hydrate_rest(live);
             }
@@ -101,12 +102,27 @@ impl Core {
                 return answer;
             }
             rounds += 1;
-            if rounds > ROUNDS {
-                return Err(EngineError::NoSpace(
-                    "others take the room faster than it is made".into(),
-                ));
+        }
+        Err(EngineError::NoSpace("others take the room faster than it is made".into()))
+    }
+
+    /// Fetches what a write touches in part; `false` if room had to be made for it first.
+    async fn fetch_edges(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        edges: Vec<Range<u64>>,
+    ) -> Result<bool, EngineError> {
+        for edge in edges {
+            match self.ensure(live, edge.clone(), edge.clone(), Cause::User).await {
+                // Who fetches does not wait for room; who writes does.
+                Err(EngineError::NoSpace(_)) => {
+                    drop(self.make_room(edge.end - edge.start).await?);
+                    return Ok(false);
+                }
+                other => other?,
             }
         }
+        Ok(true)
     }
 
     /// Cuts or lengthens a file whose touched blocks are here. With length 0 nothing is ever fetched.

@@ -30,6 +30,7 @@ pub(super) fn errno(error: &EngineError, by: By) -> Errno {
         EngineError::NotPermitted(_) => Errno::EPERM,
         EngineError::Denied(_) => Errno::EACCES,
         EngineError::ReadOnly => Errno::EROFS,
+        EngineError::TooLarge => Errno::EFBIG,
         EngineError::NameTooLong => Errno::ENAMETOOLONG,
         EngineError::Invalid(_) => Errno::EINVAL,
         EngineError::NoAttribute => Errno::ENODATA,

@@ -12,6 +12,9 @@ pub const BLOCK: u64 = 16 * 1024;
 pub struct BlockSet(RoaringBitmap);
 
 impl BlockSet {
+    /// The largest file whose blocks all have numbers.
+    pub const LARGEST: u64 = u32::MAX as u64 * BLOCK;
+
     /// How many blocks a file of `size` bytes has.
     pub fn count_for(size: u64) -> u64 {
         size.div_ceil(BLOCK)

@@ -4,6 +4,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     parts: Vec<Part>,
+    /// It is of a path even if it has one part only.
+    anchored: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +25,19 @@ impl Glob {
             b"**" => Part::Folders,
             name => Part::Name(name.to_vec()),
         };
-        Self { parts: parts.map(part).collect() }
+        Self { parts: parts.map(part).collect(), anchored: false }
+    }
+
+    /// The same, of a path even if it has no slash.
+    #[must_use]
+    pub fn anchored(pattern: &[u8]) -> Self {
+        Self { anchored: true, ..Self::new(pattern) }
     }
 
     /// Whether it is of a name alone: it says nothing about folders.
     #[must_use]
     pub fn is_name(&self) -> bool {
-        matches!(self.parts.as_slice(), [Part::Name(_)])
+        !self.anchored && matches!(self.parts.as_slice(), [Part::Name(_)])
     }
 
     /// Whether a name alone fits.

@@ -10,6 +10,7 @@ mod around;
 mod blocks;
 mod conflict;
 mod entry;
+mod exclude;
 mod glob;
 pub mod guard;
 mod ids;
@@ -34,6 +35,7 @@ pub use around::{Busy, by_path, is_attempted_above, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
 pub use conflict::{conflict_name, original_name};
 pub use entry::{Content, Digest, Kind, Observed, Pin};
+pub use exclude::Exclude;
 pub use glob::Glob;
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{

@@ -30,7 +30,7 @@ pub fn reconcile<R: Rows>(
     trust: Trust,
 ) -> Result<(), R::Error> {
     let Some((name, above)) = at.0.split_last() else { return Ok(()) };
-    if name.is_own() || rows.is_excluded(name) {
+    if name.is_own() {
         return Ok(());
     }
     let folder = match by_names(rows, above)? {
@@ -190,6 +190,13 @@ fn meet<R: Rows>(
     seen: &Observed,
 ) -> Result<(), R::Error> {
     let ino = resident.ino;
+    if rows.base(ino)?.is_none() && wanted(rows, resident)?.is_none() {
+        // It stays covered until what is kept here only goes: a look before that would find the same.
+        return match rows.is_covered(place.parent)? {
+            true => Ok(()),
+            false => rows.set_covered(place.parent, true),
+        };
+    }
     let attempt = rows.outbox(ino)?.is_some_and(|row| row.attempt.is_some());
     let folders = resident.kind == Kind::Folder && seen.kind == Kind::Folder;
     if !folders || rows.base(ino)?.is_some() || attempt || wanted(rows, resident)?.is_none() {

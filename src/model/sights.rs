@@ -32,7 +32,7 @@ pub(super) fn apply_part<R: Rows>(
     };
     for (name, seen) in part {
         let met = calm.as_mut().and_then(|(_, met)| met.next());
-        if name.is_own() || rows.is_excluded(&name) {
+        if name.is_own() {
             names.insert(name);
             continue;
         }

@@ -50,7 +50,7 @@ struct Node {
 }
 
 /// One request as it was answered.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Asked {
     pub at: Instant,
     pub method: String,
@@ -58,6 +58,12 @@ pub struct Asked {
     pub path: String,
     pub depth: String,
     pub status: u16,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {:?} {}", self.method, self.depth, self.path, self.status)
+    }
 }
 
 struct State {

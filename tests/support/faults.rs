@@ -47,9 +47,9 @@ pub(crate) enum Fault {
     /// So many are answered with 503, those after them go well.
     Burst(usize),
     /// So many go well, those after them go wrong like this.
-    After(usize, Box<Fault>),
+    After(usize, Box<Self>),
     /// So many go well, the next one goes wrong like this.
-    Next(usize, Box<Fault>),
+    Next(usize, Box<Self>),
     /// Before the first of them is passed on, somebody else does something at the server.
     Meddled,
 }

@@ -338,7 +338,10 @@ fn nginx(home: &Path, port: u16, is_guarded: bool) -> (Command, Option<PathBuf>)
     let user = if is_root() { "user root;" } else { "" };
     let (tls, guard) = if is_guarded {
         let files = format!("ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem;");
-        let guard = format!("{files} auth_basic dewfs; auth_basic_user_file {home}/users;");
+        let guard = format!(
+            "{files} auth_basic dewfs; auth_basic_user_file {home}/users;
+             location /downgraded/ {{ return 307 http://127.0.0.1:1/; }}"
+        );
         (" ssl", guard)
     } else {
         ("", String::new())

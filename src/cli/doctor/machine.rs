@@ -8,6 +8,7 @@ use super::Check;
 use crate::cli::Common;
 use crate::cli::output::size;
 use crate::config::{Access, ConfigFiles, Options, Who, state_base};
+use crate::fuse::examine_helper;
 
 /// Less room than this is soon used up.
 const LITTLE: u64 = 1 << 30;
@@ -34,7 +35,14 @@ const UNSUITABLE: &[(i64, &str, &str)] = &[
 
 /// All of it.
 pub(super) fn checks(who: &Who, common: &Common) -> Vec<Check> {
-    vec![device(who), fusermount(who), fuse_conf(who, common), kernel(), state_disk(who)]
+    vec![
+        device(who),
+        fusermount(who),
+        fuse_conf(who, common),
+        kernel(),
+        passthrough(),
+        state_disk(who),
+    ]
 }
 
 fn device(who: &Who) -> Check {
@@ -121,13 +129,30 @@ fn kernel() -> Check {
     match version {
         (Some(major), Some(minor)) if (major, minor) >= (6, 9) => Check::well(
             "kernel",
-            format!("Linux {release}, reads what is here at native speed (root)"),
+            format!("Linux {release}, can read and write what is here itself"),
         ),
         (Some(major), Some(minor)) if (major, minor) >= (5, 10) => Check::well(
             "kernel",
-            format!("Linux {release}; from 6.9 what is here is read at native speed"),
+            format!("Linux {release}; from 6.9 it can read and write what is here itself"),
         ),
         _ => Check::ill("kernel", format!("Linux {release}"), "dewfs needs Linux 5.10 or newer"),
+    }
+}
+
+/// Who may tell the kernel of files that it can read and write itself; a mount works without.
+fn passthrough() -> Check {
+    const NAME: &str = "passthrough";
+    let own = rustix::thread::capabilities(None);
+    if own.is_ok_and(|own| own.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN)) {
+        return Check::well(NAME, "dewfs may ask the kernel for it");
+    }
+    match examine_helper() {
+        Ok(()) => Check::well(NAME, "dewfs-helper asks the kernel for it"),
+        Err(why) => Check::note(
+            NAME,
+            format!("none, files are read and written through the daemon: {why}"),
+            "sudo systemctl enable --now dewfs-helper.socket",
+        ),
     }
 }
 
@@ -162,7 +187,7 @@ fn disk_of(base: &Path) -> Check {
         return Check::ill(NAME, format!("{shown}: only {} free", size(free)), mend);
     }
     // The width of the number differs from machine to machine, its low half does not.
-    let same = |one: i64| one & 0xffff_ffff == i64::from(kind) & 0xffff_ffff;
+    let same = |one: i64| one & 0xffff_ffff == kind & 0xffff_ffff;
     if let Some((_, name, why)) = UNSUITABLE.iter().find(|(one, ..)| same(*one)) {
         return Check::ill(NAME, format!("{shown} is on {name}: {why}"), ELSEWHERE);
     }

@@ -1,9 +1,7 @@
 //! The life of a mount's daemon: state, remote, engine, socket, kernel; then the way back.
 
 use std::convert::Infallible;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +16,7 @@ use super::{Order, background, log, remote, service};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{Client, MountInfo, Note, Request, Server, StopSignal};
-use crate::engine::{Engine, StartError};
+use crate::engine::{Engine, StartError, claim_state_dir};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
 use crate::remote::Remote;
@@ -64,14 +62,9 @@ fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
         log::to_stderr_or_journal(level, &order.options.name);
         return Ok(());
     }
-    make_private(&places.state_dir)
-        .map_err(|why| Failure::system(&places.state_dir.display().to_string(), &why))?;
+    claim_state_dir(&places.state_dir)?;
     log::to_file(level, &places.log);
     Ok(())
-}
-
-fn make_private(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// One descriptor per open file is needed, and the usual limit is 1,024.
@@ -275,6 +268,7 @@ async fn serve_socket(
         id: options.places.id.clone(),
         owner: options.who.uid,
         uid: options.settings.uid,
+        others: options.kernel.access == Access::Everyone,
     };
     match Server::start(engine.clone(), about, &options.places, stop.clone()).await {
         Ok(server) => Some(server),

@@ -12,6 +12,7 @@ use reqwest::header::{
 use reqwest::redirect::Policy;
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
+use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use super::failure::{Failure, Outcome, refusal, shown_url};
@@ -187,10 +188,14 @@ impl Client {
         let Some(target) = target.filter(|to| matches!(to.scheme(), "http" | "https")) else {
             return Err(Failure::corrupt(format!("{from} points nowhere")));
         };
+        let to = shown_url(&target);
+        if leaves_encryption(&request.url, &target) {
+            let why = format!("{from} points to {to}, which is not encrypted");
+            return Err(Failure::new(ErrorKind::Unsupported, why));
+        }
         if request.is_plain_read() || self.is_home(&target) {
             return Ok(target);
         }
-        let to = shown_url(&target);
         let why = format!("{from} points to {to}: if that is the server, mount that address");
         Err(Failure::new(ErrorKind::Unsupported, why))
     }
@@ -251,14 +256,20 @@ pub(super) fn stalled(stall: Duration) -> Failure {
     Failure::new(ErrorKind::Offline, format!("no progress for {stall:?}"))
 }
 
+/// Whether what was asked for under encryption would come without it.
+fn leaves_encryption(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
+}
+
 fn signature(credentials: &Credentials) -> Option<HeaderValue> {
     let text = match credentials {
         Credentials::Basic { user, password } => {
-            let pair = format!("{user}:{}", password.expose_secret());
-            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+            let pair = Zeroizing::new(format!("{user}:{}", password.expose_secret()));
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(&*pair))
         }
         Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret()),
     };
+    let text = Zeroizing::new(text);
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)

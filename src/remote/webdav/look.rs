@@ -188,7 +188,7 @@ impl WebDavRemote {
         seen.kind = Kind::File;
         seen.mode = unwritable(props, "W").then_some(READ_ONLY_FILE);
         seen.size = match props.length.as_ref().or(props.whole_size.as_ref()) {
-            Some(text) => text.parse().map_err(|_| Failure::corrupt("a length that is none"))?,
+            Some(text) => length(text).ok_or_else(|| Failure::corrupt("a length that is none"))?,
             None => return Err(Failure::corrupt("a file without a length")),
         };
         self.client.clock.note(headers);
@@ -225,6 +225,13 @@ impl WebDavRemote {
         let limit = free.map(|free| free.saturating_add(used.unwrap_or_default()));
         Ok(Some(crate::remote::Space { used, limit }))
     }
+}
+
+/// A length that a file can have.
+fn length(text: &str) -> Option<u64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let length = text.parse().ok().filter(|_| is_number);
+    length.filter(|length| i64::try_from(*length).is_ok())
 }
 
 /// Whether the server says that the user may do none of these things there.

@@ -48,6 +48,24 @@ pub(super) struct Props {
     pub(super) syncs: bool,
 }
 
+impl Response {
+    /// How many bytes its texts take.
+    pub(super) fn text_length(&self) -> usize {
+        let props = &self.props;
+        let texts = [
+            &props.length,
+            &props.modified,
+            &props.etag,
+            &props.file_id,
+            &props.permissions,
+            &props.available,
+            &props.used,
+        ];
+        let told = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        self.href.len() + told
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tag {
     Multistatus,
