@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{Fault, FaultRule, Operation};
 use support::world::World;
 
@@ -26,4 +27,26 @@ async fn regression_a_folder_listed_while_it_moves_is_not_empty() {
     let names: Vec<String> = world.there().into_iter().map(|(path, _)| path).collect();
     assert_eq!(names, ["moved", "moved/one"]);
     assert_eq!(world.content_there("moved/one").unwrap(), b"edited");
+}
+
+/// A write that was refused although the version there is the known one was tried four times a second for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_write_refused_beside_an_unmoved_version_waits_longer_each_time() {
+    let world = World::new().await;
+    world.store.put("a", "first").unwrap();
+    world.read("a").await.unwrap();
+    world.in_sync().await;
+    let refused = Fault::Fail(ErrorKind::NotFound);
+    let rule = FaultRule { times: 5, ..FaultRule::next(Operation::Write, refused) };
+    world.store.inject(rule);
+    let tried = || world.store.counts().get(&Operation::Write).copied().unwrap_or(0);
+    world.write("a", b"second").await;
+    world.until("it is tried", async || tried() >= 1).await;
+    let begun = tokio::time::Instant::now();
+    world.until("it is tried for the fifth time", async || tried() >= 5).await;
+    assert!(begun.elapsed() > Duration::from_secs(3), "after {:?}", begun.elapsed());
+    world.engine.sync_now(dewfs::model::Ino::ROOT).await.unwrap();
+    world
+        .until("it arrives", async || world.content_there("a").is_some_and(|c| c == b"second"))
+        .await;
 }

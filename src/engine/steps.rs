@@ -22,8 +22,6 @@ use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 const MAPPED: u32 = 60;
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
-/// How long an item rests after a refusal was settled, so that one that comes again and again does no harm.
-pub(super) const REFUSED: Duration = Duration::from_millis(250);
 /// How often a version that is too young is asked for.
 const YOUNG: Duration = Duration::from_secs(1);
 
@@ -34,6 +32,8 @@ pub(super) enum Ended {
     Done,
     /// Nothing can be done before this long.
     Later(Duration),
+    /// The remote refused, and what that means is in the rows.
+    Refused,
     /// The remote refused or did not answer.
     Failed(RemoteError),
 }

@@ -44,7 +44,7 @@ impl Machine {
         if let Some(store) = machine.there.store() {
             store.hint_faults(profile.hints);
         }
-        machine.there.faults(profile.faults);
+        machine.there.faults(profile.faults, profile.late);
         machine
     }
 

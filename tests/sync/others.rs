@@ -32,8 +32,6 @@ impl Machine {
 
     /// The process dies: at once, or at a crash point.
     pub(super) async fn crash(&mut self, who: usize, points: Option<u64>) {
-        // Its handles end with it; what was not flushed nobody was told to be safe.
-        self.held.retain(|held| held.who != who);
         let desk = self.desks[who].take().unwrap();
         if let Some(points) = points {
             let (left, hit) = (AtomicU64::new(points), Arc::new(AtomicBool::new(false)));
@@ -60,14 +58,22 @@ impl Machine {
         }
         desk.line.cut_off();
         desk.engine.stop().await;
+        self.let_go(who, &desk);
         self.desks[who] = Some(self.start(desk.state).await);
     }
 
+    /// The handles of a process end with it; what was not flushed nobody was told to be safe.
+    fn let_go(&mut self, who: usize, desk: &Desk) {
+        for held in self.held.extract_if(.., |held| held.who == who) {
+            desk.engine.release(held.ino, held.handle);
+        }
+    }
+
     pub(super) async fn restart(&mut self, who: usize) {
-        self.held.retain(|held| held.who != who);
         let desk = self.desks[who].take().unwrap();
         desk.engine.stop().await;
         desk.line.cut_off();
+        self.let_go(who, &desk);
         self.desks[who] = Some(self.start(desk.state).await);
     }
 }

@@ -6,7 +6,7 @@ type Told = BTreeMap<String, Option<String>>;
 
 impl Machine {
     pub(super) async fn finish(&mut self) {
-        self.there.faults(0);
+        self.there.faults(0, false);
         for who in 0..self.desks.len() {
             self.desk(who).line.set_online(true);
         }

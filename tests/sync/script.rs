@@ -112,7 +112,7 @@ impl Author {
             held: 0,
             away: vec![false; profile.engines],
         };
-        let steps = 10 + seed % 25;
+        let steps = 6 + seed % 23;
         (0..steps).map(|_| author.next()).collect()
     }
 

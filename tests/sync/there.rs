@@ -91,19 +91,19 @@ impl There {
         }
     }
 
-    pub(super) fn faults(&self, per_mille: u32) {
+    pub(super) fn faults(&self, per_mille: u32, late: bool) {
         match self {
             Self::Memory(store) => {
-                let faults = vec![
+                let mut faults = vec![
                     Fault::Fail(ErrorKind::Offline),
                     Fault::LoseAnswer,
                     Fault::LoseAnswer,
-                    Fault::DeliverLate,
                     Fault::Fail(ErrorKind::RateLimited { after: Some(Duration::from_millis(2)) }),
                     Fault::Truncate(5),
                     Fault::Delay(Duration::from_millis(3)),
                     Fault::DelayAnswer(Duration::from_millis(3)),
                 ];
+                faults.extend(late.then_some(Fault::DeliverLate));
                 store.random_faults((per_mille > 0).then_some(RandomFaults { per_mille, faults }));
             }
             Self::Folder(_, dice) => dice.faults(per_mille),
