@@ -3,11 +3,15 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dewfs::engine::Engine;
+use dewfs::model::Ino;
 use dewfs::remote::ErrorKind;
+use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::memory::{Fault, FaultRule, Operation};
-use support::world::World;
+use support::world::{ME, World, name, quick_settings};
 
 /// The page of a first listing was passed over while the folder's own move was on its way, yet the folder counted as listed:
 /// it looked empty, and a file saved in it became a conflict copy with nobody to conflict with.
@@ -45,8 +49,28 @@ async fn regression_a_write_refused_beside_an_unmoved_version_waits_longer_each_
     let begun = tokio::time::Instant::now();
     world.until("it is tried for the fifth time", async || tried() >= 5).await;
     assert!(begun.elapsed() > Duration::from_secs(3), "after {:?}", begun.elapsed());
-    world.engine.sync_now(dewfs::model::Ino::ROOT).await.unwrap();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
     world
         .until("it arrives", async || world.content_there("a").is_some_and(|c| c == b"second"))
         .await;
+}
+
+/// A folder made here counts as listed, and its directory was not watched: what others put into it was never seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_others_put_into_a_folder_made_here_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("remote");
+    std::fs::create_dir(&root).unwrap();
+    let remote = Arc::new(FolderRemote::open(&root).unwrap());
+    let engine = Engine::start(quick_settings(), &dir.path().join("state"), remote).await.unwrap();
+    let made = engine.make_folder(Ino::ROOT, name("d"), 0o755, ME).wait().await.unwrap().ino;
+    engine.sync_now(Ino::ROOT).await.unwrap();
+    assert!(engine.wait_in_sync(Ino::ROOT, Some(Duration::from_secs(20))).await.unwrap());
+    std::fs::write(root.join("d/theirs"), "theirs").unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while engine.read_dir(made, 0, 10).wait().await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < end, "never seen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    engine.stop().await;
 }
