@@ -74,3 +74,46 @@ async fn regression_what_others_put_into_a_folder_made_here_is_seen() {
     }
     engine.stop().await;
 }
+
+/// A save was planned to take over the version of the file it replaced; before it did, it was renamed over another file
+/// whose write was under way, took over that one's version instead, and became a conflict copy of what was written there.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_is_renamed_before_it_takes_over_a_version_takes_over_none_in_flight() {
+    let world = World::new().await;
+    for path in ["a", "c"] {
+        world.store.put(path, "first").unwrap();
+    }
+    for path in ["a", "c"] {
+        world.read(path).await.unwrap();
+    }
+    world.in_sync().await;
+    let (reached, at) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(Some((reached, goes)));
+    world.engine.on_crash_point(Arc::new(move |point| {
+        let hit = point == "step: before names change here";
+        if let Some((reached, goes)) = hit.then(|| gate.lock().unwrap().take()).flatten() {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| goes.recv().unwrap());
+        }
+        false
+    }));
+    let slow = Fault::DelayAnswer(Duration::from_secs(1));
+    world.store.inject(FaultRule::next(Operation::Write, slow));
+    world.write("c", b"second").await;
+    world
+        .until("the write is under way", async || {
+            world.content_there("c").is_some_and(|there| there == b"second")
+        })
+        .await;
+    world.write("t", b"saved").await;
+    world.rename("t", "a").await.unwrap();
+    world.until("the version is about to be taken over", async || at.try_recv().is_ok()).await;
+    world.rename("a", "c").await.unwrap();
+    go.send(()).unwrap();
+    world.in_sync().await;
+    let names: Vec<String> = world.there().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(names, ["c"]);
+    assert_eq!(world.content_there("c").unwrap(), b"saved");
+}

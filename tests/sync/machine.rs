@@ -7,9 +7,16 @@ impl Machine {
         let scratch = run::scratch();
         let there = There::new(profile, seed, &scratch);
         let versions: Arc<Versions> = Arc::default();
+        let history: Arc<Mutex<Vec<String>>> = Arc::default();
         if let Some(store) = there.store() {
-            let (kept, noted) = (Arc::downgrade(store), versions.clone());
+            let (kept, noted, told) = (Arc::downgrade(store), versions.clone(), history.clone());
             store.gate(Some(Gate(Arc::new(move |step| {
+                if !matches!(step.operation, Operation::Changes | Operation::Space) {
+                    let (who, path) = (step.handle, step.path.to_string());
+                    let line =
+                        format!("        {who} {:?} {path} {:?}", step.operation, step.moment);
+                    told.lock().unwrap().push(line);
+                }
                 if step.moment == Moment::Answers
                     && step.operation == Operation::Write
                     && let Some(store) = kept.upgrade()
@@ -27,7 +34,7 @@ impl Machine {
             versions,
             whole: HashMap::new(),
             doubtful: HashSet::new(),
-            history: Vec::new(),
+            history,
             unsure: false,
             held: Vec::new(),
             patience,
@@ -63,8 +70,8 @@ impl Machine {
         self.desk(who).engine.clone()
     }
 
-    pub(super) fn say(&mut self, event: String) {
-        self.history.push(event);
+    pub(super) fn say(&self, event: String) {
+        self.history.lock().unwrap().push(event);
     }
 
     pub(super) async fn event(&mut self, event: &Event) {

@@ -113,7 +113,8 @@ struct Machine {
     whole: HashMap<String, Vec<u8>>,
     /// Contents of which nobody was told that they are whole.
     doubtful: HashSet<String>,
-    history: Vec<String>,
+    /// Events and requests, as they happened.
+    history: Arc<Mutex<Vec<String>>>,
     /// A user hit something else than they looked at: nobody can tell what they meant to destroy.
     unsure: bool,
     held: Vec<Held>,

@@ -25,7 +25,11 @@ impl Machine {
         assert!(own.is_empty(), "private names left: {own:?}");
         let copies: Vec<_> = tree.keys().filter(|path| path.contains("(conflict ")).collect();
         if self.profile.actor == 0.0 && self.profile.engines == 1 {
-            assert!(copies.is_empty(), "conflict copies with nobody to conflict with: {copies:?}");
+            let left = self.pending().await;
+            assert!(
+                copies.is_empty(),
+                "conflict copies with nobody to conflict with: {copies:?}\n{left}"
+            );
         }
     }
 

@@ -47,7 +47,11 @@ async fn events(
     let Err(error) = outcome else { return Ok(()) };
     let text = error.downcast_ref::<String>().cloned();
     let text = text.or_else(|| error.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    Err(format!("    {}\n{}", machine.history.join("\n    "), text.unwrap_or_default()))
+    Err(format!(
+        "    {}\n{}",
+        machine.history.lock().unwrap().join("\n    "),
+        text.unwrap_or_default()
+    ))
 }
 
 /// One of the events numbered so, as long as some part of them still fails.
