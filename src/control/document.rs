@@ -133,12 +133,14 @@ pub struct Mount {
     oldest_pending: Option<String>,
     last_contact: Option<String>,
     feed: &'static str,
+    feed_detail: &'static str,
     oldest_look: Option<String>,
     cache: CacheDocument,
     quota: Quota,
     traffic: Traffic,
     passthrough: bool,
     passthrough_reason: Option<String>,
+    passthrough_by: Option<&'static str>,
 }
 
 /// Is what a mount is, apart from how it goes.
@@ -192,6 +194,7 @@ impl Mount {
             oldest_pending: status.oldest_pending.and_then(rfc3339),
             last_contact: status.last_contact.and_then(rfc3339),
             feed: status.feed,
+            feed_detail: status.feed_detail,
             oldest_look: status.oldest_look.and_then(rfc3339),
             cache: CacheDocument {
                 used_bytes: status.cache_used,
@@ -210,6 +213,7 @@ impl Mount {
             },
             passthrough: status.no_passthrough.is_none(),
             passthrough_reason: status.no_passthrough.clone(),
+            passthrough_by: status.passthrough_by,
         }
     }
 }
@@ -270,7 +274,7 @@ impl Item {
     }
 }
 
-fn kind_word(kind: Kind) -> &'static str {
+pub(super) fn kind_word(kind: Kind) -> &'static str {
     match kind {
         Kind::File => "file",
         Kind::Folder => "folder",

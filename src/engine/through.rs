@@ -7,7 +7,6 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::core::Core;
 use super::live::Live;
@@ -18,8 +17,6 @@ use crate::model::Generation;
 
 /// How much room there must be for an inode to be opened past us: its writer does not ask for any.
 const MARGIN: u64 = 1 << 30;
-/// How often the room that writers take past us is looked at.
-const WATCH: Duration = Duration::from_millis(200);
 
 /// Registers data files with the kernel.
 pub trait Backings: Send + Sync {
@@ -27,6 +24,16 @@ pub trait Backings: Send + Sync {
     fn register(&self, file: BorrowedFd<'_>) -> io::Result<u32>;
     /// Ends that; opens that use it keep it until they are closed.
     fn unregister(&self, id: u32);
+
+    /// Which program does it.
+    fn by(&self) -> &'static str {
+        "dewfs"
+    }
+
+    /// Why it cannot be done now, though it could before.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Is a data file that the kernel reads and writes itself. Ends with the last handle.
@@ -81,9 +88,14 @@ impl Through {
     /// Why it is not possible; `None` if it is.
     pub(crate) fn why_not(&self) -> Option<String> {
         match &*lock(&self.0) {
-            Possible::Yes(_) => None,
+            Possible::Yes(registrar) => registrar.trouble(),
             Possible::No(why) => Some(why.clone()),
         }
+    }
+
+    /// Which program tells the kernel, if one does.
+    pub(crate) fn by(&self) -> Option<&'static str> {
+        self.registrar().map(|registrar| registrar.by())
     }
 }
 
@@ -145,12 +157,17 @@ impl Core {
     /// Past us, if all is here and the catalog knows it, and if there is room enough for a writer who does not ask.
     fn propose(&self, live: &Live) -> IoMode {
         let Some(registrar) = self.through.registrar() else { return IoMode::Cached };
-        if !live.is_known_whole() {
+        // While somebody writes past us, everybody else must see what is written, and goes past us, too.
+        if !(live.is_known_whole() || self.open.is_mapped(live.ino) && live.state().hydrated) {
             return IoMode::Cached;
         }
         match self.back(live, registrar) {
             Ok(Some(backing)) => IoMode::Through(Arc::new(backing)),
             Ok(None) => IoMode::Cached,
+            Err(EngineError::Disk(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                tracing::debug!(ino = live.ino.0, %error, "the daemon reads and writes a data file itself");
+                IoMode::Cached
+            }
             Err(error) => {
                 tracing::warn!(ino = live.ino.0, %error, "cannot let the kernel use a data file itself");
                 IoMode::Cached
@@ -195,40 +212,6 @@ impl Core {
                 }
                 Err(EngineError::Disk(error))
             }
-        }
-    }
-
-    /// Counts, while anybody writes past us, the room that is taken, and frees what may go if it is too much; ends with the
-    /// last such writer.
-    pub(crate) fn watch_room(self: &Arc<Self>) {
-        if !self.open.begin_watch() {
-            return;
-        }
-        let core = self.clone();
-        self.runtime.spawn(async move {
-            loop {
-                tokio::time::sleep(WATCH).await;
-                let written = core.open.written_through();
-                if written.is_empty() && core.open.end_watch() || core.is_stopped() {
-                    return;
-                }
-                written.iter().for_each(|backing| backing.data.recount());
-                core.free_overrun().await;
-            }
-        });
-    }
-
-    async fn free_overrun(self: &Arc<Self>) {
-        let Ok(usage) = self.cache.usage() else { return };
-        let over = usage.used_bytes.saturating_sub(usage.limit_bytes);
-        let short =
-            usage.min_free.saturating_sub(usage.free_bytes.saturating_add(usage.ballast_bytes));
-        let bytes = over.max(short);
-        if bytes > 0
-            && self.settings.auto_free
-            && let Err(error) = self.evict(bytes).await
-        {
-            tracing::debug!(%error, "cannot free what is written past the limit");
         }
     }
 }

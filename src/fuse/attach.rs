@@ -1,4 +1,5 @@
-//! Attaching to a place in the tree and detaching from it: by mount(2) where that is allowed, else by fusermount3.
+//! Attaching to a place in the tree and detaching from it: by mount(2) where that is allowed, else by fusermount3,
+//! and where that is missing by the helper.
 //!
 //! fuser can mount, too, but unmounts a second time what is unmounted already, and by then somebody else may be mounted
 //! there. So the descriptor is made here, and fuser only speaks over it.
@@ -15,7 +16,9 @@ use std::process::{Command, Stdio};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use tracing::debug;
 
+use super::companion;
 use super::mount::{Access, MountAs, MountError};
 
 const DEVICE: &str = "/dev/fuse";
@@ -24,12 +27,21 @@ const DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: [&str; 4] =
     ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3", "/sbin/fusermount3"];
 
+const UMOUNT: &str = "/bin/umount";
+
 /// Mounts and answers the descriptor over which the kernel speaks.
 pub(super) fn attach(how: &MountAs) -> Result<OwnedFd, MountError> {
     let device = open_device()?;
     match attach_directly(how, &device) {
         Ok(()) => Ok(device.into()),
-        Err(rustix::io::Errno::PERM) => attach_by_fusermount(how),
+        Err(rustix::io::Errno::PERM) => match attach_by_fusermount(how) {
+            // The helper does the same under the same rules.
+            Err(MountError::NoFusermount(error)) => companion::mount(how, device).map_err(|why| {
+                debug!("the helper does not mount either: {why}");
+                MountError::NoFusermount(error)
+            }),
+            outcome => outcome,
+        },
         Err(errno) => Err(MountError::Refused(io::Error::from(errno).to_string())),
     }
 }
@@ -100,7 +112,11 @@ fn attach_by_fusermount(how: &MountAs) -> Result<OwnedFd, MountError> {
 }
 
 fn detach_by_fusermount(mountpoint: &Path) -> io::Result<()> {
-    let output = fusermount().args(["-u", "-z", "--"]).arg(mountpoint).output()?;
+    let output = match fusermount().args(["-u", "-z", "--"]).arg(mountpoint).output() {
+        // umount(8) knows by the mount whose it is.
+        Err(_no_fusermount) => Command::new(UMOUNT).args(["-l", "--"]).arg(mountpoint).output()?,
+        Ok(output) => output,
+    };
     if output.status.success() {
         Ok(())
     } else {

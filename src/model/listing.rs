@@ -7,7 +7,7 @@ use super::reconcile::{
     Replaced, Trust, is_still_at, look_at_everything, mark, mark_deep, miss, reconcile, vanish,
 };
 use super::sights::{TOGETHER, apply_part};
-use super::{Base, Ino, Kind, Name, Observed, RemotePath, Rows, Tick};
+use super::{Base, Ino, Kind, Name, Observed, RemotePath, Rows, Tick, Version};
 
 /// Is a listing of one folder under way.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Listing {
     mark: Option<Tick>,
     known: HashMap<Ino, Base>,
     names: HashSet<Name>,
+    /// The folder's own version when the first page was made.
+    version: Option<Version>,
     /// Before the page was asked for.
     since: Tick,
     /// What this listing itself last did to the folder.
@@ -30,6 +32,13 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Notes what a page says of the version of the folder itself: that of the first page counts, no entry is older.
+    pub fn note_version(&mut self, version: Option<Version>) {
+        if self.version.is_none() {
+            self.version = version;
+        }
+    }
+
     /// What was known when it began, did not change since, and was not seen, if every page was applied.
     pub fn missed<R: Rows>(&self, rows: &R) -> Result<Vec<Ino>, R::Error> {
         let mut missed = Vec::new();
@@ -37,7 +46,7 @@ impl Listing {
             return Ok(missed);
         }
         for (child, base) in &self.known {
-            if !self.names.contains(&base.place.name) && rows.base(*child)?.as_ref() == Some(base) {
+            if !self.names.contains(&base.place.name) && is_unchanged(rows, *child, base)? {
                 missed.push(*child);
             }
         }
@@ -57,8 +66,8 @@ pub fn begin_listing<R: Rows>(rows: &mut R, folder: Ino) -> Result<Option<Listin
     rows.set_listing(folder, true);
     let (mark, since) = (rows.look_again(folder)?, rows.tick()?);
     let (names, ours) = (HashSet::new(), Tick::default());
-    let (stale, crossed) = (false, false);
-    Ok(Some(Listing { folder, path, mark, known, names, since, ours, stale, crossed }))
+    let (version, stale, crossed) = (None, false, false);
+    Ok(Some(Listing { folder, path, mark, known, names, version, since, ours, stale, crossed }))
 }
 
 /// Another page is about to be asked for.
@@ -115,10 +124,14 @@ fn believe<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> 
     let folder = listing.folder;
     note_touch(rows, &mut listing);
     for (child, base) in listing.known {
-        if listing.names.contains(&base.place.name) || rows.base(child)?.as_ref() != Some(&base) {
+        if listing.names.contains(&base.place.name) {
             continue;
         }
-        if listing.crossed {
+        let unchanged = is_unchanged(rows, child, &base)?;
+        if !unchanged && rows.base(child)?.is_none_or(|now| now.place.parent != folder) {
+            continue;
+        }
+        if listing.crossed || !unchanged {
             mark(rows, folder)?;
         } else {
             miss(rows, child, Replaced::No)?;
@@ -126,7 +139,11 @@ fn believe<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> 
     }
     let Some(base) = rows.base(folder)? else { return Ok(()) };
     if !base.listed {
-        rows.set_base(folder, Some(Base { listed: true, ..base }))?;
+        rows.set_base(folder, Some(Base { listed: true, ..base.clone() }))?;
+    }
+    if let Some(version) = listing.version.filter(|version| *version != base.version) {
+        // What was passed over has marked the folder.
+        rows.set_folder_version(folder, version)?;
     }
     if rows.look_again(folder)? == listing.mark && listing.mark.is_some() {
         if rows.looks_deep(folder)? {
@@ -140,6 +157,17 @@ fn believe<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> 
         mark(rows, folder)?;
     }
     Ok(())
+}
+
+/// Whether the base is what it was; the version of a folder only says what was seen of it.
+fn is_unchanged<R: Rows>(rows: &R, child: Ino, base: &Base) -> Result<bool, R::Error> {
+    let Some(mut now) = rows.base(child)? else { return Ok(false) };
+    if now.version != base.version
+        && rows.node(child)?.is_some_and(|node| node.kind == Kind::Folder)
+    {
+        now.version = base.version.clone();
+    }
+    Ok(now == *base)
 }
 
 /// Passes a deep mark on to the folders whose names matter.

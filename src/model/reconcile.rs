@@ -6,7 +6,7 @@ use super::around::{
 };
 use super::relocate::relocate;
 use super::touch::touch;
-use super::{Base, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows, Tick};
+use super::{Base, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows, Tick, Version};
 
 /// Says how far an observation can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn reconcile<R: Rows>(
     trust: Trust,
 ) -> Result<(), R::Error> {
     let Some((name, above)) = at.0.split_last() else { return Ok(()) };
-    if name.is_own() || rows.is_excluded(name) {
+    if name.is_own() {
         return Ok(());
     }
     let folder = match by_names(rows, above)? {
@@ -190,6 +190,13 @@ fn meet<R: Rows>(
     seen: &Observed,
 ) -> Result<(), R::Error> {
     let ino = resident.ino;
+    if rows.base(ino)?.is_none() && wanted(rows, resident)?.is_none() {
+        // It stays covered until what is kept here only goes: a look before that would find the same.
+        return match rows.is_covered(place.parent)? {
+            true => Ok(()),
+            false => rows.set_covered(place.parent, true),
+        };
+    }
     let attempt = rows.outbox(ino)?.is_some_and(|row| row.attempt.is_some());
     let folders = resident.kind == Kind::Folder && seen.kind == Kind::Folder;
     if !folders || rows.base(ino)?.is_some() || attempt || wanted(rows, resident)?.is_none() {
@@ -210,13 +217,47 @@ fn changed<R: Rows>(
     if base.id != seen.id {
         return mark(rows, base.place.parent);
     }
-    if is_version_of(base, seen) || node.kind == Kind::Folder {
+    if node.kind == Kind::Folder {
+        return folder_changed(rows, node.ino, base, seen);
+    }
+    if is_version_of(base, seen) {
         return Ok(());
     }
     if !is_judged(rows, node.ino)? {
         return mark(rows, base.place.parent);
     }
     refresh(rows, node.ino, seen)
+}
+
+/// Where versions of folders tell of everything below, one look at the root tells whether anything changed: `true` if nothing
+/// did since the root was listed. Else it is to be listed again, if its names matter.
+pub fn look_from_the_root<R: Rows>(rows: &mut R, version: &Version) -> Result<bool, R::Error> {
+    let Some(base) = rows.base(Ino::ROOT)? else { return Ok(false) };
+    if base.version == *version {
+        return Ok(true);
+    }
+    // A listing under way notes its own version, and the next look compares with that.
+    let matters = base.listed || rows.first_base_child(Ino::ROOT)?.is_some();
+    if matters && !rows.is_listing(Ino::ROOT) {
+        mark(rows, Ino::ROOT)?;
+    }
+    Ok(false)
+}
+
+/// Something below a folder changed since it was listed: that matters only if its names do.
+fn folder_changed<R: Rows>(
+    rows: &mut R,
+    folder: Ino,
+    base: &Base,
+    seen: &Observed,
+) -> Result<(), R::Error> {
+    if seen.version.0.is_empty() || seen.version == base.version {
+        return Ok(());
+    }
+    if base.listed || rows.is_listing(folder) || rows.first_base_child(folder)?.is_some() {
+        return mark(rows, folder);
+    }
+    rows.set_folder_version(folder, seen.version.clone())
 }
 
 /// The remote has new content and there is none of our own to keep: becomes a placeholder of it.

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Nobody has this number: what it owns was made by these tests.
@@ -17,7 +17,7 @@ pub(crate) const UID: u32 = 64_321;
 const BOX: &str = "DEWFS_TEST_BOX";
 
 const SCRIPT: &str = r#"
-    box=$1 program=$2 test=$3 files=$4 uid=$5 runtime=$6 fuse_conf=$7 name=$8
+    box=$1 program=$2 test=$3 files=$4 uid=$5 runtime=$6 fuse_conf=$7 name=$8 helper=$9
     mount -t tmpfs -o mode=755 dewfs-test "$box"
     mkdir "$box/home" "$box/files"
     chown "$uid:$uid" "$box/home" "$files"
@@ -35,6 +35,25 @@ const SCRIPT: &str = r#"
     mount --bind "$box/passwd" /etc/passwd
     printf '%s\n' "$fuse_conf" > "$box/fuse.conf"
     mount --bind "$box/fuse.conf" /etc/fuse.conf
+    export DEWFS_HELPER_SOCKET="$box/helper.sock"
+    if [ -n "$helper" ]; then
+        touch "$box/helper"
+        mount --bind "$helper" "$box/helper"
+        if [ "$CONNECTIONS" = shown ]; then mount -t fusectl none /sys/fs/fuse/connections; fi
+        if [ "$FUSERMOUNT" = missing ]; then mount --bind /dev/null "$(command -v fusermount3)"; fi
+        # What belongs to others: a file that everybody may write to, and a mount whose descriptor was left open.
+        touch "$box/everybodys"
+        chmod 666 "$box/everybodys"
+        mkdir "$box/other" "$box/sticky"
+        chmod 1777 "$box/sticky"
+        exec 9<>/dev/fuse
+        mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none "$box/other"
+        mkfifo -m 666 "$box/control"
+        # It ends when nobody is left who could write to it, and the helper with it.
+        sh -uc "$CONTROL" sh "$box" "$ARGUMENTS" <"$box/control" 9>&- &
+        exec 8>"$box/control"
+        while [ ! -S "$box/helper.sock" ]; do sleep 0.01; done
+    fi
     mkdir -p /run/user
     mount -t tmpfs -o mode=755 dewfs-test /run/user
     if [ "$runtime" = yes ]; then install -d -o "$uid" -g "$uid" -m 700 "/run/user/$uid"; fi
@@ -46,6 +65,27 @@ const SCRIPT: &str = r#"
         "$box/test" --exact "$name" --nocapture --test-threads=1
 "#;
 
+/// Starts the helper with the rights that its service leaves it, and does to it what the test writes into the fifo.
+const CONTROL: &str = r#"
+    box=$1 arguments=$2
+    start() {
+        rm -f "$box/helper.sock"
+        setpriv --inh-caps=-all --bounding-set=-all,+sys_admin,+setuid,+setgid \
+            "$box/helper" "$box/helper.sock" $arguments </dev/null &
+        pid=$!
+    }
+    start
+    while read -r word; do
+        case $word in
+            start) start;;
+            kill) kill -KILL $pid; wait $pid || :;;
+            stop) kill -STOP $pid;;
+            cont) kill -CONT $pid;;
+        esac
+    done
+    kill -KILL $pid
+"#;
+
 /// The machine that the user finds.
 #[derive(Clone, Copy)]
 pub(crate) struct Machine {
@@ -53,10 +93,17 @@ pub(crate) struct Machine {
     pub(crate) runtime_dir: bool,
     /// What `/etc/fuse.conf` says.
     pub(crate) fuse_conf: &'static str,
+    /// The arguments of the helper that root runs, if it does.
+    pub(crate) helper: Option<&'static str>,
+    /// Whether the kernel shows its connections.
+    pub(crate) connections: bool,
+    /// Whether there is fusermount3.
+    pub(crate) fusermount: bool,
 }
 
 /// A machine with a session of the user.
-pub(crate) const USUAL: Machine = Machine { runtime_dir: true, fuse_conf: "" };
+pub(crate) const USUAL: Machine =
+    Machine { runtime_dir: true, fuse_conf: "", helper: None, connections: true, fusermount: true };
 
 /// Whether the caller is an ordinary user, who goes on with the test; as root the whole test has been run as one when this
 /// returns. `name` is the test's own.
@@ -76,6 +123,11 @@ pub(crate) fn goes_on(name: &str, machine: Machine) -> bool {
         .arg(files.path())
         .arg(UID.to_string())
         .args([runtime, machine.fuse_conf, name])
+        .arg(machine.helper.map(|_| helper()).unwrap_or_default())
+        .env("ARGUMENTS", machine.helper.unwrap_or_default())
+        .env("CONNECTIONS", if machine.connections { "shown" } else { "hidden" })
+        .env("FUSERMOUNT", if machine.fusermount { "there" } else { "missing" })
+        .env("CONTROL", CONTROL)
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -88,11 +140,34 @@ pub(crate) fn goes_on(name: &str, machine: Machine) -> bool {
 /// Whether this machine lets its ordinary users mount, and is what the test is about.
 fn can_mount(machine: Machine) -> bool {
     let usable = fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
-    let usual = machine.runtime_dir && machine.fuse_conf.is_empty();
+    let usual = machine.runtime_dir && machine.fuse_conf.is_empty() && machine.helper.is_none();
     if !usable || !usual {
         eprintln!("NOT RUN: this machine cannot be made what the test is about without root");
     }
     usable && usual
+}
+
+/// The helper, built with this test's own profile.
+pub(crate) fn helper() -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_dewfs")).with_file_name("dewfs-helper");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "mount-helper"]);
+    if beside.components().any(|part| part.as_os_str() == "release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success());
+    beside
+}
+
+/// A place that root made for the test.
+pub(crate) fn boxed(name: &str) -> PathBuf {
+    Path::new(&std::env::var_os(BOX).unwrap()).join(name)
+}
+
+/// Does something to the helper: `kill`, `start`, `stop` or `cont`.
+pub(crate) fn control(word: &str) {
+    let mut fifo = fs::File::options().write(true).open(boxed("control")).unwrap();
+    std::io::Write::write_all(&mut fifo, format!("{word}\n").as_bytes()).unwrap();
 }
 
 /// The home directory of the user.

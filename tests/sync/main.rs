@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dewfs::engine::{Engine, EngineError, Handle, RenameMode, SetAttributes, Settings};
+use dewfs::engine::{Engine, EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState};
 use dewfs::model::{Content, Ino, Kind};
 use dewfs::remote::memory::{Gate, HintFaults, MemoryStore, Moment, Operation, VersionKind};
 use dewfs::remote::{Conditional, FeedKind};

@@ -217,6 +217,24 @@ fn rule_bytes_before_excluded() {
     );
 }
 
+/// What the remote already has under an excluded name is shown and synced as any other.
+#[test]
+fn rule_synced_if_there() {
+    holds(
+        "editors",
+        "remote 0 put x~ · work 0 lister 0 whole · user 0 write x~ · remote 0 mkdir y~",
+    );
+}
+
+/// What is kept here only covers an entry of the remote until it goes; then that one appears.
+#[test]
+fn rule_uncover() {
+    holds(
+        "editors",
+        "user 0 create x~ · remote 0 put x~ · list 0 / · work 0 lister 0 whole · user 0 unlink x~",
+    );
+}
+
 /// A remote change of an open inode makes a new inode at the name.
 #[test]
 fn rule_open_is_snapshot() {

@@ -76,6 +76,7 @@ pub struct TreeRows {
     pub missing: BTreeMap<Ino, Tick>,
     pub touched: HashMap<Ino, Tick>,
     pub listing: HashSet<Ino>,
+    pub covered: HashSet<Ino>,
     pub needed: Vec<Ino>,
     pub handles: HashMap<Ino, Handles>,
     pub tick: u64,
@@ -104,6 +105,7 @@ impl TreeRows {
             missing: BTreeMap::new(),
             touched: HashMap::new(),
             listing: HashSet::new(),
+            covered: HashSet::new(),
             needed: Vec::new(),
             handles: HashMap::new(),
             tick: 2,
@@ -288,8 +290,8 @@ impl Rows for TreeRows {
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
     }
-    fn is_excluded(&self, name: &Name) -> bool {
-        name.as_bytes().ends_with(b"~")
+    fn is_excluded(&self, place: &Place, _kind: Kind) -> Fallible<bool> {
+        Ok(place.name.as_bytes().ends_with(b"~"))
     }
 
     fn tick(&mut self) -> Fallible<Tick> {
@@ -339,6 +341,12 @@ impl Rows for TreeRows {
             self.by_id.insert(id.clone(), ino);
         }
         self.bases.insert(ino, base);
+        Ok(())
+    }
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Fallible<()> {
+        if let Some(base) = self.bases.get_mut(&folder) {
+            base.version = version;
+        }
         Ok(())
     }
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Fallible<Edition> {
@@ -412,6 +420,17 @@ impl Rows for TreeRows {
     fn rescue(&mut self, ino: Ino) -> Fallible<()> {
         let kept = self.items[&ino].seen;
         self.ledger.borrow_mut().rescued.extend(kept);
+        Ok(())
+    }
+    fn is_covered(&self, folder: Ino) -> Fallible<bool> {
+        Ok(self.covered.contains(&folder))
+    }
+    fn set_covered(&mut self, folder: Ino, covered: bool) -> Fallible<()> {
+        if covered {
+            self.covered.insert(folder)
+        } else {
+            self.covered.remove(&folder)
+        };
         Ok(())
     }
     fn forget(&mut self, ino: Ino) -> Fallible<()> {

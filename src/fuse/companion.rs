@@ -1,0 +1,285 @@
+//! `dewfs-helper`, asked to do what needs a privilege that an ordinary user's daemon lacks: mount, register, unregister.
+//!
+//! It is optional. Whoever asks waits for a second at most and then does without; after that nobody asks for a while. Each
+//! request brings the FUSE descriptor, since the helper keeps none; `mount-helper/src/companion/request.rs` has the
+//! protocol. A socket that root does not serve is never told anything.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
+use tracing::{info, warn};
+
+use super::mount::{Access, MountAs};
+
+/// Where systemd listens for it.
+pub(super) const SOCKET: &str = "/run/dewfs-helper.sock";
+/// Names another place.
+const ELSEWHERE: &str = "DEWFS_HELPER_SOCKET";
+
+/// How long whoever asks waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long nobody asks after that was in vain.
+const REST: Duration = Duration::from_secs(5);
+
+const PROTOCOL: u32 = 1;
+
+const GREETING: u32 = 0;
+const REGISTER: u32 = 1;
+const UNREGISTER: u32 = 2;
+const MOUNT: u32 = 3;
+
+/// The length of an answer: request, errno, value.
+const ANSWER: usize = 12;
+
+/// Is the way to the helper, of one mount.
+pub(super) struct Companion {
+    line: Mutex<Line>,
+    /// Numbers that are to be ended.
+    owed: Mutex<Vec<u32>>,
+}
+
+#[derive(Default)]
+struct Line {
+    socket: Option<OwnedFd>,
+    /// Since when it does not answer, and why.
+    silent: Option<(Instant, String)>,
+}
+
+impl Companion {
+    /// One that answers, or why there is none.
+    pub(super) fn find() -> io::Result<Self> {
+        let line = Line { socket: Some(connect(Instant::now() + PATIENCE)?), silent: None };
+        Ok(Self { line: Mutex::new(line), owed: Mutex::default() })
+    }
+
+    /// Registers a file of ours on the connection of `fuse`.
+    pub(super) fn register(&self, fuse: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<u32> {
+        // That we may write to it is shown, not said; kept it would stand in the way of leases.
+        let place = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let proof = File::options().read(true).write(true).open(place)?;
+        let outcome = self.ask(&REGISTER.to_ne_bytes(), &[fuse, file, proof.as_fd()]);
+        drop(proof);
+        self.settle(fuse);
+        outcome
+    }
+
+    /// Ends that, soon and without waiting for it.
+    pub(super) fn unregister(&self, fuse: BorrowedFd<'_>, id: u32) {
+        lock(&self.owed).push(id);
+        self.settle(fuse);
+    }
+
+    /// Why it is of no use now.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let line = self.line.try_lock().ok()?;
+        match (&line.socket, &line.silent) {
+            (Some(socket), _) if is_closed(socket) => {
+                Some("dewfs-helper has ended; the next open looks for it again".to_owned())
+            }
+            (None, Some((_, why))) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    fn ask(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<u32> {
+        let mut line = lock(&self.line);
+        if let Some((since, why)) = &line.silent
+            && since.elapsed() < REST
+        {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, why.clone()));
+        }
+        let until = Instant::now() + PATIENCE;
+        // A line from before may be that of a helper that has ended: systemd starts another.
+        if let Some(socket) = line.socket.take()
+            && let Ok(outcome) = exchange(&socket, request, descriptors, until)
+        {
+            line.socket = Some(socket);
+            return outcome;
+        }
+        let anew = connect(until).and_then(|socket| {
+            let outcome = exchange(&socket, request, descriptors, until)?;
+            Ok((socket, outcome))
+        });
+        match anew {
+            Ok((socket, outcome)) => {
+                if line.silent.take().is_some() {
+                    info!("dewfs-helper answers again");
+                }
+                line.socket = Some(socket);
+                outcome
+            }
+            Err(error) => {
+                let why = format!("dewfs-helper does not answer: {}", words(&error));
+                if line.silent.is_none() {
+                    warn!("{why}; files are read and written through the daemon meanwhile");
+                }
+                line.silent = Some((Instant::now(), why.clone()));
+                Err(io::Error::new(io::ErrorKind::WouldBlock, why))
+            }
+        }
+    }
+
+    /// Ends what is owed, if nobody else is at it: whoever is does it afterwards.
+    fn settle(&self, fuse: BorrowedFd<'_>) {
+        while !lock(&self.owed).is_empty() {
+            let Ok(mut line) = self.line.try_lock() else { return };
+            let Some(socket) = &line.socket else { return };
+            let Some(id) = lock(&self.owed).pop() else { return };
+            hear_what_came(socket);
+            let request = [UNREGISTER, id].map(u32::to_ne_bytes).concat();
+            if let Err(error) = send(socket, &request, &[fuse], SendFlags::DONTWAIT) {
+                lock(&self.owed).push(id);
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    line.socket = None;
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Mounts by the helper; answers the descriptor, or why not.
+pub(super) fn mount(how: &MountAs, device: File) -> io::Result<OwnedFd> {
+    let place = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::open(&how.mountpoint, place, Mode::empty())?;
+    let words = [how.read_only, how.no_exec, how.no_atime, how.access != Access::Owner];
+    let flags = words.iter().enumerate().map(|(bit, word)| u32::from(*word) << bit).sum();
+    let mut request = [MOUNT, flags].map(u32::to_ne_bytes).concat();
+    request.extend(how.source.as_bytes());
+    let until = Instant::now() + PATIENCE;
+    exchange(&connect(until)?, &request, &[device.as_fd(), place.as_fd()], until)??;
+    Ok(device.into())
+}
+
+/// Whether the helper is there for this user; if not, why.
+pub fn examine_helper() -> io::Result<()> {
+    connect(Instant::now() + PATIENCE).map(drop)
+}
+
+/// A line to the helper that has greeted: until then it may not be running, and what is sent would wait in the socket.
+fn connect(until: Instant) -> io::Result<OwnedFd> {
+    let at = std::env::var_os(ELSEWHERE).map_or_else(|| SOCKET.into(), PathBuf::from);
+    let named = |error: io::Error| io::Error::other(format!("{}: {}", at.display(), words(&error)));
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    wait_at_most(&socket, until)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(&at)?)
+        .map_err(|errno| named(errno.into()))?;
+    if !sockopt::socket_peercred(&socket)?.uid.is_root() {
+        return Err(named(io::Error::other("is not served by root")));
+    }
+    match hear(&socket, RecvFlags::empty()).map_err(named)? {
+        (GREETING, Ok(PROTOCOL)) => Ok(socket),
+        (_, Err(errno)) => Err(named(errno.into())),
+        _ => Err(named(io::Error::other("speaks another protocol"))),
+    }
+}
+
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => "no answer within a second".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Asks and hears the answer. The outer error is the line's, the inner one the helper's.
+fn exchange(
+    socket: &OwnedFd,
+    request: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    until: Instant,
+) -> io::Result<io::Result<u32>> {
+    hear_what_came(socket);
+    wait_at_most(socket, until)?;
+    send(socket, request, descriptors, SendFlags::empty())?;
+    loop {
+        match hear(socket, RecvFlags::empty())? {
+            (UNREGISTER, _) => wait_at_most(socket, until)?,
+            (_, outcome) => return Ok(outcome.map_err(refused)),
+        }
+    }
+}
+
+/// Nothing on this socket waits for longer than until then.
+fn wait_at_most(socket: &OwnedFd, until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    sockopt::set_socket_timeout(socket, Timeout::Send, Some(left))?;
+    sockopt::set_socket_timeout(socket, Timeout::Recv, Some(left))?;
+    Ok(())
+}
+
+/// What the helper says no by. Only what the kernel lacks will not change.
+fn refused(errno: Errno) -> io::Error {
+    match errno {
+        Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS | Errno::LOOP => errno.into(),
+        Errno::AGAIN | Errno::NFILE => {
+            io::Error::new(io::ErrorKind::WouldBlock, "dewfs-helper: this user's limit is reached")
+        }
+        Errno::NOTCONN => io::Error::other(
+            "dewfs-helper cannot see whose this mount is: it needs Linux 6.16 and /sys/fs/fuse/connections mounted",
+        ),
+        _ => io::Error::other(format!("dewfs-helper refuses it: {}", io::Error::from(errno))),
+    }
+}
+
+fn send(
+    socket: &OwnedFd,
+    request: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    how: SendFlags,
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let how = how | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, &[IoSlice::new(request)], &mut control, how)?;
+    Ok(())
+}
+
+/// One answer: to which request, and what.
+fn hear(socket: &OwnedFd, how: RecvFlags) -> io::Result<(u32, Result<u32, Errno>)> {
+    let mut bytes = [0; ANSWER];
+    let (length, _) = rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut bytes, how))?;
+    let mut numbers = bytes.as_chunks::<4>().0.iter().map(|four| u32::from_ne_bytes(*four));
+    match (length, numbers.next(), numbers.next(), numbers.next()) {
+        (ANSWER, Some(request), Some(0), Some(value)) => Ok((request, Ok(value))),
+        (ANSWER, Some(request), Some(errno), _) => {
+            Ok((request, Err(Errno::from_raw_os_error(errno.cast_signed()))))
+        }
+        (0, ..) => Err(io::ErrorKind::ConnectionReset.into()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Nobody waits for the answers about what was ended.
+fn hear_what_came(socket: &OwnedFd) {
+    while hear(socket, RecvFlags::DONTWAIT).is_ok() {}
+}
+
+fn is_closed(socket: &OwnedFd) -> bool {
+    let how = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let mut byte = [0];
+    !matches!(rustix::net::recv(socket, &mut byte, how), Ok((1.., _)) | Err(Errno::AGAIN))
+}

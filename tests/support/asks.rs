@@ -1,0 +1,154 @@
+//! Asks `dewfs-helper` what a program would that means no good, or what `dewfs` would, byte by byte.
+
+use std::fs::File;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fuser::{Config, Filesystem, InitFlags, KernelConfig, Request, Session, SessionACL};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketType,
+};
+
+use crate::ordinary::boxed;
+
+pub(crate) const REGISTER: u32 = 1;
+pub(crate) const UNREGISTER: u32 = 2;
+pub(crate) const MOUNT: u32 = 3;
+
+/// A connection to the helper.
+pub(crate) struct Asks(OwnedFd);
+
+impl Asks {
+    /// Connects; answers the errno of the greeting if that is a refusal.
+    pub(crate) fn try_new() -> Result<Self, u32> {
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        let limit = Some(Duration::from_secs(20));
+        set_socket_timeout(&socket, Timeout::Recv, limit).unwrap();
+        let at = SocketAddrUnix::new(boxed("helper.sock")).unwrap();
+        rustix::net::connect(&socket, &at).unwrap();
+        let this = Self(socket);
+        match this.hear() {
+            Some((0, 0, 1)) => Ok(this),
+            Some((0, errno, _)) => Err(errno),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn new() -> Self {
+        Self::try_new().unwrap()
+    }
+
+    fn hear(&self) -> Option<(u32, u32, u32)> {
+        let mut bytes = [0; 64];
+        let (length, _) = rustix::net::recv(&self.0, &mut bytes, RecvFlags::empty()).unwrap();
+        let mut numbers =
+            bytes[..length].chunks(4).map(|four| u32::from_ne_bytes(four.try_into().unwrap()));
+        let answer = (numbers.next()?, numbers.next()?, numbers.next()?);
+        assert_eq!(length, 12);
+        Some(answer)
+    }
+
+    /// Sends a packet with descriptors; answers the value or the errno.
+    pub(crate) fn raw(&self, bytes: &[u8], with: &[BorrowedFd<'_>]) -> Result<u32, i32> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !with.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(with)));
+        }
+        let flags = SendFlags::NOSIGNAL;
+        rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags).unwrap();
+        match self.hear().expect("an answer") {
+            (_, 0, value) => Ok(value),
+            (_, errno, 0) => Err(errno as i32),
+            other => panic!("an error and a value: {other:?}"),
+        }
+    }
+
+    pub(crate) fn ask(&self, numbers: &[u32], with: &[BorrowedFd<'_>]) -> Result<u32, i32> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        self.raw(&bytes, with)
+    }
+
+    /// Registers a file as it should be done.
+    pub(crate) fn register(&self, fuse: &OwnedFd, path: &Path) -> Result<u32, i32> {
+        let file = File::open(path).unwrap();
+        let proof = File::options().read(true).write(true).open(path).unwrap();
+        self.ask(&[REGISTER], &[fuse.as_fd(), file.as_fd(), proof.as_fd()])
+    }
+
+    pub(crate) fn unregister(&self, fuse: &OwnedFd, id: u32) -> Result<u32, i32> {
+        self.ask(&[UNREGISTER, id], &[fuse.as_fd()])
+    }
+
+    pub(crate) fn mount(&self, fuse: &OwnedFd, at: &Path, flags: u32) -> Result<u32, i32> {
+        let place = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let mut bytes = [MOUNT, flags].map(u32::to_ne_bytes).concat();
+        bytes.extend(at.as_os_str().as_bytes());
+        self.raw(&bytes, &[fuse.as_fd(), place.as_fd()])
+    }
+}
+
+/// A new descriptor of `/dev/fuse`.
+pub(crate) fn device() -> OwnedFd {
+    File::options().read(true).write(true).open("/dev/fuse").unwrap().into()
+}
+
+/// The descriptor of the mount that root left open.
+pub(crate) fn device_of_root() -> OwnedFd {
+    let at = std::fs::read_link("/proc/self/fd/9").unwrap();
+    assert_eq!(at, Path::new("/dev/fuse"));
+    // Number 9 stays open: this is another of the same.
+    rustix::io::dup(borrow_nine()).unwrap()
+}
+
+#[allow(unsafe_code)]
+fn borrow_nine() -> BorrowedFd<'static> {
+    // SAFETY: the shell that started this test opened it, and nobody closes it.
+    unsafe { BorrowedFd::borrow_raw(9) }
+}
+
+/// A mount of nothing, on a connection that may have passthrough.
+pub(crate) struct Nothing {
+    pub(crate) fuse: OwnedFd,
+    at: PathBuf,
+    _session: Session<Empty>,
+}
+
+pub(crate) struct Empty;
+
+/// Answers the kernel's greeting on a new connection.
+pub(crate) fn greeted(fuse: &OwnedFd) -> Session<Empty> {
+    let other = fuse.try_clone().unwrap();
+    Session::from_fd(Empty, other, SessionACL::Owner, Config::default()).unwrap()
+}
+
+impl Filesystem for Empty {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).unwrap();
+        config.set_max_stack_depth(1).unwrap();
+        Ok(())
+    }
+}
+
+impl Nothing {
+    /// Mounted by the helper.
+    pub(crate) fn at(at: &Path) -> Self {
+        let fuse = device();
+        Asks::new().mount(&fuse, at, 0).unwrap();
+        let session = greeted(&fuse);
+        Self { fuse, at: at.to_owned(), _session: session }
+    }
+}
+
+impl Drop for Nothing {
+    fn drop(&mut self) {
+        dewfs::fuse::unmount(&self.at).unwrap();
+    }
+}
