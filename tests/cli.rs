@@ -58,7 +58,7 @@ impl Desk {
     }
 }
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 22] = [
     "mount",
     "umount",
     "status",
@@ -73,6 +73,8 @@ const COMMANDS: [&str; 20] = [
     "du",
     "largest",
     "recent",
+    "pause",
+    "resume",
     "watch",
     "cache",
     "remote",
@@ -138,8 +140,6 @@ fn commands_of_the_contract_that_are_not_there_yet_say_so() {
     let desk = Desk::new();
     for words in [
         "resolve /x --keep mine",
-        "pause /x",
-        "resume /x",
         "setup n /x",
         "remove n",
         "login n",

@@ -38,6 +38,11 @@ pub fn open(
             Ok(Opened { remote: Arc::new(AwaitedFolder::new(path)), credentials: None })
         }
         RemoteSpec::WebDav { url, .. } => open_webdav(url, options, who, stall),
+        RemoteSpec::Added { scheme, address } => {
+            let opened = super::schemes::open(scheme, address, options);
+            let remote = opened.map_err(|why| Failure::failed(format!("{spec}: {why}")))?;
+            Ok(Opened { remote, credentials: None })
+        }
     }
 }
 

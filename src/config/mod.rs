@@ -13,6 +13,7 @@ mod known;
 mod options;
 mod places;
 mod resolve;
+mod schemes;
 mod spec;
 mod values;
 mod who;
@@ -27,6 +28,7 @@ pub use resolve::{
     Access, Atime, KernelOptions, MountOptions, MountRequest, RemoteOptions, resolve,
     resolve_remote,
 };
+pub use schemes::add_schemes;
 pub use spec::{RemoteSpec, Spec};
 pub use values::{Amount, parse_duration, parse_size};
 pub use who::Who;
