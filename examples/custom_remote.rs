@@ -58,16 +58,21 @@ impl KeyValue {
         file.read_to_end(&mut log)?;
         let state = (0, BTreeMap::from([(RemotePath::root(), (0, None))]), file);
         let store = Self { name: path.to_owned(), state: Mutex::new(state) };
-        let mut lines = serde_json::Deserializer::from_slice(&log)
-            .into_iter::<(Vec<Vec<u8>>, Option<Option<Vec<u8>>>)>();
+        let mut lines =
+            serde_json::Deserializer::from_slice(&log)
+                .into_iter::<(Vec<Vec<u8>>, bool, Option<Vec<u8>>)>();
         // What was only half written when the machine stopped was promised to nobody.
-        while let Some(Ok((key, entry))) = lines.next() {
+        while let Some(Ok((key, exists, bytes))) = lines.next() {
             let names = key.into_iter().filter_map(|name| dewfs::remote::Name::new(name).ok());
-            store
-                .lock()
-                .set(RemotePath(names.collect()), entry.map(|bytes| bytes.map(Bytes::from)));
+            let entry = exists.then(|| bytes.map(Bytes::from));
+            store.lock().set(RemotePath(names.collect()), entry);
         }
         Ok(store)
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> Vec<RemotePath> {
+        self.lock().0.1.keys().cloned().collect()
     }
 
     fn lock(&self) -> Locked<'_> {
@@ -99,7 +104,8 @@ impl Locked<'_> {
         entry: Option<Option<Bytes>>,
     ) -> Result<()> {
         let key: Vec<&[u8]> = at.0.iter().map(dewfs::remote::Name::as_bytes).collect();
-        let line = serde_json::to_vec(&(key, entry.as_ref().map(|bytes| bytes.as_deref())));
+        let line =
+            serde_json::to_vec(&(key, entry.is_some(), entry.as_ref().and_then(Option::as_deref)));
         let written = line.map_err(io::Error::other).and_then(|line| self.0.2.write_all(&line));
         written
             .map_err(|error| RemoteError::new(ErrorKind::NoSpace, operation, at).because(error))?;
@@ -242,6 +248,9 @@ impl Remote for KeyValue {
             return refuse(ErrorKind::NotFound, "rename", &from.path);
         };
         store.expect("rename", &to.path, &Expect::Absent)?;
+        if to.path.0.starts_with(&from.path.0) {
+            return refuse(ErrorKind::Denied, "rename", &to.path);
+        }
         let mut moving = store.below(&from.path);
         moving.push((from.path.clone(), entry.clone()));
         for (old, (version, bytes)) in moving {
@@ -258,13 +267,15 @@ impl Remote for KeyValue {
 
     async fn remove(&self, at: &Locator, expect: Expect, _tag: &AttemptTag) -> Result<()> {
         let mut store = self.lock();
+        if store.get(&at.path).is_none() {
+            return refuse(ErrorKind::NotFound, "remove", &at.path);
+        }
         store.expect("remove", &at.path, &expect)?;
         match store.get(&at.path) {
-            None => refuse(ErrorKind::NotFound, "remove", &at.path),
             Some((_, None)) if !store.below(&at.path).is_empty() => {
                 refuse(ErrorKind::NotEmpty, "remove", &at.path)
             }
-            Some(_) => store.change("remove", &at.path, None),
+            _ => store.change("remove", &at.path, None),
         }
     }
 }

@@ -64,8 +64,10 @@ impl Actor for Other {
         Some(pieces.concat())
     }
     async fn names(&self, folder: &str) -> BTreeSet<String> {
-        let page = self.0.list(&at(folder), None).await.unwrap();
-        page.entries.iter().map(|one| one.name.lossy().into_owned()).collect()
+        let folder = at(folder).path;
+        let inside = |key: &RemotePath| key.parent().as_ref() == Some(&folder);
+        let keys = self.0.keys().into_iter().filter(inside);
+        keys.map(|key| key.name().unwrap().lossy().into_owned()).collect()
     }
     async fn tick(&self) {}
 }
@@ -129,8 +131,10 @@ fn the_example_is_mounted_by_its_program_and_by_mount() {
     std::fs::copy(built("mount-dewfs"), home.join("mount.dewfs")).unwrap();
     std::fs::create_dir(home.join("mnt")).unwrap();
     let spec = format!("mystore://{}", home.join("store").display());
-    let options =
-        format!("state_dir={},write_back_delay=10ms,poll=1s", home.join("state").display());
+    let options = format!(
+        "state_dir={},write_back_delay=10ms,poll=1s,min_free=0",
+        home.join("state").display()
+    );
     let run = |program: &str, words: &[&str]| {
         let output =
             Command::new(home.join(program)).current_dir(&home).args(words).output().unwrap();
@@ -147,7 +151,7 @@ fn the_example_is_mounted_by_its_program_and_by_mount() {
     assert!(run("dewfs", &["status", "mnt"]).contains(&spec));
     run("dewfs", &["umount", "mnt"]);
     // As mount -t dewfs calls it, with a state that knows nothing yet.
-    let fresh = format!("state_dir={}", home.join("fresh").display());
+    let fresh = format!("state_dir={},min_free=0", home.join("fresh").display());
     run("mount.dewfs", &[&spec, "mnt", "-o", &fresh]);
     assert_eq!(std::fs::read_to_string(home.join("mnt/folder/note")).unwrap(), "kept");
     let wrong = Command::new(home.join("dewfs"))
