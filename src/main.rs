@@ -3,11 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dewfs::config::keep_memory_private();
-    if let Err(error) = dewfs::config::hide_secrets_in_environment() {
-        eprintln!("dewfs: {error}");
-        return ExitCode::from(dewfs::cli::FAILED);
-    }
-    let arguments: Vec<_> = std::env::args_os().collect();
-    dewfs::cli::run(&arguments)
+    dewfs::main_with(dewfs::Schemes::new())
 }

@@ -34,6 +34,7 @@ fn upload(content: &[u8], nonce: u64) -> Upload {
         mode: None,
         tag: tag(nonce),
         still_whole: None,
+        pace: None,
         progress: None,
     }
 }

@@ -29,6 +29,7 @@ fn upload(content: &'static [u8]) -> Upload {
         mode: None,
         tag: AttemptTag { mount: "m".into(), item: 1, nonce: 1 },
         still_whole: None,
+        pace: None,
         progress: None,
     }
 }

@@ -35,6 +35,7 @@ fn upload(content: &str) -> Upload {
         mode: None,
         tag: tag(),
         still_whole: None,
+        pace: None,
         progress: None,
     }
 }

@@ -89,6 +89,7 @@ fn upload(bytes: &[u8], nonce: u64) -> Upload {
         mode: None,
         tag: tag(nonce),
         still_whole: None,
+        pace: None,
         progress: None,
     }
 }

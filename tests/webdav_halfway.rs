@@ -68,6 +68,7 @@ fn tag(nonce: u64) -> AttemptTag {
 fn upload(bytes: Vec<u8>, nonce: u64) -> Upload {
     let hash = *blake3::hash(&bytes).as_bytes();
     Upload {
+        pace: None,
         digest: Digest { size: bytes.len() as u64, hash },
         body: Body::Memory(bytes.into()),
         mtime: None,

@@ -470,6 +470,7 @@ fn upload(bytes: &'static [u8]) -> Upload {
         mode: None,
         tag: AttemptTag { mount: "m".into(), item: 1, nonce: 2 },
         still_whole: None,
+        pace: None,
         progress: None,
     }
 }

@@ -8,8 +8,8 @@ use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, Parser, Subcommand
 
 use super::examples::EXAMPLES;
 use super::{
-    cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pin, remote,
-    remove, setup, status, sync,
+    cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pause, pin,
+    remote, remove, setup, status, sync,
 };
 use super::{exit, umount, watch, why};
 
@@ -112,6 +112,10 @@ pub enum Command {
     Largest(find::FirstArgs),
     /// List the files changed last, without asking the remote
     Recent(find::FirstArgs),
+    /// Stop background transfer; what a program waits for goes on
+    Pause(pause::PauseArgs),
+    /// Let background transfer go on
+    Resume(pause::ResumeArgs),
     /// Tell what happens, as JSON lines
     Watch(watch::WatchArgs),
     /// Look after the content kept here
@@ -147,7 +151,7 @@ pub(super) fn command_line() -> clap::Command {
 }
 
 /// Commands of the contract that this version does not have.
-const NOT_YET: &[&str] = &["resolve", "pause", "resume", "serve"];
+const NOT_YET: &[&str] = &["resolve", "serve"];
 
 /// The words that are no option and no value of a common option, with their places.
 fn words(arguments: &[OsString]) -> Vec<&OsStr> {
@@ -258,8 +262,8 @@ mod tests {
 
     #[test]
     fn commands_of_later_versions_are_known_by_name() {
-        assert_eq!(not_yet(&arguments("dewfs --json pause /mnt")).as_deref(), Some("pause"));
+        assert_eq!(not_yet(&arguments("dewfs --json serve /mnt")).as_deref(), Some("serve"));
         assert_eq!(not_yet(&arguments("dewfs remote test /y")), None);
-        assert_eq!(not_yet(&arguments("dewfs status pause")), None);
+        assert_eq!(not_yet(&arguments("dewfs status serve")), None);
     }
 }

@@ -22,12 +22,14 @@ mod mount;
 mod mounting;
 mod output;
 mod paths;
+mod pause;
 mod pin;
 mod progress;
 mod remote;
 pub mod remotes;
 mod remove;
 mod saved;
+mod schemes;
 mod setup;
 mod status;
 mod sync;
@@ -47,6 +49,7 @@ use clap::FromArgMatches as _;
 pub use args::{Cli, Command, Common};
 pub use exit::{ATTENTION, DONE, FAILED, Failure, LEFT, USAGE};
 pub use mount::{Order, Voice, run as run_mount};
+pub use schemes::{Open, Schemes, main_with};
 
 /// Runs the program with these arguments (the first is its name) and answers its exit status.
 pub fn run(arguments: &[OsString]) -> ExitCode {
@@ -90,6 +93,8 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Du(args) => find::run_du(args, common),
         Command::Largest(args) => find::run_largest(args, common),
         Command::Recent(args) => find::run_recent(args, common),
+        Command::Pause(args) => pause::run(args, common),
+        Command::Resume(args) => pause::run_resume(args, common),
         Command::Watch(args) => watch::run(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Setup(args) => setup::run(args, common),

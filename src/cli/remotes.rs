@@ -65,6 +65,11 @@ pub fn open(
             let found = Credentials::find(file, options.username.as_deref(), place, who)?;
             open_webdav(url, options, found, stall)
         }
+        RemoteSpec::Added { scheme, address } => {
+            let opened = super::schemes::open(scheme, address, options);
+            let remote = opened.map_err(|why| Failure::failed(format!("{spec}: {why}")))?;
+            Ok(Opened { remote, signs: None })
+        }
     }
 }
 
@@ -76,7 +81,8 @@ pub(super) fn open_as(
     stall: Duration,
 ) -> Result<Option<Opened>, Failure> {
     match spec {
-        RemoteSpec::Folder(_) => Ok(None),
+        // A store of one's own takes its options as it likes.
+        RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => Ok(None),
         RemoteSpec::WebDav { url, .. } => {
             open_webdav(url, options, Credentials::given(login), stall).map(Some)
         }

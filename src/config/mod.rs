@@ -14,6 +14,7 @@ mod options;
 mod places;
 mod resolve;
 mod saved;
+mod schemes;
 mod spec;
 mod values;
 mod who;
@@ -31,6 +32,7 @@ pub use resolve::{
     resolve, resolve_remote,
 };
 pub use saved::{NewRemote, SavedPlace, write_secret};
+pub use schemes::add_schemes;
 pub use spec::{RemoteSpec, Spec};
 pub use values::{Amount, parse_duration, parse_size};
 pub use who::Who;

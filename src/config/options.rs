@@ -152,6 +152,10 @@ pub struct Options {
     pub name: Option<String>,
     /// `log=`.
     pub log: Option<String>,
+    /// `rate_down=`, bytes a second.
+    pub rate_down: Option<u64>,
+    /// `rate_up=`, bytes a second.
+    pub rate_up: Option<u64>,
     /// `metrics=`.
     pub metrics: Option<SocketAddr>,
 }
@@ -337,6 +341,8 @@ impl Options {
             "username" => self.username = Some(value.to_owned()),
             "exclude" => self.exclude.push(value.to_owned()),
             "name" => self.name = Some(value.to_owned()),
+            "rate_down" => self.rate_down = Some(rate(key, value)?),
+            "rate_up" => self.rate_up = Some(rate(key, value)?),
             "metrics" => self.metrics = Some(metrics(value)?),
             "log" => {
                 let levels = ["error", "warn", "info", "debug", "trace", "off"];
@@ -353,6 +359,11 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn rate(key: &str, value: &str) -> Result<u64, ConfigError> {
+    let wanted = "bytes a second such as 500K or 2M are needed, or 0 for no limit";
+    crate::model::parse_bytes(value).ok_or_else(|| bad_value(key, value, wanted))
 }
 
 fn metrics(value: &str) -> Result<SocketAddr, ConfigError> {
@@ -461,6 +472,8 @@ mod tests {
             ("name", "n"),
             ("log", "debug"),
             ("metrics", "127.0.0.1:0"),
+            ("rate_down", "2M"),
+            ("rate_up", "500K"),
             ("ca_file", "/c"),
             ("client_cert", "/c"),
             ("client_key", "/c"),

@@ -134,7 +134,7 @@ fn resolve_with(
     let mountpoint = absolute_mountpoint(&cwd.join(request.dir));
     let user = options.username.clone().or_else(|| match &remote {
         RemoteSpec::WebDav { user, .. } => user.clone(),
-        RemoteSpec::Folder(_) => None,
+        RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,
     });
     let place = String::from_utf8_lossy(&remote.canonical()).into_owned();
     let as_user = user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
@@ -201,7 +201,7 @@ pub fn resolve_remote(
     words.iter().try_for_each(|text| options.apply_string(text))?;
     let user = options.username.clone().or_else(|| match &remote {
         RemoteSpec::WebDav { user, .. } => user.clone(),
-        RemoteSpec::Folder(_) => None,
+        RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,
     });
     let opened_with = remote_options(&options, user, cwd);
     Ok((remote, opened_with))
@@ -325,6 +325,8 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         drain: options.drain.unwrap_or(usual.drain),
         guard: options.guard.unwrap_or(usual.guard),
         free_after: options.free_after,
+        rate_down: options.rate_down.unwrap_or(0),
+        rate_up: options.rate_up.unwrap_or(0),
         hydration: options.hydration.unwrap_or(usual.hydration),
         population: options.population.unwrap_or(usual.population),
         auto_free: options.auto_free.unwrap_or(true),

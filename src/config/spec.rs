@@ -8,8 +8,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::ConfigError;
-
-const SCHEMES: [&str; 8] = ["file", "http", "https", "dav", "davs", "s3", "az", "gs"];
+use super::schemes::{OWN, added, is_added};
 
 /// Is a remote that can be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +21,13 @@ pub enum RemoteSpec {
         url: Url,
         /// The user name that stood in the URL.
         user: Option<String>,
+    },
+    /// A remote of a kind that the program brought along.
+    Added {
+        /// Its kind.
+        scheme: String,
+        /// What stands behind `//`, without a slash at its end.
+        address: String,
     },
 }
 
@@ -92,6 +98,10 @@ impl RemoteSpec {
                 }
                 Self::WebDav { url, user }
             }
+            Self::Added { scheme, address } => {
+                let address = parts.iter().fold(address, |address, part| address + "/" + part);
+                Self::Added { scheme, address }
+            }
         })
     }
 
@@ -100,6 +110,7 @@ impl RemoteSpec {
         match self {
             Self::Folder(path) => [b"file://", path.as_os_str().as_bytes()].concat(),
             Self::WebDav { url, .. } => url.as_str().trim_end_matches('/').into(),
+            Self::Added { scheme, address } => format!("{scheme}://{address}").into(),
         }
     }
 }
@@ -109,6 +120,7 @@ impl std::fmt::Display for RemoteSpec {
         match self {
             Self::Folder(path) => path.display().fmt(f),
             Self::WebDav { url, .. } => url.fmt(f),
+            Self::Added { scheme, address } => write!(f, "{scheme}://{address}"),
         }
     }
 }
@@ -120,9 +132,11 @@ fn url_spec(text: &str, scheme: &str) -> Result<RemoteSpec, ConfigError> {
         "http" | "dav" => "http",
         "https" | "davs" => "https",
         "s3" | "az" | "gs" => return Err(ConfigError::Unavailable(format!("{scheme}:// remotes"))),
+        _ if is_added(scheme) => return added_spec(text, scheme, &shown),
         _ => {
+            let more: String = added().iter().map(|name| format!(", {name}")).collect();
             return Err(ConfigError::Spec(format!(
-                "{shown}: unknown kind of remote \"{scheme}\"; known are folders, file, http, https, dav, davs"
+                "{shown}: unknown kind of remote \"{scheme}\"; known are folders, file, http, https, dav, davs{more}"
             )));
         }
     };
@@ -144,6 +158,16 @@ fn url_spec(text: &str, scheme: &str) -> Result<RemoteSpec, ConfigError> {
     // Setting the user name fails only for URLs that have no host, and http has one.
     let _had_host = url.set_username("");
     Ok(RemoteSpec::WebDav { url, user })
+}
+
+fn added_spec(text: &str, scheme: &str, shown: &str) -> Result<RemoteSpec, ConfigError> {
+    if text != shown {
+        return Err(ConfigError::Spec(format!(
+            "{shown}: a password in a URL is refused; put it into a file and name that with -o credentials=FILE"
+        )));
+    }
+    let address = text.split_once("://").map_or("", |(_, rest)| rest).trim_end_matches('/');
+    Ok(RemoteSpec::Added { scheme: scheme.to_owned(), address: address.to_owned() })
 }
 
 fn file_url(text: &str, shown: &str) -> Result<RemoteSpec, ConfigError> {
@@ -172,7 +196,8 @@ fn without_password(text: &str) -> String {
 }
 
 fn saved(text: &str, name: &str, sub: &str) -> Result<Spec, ConfigError> {
-    if SCHEMES.contains(&name.to_ascii_lowercase().as_str()) {
+    let lower = name.to_ascii_lowercase();
+    if OWN.contains(&lower.as_str()) || is_added(&lower) {
         return Err(ConfigError::Spec(format!("{text}: write {name}://…")));
     }
     check_name(name)?;
@@ -182,7 +207,8 @@ fn saved(text: &str, name: &str, sub: &str) -> Result<Spec, ConfigError> {
 /// Checks the name of a saved remote.
 pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if SCHEMES.contains(&name.to_ascii_lowercase().as_str()) {
+    let lower = name.to_ascii_lowercase();
+    if OWN.contains(&lower.as_str()) || is_added(&lower) {
         return Err(ConfigError::Spec(format!(
             "\"{name}\" is a kind of remote and cannot be the name of a saved one"
         )));

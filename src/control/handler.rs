@@ -51,6 +51,14 @@ impl Handler {
             Request::Pending { scope } => self.pending(&scope).await,
             Request::Watch { scope } => self.watch(&scope).await,
             Request::Events { scope } => self.events(&scope).await,
+            Request::Pause { lane } => {
+                self.engine.pause(lane.lane()).await?;
+                self.say_mount().await
+            }
+            Request::Resume => {
+                self.engine.resume().await?;
+                self.say_mount().await
+            }
             Request::Version => {
                 self.say(&ProtocolDocument::new(VERSION, OLDEST, env!("CARGO_PKG_VERSION"))).await;
                 Ok(Done::well())

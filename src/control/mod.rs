@@ -35,7 +35,7 @@ pub use outcome::{
     ProtocolDocument, Released, RestoredDocument, SyncDocument, Unmounted,
 };
 pub use pins::{PinnedItem, RuleDocument};
-pub use protocol::{Done, OLDEST, Order, Request, Scope, VERSION};
+pub use protocol::{Done, OLDEST, Order, PausedLane, Request, Scope, VERSION};
 pub use search::{FoundDocument, Searched, UsageDocument};
 pub use server::{Server, StopSignal};
 

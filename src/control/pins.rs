@@ -1,16 +1,16 @@
-//! Pins: the requests that set, take away and list them, and their documents.
+//! Pins: the requests that set, take away and list them, and their documents; pausing.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine::{EngineError, OwnPin, RuleStatus, pin_word};
+use crate::engine::{EngineError, Lane, OwnPin, RuleStatus, pin_word};
 use crate::model::Pin;
 
-use super::document::{FORMAT, PathText};
+use super::document::{FORMAT, Mount, PathText};
 use super::handler::{Handler, Outcome};
 use super::outcome::{Pinned, small_document};
-use super::protocol::{Done, Scope};
+use super::protocol::{Done, PausedLane, Scope};
 
 small_document! {
     /// Is an item with a pin of its own.
@@ -64,7 +64,24 @@ impl RuleDocument {
     }
 }
 
+impl PausedLane {
+    /// The engine's lane.
+    pub(super) fn lane(self) -> Lane {
+        match self {
+            Self::Bulk => Lane::Bulk,
+            Self::Uploads => Lane::Uploads,
+            Self::All => Lane::All,
+        }
+    }
+}
+
 impl Handler {
+    pub(super) async fn say_mount(&self) -> Outcome {
+        let status = self.engine.mount_status().await?;
+        self.say(&Mount::of(&status, &self.info)).await;
+        Ok(Done::well())
+    }
+
     pub(super) async fn pin(&self, paths: &[Scope], wait: bool) -> Outcome {
         for scope in paths {
             let ino = self.find(scope).await?;

@@ -93,6 +93,13 @@ pub enum Request {
         #[serde(flatten)]
         scope: Scope,
     },
+    /// Background transfer stands still: one `mount` document.
+    Pause {
+        /// Which.
+        lane: PausedLane,
+    },
+    /// It goes on: one `mount` document.
+    Resume,
     /// What is spoken here: one `protocol` document.
     Version,
     /// Send and ask now.
@@ -235,6 +242,18 @@ pub enum Request {
     SignIn,
     /// Unmount if need be, let go of the state and end, without waiting for anything.
     Stop,
+}
+
+/// Names what can be paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PausedLane {
+    /// What is fetched ahead of anybody, and sending large files.
+    Bulk,
+    /// All that is sent.
+    Uploads,
+    /// Both.
+    All,
 }
 
 /// Says which files come first.

@@ -92,6 +92,8 @@ pub(crate) struct Core {
     pub(crate) listing: Notify,
     /// There may be pinned content to fetch.
     pub(crate) pins: Notify,
+    /// What a person paused.
+    pub(crate) paused: Mutex<Option<super::Lane>>,
     /// The pin rules changed.
     pub(crate) rules: Notify,
     /// Content may be freed, or something waits for room.

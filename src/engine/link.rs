@@ -13,7 +13,9 @@ use super::core::Remotes;
 use super::settings::Settings;
 use super::state::RequestsBy;
 use crate::remote::Remote;
-use crate::remote::layers::{Connection, Limit, Limits, Operation, Patience, Retry, Trace};
+use crate::remote::layers::{
+    Connection, Lane, Limit, Limits, Operation, Patience, Rate, Retry, Trace,
+};
 
 /// Is what is known of the connection.
 #[derive(Clone, Debug)]
@@ -72,13 +74,17 @@ impl Remotes {
     /// Puts the layers around a remote, one stack for each cause.
     pub(crate) fn layered(remote: Arc<dyn Remote>, settings: &Settings) -> (Self, Link) {
         let limits = Limits { background_per_second: Some(settings.requests), ..Limits::default() };
-        let limited: Arc<dyn Remote> = Arc::new(Limit::new(remote, limits));
+        let rated: Arc<dyn Remote> = match (settings.rate_down, settings.rate_up) {
+            (0, 0) => remote,
+            (down, up) => Arc::new(Rate::new(remote, down, up)),
+        };
+        let limited: Arc<dyn Remote> = Arc::new(Limit::new(rated, limits));
         let patience = Patience { online: settings.timeout, ..Patience::default() };
         let retry = Retry::new(limited, patience);
         let (connection, outages) = (retry.connection(), retry.outages());
         let retry: Arc<dyn Remote> = Arc::new(retry);
         let counted = || Trace::new(retry.clone());
-        let (user, feed, transfer) = (counted(), counted(), counted());
+        let (user, feed, transfer) = (counted(), counted(), counted().in_lane(Lane::Bulk));
         let link = Link { connection, outages, user, feed, transfer };
         let remotes = Self {
             user: Arc::new(link.user.clone()),

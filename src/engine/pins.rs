@@ -17,6 +17,12 @@ impl Core {
     pub(crate) async fn run_pins(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
         loop {
+            if self.bulk_paused() {
+                tokio::select! {
+                    () = self.pins.notified() => continue,
+                    _ = stopping.wait_for(|stop| *stop) => return,
+                }
+            }
             let unlisted = self.list_wanted().await;
             let begun = Instant::now();
             let rest = unlisted | self.fetch_pinned(&stopping).await;
@@ -55,6 +61,9 @@ impl Core {
             };
             after = *last;
             for ino in page {
+                if self.bulk_paused() {
+                    return false;
+                }
                 if !self.has_room_for_pinned(ino).await {
                     return true;
                 }

@@ -40,6 +40,9 @@ struct Noted {
 /// Ends the progress of an upload when it is over.
 struct Shown<'a>(&'a Core, Ino);
 
+/// How long a large file rests while bulk is paused; resuming wakes it.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
+
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
         lock(&self.0.workers.sending).remove(&self.1);
@@ -50,6 +53,9 @@ impl Drop for Shown<'_> {
 impl Core {
     /// Sends what the file holds now.
     pub(super) async fn do_write(self: &Arc<Self>, ino: Ino) -> Result<Ended, EngineError> {
+        if self.is_held_as_bulk(ino)? {
+            return Ok(Ended::Later(PAUSE));
+        }
         let parcel = match self.take_snapshot(ino).await {
             Ok(Some(parcel)) => parcel,
             Ok(None) => return Ok(Ended::Later(MOVING)),
@@ -203,6 +209,7 @@ impl Core {
             mode: noted.mode,
             tag: self.tag(ino, noted.begun.attempt.nonce),
             still_whole,
+            pace: None,
             progress: Some(Arc::new(told)),
         };
         (upload, Shown(self, ino))

@@ -72,6 +72,10 @@ pub struct Settings {
     pub auto_free: bool,
     /// For how long a file may be unused before its content is freed, pressure or not; `None`: for ever.
     pub free_after: Option<Duration>,
+    /// Bytes a second that are fetched at most; 0 is no limit.
+    pub rate_down: u64,
+    /// Bytes a second that are sent at most; 0 is no limit.
+    pub rate_up: u64,
     /// How much of a file is brought here because it is read.
     pub hydration: Hydration,
     /// Which folders are listed.
@@ -124,6 +128,8 @@ impl Default for Settings {
             guard: 100,
             auto_free: true,
             free_after: None,
+            rate_down: 0,
+            rate_up: 0,
             hydration: Hydration::Partial,
             population: Population::OnDemand,
             remote: String::new(),

@@ -127,6 +127,7 @@ impl Engine {
             outbox: Notify::new(),
             listing: Notify::new(),
             pins: Notify::new(),
+            paused: Mutex::default(),
             rules: Notify::new(),
             room: Notify::new(),
             negatives: Mutex::default(),
@@ -146,6 +147,7 @@ impl Engine {
         });
         prepare(&core);
         core.workers.probed.store(identified, Ordering::Release);
+        core.recall_paused().map_err(|e| StartError::StateDir(e.to_string()))?;
         core.recover().await.map_err(|e| StartError::StateDir(e.to_string()))?;
         if let Some(changes) = changes {
             core.runtime.spawn(core.clone().run_changes(changes));

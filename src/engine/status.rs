@@ -61,6 +61,17 @@ impl Core {
         if let Some(state) = self.connection_state() {
             return state;
         }
+        if let Some(lane) = self.paused() {
+            let what = match lane {
+                super::Lane::Bulk => "large transfers are",
+                super::Lane::Uploads => "sending is",
+                super::Lane::All => "background transfer is",
+            };
+            return (
+                MountState::Paused,
+                Some(format!("{what} paused: dewfs resume lets it go on")),
+            );
+        }
         if held > 0 {
             let reason = format!(
                 "{held} deletions or overwrites at once are held: see dewfs held, then dewfs undo or dewfs release"

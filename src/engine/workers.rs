@@ -127,6 +127,7 @@ impl Core {
     /// Whether anything can be sent now.
     pub(crate) fn can_send(&self) -> bool {
         !self.settings.read_only
+            && !self.uploads_paused()
             && self.connection_state().is_none()
             && self.remotes.transfer.capabilities().writable
     }

@@ -8,6 +8,8 @@ use crate::model::{Ino, Kind, Pin};
 
 const OURS: &[u8] = b"user.dewfs.";
 const PIN: &[u8] = b"user.dewfs.pin";
+/// What programs keep that embed the engine. No name that a kernel passes on begins so.
+const CUSTOM: &[u8] = b"\0custom.";
 /// Bytes a value may have; Linux's own limit.
 const LARGEST: usize = 65_536;
 
@@ -30,7 +32,36 @@ impl Engine {
     /// The names of the `user.*` attributes that users set.
     pub fn list_xattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>> {
         let names = self.core.catalog.read(|rows| rows.xattrs(ino));
-        Answer::Ready(names.map_err(EngineError::from))
+        let shown = |name: &Vec<u8>| !name.starts_with(CUSTOM);
+        Answer::Ready(match names {
+            Ok(names) => Ok(names.into_iter().filter(shown).collect()),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// What a program that embeds the engine keeps with an item under this name; it goes along with the item wherever it is
+    /// moved, stays on this machine, and is seen by no user.
+    pub fn custom_data(&self, ino: Ino, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.core.catalog.read(|rows| rows.xattr(ino, &custom(name)))?)
+    }
+
+    /// Keeps it, or removes it with `None`.
+    pub async fn set_custom_data(
+        &self,
+        ino: Ino,
+        name: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), EngineError> {
+        let (name, value) = (custom(name), value.map(<[u8]>::to_vec));
+        let set = move |tx: &mut crate::catalog::Tx| {
+            tx.inode(ino)?.ok_or(EngineError::NotFound)?;
+            match value {
+                Some(value) => tx.set_xattr(ino, &name, &value)?,
+                None => drop(tx.remove_xattr(ino, &name)?),
+            }
+            Ok::<_, EngineError>(())
+        };
+        self.core.catalog.write(Durability::Soon, Origin::Engine, set).await
     }
 
     /// Sets a `user.*` attribute; `create`/`replace` as in setxattr(2).
@@ -99,6 +130,10 @@ impl Engine {
         let engine = self.clone();
         Answer::Pending(Box::pin(async move { engine.set_pin(ino, pin).await }))
     }
+}
+
+fn custom(name: &str) -> Vec<u8> {
+    [CUSTOM, name.as_bytes()].concat()
 }
 
 fn settable(settings: &Settings, name: &[u8]) -> Result<(), EngineError> {

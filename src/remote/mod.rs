@@ -149,6 +149,8 @@ pub struct Upload {
     pub still_whole: Option<CommitCheck>,
     /// Told how many bytes went out so far.
     pub progress: Option<Arc<dyn Fn(u64) + Send + Sync>>,
+    /// How fast bytes may go out; asked before each piece.
+    pub pace: Option<Arc<layers::Pace>>,
 }
 
 impl fmt::Debug for Upload {

@@ -66,6 +66,7 @@ pub fn upload(content: &[u8]) -> Upload {
         mode: None,
         tag: tag(),
         still_whole: None,
+        pace: None,
         progress: None,
     }
 }

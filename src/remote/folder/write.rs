@@ -296,6 +296,9 @@ fn copy(spot: &Spot<'_>, from: &mut dyn Read, to: &OwnedFd, body: &Upload) -> Re
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(spot.error(ErrorKind::Other).because(error)),
         };
+        if let Some(pace) = &body.pace {
+            pace.take_blocking(count as u64);
+        }
         let mut rest = buffer.get(..count).unwrap_or_default();
         while !rest.is_empty() {
             match rustix::io::write(to, rest) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::remote::{
@@ -17,7 +17,28 @@ use crate::remote::{
 
 tokio::task_local! {
     static BACKGROUND: ();
+    static LANE: Lane;
 }
+
+/// Says what a request is for, where it is not for a program that waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// A program waits for it, or it is about names only.
+    #[default]
+    First,
+    /// It moves content that nobody waits for.
+    Bulk,
+}
+
+/// Makes every request of this future in a lane. Tasks that it spawns are not in it.
+pub async fn in_lane<F: Future>(lane: Lane, work: F) -> F::Output {
+    LANE.scope(lane, work).await
+}
+
+/// Requests that bulk leaves to the others.
+const KEPT_FREE: usize = 4;
+/// How long a piece of bulk waits at most for those who come first.
+const GIVE_WAY: Duration = Duration::from_millis(200);
 
 /// Marks every request that this future makes as one that nobody waits for. Tasks that it spawns are not marked.
 pub async fn in_background<F: Future>(work: F) -> F::Output {
@@ -52,6 +73,9 @@ pub struct Limit {
     inner: Arc<dyn Remote>,
     all: Arc<Semaphore>,
     background: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
+    /// How many streams somebody waits for; told when there are none.
+    awaited: Arc<watch::Sender<usize>>,
     pace: Option<Duration>,
     /// When the next background request may start.
     next: Arc<tokio::sync::Mutex<Instant>>,
@@ -60,7 +84,28 @@ pub struct Limit {
 /// Is the right to one request, given back when dropped.
 struct Permit {
     _background: Option<OwnedSemaphorePermit>,
+    _bulk: Option<OwnedSemaphorePermit>,
     _all: Option<OwnedSemaphorePermit>,
+}
+
+/// Is a stream that somebody waits for, counted until it is dropped.
+struct Awaited(Arc<watch::Sender<usize>>);
+
+impl Awaited {
+    fn new(count: Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+fn lane() -> Lane {
+    LANE.try_with(|lane| *lane).unwrap_or_default()
 }
 
 impl Limit {
@@ -71,6 +116,8 @@ impl Limit {
             inner,
             all: Arc::new(Semaphore::new(concurrent)),
             background: Arc::new(Semaphore::new(limits.background.clamp(1, concurrent))),
+            bulk: Arc::new(Semaphore::new(concurrent.saturating_sub(KEPT_FREE).max(1))),
+            awaited: Arc::new(watch::Sender::new(0)),
             pace: limits.background_per_second.map(|rate| Duration::from_secs(1) / rate.max(1)),
             next: Arc::new(tokio::sync::Mutex::new(Instant::now())),
         }
@@ -83,8 +130,12 @@ impl Limit {
             background = Arc::clone(&self.background).acquire_owned().await.ok();
             self.wait_for_pace().await;
         }
+        let bulk = match lane() {
+            Lane::Bulk => Arc::clone(&self.bulk).acquire_owned().await.ok(),
+            Lane::First => None,
+        };
         let all = Arc::clone(&self.all).acquire_owned().await.ok();
-        Permit { _background: background, _all: all }
+        Permit { _background: background, _bulk: bulk, _all: all }
     }
 
     async fn wait_for_pace(&self) {
@@ -120,12 +171,28 @@ impl Remote for Limit {
 
     async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
         let permit = self.permit().await;
+        let awaited = (lane() == Lane::First && !is_background())
+            .then(|| Awaited::new(Arc::clone(&self.awaited)));
+        let gives_way = (lane() == Lane::Bulk).then(|| self.awaited.subscribe());
         let stream = self.inner.read(at, version, range).await?;
         let bytes = stream.bytes.map(move |piece| {
-            let _held_until_the_stream_ends = &permit;
+            let _held_until_the_stream_ends = (&permit, &awaited);
             piece
         });
-        Ok(ByteStream { length: stream.length, bytes: bytes.boxed() })
+        let bytes = match gives_way {
+            None => bytes.boxed(),
+            Some(others) => bytes
+                .then(move |piece| {
+                    let mut others = others.clone();
+                    async move {
+                        let clear = others.wait_for(|count| *count == 0);
+                        let _either = tokio::time::timeout(GIVE_WAY, clear).await;
+                        piece
+                    }
+                })
+                .boxed(),
+        };
+        Ok(ByteStream { length: stream.length, bytes })
     }
 
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {

@@ -5,9 +5,11 @@
 //! changes the remote is sent once, and what became of it is the engine's to find out.
 
 mod limit;
+mod rate;
 mod retry;
 mod trace;
 
-pub use limit::{Limit, Limits, in_background};
+pub use limit::{Lane, Limit, Limits, in_background, in_lane};
+pub use rate::{Pace, Rate};
 pub use retry::{Connection, Patience, Retry};
 pub use trace::{LATENCIES, Operation, Trace, Traffic};

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 
+use super::limit::{Lane, in_lane};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
     Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
@@ -33,6 +34,7 @@ pub struct Traffic {
 pub struct Trace {
     inner: Arc<dyn Remote>,
     counts: Arc<Counts>,
+    lane: Lane,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +86,13 @@ impl Operation {
 impl Trace {
     /// Counts from zero.
     pub fn new(inner: Arc<dyn Remote>) -> Self {
-        Self { inner, counts: Arc::default() }
+        Self { inner, counts: Arc::default(), lane: Lane::First }
+    }
+
+    /// The same, asking in this lane.
+    #[must_use]
+    pub fn in_lane(self, lane: Lane) -> Self {
+        Self { lane, ..self }
     }
 
     /// What went over the line so far.
@@ -122,7 +130,7 @@ impl Trace {
             || self.counts.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
         by_operation().entry(operation).or_default().asked += 1;
         let start = Instant::now();
-        let outcome = ask.await;
+        let outcome = in_lane(self.lane, ask).await;
         let ms = start.elapsed().as_millis();
         by_operation().entry(operation).or_default().took(start.elapsed());
         if let Err(error) = &outcome {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::time::Instant;
 
 use super::failure::{Failure, Outcome};
+use crate::remote::layers::Pace;
 use crate::remote::{Body, CommitCheck, ErrorKind, Upload};
 
 /// How much is read and counted at a time.
@@ -65,6 +66,7 @@ pub(super) struct Sending {
     source: Body,
     pub(super) length: u64,
     told: Option<Arc<dyn Fn(u64) + Send + Sync>>,
+    pace: Option<Arc<Pace>>,
     /// Asked before the last bytes go out, if those bytes make the upload visible.
     check: Option<CommitCheck>,
     refused: Arc<Mutex<Option<Failure>>>,
@@ -91,14 +93,15 @@ impl Sending {
             return Err(changed());
         }
         let told = upload.progress.clone();
-        Ok(Self { source: upload.body.clone(), length, told, check, refused: Arc::default() })
+        let (source, pace) = (upload.body.clone(), upload.pace.clone());
+        Ok(Self { source, length, told, pace, check, refused: Arc::default() })
     }
 
     pub(super) fn small(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let length = bytes.len() as u64;
         let source = Body::Memory(bytes);
-        Self { source, length, told: None, check: None, refused: Arc::default() }
+        Self { source, length, told: None, pace: None, check: None, refused: Arc::default() }
     }
 
     /// Why the stream gave up, if it did.
@@ -118,7 +121,9 @@ impl Sending {
     /// The body of one request.
     pub(super) fn body(&self, progress: Arc<Progress>) -> reqwest::Body {
         match (&self.source, &self.check, &self.told) {
-            (Body::Memory(bytes), None, None) => reqwest::Body::from(bytes.clone()),
+            (Body::Memory(bytes), None, None) if self.pace.is_none() => {
+                reqwest::Body::from(bytes.clone())
+            }
             _ => reqwest::Body::wrap_stream(self.stream(progress)),
         }
     }
@@ -133,6 +138,15 @@ impl Sending {
                 return Ok(None);
             }
             let (chunk, file) = sending.next(file, sent).await?;
+            if let Some(pace) = &sending.pace {
+                let mut left = chunk.len() as u64;
+                while left > 0 {
+                    let part = left.min(pace.portion());
+                    pace.take(part).await;
+                    progress.note();
+                    left -= part;
+                }
+            }
             let sent = sent + chunk.len() as u64;
             let is_last = sent == sending.length;
             if is_last && sending.check.as_ref().is_some_and(|is_whole| !is_whole()) {

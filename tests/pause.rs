@@ -1,0 +1,70 @@
+//! Rates, lanes and pausing.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use dewfs::engine::{Lane, MountState, Settings};
+use dewfs::model::{Ino, Pin};
+use dewfs::remote::memory::MemoryOptions;
+use support::world::{World, pattern, quick_settings};
+
+async fn state(world: &World) -> MountState {
+    world.engine.mount_status().await.unwrap().state
+}
+
+/// S46 "What is paused stands still, also over a restart, and is shown as `paused`; what a program waits for goes on."
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paused_stands_still_until_it_is_resumed() {
+    let world = World::new().await;
+    world.store.put("there", pattern(50_000, 1)).unwrap();
+    world.engine.pause(Lane::All).await.unwrap();
+    world.write("new", b"new").await;
+    world.engine.set_pin(world.ino("there").await, Pin::Pinned).await.unwrap();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    // Nothing goes further by itself, and nobody waits for that.
+    assert!(!world.engine.wait_in_sync(Ino::ROOT, None).await.unwrap());
+    assert_eq!(state(&world).await, MountState::Paused);
+    assert!(world.content_there("new").is_none());
+    assert_eq!(world.read("there").await.unwrap(), pattern(50_000, 1), "a program waits for it");
+    let world = world.restart().await;
+    assert_eq!(state(&world).await, MountState::Paused);
+    assert!(world.content_there("new").is_none());
+    world.engine.resume().await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("new").unwrap(), b"new");
+    assert_eq!(state(&world).await, MountState::Online);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_bulk_lane_lets_small_files_go() {
+    let world = World::new().await;
+    world.store.put("pinned", pattern(50_000, 1)).unwrap();
+    world.engine.pause(Lane::Bulk).await.unwrap();
+    world.write("large", &pattern(2 << 20, 1)).await;
+    world.write("small", b"small").await;
+    let pinned = world.ino("pinned").await;
+    world.engine.set_pin(pinned, Pin::Pinned).await.unwrap();
+    world.until("the small one is sent", async || world.content_there("small").is_some()).await;
+    assert!(world.content_there("large").is_none());
+    assert_eq!(world.engine.item_status(pinned).await.unwrap().present_bytes, 0);
+    world.engine.resume().await.unwrap();
+    world.until("the large one is sent", async || world.content_there("large").is_some()).await;
+    world
+        .until("the pin is here", async || {
+            world.engine.item_status(pinned).await.unwrap().present_bytes == 50_000
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_keep_to_their_rate() {
+    let settings = Settings { rate_down: 200 << 10, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.store.put("file", pattern(400 << 10, 1)).unwrap();
+    let begun = Instant::now();
+    assert_eq!(world.read("file").await.unwrap(), pattern(400 << 10, 1));
+    // 2 s at this rate, less what may go at once after a rest. How much longer it takes is the machine's affair.
+    assert!(begun.elapsed() > Duration::from_millis(1700), "{:?}", begun.elapsed());
+}
