@@ -22,8 +22,8 @@ use mount::{Mounted, bytes, dewfs, eventually, names};
 use rustix::io::Errno;
 use servers::{Product, Server};
 
-/// Far more than `timeout=1s` takes with all its tries, far less than for ever.
-const DEADLINE: Duration = Duration::from_secs(12);
+/// Far more than `timeout=3s` takes with all its tries, far less than for ever.
+const DEADLINE: Duration = Duration::from_secs(20);
 const SIZE: usize = 400_000;
 
 /// Answers that are no data: the remote is away, does not answer in time, denies, or cannot be right.
@@ -123,14 +123,18 @@ impl Stage {
         if doing != Doing::List {
             (0..cases).for_each(|case| make_folder(&server, doing, case));
         }
-        let mount = Mounted::url(&proxy.url(), &root, &["-o", "timeout=1s,guard=0"]);
+        let mount = Mounted::url(
+            &proxy.url(),
+            &root,
+            &["-o", "timeout=3s,guard=0,requests=500,min_free=64M"],
+        );
         names(&mount.places.at);
         Self { server, proxy, mount, doing }
     }
 
     /// All of it is at the remote, and the remote is believed.
     fn settle(&self, what: &str) {
-        eventually(&format!("in sync: {what}"), || {
+        patiently(&format!("in sync: {what}"), || {
             let mut command = dewfs();
             command.args(["sync", "--wait", "--timeout", "2s"]).arg(&self.mount.places.at);
             command.output().unwrap().status.success()
@@ -149,6 +153,15 @@ fn make_folder(server: &Server, doing: Doing, case: usize) {
         file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     }
     fs::rename(server.root().join(making), server.root().join(format!("c{case}"))).unwrap();
+}
+
+/// Waits until all has come to rest: after each failure the next try is made later, and other tests run beside this one.
+fn patiently(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(90), "not in 90 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Does it, and fails the test if it takes too long.
@@ -324,7 +337,7 @@ impl Case<'_> {
         stage.settle(&self.what());
         let there = stage.server.root().join(&self.folder);
         let mut last = String::new();
-        eventually(&format!("what was expected: {}", self.what()), || {
+        patiently(&format!("what was expected: {}", self.what()), || {
             let (seen, shown) = (contents(&there), contents(&self.here("")));
             let is_right = matches(&seen, &expected) && seen == shown;
             let said = format!("there {:?}, here {:?}", names_of(&seen), names_of(&shown));

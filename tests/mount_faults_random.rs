@@ -20,14 +20,14 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use faults::{Fault, Proxy};
-use mount::{Mounted, dewfs, eventually};
+use mount::{Mounted, dewfs};
 use rustix::io::Errno;
 use servers::{Product, Server};
 
 const STEPS: usize = 90;
 const NAMES: [&str; 7] = ["a", "b", "c", "x/a", "x/b", "y/a", "y/b"];
 const FOLDERS: [&str; 3] = ["", "x", "y"];
-const DEADLINE: Duration = Duration::from_secs(12);
+const DEADLINE: Duration = Duration::from_secs(20);
 const CLEAR: [Errno; 5] =
     [Errno::HOSTDOWN, Errno::TIMEDOUT, Errno::ACCESS, Errno::IO, Errno::STALE];
 
@@ -96,7 +96,11 @@ impl History {
             told.insert(name, content);
         }
         let proxy = Proxy::start(server.port);
-        let mount = Mounted::url(&proxy.url(), server.root(), &["-o", "timeout=1s,guard=0"]);
+        let mount = Mounted::url(
+            &proxy.url(),
+            server.root(),
+            &["-o", "timeout=3s,guard=0,requests=500,min_free=64M"],
+        );
         let history = Self { seed, random, server, proxy, mount, told, faults: 0 };
         for folder in FOLDERS {
             assert_eq!(history.list(folder).unwrap(), history.names(folder));
@@ -112,7 +116,7 @@ impl History {
         }
         self.faults += u64::try_from(self.proxy.count()).unwrap();
         self.proxy.heal();
-        eventually("in sync", || {
+        patiently("in sync", || {
             let mut command = dewfs();
             command.args(["sync", "--wait", "--timeout", "2s"]).arg(&self.mount.places.at);
             command.output().unwrap().status.success()
@@ -271,6 +275,15 @@ fn content(random: &mut Rng) -> Vec<u8> {
     let mut bytes = vec![0; length];
     random.fill(&mut bytes);
     bytes
+}
+
+/// Waits until all has come to rest: after each failure the next try is made later, and other tests run beside this one.
+fn patiently(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(90), "not in 90 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Does it, and fails the test if it takes too long.

@@ -51,17 +51,12 @@ pub(super) struct Props {
 impl Response {
     /// How many bytes its texts take.
     pub(super) fn text_length(&self) -> usize {
-        let props = &self.props;
-        let texts = [
-            &props.length,
-            &props.modified,
-            &props.etag,
-            &props.file_id,
-            &props.permissions,
-            &props.available,
-            &props.used,
-        ];
-        let told = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        let Props { collection: _, syncs: _, length, modified, etag, .. } = &self.props;
+        let Props { file_id, permissions, available, used, .. } = &self.props;
+        let Props { principal, whole_size, sync_token, .. } = &self.props;
+        let texts = [length, modified, etag, file_id, permissions, available, used];
+        let more = [principal, whole_size, sync_token];
+        let told = texts.into_iter().chain(more).flatten().map(String::len).sum::<usize>();
         self.href.len() + told
     }
 }
