@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
-use super::live::{Failure, Live};
+use super::live::{Failure, Live, State};
 use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 
@@ -35,7 +35,13 @@ impl Core {
         cause: Cause,
     ) -> Result<(), EngineError> {
         let _kept = live.keep_here(&need);
-        let failures = live.state().failures;
+        let failures = {
+            let state = live.state();
+            if let Some(failure) = state.just_gave_up().filter(|_| !state.has(need.clone())) {
+                return Err(failure.error());
+            }
+            state.failures
+        };
         loop {
             let arrived = live.arrived.notified();
             tokio::pin!(arrived);
@@ -70,6 +76,7 @@ impl Core {
             if tokio::time::timeout(patience, arrived).await.is_err()
                 && live.state().progress.elapsed() >= self.settings.timeout
             {
+                live.state().gave_up = Some((Instant::now(), Failure::TimedOut));
                 return Err(EngineError::TimedOut);
             }
         }
@@ -83,6 +90,7 @@ impl Core {
         want: Range<u64>,
         cause: Cause,
     ) {
+        let mut begun = false;
         let runs: Vec<Range<u32>> = {
             let source = live.source();
             let mut state = live.state();
@@ -103,9 +111,13 @@ impl Core {
             state.fetching.extend(runs.iter().cloned());
             if state.fetching.len() == runs.len() {
                 state.progress = Instant::now();
+                begun = true;
             }
             runs
         };
+        if begun {
+            self.tell_begun(live.ino, "content");
+        }
         for run in runs {
             let (core, live) = (self.clone(), live.clone());
             let visit = core.open.visit(live.ino);
@@ -287,6 +299,7 @@ impl Core {
         }
         state.blocks_unrecorded = true;
         state.progress = Instant::now();
+        state.gave_up = None;
         let size = state.size;
         state.hydrated = state.blocks.is_full(size);
         Ok(())
@@ -311,6 +324,9 @@ impl Core {
             tracing::info!(ino = live.ino.0, %error, "cannot fetch");
             self.note_problem(Some(live.ino), &error.to_string());
         }
+        if live.state().fetching.is_empty() {
+            self.tell_fetched(live.ino);
+        }
         self.recorder.notify_one();
         self.pulse();
     }
@@ -333,11 +349,25 @@ impl Drop for UnderWay {
             if let Err(failure) = self.outcome {
                 state.failures += 1;
                 state.failure = Some(failure);
+                if failure == Failure::Offline {
+                    state.gave_up = Some((Instant::now(), failure));
+                }
             }
         }
         self.live.arrived.notify_waiters();
     }
 }
+
+impl State {
+    /// What was answered to somebody who waited in vain a moment ago: the kernel asks once more for the first page of what
+    /// it could not read ahead, and that must not take as long again.
+    fn just_gave_up(&self) -> Option<Failure> {
+        self.gave_up.filter(|(when, _)| when.elapsed() < SAME_READ).map(|(_, failure)| failure)
+    }
+}
+
+/// How soon after a failed read another one is taken for its second half.
+const SAME_READ: Duration = Duration::from_millis(300);
 
 /// How long a reader waits at most for the rest of a piece while whole blocks are there already.
 const FLUSH_AFTER: Duration = Duration::from_millis(20);

@@ -39,6 +39,8 @@ pub(crate) struct State {
     /// How many fetches failed so far, and the last failure.
     pub(crate) failures: u64,
     pub(crate) failure: Option<Failure>,
+    /// When somebody last waited in vain, and what was answered; nothing has come since.
+    pub(crate) gave_up: Option<(Instant, Failure)>,
     /// Whether blocks came that the catalog does not know of.
     pub(crate) blocks_unrecorded: bool,
     /// Whether a user wrote since the data file was last observed by the catalog.
@@ -144,6 +146,7 @@ impl Live {
             fetching: Vec::new(),
             failures: 0,
             failure: None,
+            gave_up: None,
             blocks_unrecorded: hydrated && content != Content::Hydrated,
             wrote: false,
             recording: 0,

@@ -206,6 +206,11 @@ impl Mounted {
         daemon.wait().unwrap();
     }
 
+    /// The daemon's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     /// Asks the daemon to end by a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let daemon = self.daemon.as_ref().unwrap();

@@ -1,0 +1,413 @@
+//! Offline as a normal state: a machine that is suspended, another network, a server that stands still or goes silent. Who
+//! needs the remote gets an answer in time, who does not is not held up, and being back online is noticed.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    dead_code
+)]
+
+#[path = "support/line.rs"]
+mod line;
+#[path = "support/servers.rs"]
+mod servers;
+#[path = "support/mount.rs"]
+mod support;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use line::Line;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use servers::{Product, Server};
+use support::{LIMIT, Mounted, bytes, dewfs, eventually, names};
+
+const TIMEOUT: &str = "timeout=2s";
+/// What a program that waits is given at most: a few tries of `timeout=2s`.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// What takes no request.
+const AT_ONCE: Duration = Duration::from_secs(1);
+const CLEAR: [Errno; 4] = [Errno::HOSTDOWN, Errno::TIMEDOUT, Errno::IO, Errno::STALE];
+
+fn plant(server: &Server) {
+    for file in 0..12 {
+        server.put(format!("f{file}"), bytes(100_000, file));
+    }
+    for folder in 0..6 {
+        server.make_folder(format!("d{folder}"));
+        server.put(format!("d{folder}/in"), format!("in {folder}").into_bytes());
+    }
+}
+
+/// Looks at what is here; nobody waits for that.
+fn local_is_fast(mount: &Mounted) {
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert!(names(&mount.places.at).len() >= 18);
+        assert!(fs::read(mount.path("f0")).unwrap() == bytes(100_000, 0));
+        assert_eq!(fs::metadata(mount.path("f5")).unwrap().len(), 100_000);
+        assert!(fs::metadata(mount.path("f none")).is_err());
+    }
+    assert!(begun.elapsed() < AT_ONCE, "local work took {:?}", begun.elapsed());
+}
+
+/// Answered in time, with the right bytes or a clear errno.
+fn in_time<T>(what: &str, act: impl FnOnce() -> io::Result<T>) -> Option<T> {
+    let begun = Instant::now();
+    let outcome = act();
+    let took = begun.elapsed();
+    println!("{what}: {} after {took:?}", if outcome.is_ok() { "done" } else { "refused" });
+    assert!(took < DEADLINE, "{what} took {took:?}");
+    match outcome {
+        Ok(value) => Some(value),
+        Err(error) => {
+            assert!(CLEAR.contains(&Errno::from_io_error(&error).unwrap()), "{what}: {error}");
+            None
+        }
+    }
+}
+
+fn list(mount: &Mounted, folder: &str) -> io::Result<usize> {
+    let entries = fs::read_dir(mount.path(folder))?.collect::<io::Result<Vec<_>>>();
+    entries.map(|entries| entries.len())
+}
+
+fn state(mount: &Mounted) -> String {
+    let output = dewfs().args(["status", "--json"]).arg(&mount.places.at).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    status["state"].as_str().unwrap().to_owned()
+}
+
+/// Everything a person does with files, none of it waits.
+fn edit(mount: &Mounted, round: usize) {
+    let begun = Instant::now();
+    let name = |what: &str| mount.path(format!("{what} {round}"));
+    fs::create_dir(name("folder")).unwrap();
+    fs::create_dir(name("folder").join("below")).unwrap();
+    fs::write(name("folder").join("below/new"), b"new").unwrap();
+    fs::write(name("draft"), b"draft").unwrap();
+    fs::rename(name("draft"), name("folder").join("final")).unwrap();
+    let file = File::options().append(true).open(mount.path("f0"));
+    file.unwrap().write_all(b"!").unwrap();
+    fs::rename(mount.path(format!("f{}", round + 1)), name("folder").join("moved")).unwrap();
+    fs::remove_file(mount.path(format!("f{}", round + 6))).unwrap();
+    // A folder takes the name of a file that is gone, and a file that of a folder.
+    fs::create_dir(mount.path(format!("f{}", round + 6))).unwrap();
+    fs::write(mount.path(format!("f{}/in it", round + 6)), b"in it").unwrap();
+    fs::rename(name("folder").join("below"), name("below")).unwrap();
+    fs::write(name("folder").join("below"), b"a file now").unwrap();
+    assert!(begun.elapsed() < AT_ONCE * 2, "editing took {:?}", begun.elapsed());
+}
+
+fn edits_arrive(mount: &Mounted, round: usize) {
+    let name = |what: &str| format!("{what} {round}");
+    mount.arrives(format!("{}/final", name("folder")), b"draft");
+    mount.arrives(format!("{}/moved", name("folder")), &bytes(100_000, round as u64 + 1));
+    mount.arrives(format!("{}/new", name("below")), b"new");
+    mount.arrives(format!("{}/below", name("folder")), b"a file now");
+    mount.arrives(format!("f{}/in it", round + 6), b"in it");
+    eventually("the move", || !mount.remote(format!("f{}", round + 1)).exists());
+    let there = names(mount.places.remote.as_path());
+    assert!(!there.iter().any(|name| name.contains("conflict")), "{there:?}");
+}
+
+/// The address changes under all connections: none of them says a word any more, new ones lead to the server.
+/// S54 "A clock that is set back or forward, a suspended machine and another network delay nothing by more than the deadline
+/// of who waits; what is local goes on, and being back online is noticed without being told."
+#[test]
+fn connections_that_died_in_silence_hold_nobody_up_for_long() {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    let line = Line::to(server.port);
+    let mount = Mounted::url(&line.url(), server.root(), &["-o", TIMEOUT]);
+    assert_eq!(names(&mount.places.at).len(), 18);
+    // Several connections are made and kept.
+    std::thread::scope(|scope| {
+        for file in 0..5 {
+            let mount = &mount;
+            scope.spawn(move || fs::read(mount.path(format!("f{file}"))).unwrap());
+        }
+    });
+    line.move_to(server.port);
+    local_is_fast(&mount);
+    let first = in_time("listing", || list(&mount, "d1"));
+    let read = in_time("reading", || fs::read(mount.path("f9")));
+    assert!(read.is_none_or(|read| read == bytes(100_000, 9)));
+    let begun = Instant::now();
+    eventually("all works again", || list(&mount, "d2").is_ok_and(|count| count == 1));
+    println!("first listing {first:?}, all works again after {:?} more", begun.elapsed());
+    edit(&mount, 0);
+    edits_arrive(&mount, 0);
+    assert_eq!(fs::read(mount.path("d3/in")).unwrap(), b"in 3");
+}
+
+/// No answer at all, for longer than anybody waits; then the network is there again.
+#[test]
+fn a_network_that_swallows_everything_is_lived_through() {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    // Too large to be fetched ahead.
+    for file in ["far", "farther"] {
+        server.put(file, bytes(1_000_000, 70));
+    }
+    let line = Line::to(server.port);
+    let mount = Mounted::url(&line.url(), server.root(), &["-o", TIMEOUT]);
+    assert_eq!(names(&mount.places.at).len(), 20);
+    for file in 0..3 {
+        fs::read(mount.path(format!("f{file}"))).unwrap();
+    }
+    line.cut(true);
+    local_is_fast(&mount);
+    for folder in 0..3 {
+        let listed = in_time("listing", || list(&mount, &format!("d{folder}")));
+        assert!(listed.is_none(), "nothing came through");
+    }
+    assert!(in_time("reading", || fs::read(mount.path("far"))).is_none());
+    eventually("it is known", || state(&mount) == "offline");
+    // Known to be away: nobody waits the whole deadline.
+    let begun = Instant::now();
+    assert!(in_time("reading", || fs::read(mount.path("farther"))).is_none());
+    assert!(begun.elapsed() < Duration::from_millis(3500), "{:?}", begun.elapsed());
+    local_is_fast(&mount);
+    edit(&mount, 0);
+    edit(&mount, 1);
+    local_is_fast_after_edits(&mount);
+    line.cut(false);
+    let back = Instant::now();
+    eventually("it is noticed", || state(&mount) == "online");
+    println!("back online is noticed after {:?}", back.elapsed());
+    edits_arrive(&mount, 0);
+    edits_arrive(&mount, 1);
+    println!("all edits have arrived after {:?}", back.elapsed());
+    mount.arrives("f0", &[bytes(100_000, 0), b"!!".to_vec()].concat());
+    assert!(fs::read(mount.path("far")).unwrap() == bytes(1_000_000, 70));
+}
+
+fn local_is_fast_after_edits(mount: &Mounted) {
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert!(names(&mount.places.at).len() > 10);
+        assert_eq!(fs::read(mount.path("folder 0/final")).unwrap(), b"draft");
+    }
+    assert!(begun.elapsed() < AT_ONCE, "local work took {:?}", begun.elapsed());
+}
+
+/// Mounted without a network at all: what was known and here is, edits of before and of now go out in an order that works.
+#[test]
+fn a_mount_without_network_works_from_what_is_known() {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    let line = Line::to(server.port);
+    let mut mount = Mounted::url(&line.url(), server.root(), &["-o", TIMEOUT]);
+    assert_eq!(names(&mount.places.at).len(), 18);
+    for file in 0..3 {
+        fs::read(mount.path(format!("f{file}"))).unwrap();
+    }
+    line.cut(true);
+    edit(&mount, 0);
+    mount.kill();
+    let begun = Instant::now();
+    mount.mount();
+    println!("mounted without network in {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    local_is_fast_after_edits(&mount);
+    edit(&mount, 1);
+    assert!(in_time("listing", || list(&mount, "d1")).is_none());
+    line.cut(false);
+    edits_arrive(&mount, 0);
+    edits_arrive(&mount, 1);
+    mount.arrives("f0", &[bytes(100_000, 0), b"!!".to_vec()].concat());
+}
+
+/// A process that waits for a frozen server in every way there is can be killed, or has its answer within the deadline.
+#[test]
+fn nobody_stays_unkillable_on_a_frozen_server() {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    let mount = Mounted::url(&server.url(), server.root(), &["-o", TIMEOUT]);
+    assert_eq!(names(&mount.places.at).len(), 18);
+    fs::read(mount.path("f0")).unwrap();
+    server.freeze();
+    let scripts = [
+        "cat f9",
+        "ls d1",
+        "stat d2/in",
+        "echo x >> f8",
+        "dd if=/dev/zero of=f7 bs=100 seek=3 count=1 conv=notrunc",
+        "mv d4/in d0/out",
+        "truncate -s 5 f6",
+        "head -c1 f5; mkdir d5/new",
+    ];
+    let start = |script: &'static str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(&mount.places.at);
+        shell.stdout(Stdio::null()).stderr(Stdio::null());
+        (script, shell.spawn().unwrap())
+    };
+    let mut started: Vec<_> = scripts.into_iter().map(start).collect();
+    local_is_fast(&mount);
+    // The kernel keeps the folder above locked until it is known whether this one is empty.
+    started.push(start("rmdir d3"));
+    let begun = Instant::now();
+    for (script, mut shell) in started {
+        shell.kill().unwrap();
+        while shell.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < DEADLINE, "`{script}` cannot be killed");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    println!("{} processes are gone {:?} after they were killed", scripts.len(), begun.elapsed());
+    server.thaw();
+    eventually("all works again", || list(&mount, "d5").is_ok());
+    assert!(fs::read(mount.path("f9")).unwrap() == bytes(100_000, 9));
+}
+
+/// Takes a process out of the world for a while, as a suspended machine does.
+enum Pause {
+    Signals,
+    /// A freezer cgroup of its own.
+    Cgroup(PathBuf),
+}
+
+impl Pause {
+    fn cgroup(daemon: u32) -> Option<Self> {
+        let name = format!("dewfs-test-{daemon}");
+        let (old, new) = ("/sys/fs/cgroup/freezer", "/sys/fs/cgroup");
+        let root = if Path::new(old).exists() { old } else { new };
+        let dir = Path::new(root).join(name);
+        let made = fs::create_dir(&dir)
+            .and_then(|()| fs::write(dir.join("cgroup.procs"), daemon.to_string()));
+        match made {
+            Ok(()) => Some(Self::Cgroup(dir)),
+            Err(why) => {
+                drop(fs::remove_dir(&dir));
+                eprintln!("NOT RUN: no freezer: {why}");
+                None
+            }
+        }
+    }
+
+    fn set(&self, mount: &Mounted, frozen: bool) {
+        match self {
+            Self::Signals => mount.signal(if frozen { Signal::STOP } else { Signal::CONT }),
+            Self::Cgroup(dir) if dir.join("freezer.state").exists() => {
+                let word = if frozen { "FROZEN" } else { "THAWED" };
+                fs::write(dir.join("freezer.state"), word).unwrap();
+                eventually("the freezer", || {
+                    fs::read_to_string(dir.join("freezer.state")).unwrap().trim() == word
+                });
+            }
+            Self::Cgroup(dir) => {
+                let bit = if frozen { "1" } else { "0" };
+                fs::write(dir.join("cgroup.freeze"), bit).unwrap();
+                eventually("the freezer", || {
+                    let events = fs::read_to_string(dir.join("cgroup.events")).unwrap();
+                    events.contains(&format!("frozen {bit}"))
+                });
+            }
+        }
+    }
+}
+
+/// A machine sleeps longer than any deadline while it reads and writes, and wakes up in another network.
+fn sleeps_and_wakes(pause: impl FnOnce(u32) -> Option<Pause>) {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    server.put("large", bytes(20_000_000, 50));
+    let line = Line::to(server.port);
+    let mount = Mounted::url(&line.url(), server.root(), &["-o", TIMEOUT]);
+    assert_eq!(names(&mount.places.at).len(), 19);
+    fs::read(mount.path("f0")).unwrap();
+    let Some(pause) = pause(mount.pid()) else { return };
+    let written = bytes(3_000_000, 60);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let file = File::open(mount.path("large")).unwrap();
+            let expected = bytes(20_000_000, 50);
+            let mut piece = vec![0; 100_000];
+            let mut refused = 0;
+            for at in (0..expected.len()).step_by(piece.len()) {
+                loop {
+                    match file.read_exact_at(&mut piece, at as u64) {
+                        Ok(()) => break,
+                        Err(error) => {
+                            let errno = Errno::from_io_error(&error).unwrap();
+                            assert!(CLEAR.contains(&errno), "{error}");
+                            refused += 1;
+                            assert!(refused < 20, "it is not noticed that all is well");
+                        }
+                    }
+                }
+                assert!(piece == expected[at..at + piece.len()], "wrong bytes at {at}");
+            }
+            refused
+        });
+        fs::write(mount.path("before"), &written).unwrap();
+        pause.set(&mount, true);
+        // A write begins while it sleeps, and the network changes.
+        let writer = scope.spawn(|| fs::write(mount.path("meanwhile"), &written));
+        line.move_to(server.port);
+        std::thread::sleep(Duration::from_secs(5));
+        let begun = Instant::now();
+        pause.set(&mount, false);
+        local_is_fast(&mount);
+        writer.join().unwrap().unwrap();
+        println!("{} reads were refused", reader.join().unwrap());
+        println!("read to the end {:?} after waking up", begun.elapsed());
+        mount.arrives("before", &written);
+        mount.arrives("meanwhile", &written);
+        println!("all has arrived {:?} after waking up", begun.elapsed());
+    });
+    eventually("it is online", || state(&mount) == "online");
+    if let Pause::Cgroup(dir) = pause {
+        drop(mount);
+        eventually("the cgroup is empty", || fs::remove_dir(&dir).is_ok());
+    }
+}
+
+#[test]
+fn a_suspended_daemon_goes_on_where_it_was() {
+    sleeps_and_wakes(|_| Some(Pause::Signals));
+}
+
+#[test]
+fn a_frozen_daemon_goes_on_where_it_was() {
+    sleeps_and_wakes(Pause::cgroup);
+}
+
+/// The server stops in the middle of every answer.
+#[test]
+fn a_server_that_hangs_in_mid_answer_stops_only_who_needs_it() {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    server.put("large", bytes(60_000_000, 50));
+    let line = Line::to(server.port);
+    let mount = Mounted::url(&line.url(), server.root(), &["-o", TIMEOUT]);
+    assert_eq!(names(&mount.places.at).len(), 19);
+    fs::read(mount.path("f0")).unwrap();
+    let file = File::open(mount.path("large")).unwrap();
+    let mut head = vec![0; 1_000_000];
+    file.read_exact_at(&mut head, 0).unwrap();
+    line.cut(true);
+    let begun = Instant::now();
+    let mut at = 1_000_000;
+    let refused = loop {
+        let read = in_time("reading on", || file.read_exact_at(&mut head, at));
+        if read.is_none() {
+            break at;
+        }
+        assert!(head == bytes(60_000_000, 50)[at as usize..at as usize + head.len()]);
+        at += head.len() as u64;
+        assert!(begun.elapsed() < LIMIT && at < 59_000_000, "more came than was under way");
+    };
+    local_is_fast(&mount);
+    line.cut(false);
+    eventually("it goes on", || file.read_exact_at(&mut head, refused).is_ok());
+    assert!(head == bytes(60_000_000, 50)[refused as usize..refused as usize + head.len()]);
+}
