@@ -25,6 +25,9 @@ RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 # Where the tests add up how many histories, crash points and faults they tried.
 TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 
+# How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
+HISTORIES ?= 20000
+
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
@@ -45,23 +48,21 @@ test:
 	@mkdir -p $(dir $(TRIED)) && rm -f $(TRIED)
 	@export DEWFS_TRIED=$(TRIED); \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --locked --workspace --no-fail-fast && \
+		$(CARGO) nextest run --locked --workspace --no-fail-fast -E 'not binary(sync)' && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast -E '$(KERNEL)'; \
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
-	fi; \
+	fi && \
+	DEWFS_HISTORIES=$(HISTORIES) $(CARGO) test --quiet --locked --test sync; \
 	outcome=$$?; scripts/tried $(TRIED); exit $$outcome
 
 soak:
 	$(CARGO) test --locked --test sync --no-run
 	@first=$${DEWFS_FIRST:-$$(date +%s)}; while :; do \
-		DEWFS_FIRST=$$first DEWFS_HISTORIES=100 $(CARGO) test --quiet --locked --test sync -- --nocapture || exit 1; \
-		first=$$((first + 100)); \
+		DEWFS_FIRST=$$first DEWFS_HISTORIES=3000 $(CARGO) test --quiet --locked --test sync -- --nocapture || exit 1; \
+		first=$$((first + 1000)); \
 	done
-
-fuzz:
-	@scripts/fuzz
 
 bench: build
 	scripts/test-servers

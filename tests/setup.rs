@@ -107,6 +107,19 @@ fn what_is_not_sent_is_not_removed() {
     assert_eq!(files_below(&home().join(".local")), 0);
     assert_eq!(fs::read_to_string(home().join("away/old")).unwrap(), "theirs");
 
+    // Saved without being mounted.
+    fs::create_dir(home().join("plain")).unwrap();
+    let plain = home().join("plain");
+    said(0, &["remote", "add", "Plain", plain.to_str().unwrap(), "-o", "ro"]);
+    let listed = said(0, &["remote", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["type"], "saved");
+    assert_eq!(listed["mountpoint"], home().join("Plain").to_str().unwrap());
+    said(0, &["mount", "Plain:"]);
+    assert!(said(1, &["remote", "forget", "Plain"]).contains("dewfs remove Plain"));
+    said(0, &["remove", "Plain"]);
+    assert_eq!(said(0, &["remote", "list"]), "");
+
     // And a person may say that it is not worth it.
     fs::rename(home().join("away"), &remote).unwrap();
     said(0, &["setup", "Nas", nas, "--yes", "-o", "drain=0"]);

@@ -3,10 +3,15 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dewfs::engine::Engine;
+use dewfs::model::Ino;
+use dewfs::remote::ErrorKind;
+use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::memory::{Fault, FaultRule, Operation};
-use support::world::World;
+use support::world::{ME, World, name, quick_settings};
 
 /// The page of a first listing was passed over while the folder's own move was on its way, yet the folder counted as listed:
 /// it looked empty, and a file saved in it became a conflict copy with nobody to conflict with.
@@ -26,4 +31,89 @@ async fn regression_a_folder_listed_while_it_moves_is_not_empty() {
     let names: Vec<String> = world.there().into_iter().map(|(path, _)| path).collect();
     assert_eq!(names, ["moved", "moved/one"]);
     assert_eq!(world.content_there("moved/one").unwrap(), b"edited");
+}
+
+/// A write that was refused although the version there is the known one was tried four times a second for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_write_refused_beside_an_unmoved_version_waits_longer_each_time() {
+    let world = World::new().await;
+    world.store.put("a", "first").unwrap();
+    world.read("a").await.unwrap();
+    world.in_sync().await;
+    let refused = Fault::Fail(ErrorKind::NotFound);
+    let rule = FaultRule { times: 5, ..FaultRule::next(Operation::Write, refused) };
+    world.store.inject(rule);
+    let tried = || world.store.counts().get(&Operation::Write).copied().unwrap_or(0);
+    world.write("a", b"second").await;
+    world.until("it is tried", async || tried() >= 1).await;
+    let begun = tokio::time::Instant::now();
+    world.until("it is tried for the fifth time", async || tried() >= 5).await;
+    assert!(begun.elapsed() > Duration::from_secs(3), "after {:?}", begun.elapsed());
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world
+        .until("it arrives", async || world.content_there("a").is_some_and(|c| c == b"second"))
+        .await;
+}
+
+/// A folder made here counts as listed, and its directory was not watched: what others put into it was never seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_others_put_into_a_folder_made_here_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("remote");
+    std::fs::create_dir(&root).unwrap();
+    let remote = Arc::new(FolderRemote::open(&root).unwrap());
+    let engine = Engine::start(quick_settings(), &dir.path().join("state"), remote).await.unwrap();
+    let made = engine.make_folder(Ino::ROOT, name("d"), 0o755, ME).wait().await.unwrap().ino;
+    engine.sync_now(Ino::ROOT).await.unwrap();
+    assert!(engine.wait_in_sync(Ino::ROOT, Some(Duration::from_secs(20))).await.unwrap());
+    std::fs::write(root.join("d/theirs"), "theirs").unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while engine.read_dir(made, 0, 10).wait().await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < end, "never seen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    engine.stop().await;
+}
+
+/// A save was planned to take over the version of the file it replaced; before it did, it was renamed over another file
+/// whose write was under way, took over that one's version instead, and became a conflict copy of what was written there.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_is_renamed_before_it_takes_over_a_version_takes_over_none_in_flight() {
+    let world = World::new().await;
+    for path in ["a", "c"] {
+        world.store.put(path, "first").unwrap();
+    }
+    for path in ["a", "c"] {
+        world.read(path).await.unwrap();
+    }
+    world.in_sync().await;
+    let (reached, at) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(Some((reached, goes)));
+    world.engine.on_crash_point(Arc::new(move |point| {
+        let hit = point == "step: before names change here";
+        if let Some((reached, goes)) = hit.then(|| gate.lock().unwrap().take()).flatten() {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| goes.recv().unwrap());
+        }
+        false
+    }));
+    let slow = Fault::DelayAnswer(Duration::from_secs(1));
+    world.store.inject(FaultRule::next(Operation::Write, slow));
+    world.write("c", b"second").await;
+    world
+        .until("the write is under way", async || {
+            world.content_there("c").is_some_and(|there| there == b"second")
+        })
+        .await;
+    world.write("t", b"saved").await;
+    world.rename("t", "a").await.unwrap();
+    world.until("the version is about to be taken over", async || at.try_recv().is_ok()).await;
+    world.rename("a", "c").await.unwrap();
+    go.send(()).unwrap();
+    world.in_sync().await;
+    let names: Vec<String> = world.there().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(names, ["c"]);
+    assert_eq!(world.content_there("c").unwrap(), b"saved");
 }

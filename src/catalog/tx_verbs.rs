@@ -187,6 +187,14 @@ impl Tx {
         Ok(tries.unwrap_or(0))
     }
 
+    /// Notes that the remote refused a step without an error to be told of. Answers how often it did before, in a row.
+    pub fn outbox_refused(&mut self, ino: Ino) -> Result<u32> {
+        let sql = "UPDATE outbox SET tries = tries + 1 WHERE endpoint = 0 AND ino = ?1
+                   RETURNING tries - 1";
+        let tries = self.one(sql, [int(ino.0)], |row| row.get(0))?;
+        Ok(tries.unwrap_or(0))
+    }
+
     /// Notes that a try did something: tries and error are over, and the row goes to the end.
     pub fn outbox_progress(&mut self, ino: Ino) -> Result<()> {
         self.run(

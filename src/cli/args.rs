@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use super::examples::EXAMPLES;
 use super::{
     cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pin, remote,
     remove, setup, status, sync,
@@ -133,6 +134,18 @@ pub enum Command {
     Man(man::ManArgs),
 }
 
+/// The whole command line, with examples under the help of each command.
+pub(super) fn command_line() -> clap::Command {
+    EXAMPLES.iter().fold(Cli::command(), |all, (name, lines)| {
+        let examples = lines.iter().map(|line| format!("\n  dewfs {name} {line}"));
+        let examples = examples.fold("Examples:".to_owned(), |text, line| text + &line);
+        all.mut_subcommand(name, |command| match command.get_after_help().cloned() {
+            Some(more) => command.after_help(format!("{examples}\n\n{more}")),
+            None => command.after_help(examples),
+        })
+    })
+}
+
 /// Commands of the contract that this version does not have.
 const NOT_YET: &[&str] = &["resolve", "pause", "resume", "serve"];
 
@@ -158,11 +171,7 @@ fn words(arguments: &[OsString]) -> Vec<&OsStr> {
 pub(super) fn not_yet(arguments: &[OsString]) -> Option<String> {
     let words = words(arguments);
     let first = words.first()?.to_str()?;
-    let second = words.get(1).and_then(|word| word.to_str());
-    match (first, second) {
-        ("remote", Some(what @ ("add" | "list" | "forget"))) => Some(format!("remote {what}")),
-        (name, _) => NOT_YET.contains(&name).then(|| name.to_owned()),
-    }
+    NOT_YET.contains(&first).then(|| first.to_owned())
 }
 
 /// Whether this is `dewfs SPEC DIR [-o …]`: the first word is no command but could be a specification.
@@ -171,7 +180,7 @@ pub(super) fn is_mount_like(arguments: &[OsString]) -> bool {
     let Some(first) = words.first().copied() else { return false };
     let is_command = first.to_str().is_some_and(|name| {
         NOT_YET.contains(&name)
-            || Cli::command().get_subcommands().any(|command| command.get_name() == name)
+            || command_line().get_subcommands().any(|command| command.get_name() == name)
     });
     let bytes = first.as_encoded_bytes();
     let could_be = bytes.contains(&b'/') || bytes.contains(&b':') || Path::new(first).is_dir();
@@ -227,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]
@@ -250,7 +259,6 @@ mod tests {
     #[test]
     fn commands_of_later_versions_are_known_by_name() {
         assert_eq!(not_yet(&arguments("dewfs --json pause /mnt")).as_deref(), Some("pause"));
-        assert_eq!(not_yet(&arguments("dewfs remote add x /y")).as_deref(), Some("remote add"));
         assert_eq!(not_yet(&arguments("dewfs remote test /y")), None);
         assert_eq!(not_yet(&arguments("dewfs status pause")), None);
     }

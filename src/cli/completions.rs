@@ -1,9 +1,9 @@
 //! `dewfs completions`: shell completions on stdout.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Cli, DONE, Failure};
+use super::{DONE, Failure};
 
 /// For which shell.
 #[derive(Args, Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct CompletionsArgs {
 /// Runs the command.
 pub(super) fn run(args: &CompletionsArgs) -> Result<u8, Failure> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "dewfs", &mut text);
+    clap_complete::generate(args.shell, &mut super::args::command_line(), "dewfs", &mut text);
     std::io::Write::write_all(&mut std::io::stdout(), &text)?;
     Ok(DONE)
 }

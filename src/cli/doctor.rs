@@ -16,10 +16,6 @@ use super::{Common, DONE, FAILED, Failure};
 
 /// What to check besides the machine.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  \
-    dewfs doctor\n  \
-    dewfs doctor Cloud:\n  \
-    dewfs doctor https://alice@cloud.example.org/dav/")]
 pub struct DoctorArgs {
     /// A remote to check as well
     spec: Option<OsString>,

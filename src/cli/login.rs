@@ -18,10 +18,6 @@ use super::{Common, DONE, Failure, browser, remote, remotes};
 
 /// Who signs in where.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  \
-    dewfs login Cloud\n  \
-    dewfs login Cloud --password-stdin <secret\n  \
-    dewfs login ~/Cloud")]
 pub struct LoginArgs {
     /// The saved remote, or a path in its mount
     target: String,
@@ -32,9 +28,7 @@ pub struct LoginArgs {
 
 /// Who signs out where.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example:\n  \
-    dewfs logout Cloud\n\n\
-    The mount stays: what is here can be read, edits wait until dewfs login.")]
+#[command(after_help = "What is here can be read, edits wait until dewfs login.")]
 pub struct LogoutArgs {
     /// The saved remote, or a path in its mount
     target: String,

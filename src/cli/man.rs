@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory as _};
+use clap::{Args, Command};
 
-use super::{Cli, DONE, Failure};
+use super::{DONE, Failure};
 
 /// The pages that are written by hand.
 const WRITTEN: [(&str, &str); 3] = [
@@ -36,7 +36,7 @@ pub(super) fn run(args: &ManArgs) -> Result<u8, Failure> {
 fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut all: Vec<(String, Vec<u8>)> =
         WRITTEN.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
-    let mut root = Cli::command();
+    let mut root = super::args::command_line();
     // Building gives the subcommands their full names.
     root.build();
     all.push(("dewfs.1".into(), page(&root)?));

@@ -9,6 +9,7 @@ mod browser;
 mod cache;
 mod completions;
 mod doctor;
+mod examples;
 mod exit;
 mod find;
 mod free;
@@ -41,7 +42,7 @@ mod why;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
 pub use args::{Cli, Command, Common};
 pub use exit::{ATTENTION, DONE, FAILED, Failure, LEFT, USAGE};
@@ -56,7 +57,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         let failure = Failure::usage(format!("{name}: not available in this version"));
         return ExitCode::from(exit::report(&failure));
     }
-    let matches = Cli::command().try_get_matches_from(arguments);
+    let matches = args::command_line().try_get_matches_from(arguments);
     match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(Cli { common, command: Command::Mount(args) }) => mounting::run(&args, &common),
         Ok(cli) => {

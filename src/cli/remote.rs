@@ -1,4 +1,4 @@
-//! `dewfs remote test`: what a remote can do, and what dewfs can promise there.
+//! `dewfs remote`: saved remotes, and what a remote can do and dewfs can promise there.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::config::{Who, resolve_remote};
+use crate::config::{ConfigFiles, Who, resolve_remote};
 use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, RemoteError, Space};
 
 use super::output::{Output, Tone, size};
 use super::remotes::{self, Opened};
+use super::saved::Saved;
 use super::{ATTENTION, Common, DONE, FAILED, Failure};
 
 /// Remotes.
@@ -22,6 +23,23 @@ pub struct RemoteArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum What {
+    /// Save a remote under a name, without mounting it
+    Add {
+        /// What to call it
+        name: String,
+        /// The remote
+        spec: String,
+        /// Options to be saved with it, as for mounting
+        #[arg(short = 'o', long = "options", value_name = "OPT,...")]
+        options: Vec<String>,
+    },
+    /// List the saved remotes
+    List,
+    /// Forget a saved remote that is not mounted; dewfs remove undoes a setup
+    Forget {
+        /// Its name
+        name: String,
+    },
     /// Ask a remote what it can do, and say what dewfs can promise there
     Test {
         /// The remote: NAME: or a specification
@@ -37,13 +55,46 @@ pub(super) const STALL: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub(super) fn run(args: &RemoteArgs, common: &Common) -> Result<u8, Failure> {
-    let What::Test { spec, options } = &args.what;
-    let found = look(spec, options, common)?;
+    match &args.what {
+        What::Add { name, spec, options } => super::setup::add(name, spec, options, common),
+        What::List => list(common),
+        What::Forget { name } => super::remove::forget_saved(name, common),
+        What::Test { spec, options } => {
+            let found = look(spec, options, common)?;
+            let output = Output::of(common);
+            if common.json {
+                output.line(&crate::control::to_line(&found));
+            } else {
+                show(&found, &output);
+            }
+            Ok(DONE)
+        }
+    }
+}
+
+fn list(common: &Common) -> Result<u8, Failure> {
     let output = Output::of(common);
-    if common.json {
-        output.line(&crate::control::to_line(&found));
-    } else {
-        show(&found, &output);
+    for name in ConfigFiles::of(&Who::current(), None).names() {
+        let saved = match Saved::find(&name, common) {
+            Ok(saved) => saved,
+            // One that is written wrongly does not hide the others.
+            Err(failure) => {
+                super::exit::report(&failure);
+                continue;
+            }
+        };
+        let at = saved.mount.mountpoint.to_string_lossy().into_owned();
+        if common.json {
+            let document = serde_json::json!({
+                "format": crate::control::FORMAT, "type": "saved", "name": name,
+                "spec": saved.written.spec, "mountpoint": at, "own": saved.is_own(),
+            });
+            output.line(&document.to_string());
+        } else {
+            let whose = if saved.is_own() { "" } else { "  (the machine's)" };
+            let name = output.paint(&name, Tone::Bold);
+            output.line(&format!("{name}  {}  at {at}{whose}", saved.written.spec));
+        }
     }
     Ok(DONE)
 }

@@ -19,10 +19,7 @@ use super::{Common, DONE, Failure, LEFT};
 
 /// What to take away.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  \
-    dewfs remove Cloud\n  \
-    dewfs remove Cloud --export ~/not-sent\n\n\
-    Nothing is deleted at the remote.")]
+#[command(after_help = "Nothing is deleted at the remote.")]
 pub struct RemoveArgs {
     /// The saved remote
     name: String,
@@ -66,6 +63,19 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
     } else if !common.quiet {
         eprintln!("dewfs: {} is removed; nothing was deleted at the remote", saved.name);
     }
+    Ok(DONE)
+}
+
+/// Runs `dewfs remote forget`: takes the saved remote away, and nothing else; so nothing else may be there.
+pub(super) fn forget_saved(name: &str, common: &Common) -> Result<u8, Failure> {
+    let saved = Saved::find(name, common)?;
+    let is_enabled = Units::of(&Who::current()).is_some_and(|u| u.is_enabled(&saved.name));
+    if !saved.is_own() || is_enabled || state(&saved).join("catalog.db").exists() {
+        return Err(Failure::failed(format!(
+            "{name}: it is more than a name, it was mounted: dewfs remove {name} takes all of it away"
+        )));
+    }
+    saved.place.forget()?;
     Ok(DONE)
 }
 

@@ -21,10 +21,6 @@ use super::{ATTENTION, Common, DONE, FAILED, Failure, browser, remote};
 
 /// What to set up; what is left out is asked on a terminal.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  \
-    dewfs setup Cloud https://alice@cloud.example.org/dav/\n  \
-    dewfs setup NAS /srv/nas --mountpoint ~/Files --yes\n  \
-    dewfs setup Cloud https://cloud.example.org/dav/ -o username=alice,cache_size=20G --password-stdin <secret")]
 pub struct SetupArgs {
     /// What to call it: letters, digits, "_", "." and "-"
     name: Option<String>,
@@ -75,6 +71,28 @@ pub(super) fn run(args: &SetupArgs, common: &Common) -> Result<u8, Failure> {
             ),
         }
     }
+    Ok(DONE)
+}
+
+/// Runs `dewfs remote add`: saves and checks, and mounts nothing.
+pub(super) fn add(
+    name: &str,
+    spec: &str,
+    options: &[String],
+    common: &Common,
+) -> Result<u8, Failure> {
+    let args = SetupArgs {
+        name: Some(name.to_owned()),
+        spec: Some(spec.to_owned()),
+        mountpoint: None,
+        yes: true,
+        password_stdin: false,
+        options: options.to_vec(),
+    };
+    let who = Who::current();
+    let plan = Plan::of(&args, common, &who)?;
+    let login = plan.check(&args, common, &who)?;
+    plan.write(login.as_ref())?;
     Ok(DONE)
 }
 

@@ -7,7 +7,7 @@ use super::core::Core;
 use super::crash::crash_point;
 use super::namespace::rest;
 use super::observe::change;
-use super::steps::{Asked, Ended, REFUSED, Stepped, is_refusal, refusal};
+use super::steps::{Asked, Ended, Stepped, is_refusal, refusal};
 use crate::catalog::{Inode, SetAttributes as RowAttributes, Tx};
 use crate::model::{self, Expect, Ino, Kind, Rows as _, Shown, Step, StepKind};
 use crate::remote::{ErrorKind, Metadata};
@@ -91,7 +91,7 @@ impl Core {
                     model::metadata_refused(tx, ino, &begun, why, seen.as_ref())
                 })
                 .await?;
-                Ok(Ended::Later(REFUSED))
+                Ok(Ended::Refused)
             }
             Err(error) => self.not_done(ino, begun, error).await,
         }

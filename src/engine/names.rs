@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::core::Core;
 use super::crash::crash_point;
 use super::observe::change;
-use super::steps::{Asked, Ended, REFUSED, Stepped, is_refusal, refusal};
+use super::steps::{Asked, Ended, Stepped, is_refusal, refusal};
 use crate::model::{
     self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Rows as _, Step, StepKind,
 };
@@ -43,7 +43,7 @@ impl Core {
                     return self.not_done(ino, begun, error).await;
                 }
                 change(self, move |tx| model::make_folder_refused(tx, ino, &begun)).await?;
-                return Ok(Ended::Later(REFUSED));
+                return Ok(Ended::Refused);
             }
             Err(error) if is_refusal(&error.kind) => match self.stat(&target, &[]).await {
                 Ok(seen) => (seen, Made::Before),
@@ -103,7 +103,7 @@ impl Core {
                     model::move_refused(tx, ino, &begun, why, here.as_ref(), there.as_ref())
                 })
                 .await?;
-                Ok(Ended::Later(REFUSED))
+                Ok(Ended::Refused)
             }
             Err(error) => self.not_done(ino, begun, error).await,
         }
@@ -166,7 +166,7 @@ impl Core {
                 };
                 change(self, move |tx| model::remove_refused(tx, ino, &begun, seen.as_ref()))
                     .await?;
-                Ok(Ended::Later(REFUSED))
+                Ok(Ended::Refused)
             }
             Err(error) => self.not_done(ino, begun, error).await,
         }

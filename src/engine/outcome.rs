@@ -13,6 +13,8 @@ use super::steps::Ended;
 use crate::model::{Ino, Rows as _, Step, StepKind};
 use crate::remote::{ErrorKind, RemoteError, Verdict};
 
+/// How long an item rests after a refusal was settled, first; one that comes again and again does no harm.
+const REFUSED: Duration = Duration::from_millis(250);
 /// The first wait after a failure, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(900);
@@ -53,6 +55,17 @@ impl Core {
                     HashSet::from([ino, row])
                         .into_iter()
                         .try_for_each(|one| tx.outbox_defer(one, until))
+                })
+                .await
+            }
+            Ok(Ended::Refused) => {
+                change(self, move |tx| {
+                    for one in HashSet::from([ino, row]) {
+                        let tries = tx.outbox_refused(one)?;
+                        let wait = REFUSED.saturating_mul(1 << tries.min(20)).min(LONGEST_WAIT);
+                        tx.outbox_defer(one, now().saturating_add(nanos(wait)))?;
+                    }
+                    Ok(())
                 })
                 .await
             }

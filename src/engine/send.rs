@@ -9,7 +9,7 @@ use super::core::{Core, steady as now};
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
-use super::steps::{Ended, REFUSED, is_refusal, locator, refusal};
+use super::steps::{Ended, is_refusal, locator, refusal};
 use super::workers::Sending;
 use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
 use crate::catalog::{CatalogError, Inode, Tx};
@@ -99,7 +99,7 @@ impl Core {
                 let why = refusal(&error.kind);
                 change(self, move |tx| model::write_refused(tx, ino, &begun, why, seen.as_ref()))
                     .await?;
-                Ok(Ended::Later(REFUSED))
+                Ok(Ended::Refused)
             }
             Err(error) => self.not_done(ino, begun, error).await,
         }

@@ -22,8 +22,6 @@ use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 const MAPPED: u32 = 60;
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
-/// How long an item rests after a refusal was settled, so that one that comes again and again does no harm.
-pub(super) const REFUSED: Duration = Duration::from_millis(250);
 /// How often a version that is too young is asked for.
 const YOUNG: Duration = Duration::from_secs(1);
 
@@ -34,6 +32,8 @@ pub(super) enum Ended {
     Done,
     /// Nothing can be done before this long.
     Later(Duration),
+    /// The remote refused, and what that means is in the rows.
+    Refused,
     /// The remote refused or did not answer.
     Failed(RemoteError),
 }
@@ -54,9 +54,9 @@ impl Core {
         let ino = step.ino;
         match step.kind {
             StepKind::Settled => self.do_settled(ino).await,
-            StepKind::Inherit => self.do_rows(move |tx| model::inherit(tx, ino)).await,
-            StepKind::StepAside => self.do_rows(move |tx| model::step_aside(tx, ino)).await,
-            StepKind::Resurrect => self.do_rows(move |tx| model::resurrect(tx, ino, None)).await,
+            StepKind::Inherit | StepKind::StepAside | StepKind::Resurrect => {
+                self.do_here(step).await
+            }
             StepKind::Resolve => self.do_resolve(ino).await,
             StepKind::Confirm => self.do_confirm(ino).await,
             StepKind::NeedList => self.do_need_list(ino).await,
@@ -68,6 +68,30 @@ impl Core {
             StepKind::Metadata => self.do_metadata(ino).await,
             StepKind::Wait | StepKind::Held | StepKind::Cycle => Ok(Ended::Later(SOON)),
         }
+    }
+
+    /// Does a step that asks nothing of the remote, if it still is what is wanted: names may have changed since.
+    async fn do_here(self: &Arc<Self>, step: Step) -> Stepped {
+        crash_point!(self, "step: before names change here");
+        let core = self.clone();
+        self.do_rows(move |tx| {
+            if !core.is_still_wanted(tx, step)? {
+                return Ok(());
+            }
+            match step.kind {
+                StepKind::Inherit => model::inherit(tx, step.ino),
+                StepKind::StepAside => model::step_aside(tx, step.ino),
+                _ => model::resurrect(tx, step.ino, None),
+            }
+        })
+        .await
+    }
+
+    /// Whether this step, which is under way, is what is to be done by the rows as they are now.
+    fn is_still_wanted(&self, tx: &Tx, step: Step) -> Result<bool, CatalogError> {
+        let mut busy = lock(&self.workers.busy).clone();
+        busy.remove(&step.ino);
+        Ok(model::plan(tx, step.ino, &busy)? == step)
     }
 
     pub(super) async fn do_rows(
@@ -339,9 +363,7 @@ impl Core {
     ) -> Result<Option<(Asked, Option<String>)>, EngineError> {
         let core = self.clone();
         change(self, move |tx| {
-            let mut busy = lock(&core.workers.busy).clone();
-            busy.remove(&wanted.ino);
-            if model::plan(tx, wanted.ino, &busy)? != wanted {
+            if !core.is_still_wanted(tx, wanted)? {
                 return Ok(None);
             }
             let Some(begun) = note(tx, wanted.ino)? else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Who wrote which content over which.
+//! Who wrote which content over which, and which versions they were.
 
 use super::*;
 
@@ -7,9 +7,14 @@ impl Ledger {
         let content = label(content).into_bytes();
         self.acknowledged.push(content.clone());
         for over in over {
-            let over = label(&over).into_bytes();
-            self.children.entry(over).or_default().push(content.clone());
+            self.child(&over, &content);
         }
+    }
+
+    /// What may have come of a content.
+    pub(super) fn child(&mut self, over: &[u8], content: &[u8]) {
+        let (over, content) = (label(over).into_bytes(), label(content).into_bytes());
+        self.children.entry(over).or_default().push(content);
     }
 
     pub(super) fn lost(&self, present: &HashSet<Vec<u8>>) -> Vec<String> {
@@ -29,26 +34,60 @@ impl Ledger {
         lost.map(|content| label(content)).collect()
     }
 }
+
 /// The word that a content begins with.
 pub(super) fn label(content: &[u8]) -> String {
     String::from_utf8_lossy(content.split(|b| *b == b' ').next().unwrap_or_default()).into_owned()
 }
+
 /// Notes the content of each version as it comes into being.
-pub(super) fn note_version(
-    store: &MemoryStore,
-    versions: &Mutex<HashMap<String, Vec<Vec<u8>>>>,
-    path: &str,
-) {
+pub(super) fn note_version(store: &MemoryStore, versions: &Versions, path: &str) {
     loop {
         let Some(seen) = store.peek(path).filter(|seen| seen.kind == Kind::File) else { return };
         let Some(content) = store.content(path) else { return };
         if store.peek(path).is_some_and(|again| again.version == seen.version) {
+            let word = label(&content).into_bytes();
             let mut versions = versions.lock().unwrap();
             let known = versions.entry(seen.version.0).or_default();
-            if !known.contains(&content.to_vec()) {
-                known.push(content.to_vec());
+            if !known.contains(&word) {
+                known.push(word);
             }
             return;
         }
+    }
+}
+
+impl Machine {
+    pub(super) fn note_version(&self, path: &str) {
+        if let Some(store) = self.there.store() {
+            note_version(store, &self.versions, path);
+        }
+    }
+
+    /// Answers may be lost, so versions are also noted by looking.
+    pub(super) fn note_all(&self) {
+        if let Some(store) = self.there.store() {
+            for (path, content) in store.snapshot_text() {
+                if content.is_some() {
+                    note_version(store, &self.versions, &path);
+                }
+            }
+        }
+    }
+
+    /// The contents that a version may stand for.
+    pub(super) fn behind(&self, version: &str) -> Vec<Vec<u8>> {
+        self.versions.lock().unwrap().get(version).cloned().unwrap_or_default()
+    }
+
+    /// What a content is as a whole.
+    pub(super) fn made(&mut self, content: &[u8]) {
+        self.whole.insert(label(content), content.to_vec());
+    }
+
+    /// Whether bytes are the content that their first word tells, if that is known.
+    pub(super) fn is_whole(&self, content: &[u8]) -> bool {
+        let word = label(content);
+        self.doubtful.contains(&word) || self.whole.get(&word).is_none_or(|whole| whole == content)
     }
 }

@@ -1,17 +1,24 @@
-//! The sync machine: users, somebody else at the remote, lost requests and answers, crashes, over the real engine. At rest
-//! every tree is the same and every acknowledged content is there, or was replaced or removed by somebody who saw it.
+//! The sync machine: programs, somebody else at the remote, lost requests and answers, cut lines, crashes, over the real
+//! engine, a remote in memory and a directory. At rest every tree is the same, every file is one content as a whole, and
+//! every acknowledged content is there, or was replaced or removed by somebody who saw it.
 //!
-//! `DEWFS_SEED` replays one history, `DEWFS_HISTORIES` says how many are run of each profile, `DEWFS_PROFILE` which one.
+//! A history is a list of events written from a seed alone (`script`). `DEWFS_SEED` replays one, `DEWFS_KEEP=0,3,4` only
+//! these events of it, `DEWFS_REPEAT` so often; `DEWFS_HISTORIES` says how many are run altogether, `DEWFS_FIRST` from which
+//! seed on, `DEWFS_PROFILE` of which profile. What fails is shrunk to few events.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::needless_pass_by_value)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod flaky;
 mod ledger;
 mod machine;
 mod others;
 mod profile;
 mod rest;
+mod run;
+mod script;
+mod there;
 mod verbs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,47 +26,61 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dewfs::engine::{EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState};
+use dewfs::engine::{Engine, EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState};
 use dewfs::model::{Content, Ino, Kind};
-use dewfs::remote::ErrorKind;
-use dewfs::remote::memory::{
-    Fault, Gate, HintFaults, MemoryOptions, MemoryStore, Moment, Operation, RandomFaults,
-    VersionKind,
-};
+use dewfs::remote::memory::{Gate, HintFaults, MemoryStore, Moment, Operation, VersionKind};
 use dewfs::remote::{Conditional, FeedKind};
-use fastrand::Rng;
 use futures_util::FutureExt as _;
-use support::world::{ME, READ, WRITE, World, name, split};
+use support::world::{ME, READ, WRITE, name, split};
 
 use ledger::{label, note_version};
-use profile::{PROFILES, settings};
-
-/// How long a history may take to come to rest.
-const REST: Duration = Duration::from_secs(30);
+use profile::PROFILES;
+use script::{Act, Author, Event, Fill, Verb};
+use there::{Line, There};
 
 #[derive(Clone, Copy, Debug)]
 struct Profile {
     name: &'static str,
+    /// How many of all histories are of this one, as a weight.
+    share: u64,
     engines: usize,
     actor: f64,
     faults: u32,
     crashes: f64,
+    /// The remote is a directory.
+    folder: bool,
     ids: bool,
     versions: VersionKind,
     conditional: Conditional,
     saves: bool,
     hints: HintFaults,
     expire: bool,
+    /// Requests believed lost arrive later.
+    late: bool,
+    /// Lines are cut and mended.
+    lines: bool,
     feed: FeedKind,
     /// Some names are kept local only.
     excludes: bool,
-    /// Files are held open over several steps.
+    /// Files are held open over several events.
     handles: bool,
     /// Names are exchanged, and files that are not here are written in part.
     editors: bool,
+    /// Content is freed, and read in part.
+    frees: bool,
+    /// Times are set.
+    touches: bool,
+    cache_size: u64,
 }
 
-/// Is a file held open over several steps.
+/// Is an engine with its way to the remote and its state directory.
+struct Desk {
+    engine: Engine,
+    line: Line,
+    state: Arc<tempfile::TempDir>,
+}
+
+/// Is a file held open over several events.
 struct Held {
     who: usize,
     ino: Ino,
@@ -69,7 +90,7 @@ struct Held {
     content: Option<Vec<u8>>,
 }
 
-/// Who wrote which content over which, and what was destroyed by somebody who saw it.
+/// Who wrote which content over which, and what was destroyed by somebody who saw it; contents by their first word.
 #[derive(Default)]
 struct Ledger {
     children: HashMap<Vec<u8>, Vec<Vec<u8>>>,
@@ -79,92 +100,24 @@ struct Ledger {
     blind: Vec<(String, Option<Vec<u8>>)>,
 }
 
+/// Which contents each version at the remote stands for.
+type Versions = Mutex<HashMap<String, Vec<Vec<u8>>>>;
+
 struct Machine {
     profile: Profile,
-    rng: Rng,
-    store: Arc<MemoryStore>,
-    worlds: Vec<Option<World>>,
+    there: There,
+    desks: Vec<Option<Desk>>,
     ledger: Ledger,
-    /// Which content each version at the remote is.
-    versions: Arc<Mutex<HashMap<String, Vec<Vec<u8>>>>>,
-    contents: u64,
-    history: Vec<String>,
-    dying: Arc<AtomicBool>,
+    versions: Arc<Versions>,
+    /// Each content as a whole, by its first word.
+    whole: HashMap<String, Vec<u8>>,
+    /// Contents of which nobody was told that they are whole.
+    doubtful: HashSet<String>,
+    /// Events and requests, as they happened.
+    history: Arc<Mutex<Vec<String>>>,
     /// A user hit something else than they looked at: nobody can tell what they meant to destroy.
     unsure: bool,
     held: Vec<Held>,
-}
-
-/// Runs one history; why it failed, if it did.
-async fn run(profile: Profile, seed: u64) -> Result<(), String> {
-    let mut machine = Machine::new(profile, seed).await;
-    let outcome = std::panic::AssertUnwindSafe(async {
-        let steps = 10 + seed % 25;
-        machine.faults(true);
-        for _ in 0..steps {
-            machine.event().await;
-        }
-        machine.finish().await;
-    })
-    .catch_unwind()
-    .await;
-    for world in machine.worlds.iter().flatten() {
-        world.engine.stop().await;
-    }
-    let Err(error) = outcome else { return Ok(()) };
-    let text = error.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| error.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    let history = machine.history.join("\n    ");
-    Err(format!(
-        "profile {} DEWFS_SEED={seed}\n    {history}\n{}",
-        profile.name,
-        text.unwrap_or_default()
-    ))
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok())
-}
-
-/// S8 "Equal content is no conflict, and with no other writer there is never a conflict copy."
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn random_histories_come_to_rest_with_nothing_lost() {
-    let only = std::env::var("DEWFS_PROFILE").ok();
-    if std::env::var("DEWFS_LOG").is_ok() {
-        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
-        log.with_target(false).with_writer(std::io::stdout).with_ansi(false).init();
-    }
-    let replayed = number("DEWFS_SEED").is_some();
-    let first = number("DEWFS_SEED").or(number("DEWFS_FIRST")).unwrap_or(0);
-    let repeat = number("DEWFS_REPEAT").unwrap_or(1);
-    let many = if replayed { repeat } else { number("DEWFS_HISTORIES").unwrap_or(4) };
-    // Most of a history is waiting for the real clock: many run side by side.
-    let room = Arc::new(tokio::sync::Semaphore::new(24));
-    let mut runs = Vec::new();
-    for profile in PROFILES.iter().filter(|p| only.as_deref().is_none_or(|only| only == p.name)) {
-        for number in 0..many {
-            let seed = if replayed { first } else { first + number };
-            let room = room.clone();
-            let run = async move {
-                let _room = room.acquire_owned().await;
-                run(*profile, seed).await
-            };
-            runs.push((profile.name, tokio::spawn(run)));
-        }
-    }
-    let mut failures = Vec::new();
-    let mut bad: BTreeMap<&str, u64> = runs.iter().map(|(name, _)| (*name, 0)).collect();
-    for (profile, run) in runs {
-        if let Err(why) = run.await.unwrap() {
-            *bad.get_mut(profile).unwrap() += 1;
-            failures.push(why);
-        }
-    }
-    let count = many * bad.len() as u64;
-    println!("{count} histories from seed {first} on; failed of each profile: {bad:?}");
-    assert!(
-        failures.is_empty(),
-        "{}",
-        failures.iter().take(4).cloned().collect::<Vec<_>>().join("\n\n")
-    );
+    /// How long it may take to come to rest.
+    patience: Duration,
 }

@@ -3,95 +3,48 @@
 use super::*;
 
 impl Machine {
-    pub(super) fn actor(&mut self) {
-        let tree = self.store.snapshot_text();
-        let visible = |path: &&String| !path.contains(".dewfs") && !path.contains(".aside");
-        let all: Vec<String> = tree.keys().filter(visible).cloned().collect();
-        let files: Vec<String> = all.iter().filter(|path| tree[*path].is_some()).cloned().collect();
-        let mut folders: Vec<String> =
-            all.iter().filter(|path| tree[*path].is_none()).cloned().collect();
-        folders.push(String::new());
-        let folder = self.rng.choice(folders).unwrap();
-        let last = self.rng.choice(["a", "b", "c"]).unwrap();
-        let last = if self.profile.excludes && self.rng.u32(..5) == 0 { "x~" } else { last };
-        let new = if folder.is_empty() { last.to_owned() } else { format!("{folder}/{last}") };
-        let verb = self.rng.choice(["put", "put", "put", "mkdir", "rm", "mv", "mv"]).unwrap();
-        match verb {
-            "put" => {
-                let path =
-                    if self.rng.bool() { self.rng.choice(files).unwrap_or(new) } else { new };
-                let content = self.content("R");
-                self.say(format!("remote put {path} {}", label(&content)));
-                self.actor_put(&path, &content);
+    pub(super) fn act(&mut self, act: &Act) {
+        match act {
+            Act::Put(path, fill) => {
+                let content = fill.bytes("R");
+                if let Some(over) = self.there.put(path, &content) {
+                    self.note_version(path);
+                    self.made(&content);
+                    self.ledger.wrote(&content, over);
+                }
             }
-            "mkdir" => {
-                self.say(format!("remote mkdir {new}"));
-                drop(self.store.mkdir(&new));
-            }
-            "rm" => {
-                let Some(path) = self.rng.choice(all) else { return };
-                let has_more = tree.keys().any(|other| other.starts_with(&format!("{path}/")));
-                if has_more {
+            Act::MakeFolder(path) => self.there.mkdir(path),
+            Act::Remove(path) => {
+                let below = format!("{path}/");
+                if path.is_empty() || self.there.tree().keys().any(|p| p.starts_with(&below)) {
                     return;
                 }
-                self.say(format!("remote rm {path}"));
-                self.actor_rm(&path);
+                let over = self.there.rm(path);
+                self.ledger.gone.extend(over.iter().map(|one| label(one).into_bytes()));
             }
-            _ => {
-                let Some(path) = self.rng.choice(all) else { return };
-                if format!("{new}/").starts_with(&format!("{path}/")) {
-                    return;
+            Act::Move(path, to) => {
+                if !path.is_empty() && !format!("{to}/").starts_with(&format!("{path}/")) {
+                    self.there.mv(path, to);
                 }
-                self.say(format!("remote mv {path} {new}"));
-                drop(self.store.mv(&path, &new));
             }
-        }
-    }
-
-    /// Somebody else writes: over what they saw. If an engine came in between, they did not see that.
-    pub(super) fn actor_put(&mut self, path: &str, content: &[u8]) {
-        let before = self.store.peek(path).map(|seen| seen.version);
-        let over = self.store.content(path).map(|content| content.to_vec());
-        if self.store.peek(path).map(|seen| seen.version) != before {
-            return;
-        }
-        // An engine may still come in between; then what it wrote is overwritten unseen, which is nobody's fault here.
-        if self.store.put(path, content.to_vec()).is_ok() {
-            note_version(&self.store, &self.versions, path);
-            let was_file = before.is_some() && over.is_some();
-            self.ledger.wrote(content, over.filter(|_| was_file));
-        }
-    }
-
-    pub(super) fn actor_rm(&mut self, path: &str) {
-        let over = self.store.content(path).map(|content| content.to_vec());
-        if self.store.rm(path).is_ok() {
-            self.ledger.gone.extend(over.iter().map(|one| label(one).into_bytes()));
         }
     }
 
     /// The process dies: at once, or at a crash point.
-    pub(super) async fn crash(&mut self, who: usize) {
-        self.say(format!("crash {who}"));
-        // Its handles end with it; what was not flushed nobody was told to be safe.
-        self.held.retain(|held| held.who != who);
-        let world = self.worlds[who].take().unwrap();
-        if self.rng.bool() {
-            let left = AtomicU64::new(self.rng.u64(0..6));
-            let dying = self.dying.clone();
-            dying.store(false, Ordering::SeqCst);
-            let remote = world.remote.clone();
-            let hit = dying.clone();
-            world.engine.on_crash_point(Arc::new(move |_| {
+    pub(super) async fn crash(&mut self, who: usize, points: Option<u64>) {
+        let desk = self.desks[who].take().unwrap();
+        if let Some(points) = points {
+            let (left, hit) = (AtomicU64::new(points), Arc::new(AtomicBool::new(false)));
+            let (line, dying) = (desk.line.clone(), hit.clone());
+            desk.engine.on_crash_point(Arc::new(move |_| {
                 if hit.load(Ordering::SeqCst) {
                     return true;
                 }
-                if left
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-                    .is_err()
-                {
+                let none =
+                    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+                if none.is_err() {
                     hit.store(true, Ordering::SeqCst);
-                    remote.cut_off();
+                    line.cut_off();
                     return true;
                 }
                 false
@@ -103,8 +56,24 @@ impl Machine {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        world.remote.cut_off();
-        world.engine.stop().await;
-        self.worlds[who] = Some(World::start(self.store.clone(), world.state, settings()).await);
+        desk.line.cut_off();
+        desk.engine.stop().await;
+        self.let_go(who, &desk);
+        self.desks[who] = Some(self.start(desk.state).await);
+    }
+
+    /// The handles of a process end with it; what was not flushed nobody was told to be safe.
+    fn let_go(&mut self, who: usize, desk: &Desk) {
+        for held in self.held.extract_if(.., |held| held.who == who) {
+            desk.engine.release(held.ino, held.handle);
+        }
+    }
+
+    pub(super) async fn restart(&mut self, who: usize) {
+        let desk = self.desks[who].take().unwrap();
+        desk.engine.stop().await;
+        desk.line.cut_off();
+        self.let_go(who, &desk);
+        self.desks[who] = Some(self.start(desk.state).await);
     }
 }

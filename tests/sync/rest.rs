@@ -2,42 +2,65 @@
 
 use super::*;
 
+type Told = BTreeMap<String, Option<String>>;
+
 impl Machine {
     pub(super) async fn finish(&mut self) {
-        self.store.random_faults(None);
+        self.there.faults(0, false);
+        for who in 0..self.desks.len() {
+            self.desk(who).line.set_online(true);
+        }
         while let Some(held) = self.held.pop() {
-            self.close_held(held).await;
+            let fill = Fill { number: 900 + self.held.len() as u64, length: 20, byte: b'h' };
+            self.go_on(held, fill).await;
         }
-        self.store.hint_faults(HintFaults::default());
-        if self.profile.hints.drop > 0 {
-            self.store.expire_cursors();
+        self.with_store(|store| {
+            store.hint_faults(HintFaults::default());
+            while store.deliver_late() {}
+        });
+        self.come_to_rest().await;
+        let tree = self.there.tree();
+        self.check_contents(&tree).await;
+        let own: Vec<_> = tree.keys().filter(|path| path.contains(".dewfs-")).collect();
+        assert!(own.is_empty(), "private names left: {own:?}");
+        let copies: Vec<_> = tree.keys().filter(|path| path.contains("(conflict ")).collect();
+        if self.profile.actor == 0.0 && self.profile.engines == 1 {
+            let left = self.pending().await;
+            assert!(
+                copies.is_empty(),
+                "conflict copies with nobody to conflict with: {copies:?}\n{left}"
+            );
         }
-        while self.store.deliver_late() {}
-        let end = tokio::time::Instant::now() + REST;
+    }
+
+    async fn come_to_rest(&self) {
+        let end = tokio::time::Instant::now() + self.patience;
         loop {
-            self.store.tick();
+            self.with_store(MemoryStore::tick);
             match self.differences().await {
-                None => break,
+                None => return,
                 Some(why) if tokio::time::Instant::now() > end => {
                     panic!("no rest: {why}\n{}", self.pending().await);
                 }
                 Some(_) => tokio::time::sleep(Duration::from_millis(15)).await,
             }
         }
-        let tree = self.store.snapshot_text();
+    }
+
+    async fn check_contents(&mut self, tree: &BTreeMap<String, Option<Vec<u8>>>) {
+        for (path, content) in tree {
+            if let Some(content) = content {
+                assert!(self.is_whole(content), "{path} is a mixture under {}", label(content));
+            }
+        }
         let mut present: HashSet<Vec<u8>> =
             tree.values().flatten().map(|content| label(content).into_bytes()).collect();
         present.extend(self.kept_here().await);
         for (version, child) in std::mem::take(&mut self.ledger.blind) {
-            let unread = self.versions.lock().unwrap().get(&version).cloned().unwrap_or_default();
+            let unread = self.behind(&version);
             match child {
-                Some(child) => unread.into_iter().for_each(|one| {
-                    let one = label(&one).into_bytes();
-                    self.ledger.children.entry(one).or_default().push(child.clone());
-                }),
-                None => {
-                    self.ledger.gone.extend(unread.iter().map(|one| label(one).into_bytes()));
-                }
+                Some(child) => unread.iter().for_each(|one| self.ledger.child(one, &child)),
+                None => self.ledger.gone.extend(unread),
             }
         }
         let lost = self.ledger.lost(&present);
@@ -47,20 +70,14 @@ impl Machine {
             self.labels(),
             self.pending().await
         );
-        let own: Vec<_> = tree.keys().filter(|path| path.contains(".dewfs-")).collect();
-        assert!(own.is_empty(), "private names left: {own:?}");
-        let copies = tree.keys().filter(|path| path.contains("(conflict ")).count();
-        if self.profile.actor == 0.0 && self.profile.engines == 1 {
-            assert_eq!(copies, 0, "conflict copies with nobody to conflict with: {tree:?}");
-        }
     }
 
     /// What is kept here only: under excluded names, and edits in `recovered/`.
     async fn kept_here(&self) -> HashSet<Vec<u8>> {
         let mut kept = HashSet::new();
-        for (who, world) in self.worlds.iter().enumerate() {
-            let Some(world) = world else { continue };
-            let recovered = world.state.path().join("state/recovered");
+        for (who, desk) in self.desks.iter().enumerate() {
+            let Some(desk) = desk else { continue };
+            let recovered = desk.state.path().join("state/recovered");
             for entry in std::fs::read_dir(recovered).into_iter().flatten().flatten() {
                 kept.insert(label(&std::fs::read(entry.path()).unwrap_or_default()).into_bytes());
             }
@@ -75,29 +92,36 @@ impl Machine {
         kept
     }
 
-    pub(super) fn labels(&self) -> BTreeMap<String, Option<String>> {
-        let tree = self.store.snapshot_text().into_iter();
+    fn labels(&self) -> Told {
+        let tree = self.there.tree().into_iter();
         tree.map(|(path, content)| (path, content.map(|content| told(&content)))).collect()
     }
 
-    pub(super) async fn pending(&self) -> String {
+    async fn pending(&self) -> String {
         let mut text = String::new();
-        for who in 0..self.worlds.len() {
-            let engine = &self.world(who).engine;
+        for who in 0..self.desks.len() {
+            let engine = self.engine(who);
             let pending = engine.pending(Ino::ROOT, 5).await;
             let status = engine.mount_status().await.unwrap();
             text += &format!("{who}: {:?} {:?} {pending:#?}\n", status.state, status.last_error);
-            text += &dump(self.world(who));
+            text += &dump(self.desk(who));
         }
         text
     }
 
     /// What still differs between an engine and the remote, if anything.
-    pub(super) async fn differences(&self) -> Option<String> {
-        let there = self.labels();
-        for who in 0..self.worlds.len() {
-            let engine = &self.world(who).engine;
+    async fn differences(&self) -> Option<String> {
+        for who in 0..self.desks.len() {
+            let engine = self.engine(who);
             engine.sync_now(Ino::ROOT).await.unwrap();
+            let left = engine.mount_status().await.map_or(1, |status| status.pending);
+            if left > 0 {
+                drop(engine.wait_in_sync(Ino::ROOT, Some(Duration::from_millis(100))).await);
+                return Some(format!("engine {who} has {left} pending"));
+            }
+        }
+        let there = self.labels();
+        for who in 0..self.desks.len() {
             let mut here = match self.all_here(who).await {
                 Ok(here) => here,
                 Err(error) => return Some(format!("engine {who}: {error}")),
@@ -108,14 +132,9 @@ impl Machine {
             here.retain(|path, _| !is_kept(path));
             let mut there = there.clone();
             there.retain(|path, _| !is_kept(path));
-            let left = engine.mount_status().await.map_or(1, |status| status.pending);
-            if left > 0 {
-                return Some(format!(
-                    "engine {who} has {left} pending; {here:?} against {there:?}"
-                ));
-            }
-            if here != there {
-                return Some(format!("engine {who}: {here:?} against {there:?}"));
+            let left = self.engine(who).mount_status().await.map_or(1, |status| status.pending);
+            if left > 0 || here != there {
+                return Some(format!("engine {who}, {left} pending: {here:?} against {there:?}"));
             }
         }
         None
@@ -123,7 +142,7 @@ impl Machine {
 
     /// The paths of what is kept here only.
     async fn local_only(&self, who: usize) -> Vec<String> {
-        let engine = &self.world(who).engine;
+        let engine = self.engine(who);
         let mut folders = vec![Ino::ROOT];
         let mut kept = Vec::new();
         while let Some(folder) = folders.pop() {
@@ -140,11 +159,8 @@ impl Machine {
         kept
     }
 
-    pub(super) async fn all_here(
-        &self,
-        who: usize,
-    ) -> Result<BTreeMap<String, Option<String>>, EngineError> {
-        let engine = &self.world(who).engine;
+    async fn all_here(&self, who: usize) -> Result<Told, EngineError> {
+        let engine = self.engine(who);
         let mut folders = vec![Ino::ROOT];
         let mut here = BTreeMap::new();
         while let Some(folder) = folders.pop() {
@@ -154,10 +170,12 @@ impl Machine {
                 if item.kind == Kind::Folder {
                     folders.push(ino);
                     here.insert(path, None);
-                } else {
-                    let bytes = self.bytes(who, ino).await.ok_or(EngineError::Stale)?;
-                    here.insert(path, Some(told(&bytes)));
+                    continue;
                 }
+                let opened = engine.open(ino, READ).wait().await?;
+                let bytes = self.all_of(who, ino, opened.handle).await;
+                engine.release(ino, opened.handle);
+                here.insert(path, Some(told(&bytes.ok_or(EngineError::Stale)?)));
             }
         }
         Ok(here)
@@ -180,8 +198,8 @@ fn told(content: &[u8]) -> String {
 }
 
 /// The catalog's rows that syncing is about, for people.
-fn dump(world: &World) -> String {
-    let file = world.state.path().join("state/catalog.db");
+fn dump(desk: &Desk) -> String {
+    let file = desk.state.path().join("state/catalog.db");
     let catalog = rusqlite::Connection::open(file).unwrap();
     let mut text = String::new();
     for table in ["inode", "base", "outbox", "look_again", "missing"] {

@@ -1,47 +1,95 @@
 //! What users do, and what they see while they do it.
 
+use dewfs::engine::SetTime;
+
 use super::*;
 
+/// Bytes over the first of which a patch writes a few more.
+const FURTHER: usize = 20_000;
+const PIECE: usize = 131_072;
+
+/// Is a file that is about to be destroyed: what a user saw in it, its version, and whether it was read at all.
+struct Victim {
+    over: Vec<Vec<u8>>,
+    version: Option<String>,
+    unread: bool,
+}
+
 impl Machine {
-    /// What a user sees in an open file; of one never read, whatever its version may stand for.
-    pub(super) async fn seen(
-        &self,
-        who: usize,
-        ino: Ino,
-        content: Content,
-        version: Option<String>,
-    ) -> Vec<Vec<u8>> {
-        if content == Content::Hydrated {
-            return self.bytes(who, ino).await.into_iter().collect();
+    /// What a user sees in a file; of one never read, whatever its version may stand for.
+    async fn victim(&self, who: usize, ino: Ino) -> Option<Victim> {
+        let engine = self.engine(who);
+        if !self.profile.may_be_blind() {
+            engine.hydrate(ino).await.ok()?;
+        }
+        let item = engine.item_status(ino).await.ok()?;
+        let version = item.version;
+        if item.content == Content::Hydrated {
+            let over = self.bytes(who, ino).await.into_iter().collect();
+            return Some(Victim { over, version, unread: false });
+        }
+        if !self.profile.may_be_blind() {
+            return None;
         }
         self.note_all();
-        self.versions.lock().unwrap().get(&version.unwrap_or_default()).cloned().unwrap_or_default()
+        let over = self.behind(version.as_deref().unwrap_or_default());
+        Some(Victim { over, version, unread: true })
     }
 
-    pub(super) async fn bytes(&self, who: usize, ino: Ino) -> Option<Vec<u8>> {
-        let engine = &self.world(who).engine;
+    async fn bytes(&self, who: usize, ino: Ino) -> Option<Vec<u8>> {
+        let engine = self.engine(who);
         let opened = engine.open(ino, READ).wait().await.ok()?;
+        let all = self.all_of(who, ino, opened.handle).await;
+        engine.release(ino, opened.handle);
+        all
+    }
+
+    pub(super) async fn all_of(&self, who: usize, ino: Ino, handle: Handle) -> Option<Vec<u8>> {
+        let engine = self.engine(who);
         let mut all = Vec::new();
         loop {
-            match engine.read(ino, opened.handle, all.len() as u64, 131_072).wait().await {
-                Ok(piece) if piece.is_empty() => break,
-                Ok(piece) => all.extend_from_slice(&piece),
-                Err(_) => {
-                    engine.release(ino, opened.handle);
-                    return None;
+            let at = all.len() as u64;
+            let piece = engine.read(ino, handle, at, PIECE as u32).wait().await.ok()?;
+            if piece.is_empty() {
+                return Some(all);
+            }
+            all.extend_from_slice(&piece);
+        }
+    }
+
+    /// Opens a file by its path; `None` if it is not there.
+    async fn opened(&self, who: usize, path: &str, writer: bool) -> Option<(Ino, Handle)> {
+        let engine = self.engine(who);
+        let ino = engine.resolve(path.as_bytes(), true).await.ok()?;
+        let mode = if writer { WRITE } else { READ };
+        Some((ino, engine.open(ino, mode).wait().await.ok()?.handle))
+    }
+
+    /// Writes and flushes; whether the program was told that it is safe.
+    async fn put(&self, who: usize, ino: Ino, handle: Handle, content: &[u8]) -> bool {
+        let engine = self.engine(who);
+        for (index, piece) in content.chunks(PIECE).enumerate() {
+            let at = (index * PIECE) as u64;
+            let data = bytes::Bytes::copy_from_slice(piece);
+            match engine.write(ino, handle, at, data, false).wait().await {
+                Ok(wrote) => assert_eq!(wrote as usize, piece.len()),
+                Err(error) => {
+                    self.allow(Some(error));
+                    return false;
                 }
             }
         }
-        engine.release(ino, opened.handle);
-        Some(all)
+        let flushed = engine.flush(ino, handle).wait().await;
+        let is_safe = flushed.is_ok();
+        self.allow(flushed.err());
+        is_safe
     }
 
     /// Writes a whole new content, as a careful user does: opens, sees what is there, replaces it, closes.
-    pub(super) async fn write(&mut self, who: usize, path: &str) -> bool {
-        let content = self.content("L");
-        self.say(format!("user {who} write {path} {}", label(&content)));
+    pub(super) async fn write(&mut self, who: usize, path: &str, fill: Fill) -> bool {
+        let content = fill.bytes("L");
         let (folder, last) = split(path);
-        let engine = self.world(who).engine.clone();
+        let engine = self.engine(who);
         let Ok(parent) = engine.resolve(folder.as_bytes(), true).await else { return false };
         let (ino, handle) = match engine.create(parent, name(last), 0o644, WRITE, ME).wait().await {
             Ok((stat, opened)) => (stat.ino, opened.handle),
@@ -50,79 +98,84 @@ impl Machine {
                 return false;
             }
         };
-        let over = match engine.item_status(ino).await {
-            Ok(item) if item.version.is_some() || item.size > 0 => {
-                if item.content != Content::Hydrated {
-                    let version = item.version.clone().unwrap_or_default();
-                    self.ledger.blind.push((version, Some(label(&content).into_bytes())));
-                }
-                self.seen(who, ino, item.content, item.version).await
-            }
-            _ => Vec::new(),
-        };
+        let done = self.replace(who, ino, handle, &content).await;
+        engine.release(ino, handle);
+        self.edited(who, ino);
+        done
+    }
+
+    async fn replace(&mut self, who: usize, ino: Ino, handle: Handle, content: &[u8]) -> bool {
+        let engine = self.engine(who);
+        let is_new = engine
+            .item_status(ino)
+            .await
+            .is_ok_and(|item| item.version.is_none() && item.size == 0);
+        let victim = if is_new { None } else { self.victim(who, ino).await };
+        if !is_new && victim.is_none() {
+            return false;
+        }
+        let over = victim.as_ref().map(|victim| victim.over.clone()).unwrap_or_default();
         let cut = SetAttributes { size: Some(0), ..SetAttributes::default() };
         if let Err(error) = engine.set_attributes(ino, Some(handle), cut, ME).wait().await {
             self.allow(Some(error));
-            engine.release(ino, handle);
             return false;
         }
-        for (index, piece) in content.chunks(131_072).enumerate() {
-            let at = index as u64 * 131_072;
-            let data = bytes::Bytes::copy_from_slice(piece);
-            let wrote = engine.write(ino, handle, at, data, false).wait().await;
-            assert_eq!(wrote.unwrap() as usize, piece.len());
+        if let Some(version) = victim.filter(|victim| victim.unread).and_then(|one| one.version) {
+            self.ledger.blind.push((version, Some(label(content).into_bytes())));
         }
-        engine.flush(ino, handle).wait().await.unwrap();
-        engine.release(ino, handle);
+        self.made(content);
+        if !self.put(who, ino, handle, content).await {
+            // Nobody was told that it is safe, but some of it may be there, in place of what was.
+            self.doubtful.extend([label(content), String::new()]);
+            over.iter().for_each(|over| self.ledger.child(over, content));
+            self.ledger.gone.extend(over.iter().map(|over| label(over).into_bytes()));
+            return false;
+        }
         let what = over.iter().map(|over| label(over)).collect::<Vec<_>>().join(" ");
-        self.say(format!("    over {what}"));
-        self.ledger.wrote(&content, over);
-        self.edited(who, ino);
+        self.say(format!("    {} over {what}", label(content)));
+        self.ledger.wrote(content, over);
         true
     }
 
-    pub(super) async fn remove(&mut self, who: usize, path: &str) {
-        self.say(format!("user {who} remove {path}"));
-        let engine = self.world(who).engine.clone();
+    pub(super) async fn save(&mut self, who: usize, path: &str, fill: Fill, rests: bool) {
+        let (folder, _) = split(path);
+        let temp = if folder.is_empty() { "t".to_owned() } else { format!("{folder}/t") };
+        if self.write(who, &temp, fill).await {
+            if rests {
+                tokio::time::sleep(Duration::from_millis(8)).await;
+            }
+            self.rename(who, &temp, path).await;
+        }
+    }
+
+    pub(super) async fn make_folder(&self, who: usize, path: &str) {
         let (folder, last) = split(path);
-        let Ok(parent) = engine.resolve(folder.as_bytes(), false).await else { return };
+        let engine = self.engine(who);
+        if let Ok(parent) = engine.resolve(folder.as_bytes(), true).await {
+            self.allow(engine.make_folder(parent, name(last), 0o755, ME).wait().await.err());
+        }
+    }
+
+    pub(super) async fn remove(&mut self, who: usize, path: &str) {
+        let engine = self.engine(who);
+        let (folder, last) = split(path);
+        let Ok(parent) = engine.resolve(folder.as_bytes(), true).await else { return };
         let Ok(stat) = engine.lookup(parent, &name(last)).wait().await else { return };
         if stat.kind == Kind::Folder {
             return self.allow(engine.remove_folder(parent, &name(last)).wait().await.err());
         }
-        let Some((over, version, unread)) = self.victim(who, stat.ino).await else { return };
+        let Some(victim) = self.victim(who, stat.ino).await else { return };
         if engine.unlink(parent, &name(last)).wait().await.is_ok() {
-            self.blindly(unread, version.as_ref());
-            self.destroyed(who, stat.ino, over, version).await;
+            self.destroyed(who, stat.ino, victim).await;
         }
     }
 
-    pub(super) async fn victim(
-        &self,
-        who: usize,
-        ino: Ino,
-    ) -> Option<(Vec<Vec<u8>>, Option<String>, bool)> {
-        let item = self.world(who).engine.item_status(ino).await.ok()?;
-        let over = self.seen(who, ino, item.content, item.version.clone()).await;
-        let unread = item.content != Content::Hydrated;
-        Some((over, item.version, unread))
-    }
-
-    pub(super) fn blindly(&mut self, unread: bool, version: Option<&String>) {
-        let version = version.filter(|_| unread).cloned();
-        self.ledger.blind.extend(version.map(|version| (version, None)));
-    }
-
     /// A user removed what they saw; if the version changed in that very moment, what it is now as well.
-    pub(super) async fn destroyed(
-        &mut self,
-        who: usize,
-        ino: Ino,
-        over: Vec<Vec<u8>>,
-        version: Option<String>,
-    ) {
+    async fn destroyed(&mut self, who: usize, ino: Ino, victim: Victim) {
+        let Victim { over, version, unread } = victim;
+        self.ledger.blind.extend(version.clone().filter(|_| unread).map(|version| (version, None)));
         let what = over.iter().map(|over| label(over)).collect::<Vec<_>>().join(" ");
-        let engine = self.world(who).engine.clone();
+        let engine = self.engine(who);
         if engine.stat(ino).wait().await.is_ok_and(|stat| stat.links > 0) {
             // The name meant another file when it was removed than when it was looked at.
             self.unsure = true;
@@ -130,93 +183,152 @@ impl Machine {
         }
         self.say(format!("    destroyed {what}"));
         self.ledger.gone.extend(over.iter().map(|one| label(one).into_bytes()));
-        let now = self.world(who).engine.item_status(ino).await.ok().and_then(|item| item.version);
+        let now = engine.item_status(ino).await.ok().and_then(|item| item.version);
         if let Some(now) = now.filter(|now| Some(now) != version.as_ref()) {
-            let content = self.versions.lock().unwrap().get(&now).cloned();
-            let content = content.unwrap_or_default();
-            self.ledger.gone.extend(content.iter().map(|one| label(one).into_bytes()));
+            self.unsure |= !self.profile.may_be_blind();
+            self.ledger.gone.extend(self.behind(&now));
         }
     }
 
     pub(super) async fn rename(&mut self, who: usize, from: &str, to: &str) {
-        self.say(format!("user {who} rename {from} {to}"));
-        let engine = self.world(who).engine.clone();
+        let engine = self.engine(who);
         let ((folder, last), (to_folder, to_last)) = (split(from), split(to));
-        let Ok(parent) = engine.resolve(folder.as_bytes(), false).await else { return };
+        let Ok(parent) = engine.resolve(folder.as_bytes(), true).await else { return };
         let Ok(to_parent) = engine.resolve(to_folder.as_bytes(), true).await else { return };
         let Ok(source) = engine.lookup(parent, &name(last)).wait().await else { return };
         let victim = match engine.lookup(to_parent, &name(to_last)).wait().await {
             Ok(stat) if stat.ino == source.ino => return,
-            Ok(stat) if stat.kind == Kind::File => {
-                self.victim(who, stat.ino).await.map(|victim| (stat.ino, victim))
-            }
+            Ok(stat) if stat.kind == Kind::File => match self.victim(who, stat.ino).await {
+                Some(victim) => Some((stat.ino, victim)),
+                None => return,
+            },
             _ => None,
         };
         let mode = RenameMode::Replace;
         let outcome =
             engine.rename(parent, &name(last), to_parent, name(to_last), mode).wait().await;
         match (outcome, victim) {
-            (Ok(()), Some((ino, (over, version, unread)))) => {
-                self.blindly(unread, version.as_ref());
-                self.destroyed(who, ino, over, version).await;
-            }
+            (Ok(()), Some((ino, victim))) => self.destroyed(who, ino, victim).await,
             (outcome, _) => self.allow(outcome.err()),
         }
     }
 
     /// Two names exchange what they mean.
-    pub(super) async fn exchange(&mut self, who: usize) {
-        let kinds = [Kind::File, Kind::Folder];
-        let (Some(one), Some(other)) =
-            (self.known(who, &kinds).await, self.known(who, &kinds).await)
-        else {
-            return;
-        };
-        self.say(format!("user {who} exchange {one} {other}"));
-        let engine = self.world(who).engine.clone();
-        let ((folder, last), (to_folder, to_last)) = (split(&one), split(&other));
-        let Ok(parent) = engine.resolve(folder.as_bytes(), false).await else { return };
-        let Ok(to_parent) = engine.resolve(to_folder.as_bytes(), false).await else { return };
+    pub(super) async fn exchange(&mut self, who: usize, one: &str, other: &str) {
+        let engine = self.engine(who);
+        let ((folder, last), (to_folder, to_last)) = (split(one), split(other));
+        let Ok(parent) = engine.resolve(folder.as_bytes(), true).await else { return };
+        let Ok(to_parent) = engine.resolve(to_folder.as_bytes(), true).await else { return };
         let mode = RenameMode::Exchange;
         let done = engine.rename(parent, &name(last), to_parent, name(to_last), mode).wait().await;
         self.allow(done.err());
     }
 
-    /// Writes over the first bytes of a file, whether the rest is here or not.
-    pub(super) async fn patch(&mut self, who: usize) {
-        let Some(path) = self.known(who, &[Kind::File]).await else { return };
-        self.contents += 1;
-        let new = format!("P{}", self.contents);
-        self.say(format!("user {who} patch {path} {new}"));
-        let engine = self.world(who).engine.clone();
-        let Ok(ino) = engine.resolve(path.as_bytes(), false).await else { return };
-        let Ok(opened) = engine.open(ino, WRITE).wait().await else { return };
+    /// Writes over the first bytes of a file and a few further on, whether the rest is here or not, and perhaps cuts it.
+    pub(super) async fn patch(&mut self, who: usize, path: &str, fill: Fill, cut: Option<usize>) {
+        let Some((ino, handle)) = self.opened(who, path, true).await else { return };
+        let engine = self.engine(who);
         // What is seen through the very handle is what is edited.
-        let before = engine.read(ino, opened.handle, 0, 64).wait().await;
-        if let Ok(before) = before
-            && before.contains(&b' ')
-        {
-            let old = label(&before);
-            let width = old.len().max(new.len());
-            let text = format!("{new:width$} ");
-            if before.len() > width {
-                let wrote = engine.write(ino, opened.handle, 0, text.into(), false).wait().await;
-                let closed = engine.flush(ino, opened.handle).wait().await;
-                if wrote.is_ok() && closed.is_ok() {
-                    self.say(format!("    over {old}"));
-                    self.ledger.wrote(new.as_bytes(), [old.into_bytes()]);
-                } else {
-                    // Nobody was told that it is safe, but it may be there.
-                    self.ledger
-                        .children
-                        .entry(old.into_bytes())
-                        .or_default()
-                        .push(new.into_bytes());
+        let before = engine.read(ino, handle, 0, 64).wait().await.unwrap_or_default();
+        let old = label(&before);
+        let new = format!("P{}", fill.number);
+        let width = old.len().max(new.len());
+        if !old.is_empty() && before.len() > width + 1 && before.contains(&b' ') {
+            let text = format!("{new:width$} ").into_bytes();
+            let mut whole = self.whole.get(&old).cloned().unwrap_or_default();
+            let is_known = !self.doubtful.contains(&old) && whole.len() > width + 1;
+            if is_known {
+                whole[..text.len()].copy_from_slice(&text);
+            }
+            let size = engine.stat(ino).wait().await.map_or(0, |stat| stat.size as usize);
+            let wrote = engine.write(ino, handle, 0, text.into(), false).wait().await;
+            let mut done = wrote.is_ok();
+            if done && size > FURTHER + 100 {
+                let more = vec![fill.byte; 100];
+                let at = FURTHER as u64;
+                let wrote = engine.write(ino, handle, at, more.clone().into(), false).wait().await;
+                done &= wrote.is_ok();
+                if is_known && whole.len() >= FURTHER + 100 {
+                    whole[FURTHER..FURTHER + 100].copy_from_slice(&more);
                 }
             }
+            if let Some(cut) = cut.filter(|_| done) {
+                let set = SetAttributes { size: Some(cut as u64), ..SetAttributes::default() };
+                done &= engine.set_attributes(ino, Some(handle), set, ME).wait().await.is_ok();
+                whole.resize(cut, 0);
+            }
+            done &= engine.flush(ino, handle).wait().await.is_ok();
+            if is_known && done {
+                self.whole.insert(new.clone(), whole);
+            } else {
+                self.doubtful.insert(new.clone());
+            }
+            if self.profile.ticks() {
+                // Under a young version two contents look alike, and what a patch was made over is not remembered.
+                let version = engine.item_status(ino).await.ok().and_then(|item| item.version);
+                let child = new.clone().into_bytes();
+                self.ledger.blind.extend(version.map(|version| (version, Some(child))));
+            }
+            if done {
+                self.say(format!("    {new} over {old}"));
+                self.ledger.wrote(new.as_bytes(), [old.into_bytes()]);
+            } else {
+                // Nobody was told that it is safe, but it may be there.
+                self.doubtful.insert(old.clone());
+                self.ledger.child(old.as_bytes(), new.as_bytes());
+            }
         }
-        engine.release(ino, opened.handle);
+        engine.release(ino, handle);
         self.edited(who, ino);
+    }
+
+    /// A program that reads a file to the end sees one content as a whole.
+    pub(super) async fn read(&self, who: usize, path: &str) {
+        let Some((ino, handle)) = self.opened(who, path, false).await else { return };
+        let all = self.all_of(who, ino, handle).await;
+        self.engine(who).release(ino, handle);
+        if let Some(all) = all {
+            assert!(self.is_whole(&all), "read a mixture under {}", label(&all));
+        }
+    }
+
+    /// A program that reads parts of a file sees parts of one content.
+    pub(super) async fn read_part(&self, who: usize, path: &str, offset: u64) {
+        let Some((ino, handle)) = self.opened(who, path, false).await else { return };
+        let engine = self.engine(who);
+        let part = engine.read(ino, handle, offset, 3000).wait().await;
+        let head = engine.read(ino, handle, 0, 64).wait().await;
+        engine.release(ino, handle);
+        let (Ok(part), Ok(head)) = (part, head) else { return };
+        let word = label(&head);
+        if let Some(whole) = self.whole.get(&word).filter(|_| !self.doubtful.contains(&word)) {
+            let from = whole.len().min(offset as usize);
+            let to = whole.len().min(from + 3000);
+            assert!(part == whole[from..to], "read another part than of {word} at {offset}");
+        }
+    }
+
+    pub(super) async fn list(&self, who: usize, path: &str) {
+        let engine = self.engine(who);
+        if let Ok(ino) = engine.resolve(path.as_bytes(), true).await {
+            drop(engine.read_dir(ino, 0, 100).wait().await);
+        }
+    }
+
+    pub(super) async fn free(&self, who: usize, path: &str) {
+        let engine = self.engine(who);
+        if let Ok(ino) = engine.resolve(path.as_bytes(), false).await {
+            drop(engine.free(ino, false).await);
+        }
+    }
+
+    pub(super) async fn set_time(&self, who: usize, path: &str, seconds: i64) {
+        let engine = self.engine(who);
+        if let Ok(ino) = engine.resolve(path.as_bytes(), true).await {
+            let mtime = Some(SetTime::At(seconds * 1_000_000_000));
+            let set = SetAttributes { mtime, ..SetAttributes::default() };
+            self.allow(engine.set_attributes(ino, None, set, ME).wait().await.err());
+        }
     }
 
     /// Who has it open here sees what is written here.
@@ -225,72 +337,43 @@ impl Machine {
         same.for_each(|held| held.content = None);
     }
 
-    /// Opens a file and keeps it open, or goes on with one that is.
-    pub(super) async fn handle(&mut self, who: usize) {
-        if self.held.len() >= 2 || self.rng.bool() {
-            let Some(at) = (!self.held.is_empty()).then(|| self.rng.usize(..self.held.len()))
-            else {
-                return;
-            };
-            let held = self.held.swap_remove(at);
-            return self.close_held(held).await;
-        }
-        let Some(path) = self.known(who, &[Kind::File]).await else { return };
-        let writer = self.rng.bool();
-        let engine = self.world(who).engine.clone();
-        let Ok(ino) = engine.resolve(path.as_bytes(), false).await else { return };
-        let mode = if writer { WRITE } else { READ };
-        let Ok(opened) = engine.open(ino, mode).wait().await else { return };
-        self.say(format!("user {who} open {path} writer={writer}"));
-        let handle = opened.handle;
+    /// Opens a file and keeps it open.
+    pub(super) async fn hold(&mut self, who: usize, path: &str, writer: bool) {
+        let Some((ino, handle)) = self.opened(who, path, writer).await else { return };
         let content = if writer { None } else { self.all_of(who, ino, handle).await };
         self.held.push(Held { who, ino, handle, writer, content });
     }
 
-    async fn all_of(&self, who: usize, ino: Ino, handle: Handle) -> Option<Vec<u8>> {
-        let engine = &self.world(who).engine;
-        let mut all = Vec::new();
-        loop {
-            let piece = engine.read(ino, handle, all.len() as u64, 131_072).wait().await.ok()?;
-            if piece.is_empty() {
-                return Some(all);
-            }
-            all.extend_from_slice(&piece);
-        }
-    }
-
-    pub(super) async fn close_held(&mut self, held: Held) {
+    /// Goes on with a file that was held open, and closes it.
+    pub(super) async fn go_on(&mut self, held: Held, fill: Fill) {
         let Held { who, ino, handle, writer, content } = held;
-        self.say(format!("user {who} goes on with {ino:?} writer={writer}"));
-        let engine = self.world(who).engine.clone();
+        let engine = self.engine(who);
         if let Some(content) = content {
             // Only writers here may have changed it.
             if let Some(now) = self.all_of(who, ino, handle).await {
                 let same = label(&now) == label(&content);
                 let row = engine.stat(ino).wait().await.is_ok_and(|stat| stat.links > 0);
-                assert!(
-                    same || row,
-                    "an open handle saw {} and then {}",
-                    label(&content),
-                    label(&now)
-                );
+                let (was, is) = (label(&content), label(&now));
+                assert!(same || row, "an open handle saw {was} and then {is}");
             }
         } else if writer
             && let Some(seen) = self.all_of(who, ino, handle).await
             && engine.stat(ino).wait().await.is_ok_and(|stat| stat.links > 0)
         {
             self.edited(who, ino);
-            let new = self.content("H");
+            let new = Fill { length: fill.length.min(100), ..fill }.bytes("H");
             let cut = SetAttributes { size: Some(0), ..SetAttributes::default() };
             if engine.set_attributes(ino, Some(handle), cut, ME).wait().await.is_ok() {
-                let data = bytes::Bytes::copy_from_slice(new.get(..100).unwrap_or(&new));
-                let wrote = engine.write(ino, handle, 0, data, false).wait().await.is_ok();
-                if wrote && engine.flush(ino, handle).wait().await.is_ok() {
+                self.made(&new);
+                if self.put(who, ino, handle, &new).await {
                     self.say(format!("    {} over {}", label(&new), label(&seen)));
                     self.ledger.wrote(&new, [seen]);
                     if engine.stat(ino).wait().await.is_ok_and(|stat| stat.links == 0) {
                         self.ledger.gone.insert(label(&new).into_bytes());
                     }
+                } else {
+                    self.doubtful.extend([label(&new), String::new()]);
+                    self.ledger.gone.insert(label(&seen).into_bytes());
                 }
             }
         }

@@ -33,6 +33,7 @@ pub(super) fn make_folder(remote: &FolderRemote, at: &RemotePath) -> Result<Obse
         Err(error) => return Err(spot.fail(error)),
     }
     spot.sync()?;
+    remote.shared.feed.made(at);
     let made = spot.look(&spot.name)?.entry();
     let made = made.ok_or_else(|| spot.error(ErrorKind::Other))?;
     Ok(remote.state().root.observed(&made))

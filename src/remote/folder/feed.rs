@@ -187,6 +187,18 @@ impl Feed {
         }
     }
 
+    /// Watches a folder that was made for whoever lists it no more, since it is known to be empty.
+    pub(super) fn made(&self, folder: &RemotePath) {
+        self.interested(folder);
+        let is_empty =
+            std::fs::read_dir(self.path(folder)).map_or(true, |mut all| all.next().is_none());
+        if !is_empty {
+            // Somebody was there before the watch.
+            lock(&self.queue).push(Hint::Folder(folder.clone()));
+            self.woken.send_modify(|count| *count += 1);
+        }
+    }
+
     /// Takes back the watches of folders that are not at their names any more, and of all below them.
     fn drop_stale(&self, watching: &mut Watching) {
         let stale = std::mem::take(&mut lock(&self.queue).stale);
