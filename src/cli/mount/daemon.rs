@@ -244,7 +244,9 @@ async fn start_engine(options: &MountOptions, remote: Arc<dyn Remote>) -> Result
         };
         let asked_at = match asked {
             Some(at) => at,
-            None if is_unmounted(holder.0, &options.mountpoint) && ask_to_stop(options) => {
+            None if is_unmounted(holder.0, &options.mountpoint)
+                && ask_to_stop(options, holder.0) =>
+            {
                 *asked.insert(Instant::now())
             }
             None => return Err(holder.1.into()),
@@ -262,9 +264,13 @@ fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
         .is_ok_and(|mounts| !mounts.iter().any(|m| m.is_dewfs() && m.mountpoint == mountpoint))
 }
 
-fn ask_to_stop(options: &MountOptions) -> bool {
+fn ask_to_stop(options: &MountOptions, pid: u32) -> bool {
     // One that was started otherwise has its socket elsewhere, but noted where.
     let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
+    // The same state may be mounted at another place, and in use there.
+    if noted.as_ref().is_some_and(|note| !is_unmounted(pid, &note.mountpoint)) {
+        return false;
+    }
     let socket = noted.map_or_else(|| options.places.socket.clone(), |note| note.socket);
     let asked = Client::connect(&socket).and_then(|mut daemon| {
         daemon.set_patience(Some(LET_GO))?;
