@@ -1,8 +1,10 @@
 # make demo     shows the main job on this machine, and leaves nothing behind
 # make test     runs every test, installing the servers they need
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
-# make bench    measures it beside the native file system and curl
+# make fuzz     a minute of fuzzing for each parser of what others send (FUZZ_SECONDS)
+# make bench    measures it beside the native file system and curl, and its parts
 # make lint     formatting, lints, licences
+# make package  a .deb and a .rpm in target/package
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
 
 PREFIX  ?= /usr/local
@@ -26,7 +28,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
-.PHONY: all build demo test soak bench lint deny install install-built uninstall clean
+.PHONY: all build demo test soak fuzz bench lint deny install install-built package uninstall clean
 
 all: build
 
@@ -58,12 +60,17 @@ soak:
 		first=$$((first + 100)); \
 	done
 
+fuzz:
+	@scripts/fuzz
+
 bench: build
 	scripts/test-servers
 	benches/bench.py --dewfs $(RELEASE)/dewfs
+	$(CARGO) bench --locked --bench rooms
 
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 deny:
@@ -93,6 +100,9 @@ install-built:
 	$(RELEASE)/dewfs completions bash > $(BASH_COMPLETIONS)/dewfs
 	$(RELEASE)/dewfs completions zsh > $(ZSH_COMPLETIONS)/_dewfs
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
+
+package: build
+	scripts/package --built $(RELEASE) $(or $(CARGO_TARGET_DIR),target)/package
 
 uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service

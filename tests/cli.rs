@@ -58,7 +58,7 @@ impl Desk {
     }
 }
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "mount",
     "umount",
     "status",
@@ -73,6 +73,7 @@ const COMMANDS: [&str; 19] = [
     "du",
     "largest",
     "recent",
+    "watch",
     "cache",
     "remote",
     "doctor",
@@ -117,7 +118,7 @@ fn wrong_usage_is_2_and_named_in_one_line() {
         ("mount ./remote mnt -o vfs-cache-max-size=1G", "cache_size="),
         ("mount ./remote mnt -o dir_refresh=5", "poll="),
         ("mount ./remote mnt -o frobnicate", "frobnicate"),
-        ("mount ./remote mnt -o hydration=full", "not available in this version"),
+        ("mount ./remote mnt -o namespace=remote", "not available in this version"),
         ("mount s3://bucket mnt", "not available in this version"),
         ("mount ftp://h/ mnt", "ftp"),
         ("mount https://a:secretword@h/ mnt", "credentials=FILE"),
@@ -139,7 +140,6 @@ fn commands_of_the_contract_that_are_not_there_yet_say_so() {
         "resolve /x --keep mine",
         "pause /x",
         "resume /x",
-        "watch /x",
         "serve /x",
         "remote add n /x",
         "remote list",

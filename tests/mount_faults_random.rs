@@ -133,7 +133,7 @@ impl History {
     fn step(&mut self) -> String {
         let name = self.random.choice(NAMES).unwrap();
         let path = self.mount.path(name);
-        let shown = match self.random.usize(..20) {
+        match self.random.usize(..20) {
             0..=2 => {
                 let content = content(&mut self.random);
                 in_time(|| fs::write(&path, &content)).unwrap();
@@ -184,8 +184,7 @@ impl History {
                 "server killed".to_owned()
             }
             _ => self.let_it_work(),
-        };
-        shown
+        }
     }
 
     fn write_inside(&mut self, name: &'static str) -> String {

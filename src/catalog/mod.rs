@@ -20,6 +20,7 @@ mod schema;
 mod tx;
 mod tx_files;
 mod tx_listing;
+mod tx_pins;
 mod tx_places;
 mod tx_rows;
 mod tx_verbs;
@@ -39,7 +40,7 @@ pub use rows::{
 };
 pub use tx::Tx;
 
-use crate::model::{Exclude, Handles, Ino};
+use crate::model::{Exclude, Handles, Ino, Pin};
 use open::Inner;
 
 /// What catalog calls answer.
@@ -60,6 +61,10 @@ pub trait Memory: Send + Sync + 'static {
     fn handles(&self, ino: Ino) -> Handles;
     /// Which names are kept local only.
     fn exclude(&self) -> &Exclude;
+    /// The pin that holds for the whole mount where nothing else was said.
+    fn root_pin(&self) -> Pin {
+        Pin::Unspecified
+    }
     /// Called on the writer thread just before each commit with what it will change, to mark inodes stale before anybody
     /// can see the new rows. Must not block. The commit may still fail: a mark too many does no harm.
     fn before_commit(&self, _changes: &[Change]) {}

@@ -1,6 +1,7 @@
 //! The catalog as its users hold it: opening, reading, queueing changes, closing.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +24,8 @@ pub(super) struct Inner {
     queue: Mutex<Option<Sender<Message>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     changes: UnboundedSender<Vec<Change>>,
+    /// Moves on with every commit.
+    epoch: Arc<AtomicU64>,
     receiver: Mutex<Option<UnboundedReceiver<Vec<Change>>>>,
 }
 
@@ -41,7 +44,8 @@ impl Catalog {
         let (queue, jobs) = std::sync::mpsc::channel();
         let (changes, receiver) = tokio::sync::mpsc::unbounded_channel();
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-        let writer = Writer::new(tx, jobs, changes.clone(), folder);
+        let epoch = Arc::new(AtomicU64::new(1));
+        let writer = Writer::new(tx, jobs, changes.clone(), epoch.clone(), folder);
         let thread = std::thread::Builder::new()
             .name("catalog".to_owned())
             .spawn(move || writer.serve())
@@ -53,6 +57,7 @@ impl Catalog {
                 queue: Mutex::new(Some(queue)),
                 thread: Mutex::new(Some(thread)),
                 changes,
+                epoch,
                 receiver: Mutex::new(Some(receiver)),
             }),
         })
@@ -139,6 +144,11 @@ impl Catalog {
     /// Everything committed so far survives a power cut when this resolves.
     pub async fn barrier(&self) -> Result<()> {
         self.write(Durability::Synced, Origin::Engine, |_| Ok(())).await
+    }
+
+    /// Moves on with every commit, before anybody is answered: what was read stays true while it stands still.
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch.load(Ordering::Acquire)
     }
 
     /// What changed, in order, sent after each commit and before its answers. There is one receiver: the engine takes it

@@ -81,8 +81,8 @@ impl Reader {
         }
         let mut result = (Pin::Unspecified, None);
         for row in chain.iter().rev() {
-            let pin = row.pin.under(result.0, row.kind);
-            let from = if row.pin == pin { Some(row.ino) } else { result.1 };
+            let pin = self.own_pin(row).under(result.0, row.kind);
+            let from = if self.own_pin(row) == pin { Some(row.ino) } else { result.1 };
             result = (pin, from.filter(|_| pin != Pin::Unspecified));
         }
         Ok(result)
@@ -92,11 +92,12 @@ impl Reader {
         self.one(pinned_sql!("WHERE ino = ?1"), [int(ino.0)], pinned)
     }
 
-    /// Folders that are pinned themselves.
-    pub fn pinned_folders(&self) -> Result<Vec<Ino>> {
-        let sql = "SELECT ino FROM inode WHERE pin = ?1 AND pin > 0 AND kind = ?2 ORDER BY ino";
-        let folder = codec::kind_code(crate::model::Kind::Folder);
-        self.all(sql, (codec::pin_code(Pin::Pinned), folder), |row| codec::ino(row, 0))
+    /// The pin of an item itself; for the root, what holds for the whole mount if nothing was said.
+    fn own_pin(&self, row: &Pinned) -> Pin {
+        match row.pin {
+            Pin::Unspecified if row.ino == Ino::ROOT => self.memory.root_pin(),
+            pin => pin,
+        }
     }
 
     /// Files pinned by themselves or by a folder above and not hydrated, with numbers beyond `after`, in order.
@@ -129,8 +130,12 @@ impl Reader {
         limit: usize,
         fits: impl Fn(&Pinned) -> Result<bool>,
     ) -> Result<Vec<Ino>> {
-        let sql = pinned_sql!("WHERE pin = ?1 AND pin > 0");
-        let tops = self.all(sql, [codec::pin_code(pin)], pinned)?;
+        let sql = pinned_sql!("INDEXED BY inode_pin WHERE pin IN (?1, ?2) AND pin > 0");
+        let by_rule = if pin == Pin::Pinned { codec::PIN_BY_RULE } else { codec::pin_code(pin) };
+        let mut tops = self.all(sql, (codec::pin_code(pin), by_rule), pinned)?;
+        if self.memory.root_pin() == pin {
+            tops.extend(self.pinned(Ino::ROOT)?);
+        }
         if tops.is_empty() {
             return Ok(Vec::new());
         }
@@ -258,6 +263,16 @@ impl Reader {
     pub fn last_use(&self, ino: Ino) -> Result<i64> {
         let sql = "SELECT last_use FROM inode WHERE ino = ?1";
         Ok(self.one(sql, [int(ino.0)], |row| row.get(0))?.unwrap_or_default())
+    }
+
+    /// Files with bytes here that may be freed and were not used since then, nanoseconds since 1970; the longest unused first.
+    pub fn unused_since(&self, before: i64, limit: usize) -> Result<Vec<Ino>> {
+        let sql = "SELECT i.ino FROM inode i INDEXED BY inode_use
+                   WHERE i.content > 0 AND i.kind = 0 AND i.last_use < ?1 AND i.parent IS NOT NULL
+                     AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                     AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+                   ORDER BY i.last_use LIMIT ?2";
+        self.all(sql, (before, count(limit)), |row| codec::ino(row, 0))
     }
 
     /// The data files that rows need, by inode, with numbers beyond `after`, in order; for the sweep.

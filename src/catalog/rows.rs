@@ -52,6 +52,10 @@ pub enum Change {
     },
     /// A pin changed somewhere.
     Pins,
+    /// An inode came out of sync, or into it again.
+    Sync(Ino),
+    /// An inode became a conflict copy, or is none any more.
+    Conflict(Ino),
 }
 
 /// Is what `stat` shows.

@@ -259,6 +259,7 @@ impl Rows for Tx {
             ],
         )?;
         self.tell(Change::Outbox);
+        self.tell(Change::Sync(ino));
         Ok(())
     }
 
@@ -267,6 +268,7 @@ impl Rows for Tx {
             self.run("DELETE FROM outbox WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
         if dropped > 0 {
             self.tell(Change::Outbox);
+            self.tell(Change::Sync(ino));
             let woken = self.run(
                 "UPDATE look_again SET due = 0, tries = 0, cause = NULL WHERE endpoint = 0 AND cause = ?1",
                 [int(ino.0)],

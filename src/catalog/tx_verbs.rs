@@ -112,16 +112,6 @@ impl Tx {
         Ok(self.run(sql, (int(ino.0), name))? > 0)
     }
 
-    /// Sets the pin of an inode itself.
-    pub fn set_pin(&mut self, ino: Ino, pin: Pin) -> Result<()> {
-        let sql = "UPDATE inode SET pin = ?2 WHERE ino = ?1";
-        if self.run(sql, (int(ino.0), codec::pin_code(pin)))? == 0 {
-            return Err(CatalogError::NoInode(ino.0));
-        }
-        self.tell(Change::Pins);
-        Ok(())
-    }
-
     /// Inserts an outbox row if there is none and a remote is concerned: it is a file or folder and either has a base or is
     /// to get one. Answers whether there is a row now.
     pub fn mark_pending(&mut self, ino: Ino) -> Result<bool> {
@@ -160,6 +150,7 @@ impl Tx {
             (int(ino.0), self.now),
         )?;
         self.tell(Change::Outbox);
+        self.tell(Change::Sync(ino));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::{
     cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pin, remote,
     remove, setup, status, sync,
 };
-use super::{exit, umount, why};
+use super::{exit, umount, watch, why};
 
 /// Files On-Demand for Linux: a whole remote as a folder, fetched as it is read.
 #[derive(Debug, Parser)]
@@ -111,6 +111,8 @@ pub enum Command {
     Largest(find::FirstArgs),
     /// List the files changed last, without asking the remote
     Recent(find::FirstArgs),
+    /// Tell what happens, as JSON lines
+    Watch(watch::WatchArgs),
     /// Look after the content kept here
     Cache(cache::CacheArgs),
     /// Save a remote and have it mounted at every login
@@ -132,7 +134,7 @@ pub enum Command {
 }
 
 /// Commands of the contract that this version does not have.
-const NOT_YET: &[&str] = &["resolve", "pause", "resume", "watch", "serve"];
+const NOT_YET: &[&str] = &["resolve", "pause", "resume", "serve"];
 
 /// The words that are no option and no value of a common option, with their places.
 fn words(arguments: &[OsString]) -> Vec<&OsStr> {

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::config::{Login, RemoteOptions, RemoteSpec};
+use crate::remote::ErrorKind;
 use crate::remote::webdav::LoginFlow;
 
 use super::{ATTENTION, Failure, remotes};
@@ -22,8 +23,12 @@ pub(super) fn sign_in(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let failed = |error: crate::remote::RemoteError| Failure::failed(error.to_string());
-        let Some(flow) = LoginFlow::begin(&opened_with).await.map_err(failed)? else {
-            return Ok(None);
+        let flow = match LoginFlow::begin(&opened_with).await {
+            Ok(Some(flow)) => flow,
+            // Who wants a password even for its status page is no such server.
+            Err(error) if error.kind == ErrorKind::Unauthenticated => return Ok(None),
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(failed(error)),
         };
         eprintln!("Sign in to {} in your browser and grant access:", flow.product());
         eprintln!("  {}", flow.link());

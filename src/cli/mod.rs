@@ -35,6 +35,7 @@ mod umount;
 mod units;
 mod unmounted;
 mod users;
+mod watch;
 mod why;
 
 use std::ffi::OsString;
@@ -88,6 +89,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Du(args) => find::run_du(args, common),
         Command::Largest(args) => find::run_largest(args, common),
         Command::Recent(args) => find::run_recent(args, common),
+        Command::Watch(args) => watch::run(args, common),
         Command::Cache(args) => cache::run(args, common),
         Command::Setup(args) => setup::run(args, common),
         Command::Remove(args) => remove::run(args, common),

@@ -88,6 +88,8 @@ pub struct MountOptions {
     pub nonempty: bool,
     /// The level of the log, if it was said.
     pub log: Option<String>,
+    /// Where figures are shown, if it was said.
+    pub metrics: Option<std::net::SocketAddr>,
 }
 
 /// Is what somebody asked for, as written.
@@ -151,6 +153,7 @@ fn resolve_with(
         remote_options: remote_options(&options, user, cwd),
         nonempty: options.nonempty,
         log: options.log.clone(),
+        metrics: options.metrics,
         who: who.clone(),
         remote,
         mountpoint,
@@ -321,6 +324,9 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         timeout: options.timeout.unwrap_or(usual.timeout),
         drain: options.drain.unwrap_or(usual.drain),
         guard: options.guard.unwrap_or(usual.guard),
+        free_after: options.free_after,
+        hydration: options.hydration.unwrap_or(usual.hydration),
+        population: options.population.unwrap_or(usual.population),
         auto_free: options.auto_free.unwrap_or(true),
         remote: String::new(),
         adopt_remote: options.adopt_remote,

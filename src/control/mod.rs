@@ -8,14 +8,19 @@
 
 mod client;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub mod doors;
 mod findings;
 mod handler;
+mod metrics;
 mod note;
 mod outcome;
+mod pins;
 mod protocol;
 mod rights;
 mod search;
 mod server;
+mod watch;
 
 pub use client::{Answer, Client, ClientError};
 pub use document::{
@@ -23,12 +28,14 @@ pub use document::{
     to_line,
 };
 pub use findings::{Found, find_daemon, find_daemons};
+pub use metrics::MetricsServer;
 pub use note::Note;
 pub use outcome::{
     Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
-    Released, RestoredDocument, SyncDocument, Unmounted,
+    ProtocolDocument, Released, RestoredDocument, SyncDocument, Unmounted,
 };
-pub use protocol::{Done, Order, Request, Scope, VERSION};
+pub use pins::{PinnedItem, RuleDocument};
+pub use protocol::{Done, OLDEST, Order, Request, Scope, VERSION};
 pub use search::{FoundDocument, Searched, UsageDocument};
 pub use server::{Server, StopSignal};
 

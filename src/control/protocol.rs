@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the protocol; a daemon understands its own and the one before.
 pub const VERSION: u32 = 1;
+/// The oldest version that is understood.
+pub const OLDEST: u32 = 1;
 
 /// Is a path below the mountpoint, as it travels: text, or base64 of bytes that are no text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +87,14 @@ pub enum Request {
         #[serde(flatten)]
         scope: Scope,
     },
+    /// What happens at or below: `event` documents, until who asked goes away.
+    Events {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// What is spoken here: one `protocol` document.
+    Version,
     /// Send and ask now.
     Sync {
         /// Where.
@@ -131,6 +141,28 @@ pub enum Request {
     Unpin {
         /// What.
         paths: Vec<Scope>,
+    },
+    /// What has a pin of its own at or below: `pinned` documents, then all rules as `rule` documents.
+    Pins {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// Adds or replaces a pin rule: one `rule` document.
+    PinRule {
+        /// Its name; it gets one otherwise.
+        #[serde(default)]
+        name: Option<String>,
+        /// What it says.
+        expression: String,
+        /// How many bytes may be pinned by it.
+        #[serde(default)]
+        budget: Option<u64>,
+    },
+    /// Removes a pin rule.
+    RemovePinRule {
+        /// Its name.
+        name: String,
     },
     /// An item's history: `history` documents.
     Why {

@@ -68,7 +68,7 @@ fn groups_line(status: &str) -> Option<Vec<u32>> {
 /// list. Nothing that fetches, changes or waits.
 pub(super) async fn may_ask(engine: &Engine, peer: &Peer, request: &Request) -> bool {
     match request {
-        Request::Status => true,
+        Request::Status | Request::Version => true,
         Request::Item { scope } => match scope.bytes() {
             Some(path) => may_reach(engine, peer, &path).await,
             None => false,

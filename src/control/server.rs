@@ -292,7 +292,7 @@ async fn next_line(
     Ok(Some(line))
 }
 
-fn understand(line: &[u8]) -> Result<Envelope, Box<Done>> {
+pub(super) fn understand(line: &[u8]) -> Result<Envelope, Box<Done>> {
     let refuse = |why: String| Box::new(Done::with(2, None, Some(why)));
     #[derive(serde::Deserialize)]
     struct Head {

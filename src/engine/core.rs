@@ -18,7 +18,7 @@ use super::verbs::Invalidation;
 use crate::cache::{Cache, CacheError, Reservation};
 use crate::catalog::{Catalog, Memory};
 pub(crate) use crate::catalog::{now, steady};
-use crate::model::{Exclude, Generation, Handles, Ino, Name};
+use crate::model::{Exclude, Generation, Handles, Ino, Name, Pin};
 use crate::remote::{Locator, Remote, Space};
 
 /// Says for whom a remote request is made.
@@ -56,6 +56,9 @@ impl Remotes {
 pub(crate) struct Counters {
     pub(crate) bytes_down: AtomicU64,
     pub(crate) bytes_up: AtomicU64,
+    /// Reads answered from here, and those that waited.
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
 }
 
 /// Is everything that verbs and workers share.
@@ -89,12 +92,18 @@ pub(crate) struct Core {
     pub(crate) listing: Notify,
     /// There may be pinned content to fetch.
     pub(crate) pins: Notify,
+    /// The pin rules changed.
+    pub(crate) rules: Notify,
     /// Content may be freed, or something waits for room.
     pub(crate) room: Notify,
     /// Folders in which the kernel may have been told that a name is not there.
     pub(crate) negatives: Mutex<HashSet<Ino>>,
     /// There are data files to unlink, or uses to write down.
     pub(crate) sweep: Notify,
+    /// How many items are not in sync below each folder, and at which epoch of the catalog that was so.
+    pub(crate) pending_below: Mutex<(u64, HashMap<Ino, u64>)>,
+    /// What happens, for those who watch.
+    pub(crate) events: tokio::sync::broadcast::Sender<super::Happening>,
     /// Data files whose rows have forgotten them.
     pub(crate) forgotten: Mutex<Vec<(Ino, Generation)>>,
     /// When files were last used, not yet in the catalog.
@@ -117,6 +126,7 @@ pub(crate) struct Core {
 pub(crate) struct InMemory {
     pub(crate) open: Arc<OpenTable>,
     pub(crate) exclude: Exclude,
+    pub(crate) root_pin: Pin,
     pub(crate) cache: Cache,
 }
 
@@ -127,6 +137,10 @@ impl Memory for InMemory {
 
     fn exclude(&self) -> &Exclude {
         &self.exclude
+    }
+
+    fn root_pin(&self) -> Pin {
+        self.root_pin
     }
 
     fn ended(&self) {
@@ -187,6 +201,7 @@ impl Core {
     /// Keeps the last thing that went wrong for `status`.
     pub(crate) fn note_problem(&self, ino: Option<Ino>, message: &str) {
         let path = ino.and_then(|ino| self.path_bytes(ino));
+        self.tell_problem(path.as_ref(), message);
         *lock(&self.last_error) =
             Some(LastError { time: now(), path, message: message.to_owned() });
         self.pulse();

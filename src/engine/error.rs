@@ -39,6 +39,9 @@ pub enum EngineError {
     /// An argument is out of range.
     #[error("invalid argument: {0}")]
     Invalid(&'static str),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Refused(String),
     /// No such extended attribute.
     #[error("no such attribute")]
     NoAttribute,

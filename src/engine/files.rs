@@ -146,22 +146,27 @@ impl Engine {
             Err(error) => return error.into(),
         };
         let live = file.live.clone();
-        let (here, asked, shed) = {
+        let (asked, shed) = {
             let state = live.state();
             let end = (offset + u64::from(length)).min(state.size);
-            let asked = offset.min(end)..end;
-            (state.has(asked.clone()), asked, state.shed)
+            (offset.min(end)..end, state.shed)
         };
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
+        let need = self.core.needed(&live, asked.clone());
+        let here = live.state().has(need.clone());
         if !file.was_read.swap(true, Ordering::Relaxed) {
             let size = live.state().size;
             self.core.reads(ino, size, here);
+            self.core.go_on(&live);
         }
         self.core.used_part(ino, &asked);
         let mut want = super::open::lock(&file.reader).advance(&asked);
         want.end = want.end.min(asked.end.saturating_add(self.core.most_ahead()));
+        let counters = &self.core.counters;
+        let counter = if here { &counters.hits } else { &counters.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
         if here {
             let bytes = self.core.read_here(&live, asked.clone());
             let state = live.state();
@@ -176,7 +181,7 @@ impl Engine {
             }
         }
         let core = self.core.clone();
-        Answer::Pending(Box::pin(async move { core.read_slowly(&live, asked, want).await }))
+        Answer::Pending(Box::pin(async move { core.read_slowly(&live, asked, need, want).await }))
     }
 
     /// Writes all of `data` (at the end if the handle appends).
@@ -451,15 +456,16 @@ impl Core {
         self: &Arc<Self>,
         live: &Arc<Live>,
         asked: Range<u64>,
+        need: Range<u64>,
         want: Range<u64>,
     ) -> Result<Bytes, EngineError> {
         let _kept = live.keep_here(&asked);
         // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
-        let room = self.make_room_at_once(asked.end - asked.start).await.map(drop);
-        let came = match room {
-            Ok(()) => self.ensure(live, asked.clone(), want, Cause::User).await,
-            refused => refused,
-        };
+        let mut came = self.fetch_for_reader(live, need.clone(), want.clone()).await;
+        if need != asked && matches!(came, Err(EngineError::NoSpace(_))) {
+            // Not all of it fits: what was asked for has to do.
+            came = self.fetch_for_reader(live, asked.clone(), want).await;
+        }
         match came {
             Err(EngineError::NoSpace(_)) => self.read_past(live, asked).await,
             outcome => outcome.and_then(|()| self.read_here(live, asked)),

@@ -90,6 +90,7 @@ impl Core {
         want: Range<u64>,
         cause: Cause,
     ) {
+        let mut begun = false;
         let runs: Vec<Range<u32>> = {
             let source = live.source();
             let mut state = live.state();
@@ -110,9 +111,13 @@ impl Core {
             state.fetching.extend(runs.iter().cloned());
             if state.fetching.len() == runs.len() {
                 state.progress = Instant::now();
+                begun = true;
             }
             runs
         };
+        if begun {
+            self.tell_begun(live.ino, "content");
+        }
         for run in runs {
             let (core, live) = (self.clone(), live.clone());
             let visit = core.open.visit(live.ino);
@@ -318,6 +323,9 @@ impl Core {
         if let Err(error) = outcome {
             tracing::info!(ino = live.ino.0, %error, "cannot fetch");
             self.note_problem(Some(live.ino), &error.to_string());
+        }
+        if live.state().fetching.is_empty() {
+            self.tell_fetched(live.ino);
         }
         self.recorder.notify_one();
         self.pulse();

@@ -70,6 +70,17 @@ impl Core {
         self.flight(folder, Cause::User).await.map_err(Failure::error)
     }
 
+    /// The same for what nobody waits for.
+    pub(crate) async fn list_in_background(
+        self: &Arc<Self>,
+        folder: Ino,
+    ) -> Result<(), EngineError> {
+        if self.catalog.read(|rows| rows.is_listed(folder))? {
+            return Ok(());
+        }
+        self.flight(folder, Cause::Transfer).await.map_err(Failure::error)
+    }
+
     /// The listing of this folder that is under way, or a new one.
     pub(super) fn flight(self: &Arc<Self>, folder: Ino, cause: Cause) -> Flight {
         let mut flights = lock(&self.workers.flights);

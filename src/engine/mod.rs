@@ -11,6 +11,7 @@ mod close;
 mod core;
 mod crash;
 mod error;
+mod events;
 mod evict;
 mod feed;
 mod files;
@@ -31,8 +32,10 @@ mod outcome;
 mod passing;
 mod people;
 mod pins;
+mod policy;
 mod private;
 mod record;
+mod rules;
 mod send;
 mod settings;
 mod shed;
@@ -63,13 +66,15 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use events::Happening;
 pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use private::claim_state_dir;
-pub use settings::{EDITOR_FILES, Returns, Settings};
+pub use rules::{OwnPin, RuleStatus};
+pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
 pub use start::{StartError, left_to_send};
 pub use state::{
-    Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
+    Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
 pub use through::Backings;
@@ -79,6 +84,7 @@ pub use verbs::{
 };
 
 pub use crate::catalog::Rank;
+pub use crate::remote::layers::{LATENCIES, Operation};
 pub use crate::remote::{ErrorKind, RemoteError};
 
 use crate::catalog::Durability;

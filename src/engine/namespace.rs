@@ -11,7 +11,7 @@ use super::show::BELIEVE;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
-use crate::model::{self, Content, Ino, Kind, Name, Place};
+use crate::model::{self, Content, Ino, Kind, Name, Pin, Place};
 
 /// How long a file that is written again and again is not sent at most, beyond the usual rest: nanoseconds.
 const LONGEST_REST: i64 = 30_000_000_000;
@@ -284,6 +284,10 @@ fn rename_rows(
         (Some(victim), RenameMode::Replace) if victim.ino == mover.ino => true,
         (Some(victim), RenameMode::Replace) => {
             removable(tx, victim, mover.kind == Kind::Folder)?;
+            // A save that replaces the file is an edit of it.
+            if mover.pin == Pin::Unspecified && victim.pin != Pin::Unspecified {
+                tx.set_pin(mover.ino, victim.pin)?;
+            }
             model::rename(tx, mover.ino, to.clone())?
         }
         (None, _) => model::rename(tx, mover.ino, to.clone())?,

@@ -60,6 +60,10 @@ impl Core {
         let Some(noted) = self.note_write(ino, &parcel).await? else { return Ok(Ended::Done) };
         let Some(path) = noted.begun.target.clone() else { return Ok(Ended::Done) };
         let target = locator(path, noted.begun.base.as_ref());
+        let is_new = noted.begun.attempt.expect == Expect::Absent;
+        if is_new && let Err(error) = self.may_create(&target.path).await {
+            return self.not_sent(ino, noted.begun, error).await;
+        }
         crash_point!(self, "write: noted, before it is sent");
         let outcome = {
             let (upload, _shown) = self.upload_of(ino, &parcel, &noted);
@@ -175,6 +179,7 @@ impl Core {
         let total = noted.sent.digest.size;
         let sending = Arc::new(Sending { total, ..Sending::default() });
         lock(&self.workers.sending).insert(ino, sending.clone());
+        self.tell_begun(ino, "sync");
         self.pulse();
         let (body, still_whole) = match &parcel.snapshot.body {
             SnapshotBody::Memory(bytes) => (Body::Memory(bytes.clone()), None),

@@ -177,6 +177,7 @@ impl Core {
         while let Some(changes) = changes.recv().await {
             let mut invalidations = Vec::new();
             let mut forgotten = false;
+            self.tell_watchers(&changes);
             for change in changes {
                 forgotten |= matches!(change, Change::Forgotten { .. });
                 self.tell(change, &mut invalidations);
@@ -202,9 +203,13 @@ impl Core {
                     invalidations.push(Invalidation::Entry { parent, name, gone });
                 }
                 invalidations.push(Invalidation::Attributes(parent));
+                // It may be in a folder that is pinned.
+                self.pins.notify_one();
             }
-            Change::Attributes(ino) | Change::Content(ino) => {
+            Change::Attributes(ino) => invalidations.push(Invalidation::Attributes(ino)),
+            Change::Content(ino) => {
                 invalidations.push(Invalidation::Attributes(ino));
+                self.pins.notify_one();
             }
             Change::Outbox => {
                 self.outbox.notify_one();
@@ -229,6 +234,8 @@ impl Core {
             }
             Change::Rescued { ino, generation } => self.rescue(ino, generation),
             Change::Pins => self.pins.notify_one(),
+            // These are told to those who watch.
+            Change::Sync(_) | Change::Conflict(_) => {}
         }
     }
 

@@ -14,10 +14,10 @@ use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
 use super::open::OpenTable;
 use super::private::claim_state_dir;
-use super::{Engine, EngineError, Settings};
+use super::{Engine, EngineError, Hydration, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
-use crate::model::{Exclude, Ino};
+use crate::model::{Exclude, Ino, Pin};
 use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.
@@ -46,6 +46,9 @@ pub enum StartError {
     /// The first mount needs the remote.
     #[error("{0}")]
     Remote(String),
+    /// The first mount needs the remote, and that wants somebody to sign in.
+    #[error("{0}")]
+    SignIn(String),
     /// The remote is another one than before.
     #[error("{0}")]
     OtherRemote(String),
@@ -93,6 +96,10 @@ impl Engine {
         let memory = Arc::new(InMemory {
             open: open.clone(),
             exclude: Exclude::new(&settings.exclude),
+            root_pin: match settings.hydration {
+                Hydration::Always => Pin::Pinned,
+                _ => Pin::Unspecified,
+            },
             cache: cache.clone(),
         });
         let catalog = open_catalog(state_dir, &cache, memory)?;
@@ -120,9 +127,12 @@ impl Engine {
             outbox: Notify::new(),
             listing: Notify::new(),
             pins: Notify::new(),
+            rules: Notify::new(),
             room: Notify::new(),
             negatives: Mutex::default(),
             sweep: Notify::new(),
+            pending_below: Mutex::default(),
+            events: tokio::sync::broadcast::Sender::new(super::events::KEPT),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
             space: super::evict::Space::new(examined.brake),
@@ -185,6 +195,8 @@ impl Core {
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());
+        self.runtime.spawn(self.clone().run_rules());
+        self.runtime.spawn(self.clone().run_ageing());
         self.runtime.spawn(self.clone().sweep_strays());
         self.start_sync_workers();
     }
@@ -306,6 +318,9 @@ async fn identify(
             Ok(true)
         }
         Err(error) if settings.offline_ok && error.kind == ErrorKind::Offline => Ok(false),
+        Err(error) if error.kind == ErrorKind::Unauthenticated => {
+            Err(StartError::SignIn(error.to_string()))
+        }
         Err(error) => Err(StartError::Remote(error.to_string())),
     }
 }

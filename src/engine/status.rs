@@ -110,6 +110,8 @@ impl Core {
 
     pub(crate) fn item_status(self: &Arc<Self>, ino: Ino) -> Ready<ItemStatus> {
         let live = self.open.live(ino);
+        // Asked first: the rows that are read now are at least as new.
+        let epoch = self.catalog.epoch();
         self.catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
@@ -146,7 +148,7 @@ impl Core {
                         0
                     },
                     pending_below: if inode.kind == Kind::Folder {
-                        rows.pending_below(ino)?
+                        self.pending_below(rows, ino, epoch)?
                     } else {
                         0
                     },
@@ -165,6 +167,23 @@ impl Core {
                 }))
             })?
             .ok_or(EngineError::NotFound)
+    }
+
+    /// How many items below a folder are not in sync. Counted for all folders at once, and again only after a commit.
+    fn pending_below(&self, rows: &Reader, folder: Ino, epoch: u64) -> crate::catalog::Result<u64> {
+        {
+            let known = super::open::lock(&self.pending_below);
+            if known.0 == epoch {
+                return Ok(known.1.get(&folder).copied().unwrap_or(0));
+            }
+        }
+        let counts = rows.pending_by_folder()?;
+        let count = counts.get(&folder).copied().unwrap_or(0);
+        let mut known = super::open::lock(&self.pending_below);
+        if known.0 < epoch {
+            *known = (epoch, counts);
+        }
+        Ok(count)
     }
 
     fn sync_state(&self, ino: Ino, row: Option<&OutboxItem>, local_only: bool) -> SyncState {

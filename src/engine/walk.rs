@@ -166,34 +166,19 @@ impl Core {
         seen: Observed,
         begun: i64,
     ) -> Result<(), EngineError> {
-        let same = change(self, move |tx| {
-            let Some(base) = tx.base(Ino::ROOT)? else { return Ok(false) };
-            let same = base.version == seen.version;
-            // A first listing under way notes its version itself, and the next round compares with that.
-            if !same && base.listed {
-                model::hint_folder(tx, &RemotePath::root())?;
-            }
-            Ok(same)
-        })
-        .await?;
-        if same && !self.is_look_due()? {
+        let same = change(self, move |tx| model::look_from_the_root(tx, &seen.version)).await?;
+        if same && self.catalog.read(|rows| rows.next_look())?.is_none_or(|due| due > begun) {
             self.note_true(begun);
         }
         Ok(())
-    }
-
-    /// Whether a folder waits to be looked at that nothing keeps from it.
-    fn is_look_due(&self) -> Result<bool, EngineError> {
-        let next = self.catalog.read(|rows| rows.next_look())?;
-        Ok(next.is_some_and(|due| due <= now()))
     }
 
     /// What was missed is gone, unless it is at its place again, or the folders that are still to be listed tell where.
     async fn settle_what_is_missing(self: &Arc<Self>) -> Result<(), EngineError> {
         let due = self.catalog.read(|rows| rows.all_missing())?;
         let waited = &self.workers.walk.waited;
-        if due.is_empty() || self.is_look_due()? && waited.fetch_add(1, Ordering::Relaxed) < ROUNDS
-        {
+        let goes_on = self.catalog.read(|rows| rows.has_fresh_look())?;
+        if due.is_empty() || goes_on && waited.fetch_add(1, Ordering::Relaxed) < ROUNDS {
             return Ok(());
         }
         waited.store(0, Ordering::Relaxed);

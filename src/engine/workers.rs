@@ -46,6 +46,8 @@ pub(crate) struct Workers {
     pub(super) missing: Mutex<Option<String>>,
     /// Only one asks the remote who it is.
     pub(super) identifying: tokio::sync::Mutex<()>,
+    /// When something known was last looked for in the root, and found.
+    pub(super) in_place: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     /// When the remote last answered, nanoseconds since 1970; 0: not yet.
     pub(super) contact: AtomicI64,
     /// What the mass-change guard knows.

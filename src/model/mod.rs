@@ -24,6 +24,7 @@ mod reconcile;
 mod relocate;
 mod revive;
 mod rows;
+mod rule;
 mod settle;
 mod sights;
 #[cfg(test)]
@@ -46,9 +47,10 @@ pub use look::{Looked, confirmed, found_to_fetch, found_to_list, look, resolve};
 pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
-pub use reconcile::{Trust, look_at_everything, reconcile};
+pub use reconcile::{Trust, look_at_everything, look_from_the_root, reconcile};
 pub use revive::{Undone, inherit, resurrect, step_aside, undo};
 pub use rows::{Attempt, Base, Based, Expect, Handles, Met, Node, OutboxRow, Rows, Sent, StepKind};
+pub use rule::{PinRule, bytes as parse_bytes};
 pub use settle::{
     Begun, Made, Refusal, begin, begin_write, current, made_folder, make_folder_refused,
     move_refused, moved, put_off, remove_refused, removed, sidestep_place, write_refused, written,

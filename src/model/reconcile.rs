@@ -6,7 +6,7 @@ use super::around::{
 };
 use super::relocate::relocate;
 use super::touch::touch;
-use super::{Base, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows, Tick};
+use super::{Base, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows, Tick, Version};
 
 /// Says how far an observation can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +227,21 @@ fn changed<R: Rows>(
         return mark(rows, base.place.parent);
     }
     refresh(rows, node.ino, seen)
+}
+
+/// Where versions of folders tell of everything below, one look at the root tells whether anything changed: `true` if nothing
+/// did since the root was listed. Else it is to be listed again, if its names matter.
+pub fn look_from_the_root<R: Rows>(rows: &mut R, version: &Version) -> Result<bool, R::Error> {
+    let Some(base) = rows.base(Ino::ROOT)? else { return Ok(false) };
+    if base.version == *version {
+        return Ok(true);
+    }
+    // A listing under way notes its own version, and the next look compares with that.
+    let matters = base.listed || rows.first_base_child(Ino::ROOT)?.is_some();
+    if matters && !rows.is_listing(Ino::ROOT) {
+        mark(rows, Ino::ROOT)?;
+    }
+    Ok(false)
 }
 
 /// Something below a folder changed since it was listed: that matters only if its names do.

@@ -121,7 +121,13 @@ pub(crate) struct Nothing {
     _session: Session<Empty>,
 }
 
-struct Empty;
+pub(crate) struct Empty;
+
+/// Answers the kernel's greeting on a new connection.
+pub(crate) fn greeted(fuse: &OwnedFd) -> Session<Empty> {
+    let other = fuse.try_clone().unwrap();
+    Session::from_fd(Empty, other, SessionACL::Owner, Config::default()).unwrap()
+}
 
 impl Filesystem for Empty {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
@@ -136,9 +142,8 @@ impl Nothing {
     pub(crate) fn at(at: &Path) -> Self {
         let fuse = device();
         Asks::new().mount(&fuse, at, 0).unwrap();
-        let other = fuse.try_clone().unwrap();
-        let session = Session::from_fd(Empty, other, SessionACL::Owner, Config::default());
-        Self { fuse, at: at.to_owned(), _session: session.unwrap() }
+        let session = greeted(&fuse);
+        Self { fuse, at: at.to_owned(), _session: session }
     }
 }
 

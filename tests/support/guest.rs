@@ -42,12 +42,18 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A machine where this dewfs is installed as its packages install it.
-    pub(crate) fn new() -> Self {
+    /// A machine without dewfs.
+    pub(crate) fn bare() -> Self {
         assert!(rustix::process::geteuid().is_root(), "only root can boot a container");
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let guest = Self { dir };
+        fs::create_dir(dir.path().join("files")).unwrap();
+        Self { dir }
+    }
+
+    /// A machine where this dewfs is installed as its packages install it.
+    pub(crate) fn new() -> Self {
+        let guest = Self::bare();
         let program = Path::new(env!("CARGO_BIN_EXE_dewfs"));
         let built = program.parent().unwrap();
         let mut cargo = Command::new(env!("CARGO"));

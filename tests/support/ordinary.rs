@@ -44,7 +44,8 @@ const SCRIPT: &str = r#"
         # What belongs to others: a file that everybody may write to, and a mount whose descriptor was left open.
         touch "$box/everybodys"
         chmod 666 "$box/everybodys"
-        mkdir "$box/other"
+        mkdir "$box/other" "$box/sticky"
+        chmod 1777 "$box/sticky"
         exec 9<>/dev/fuse
         mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none "$box/other"
         mkfifo -m 666 "$box/control"

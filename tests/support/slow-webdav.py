@@ -6,9 +6,9 @@
 CONTROL is a folder: its file `rate` holds the bytes a second that uploads come in with (none: no limit), its file `users`
 lines `name:password` (none: nobody is asked). Conditions, ETags and MOVE are kept as a good server keeps them. Its file
 `grace` holds the seconds for which it goes on when the machine is shut down, as a server on another machine would, its file
-`ahead` those by which its clock is ahead.
+`ahead` those by which its clock is ahead. With `cert.pem` and `key.pem` it speaks TLS.
 """
-import base64, hashlib, os, shutil, signal, sys, threading, time, urllib.parse
+import base64, hashlib, os, shutil, signal, ssl, sys, threading, time, urllib.parse
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from xml.sax.saxutils import escape
@@ -200,4 +200,9 @@ class Handler(BaseHTTPRequestHandler):
 # Standing in it keeps its disk mounted while the machine shuts down.
 os.chdir(ROOT)
 signal.signal(signal.SIGTERM, lambda *_: threading.Timer(int(control("grace") or 0), os._exit, [0]).start())
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+if os.path.exists(CONTROL + "/cert.pem"):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CONTROL + "/cert.pem", CONTROL + "/key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::model::{
-    Base, Content, Digest, Edition, Generation, Kind, Name, Observed, OutboxRow, Pin, Place,
-    RemoteId, Rows, Stamp, Tick, Version,
+    Base, Content, Digest, Edition, Generation, Kind, Name, Observed, OutboxRow, Place, RemoteId,
+    Rows, Stamp, Tick, Version,
 };
 
 /// Answers what is set; names that end in `~` are kept local only.

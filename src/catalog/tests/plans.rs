@@ -215,7 +215,7 @@ fn hot_questions_use_an_index_and_never_sort() {
         ),
         ("SELECT COUNT(*) FROM inode WHERE conflict = 1", "inode_conflict"),
         (
-            "SELECT ino, parent, kind, pin, content FROM inode WHERE pin = ?1 AND pin > 0",
+            "SELECT ino, parent, kind, pin, content FROM inode INDEXED BY inode_pin WHERE pin IN (?1, ?2) AND pin > 0",
             "inode_pin",
         ),
         (

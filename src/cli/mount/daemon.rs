@@ -15,7 +15,7 @@ use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
-use crate::control::{Client, MountInfo, Note, Request, Server, StopSignal};
+use crate::control::{Client, MetricsServer, MountInfo, Note, Request, Server, StopSignal};
 use crate::engine::{Engine, StartError, claim_state_dir};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
@@ -63,8 +63,8 @@ fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
         return Ok(());
     }
     claim_state_dir(&places.state_dir)?;
-    log::to_file(level, &places.log)
-        .map_err(|why| Failure::system(&places.state_dir.display().to_string(), &why))
+    log::to_file(level, &places.log);
+    Ok(())
 }
 
 /// One descriptor per open file is needed, and the usual limit is 1,024.
@@ -87,6 +87,7 @@ struct Daemon {
     /// What who mounts should know although it worked.
     notice: Option<String>,
     _socket: Option<Server>,
+    _metrics: Option<MetricsServer>,
 }
 
 /// Says why a mount ends.
@@ -109,6 +110,13 @@ impl Daemon {
         let notice = damaged(&options.places.state_dir, before);
         let stop = StopSignal::default();
         let socket = serve_socket(&engine, options, &stop).await;
+        let metrics = match serve_metrics(&engine, options).await {
+            Ok(metrics) => metrics,
+            Err(failure) => {
+                stop_engine(&engine).await;
+                return Err(failure);
+            }
+        };
         let how = mount_as(options, mountpoint);
         match fuse::mount(&engine, &Handle::current(), &how) {
             Ok(mounted) => {
@@ -118,7 +126,17 @@ impl Daemon {
                     signs.stop_asking();
                 }
                 let signs = opened.signs;
-                Ok(Self { engine, mounted, signals, signs, stop, drain, notice, _socket: socket })
+                Ok(Self {
+                    engine,
+                    mounted,
+                    signals,
+                    signs,
+                    stop,
+                    drain,
+                    notice,
+                    _socket: socket,
+                    _metrics: metrics,
+                })
             }
             Err(failure) => {
                 stop_engine(&engine).await;
@@ -276,6 +294,21 @@ async fn serve_socket(
             warn!("{}: {why}: commands cannot ask this mount.", options.places.socket.display());
             None
         }
+    }
+}
+
+/// Who asked for figures is told if they cannot be shown.
+async fn serve_metrics(
+    engine: &Engine,
+    options: &MountOptions,
+) -> Result<Option<MetricsServer>, Failure> {
+    let Some(address) = options.metrics else { return Ok(None) };
+    match MetricsServer::start(engine.clone(), &options.name, address).await {
+        Ok(server) => {
+            info!("figures are at http://{}/metrics.", server.address());
+            Ok(Some(server))
+        }
+        Err(why) => Err(Failure::system(&format!("metrics={address}"), &why)),
     }
 }
 

@@ -51,12 +51,11 @@ fn to_stderr(level: &str) {
     drop(log.try_init());
 }
 
-/// Starts logging to a file.
-pub(super) fn to_file(level: &str, place: &Path) -> io::Result<()> {
-    let file = Mutex::new(Rotated::open(place)?);
+/// Starts logging to a file, which is made with its first line: a state that is refused is not touched.
+pub(super) fn to_file(level: &str, place: &Path) {
+    let file = Mutex::new(Rotated::at(place));
     let log = tracing_subscriber::fmt().with_env_filter(filter(level)).with_ansi(false);
     drop(log.with_writer(file).try_init());
-    Ok(())
 }
 
 fn filter(level: &str) -> EnvFilter {
@@ -66,36 +65,41 @@ fn filter(level: &str) -> EnvFilter {
 /// Is a log file that begins anew when it is long enough.
 struct Rotated {
     place: PathBuf,
-    file: File,
-    length: u64,
+    file: Option<(File, u64)>,
 }
 
 impl Rotated {
-    fn open(place: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(place)?;
-        let length = file.metadata()?.len();
-        Ok(Self { place: place.to_path_buf(), file, length })
+    fn at(place: &Path) -> Self {
+        Self { place: place.to_path_buf(), file: None }
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn open(&self) -> io::Result<(File, u64)> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.place)?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    }
+
+    fn turn(&self) -> io::Result<(File, u64)> {
         fs::rename(&self.place, self.place.with_extension("1"))?;
-        *self = Self::open(&self.place)?;
-        Ok(())
+        self.open()
     }
 }
 
 impl Write for Rotated {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.length >= HALF {
-            self.turn()?;
-        }
-        let written = self.file.write(line)?;
-        self.length += written as u64;
+        let (file, length) = match self.file.take() {
+            None => self.open()?,
+            Some((_, length)) if length >= HALF => self.turn()?,
+            Some(open) => open,
+        };
+        let (file, length) = self.file.insert((file, length));
+        let written = file.write(line)?;
+        *length += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.as_mut().map_or(Ok(()), |(file, _)| file.flush())
     }
 }
 
@@ -108,7 +112,8 @@ mod tests {
     fn ten_mib_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("log");
-        let mut log = Rotated::open(&place).unwrap();
+        let mut log = Rotated::at(&place);
+        assert!(!place.exists(), "nothing was written");
         let line = vec![b'x'; 1 << 20];
         for _ in 0..23 {
             log.write_all(&line).unwrap();

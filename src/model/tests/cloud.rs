@@ -39,7 +39,7 @@ pub enum Ask {
 #[derive(Clone, Debug)]
 pub enum Answer {
     Entry(Option<Observed>),
-    Page(Vec<(Name, Observed)>, bool),
+    Page(Vec<(Name, Observed)>, bool, Option<Version>),
     Hints(Vec<RemotePath>, usize),
 }
 
@@ -55,6 +55,8 @@ pub struct Cloud {
     free_ids: Vec<u64>,
     pub removed: Vec<RemotePath>,
     pub late: Vec<Ask>,
+    /// Versions of folders move with everything below; there are no hints.
+    pub walks: bool,
 }
 
 impl Cloud {
@@ -71,6 +73,7 @@ impl Cloud {
             free_ids: Vec::new(),
             removed: Vec::new(),
             late: Vec::new(),
+            walks: false,
         };
         let root = Entry { folder: true, version: (0, 0), content: None, id: None };
         cloud.entries.insert(RemotePath::root(), root);
@@ -126,7 +129,21 @@ impl Cloud {
             self.children(path).into_iter().filter(|name| Some(name) > after).collect();
         let last = names.len() <= 2;
         let entry = |name: Name| Some((name.clone(), self.stat(&path.child(name))?));
-        Ok(Answer::Page(names.into_iter().take(2).filter_map(entry).collect(), last))
+        let version = self.entries.get(path).filter(|_| self.walks).map(Self::version);
+        Ok(Answer::Page(names.into_iter().take(2).filter_map(entry).collect(), last, version))
+    }
+
+    fn changed(&mut self, path: &RemotePath) {
+        self.hints.push(path.clone());
+        let mut above = path.parent().filter(|_| self.walks);
+        while let Some(folder) = above {
+            self.counter += 1;
+            let version = (0, self.counter);
+            if let Some(entry) = self.entries.get_mut(&folder) {
+                entry.version = version;
+            }
+            above = folder.parent();
+        }
     }
 
     fn check(&self, path: &RemotePath, expect: &Expect) -> Result<(), Fail> {
@@ -163,7 +180,7 @@ impl Cloud {
         };
         let entry = Entry { folder: false, version, content: Some(content), id };
         self.entries.insert(path.clone(), entry);
-        self.hints.push(path.clone());
+        self.changed(path);
         Ok(())
     }
 
@@ -173,7 +190,7 @@ impl Cloud {
         let (version, id) = (self.new_version(None), self.new_id());
         let entry = Entry { folder: true, version, content: None, id };
         self.entries.insert(path.clone(), entry);
-        self.hints.push(path.clone());
+        self.changed(path);
         Ok(())
     }
 
@@ -188,7 +205,7 @@ impl Cloud {
         let gone = self.entries.remove(path).unwrap();
         self.free_ids.extend(gone.id.filter(|_| self.reuse_ids));
         self.removed.push(path.clone());
-        self.hints.push(path.clone());
+        self.changed(path);
         Ok(())
     }
 
@@ -215,8 +232,9 @@ impl Cloud {
             let entry = self.entries.remove(&path).unwrap();
             let mut names = new.0.clone();
             names.extend_from_slice(&path.0[old.0.len()..]);
-            self.hints.extend([path, RemotePath(names.clone())]);
-            self.entries.insert(RemotePath(names), entry);
+            self.entries.insert(RemotePath(names.clone()), entry);
+            self.changed(&path);
+            self.changed(&RemotePath(names));
         }
         Ok(())
     }

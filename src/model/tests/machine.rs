@@ -41,6 +41,9 @@ pub struct Engine {
     pub busy: RefCell<Busy>,
     pub guard: Cell<bool>,
     pub cursor: Cell<usize>,
+    pub walks: bool,
+    /// Folders that were listed and still are to be looked at.
+    pub tried: RefCell<HashSet<Ino>>,
 }
 
 /// Lets the world go on once; the fault that the world wants comes back.
@@ -296,7 +299,8 @@ impl Run {
             Err(Failed::Refused(_)) => (self.stat(&path).await?, Made::Before),
             _ => return Ok(()),
         };
-        let made = if cursor == self.engine.cursor.get() { made } else { Made::Before };
+        let quiet = cursor == self.engine.cursor.get() && !self.engine.walks;
+        let made = if quiet { made } else { Made::Before };
         made_folder(&mut *self.rows(), ino, &begun, made, seen.as_ref()).unwrap();
         Ok(())
     }
@@ -356,6 +360,9 @@ impl Run {
 
     /// One page of hints: looks at each, applies all and advances the cursor in one transaction.
     pub async fn feed(self) -> bool {
+        if self.engine.walks {
+            return self.walk().await.unwrap_or(true);
+        }
         let since = self.engine.cloud.borrow().hints.len();
         let due: Vec<_> = self.rows().missing.iter().map(|(ino, at)| (*ino, *at)).collect();
         match self.look(&due).await {
@@ -376,6 +383,37 @@ impl Run {
                 true
             }
         }
+    }
+
+    /// One round of a walk by folder versions.
+    async fn walk(&self) -> Result<bool, Failed> {
+        let root = RemotePath::root();
+        let seen = self.stat(&root).await?.unwrap();
+        let (due, marked) = {
+            let mut rows = self.rows();
+            let before = rows.look_again.get(&Ino::ROOT).copied();
+            look_from_the_root(&mut *rows, &seen.version).unwrap();
+            let marked = rows.look_again.get(&Ino::ROOT).copied() != before;
+            let tried = self.engine.tried.borrow();
+            // Nobody knows where to list what is itself missing.
+            let lost = |folder: &Ino| is_parked(&*rows, &rows.items[folder].node).unwrap();
+            let drained = rows.look_again.keys().all(|one| tried.contains(one) || lost(one));
+            let due: Vec<_> = rows.missing.iter().map(|(ino, at)| (*ino, *at)).collect();
+            (if drained { due } else { Vec::new() }, marked)
+        };
+        let mut gone = Vec::new();
+        for (ino, stamp) in due {
+            let at = path(&*self.rows(), ino).unwrap();
+            if let Some(at) = at {
+                let seen = self.stat(&at).await?;
+                gone.push((ino, stamp, at, seen));
+            }
+        }
+        let did = marked || !gone.is_empty();
+        for (ino, stamp, at, seen) in gone {
+            settle_missing(&mut *self.rows(), ino, stamp, &at, seen.as_ref()).unwrap();
+        }
+        Ok(did)
     }
 
     #[allow(clippy::type_complexity)]
@@ -437,15 +475,19 @@ impl Run {
             rows.needed.retain(|other| *other != folder);
             match begin_listing(&mut *rows, folder).unwrap() {
                 Some(listing) => (folder, listing),
-                None => return false,
+                None => {
+                    self.engine.tried.borrow_mut().insert(folder);
+                    return false;
+                }
             }
         };
-        let _flag = Flag(self.engine.clone(), folder);
+        let flag = Flag(self.engine.clone(), folder);
         let mut after = None;
         loop {
             let ask = Ask::List(listing.path.clone(), after.clone());
             match self.call(ask).await {
-                Ok(Answer::Page(page, last)) => {
+                Ok(Answer::Page(page, last, version)) => {
+                    listing.note_version(version);
                     after = page.last().map(|(name, _)| name.clone()).or(after);
                     let mut rows = self.rows();
                     if !list_page(&mut *rows, &mut listing, page).unwrap() {
@@ -455,6 +497,10 @@ impl Run {
                     begin_page(&mut *rows, &mut listing).unwrap();
                     if last {
                         end_listing(&mut *rows, listing).unwrap();
+                        let marked: HashSet<Ino> = rows.look_again.keys().copied().collect();
+                        drop(rows);
+                        drop(flag);
+                        self.engine.tried.borrow_mut().retain(|one| marked.contains(one));
                         return true;
                     }
                 }
@@ -476,6 +522,7 @@ struct Flag(Rc<Engine>, Ino);
 
 impl Drop for Flag {
     fn drop(&mut self) {
+        self.0.tried.borrow_mut().insert(self.1);
         if let Ok(mut rows) = self.0.rows.try_borrow_mut() {
             rows.set_listing(self.1, false);
         }

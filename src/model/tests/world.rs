@@ -31,6 +31,7 @@ pub struct Setup {
     pub late: bool,
     pub saves: bool,
     pub moves: bool,
+    pub walks: bool,
 }
 
 pub const BASIC: Setup = Setup {
@@ -51,6 +52,7 @@ pub const BASIC: Setup = Setup {
     late: false,
     saves: false,
     moves: false,
+    walks: false,
 };
 
 pub const PROFILES: &[Setup] = &[
@@ -65,6 +67,12 @@ pub const PROFILES: &[Setup] = &[
     Setup { name: "reuse", ids: true, reuse_ids: true, ..BASIC },
     Setup { name: "two", engines: 2, ..BASIC },
     Setup { name: "twoids", engines: 2, ids: true, actor: 0.05, ..BASIC },
+    Setup { name: "walk", walks: true, ..BASIC },
+    Setup { name: "walkids", walks: true, ids: true, ..BASIC },
+    Setup { name: "walklate", walks: true, ids: true, late: true, handles: true, ..BASIC },
+    Setup { name: "walkquiet", walks: true, actor: 0.0, quiet: true, uploads: 3, ..BASIC },
+    Setup { name: "walktwo", walks: true, engines: 2, uploads: 2, ..BASIC },
+    Setup { name: "walktwoids", walks: true, engines: 2, ids: true, actor: 0.05, ..BASIC },
     Setup { name: "editors", patterns: true, exclude: true, ..BASIC },
     Setup { name: "handles", handles: true, ..BASIC },
     Setup { name: "guard", guard: true, ..BASIC },
@@ -127,7 +135,8 @@ pub fn at(words: &str) -> RemotePath {
 impl World {
     pub fn new(setup: Setup) -> Self {
         let ledger = Rc::new(RefCell::new(Ledger::default()));
-        let cloud = Cloud::new(setup.coarse, setup.ids, setup.reuse_ids);
+        let mut cloud = Cloud::new(setup.coarse, setup.ids, setup.reuse_ids);
+        cloud.walks = setup.walks;
         let cloud = Rc::new(RefCell::new(cloud));
         let engine = |label| {
             Rc::new(Engine {
@@ -136,6 +145,8 @@ impl World {
                 busy: RefCell::default(),
                 guard: Cell::new(setup.guard),
                 cursor: Cell::new(0),
+                walks: setup.walks,
+                tried: RefCell::default(),
             })
         };
         let engines = ['A', 'B'].into_iter().take(setup.engines).map(engine).collect();

@@ -84,7 +84,7 @@ pub(super) fn shown_url(url: &url::Url) -> String {
     url.to_string()
 }
 
-fn kind_of(status: StatusCode, headers: &HeaderMap) -> ErrorKind {
+pub(super) fn kind_of(status: StatusCode, headers: &HeaderMap) -> ErrorKind {
     match status.as_u16() {
         401 | 407 => ErrorKind::Unauthenticated,
         403 => ErrorKind::Denied,

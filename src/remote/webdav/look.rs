@@ -162,7 +162,7 @@ impl WebDavRemote {
         Ok(shown(self.children(folder).await?))
     }
 
-    fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
+    pub(super) fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
         let mtime = props.modified.as_deref().and_then(parse_date);
         let profile = self.profile();
         let id = props.file_id.clone().filter(|_| profile.keeps_ids).map(RemoteId);
@@ -240,7 +240,7 @@ fn unwritable(props: &Props, letters: &str) -> bool {
 }
 
 /// The names under which entries are shown; without hidden ones.
-fn shown(mut children: Vec<Child>) -> Vec<(Child, Shown)> {
+pub(super) fn shown(mut children: Vec<Child>) -> Vec<(Child, Shown)> {
     children.sort_by(|a, b| a.raw.cmp(&b.raw));
     children.dedup_by(|a, b| a.raw == b.raw);
     let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();

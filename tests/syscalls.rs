@@ -1,0 +1,154 @@
+//! How many system calls the daemon makes for what programs do most, held to what `docs/performance.md` says.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/mount.rs"]
+mod support;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Mounted, said};
+
+/// How often each is done: what the daemon does besides is little beside it.
+const TIMES: u32 = 400;
+
+/// Nothing rests for less than the test lasts.
+const QUIET: [&str; 2] = ["-o", "poll=1h,write_back_delay=1h"];
+
+/// strace, attached to a daemon.
+struct Strace {
+    child: Child,
+    at: std::path::PathBuf,
+}
+
+impl Strace {
+    fn of(mount: &Mounted) -> Self {
+        let output = support::dewfs().args(["status", "--json"]).arg(&mount.places.at).output();
+        let output = output.unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let at = mount.places.at.with_extension("strace");
+        let mut child = Command::new("strace")
+            .args(["-f", "-c", "-U", "calls,name", "-o"])
+            .arg(&at)
+            .args(["-p", &status["pid"].to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("attached") {
+            line.clear();
+            assert!(told.read_line(&mut line).unwrap() > 0, "strace did not attach");
+        }
+        // It tells of threads that begin later, too, and must not wait for a reader.
+        std::thread::spawn(move || told.read_to_end(&mut Vec::new()));
+        Self { child, at }
+    }
+
+    /// The calls since then, and which.
+    fn count(mut self) -> (f64, String) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.child.wait().unwrap();
+        let table = fs::read_to_string(&self.at).unwrap();
+        let total = table.lines().rev().find_map(|line| line.trim().strip_suffix("total"));
+        (total.map_or(0.0, |calls| calls.trim().parse().unwrap()), table)
+    }
+}
+
+/// The calls for one of these, by what the page says of it, and as counted.
+fn held(what: &str, mount: &Mounted, mut act: impl FnMut(u32)) {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md"));
+    let page = page.unwrap();
+    let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {what} | ")));
+    let row = row.unwrap_or_else(|| panic!("the page has no row: {what}"));
+    let limit: f64 = row.split('|').next().unwrap().trim().parse().unwrap();
+    let strace = Strace::of(mount);
+    (0..TIMES).for_each(&mut act);
+    let (calls, table) = strace.count();
+    let each = calls / f64::from(TIMES);
+    eprintln!("{what}: {each:.2} of {limit}");
+    // Half a call more may be what it does besides; much less is news for the page.
+    assert!(each <= limit + 0.5, "{what}: {each} instead of {limit}\n{table}");
+    assert!(each >= limit * 0.5 - 0.5, "{what}: {each} only, the page says {limit}\n{table}");
+}
+
+fn strace_is_here() -> bool {
+    let here = Command::new("strace").arg("-V").output();
+    let may = rustix::process::geteuid().is_root();
+    if here.is_err() || !may {
+        eprintln!("NOT RUN: it needs strace, and root");
+    }
+    here.is_ok() && may
+}
+
+fn filled(options: &[&str]) -> Mounted {
+    let options = [&QUIET[..], options].concat();
+    let mut mount = Mounted::with(&options, |remote| {
+        fs::create_dir(remote.join("folder")).unwrap();
+        for number in 0..TIMES {
+            fs::write(remote.join(format!("folder/f{number}")), [7; 4096]).unwrap();
+        }
+    });
+    let output = support::dewfs().arg("hydrate").arg(mount.path("folder")).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    // The kernel has forgotten all of it.
+    mount.remount();
+    mount
+}
+
+#[test]
+fn lookups_reads_and_creates_make_no_more_system_calls_than_written_down() {
+    if !strace_is_here() {
+        return;
+    }
+    let mount = filled(&["-o", "passthrough=off"]);
+    let file = |number: u32| mount.path(format!("folder/f{number}"));
+    held("first `stat` of a name, from the catalog", &mount, |number| {
+        assert_eq!(fs::metadata(file(number)).unwrap().len(), 4096);
+    });
+    held("`stat` of a name once more", &mount, |number| {
+        assert_eq!(fs::metadata(file(number)).unwrap().len(), 4096);
+    });
+    held("open, read 4 KiB, close, through the daemon", &mount, |number| {
+        assert_eq!(fs::read(file(number)).unwrap(), [7; 4096]);
+    });
+    held("open, read the same once more, close", &mount, |number| {
+        assert_eq!(fs::read(file(number)).unwrap(), [7; 4096]);
+    });
+    let open = File::open(file(0)).unwrap();
+    held("read again from a file that is open", &mount, |_| {
+        open.read_exact_at(&mut [0; 4096], 0).unwrap();
+    });
+    held("create and close", &mount, |number| {
+        File::create_new(mount.path(format!("folder/new-{number}"))).unwrap();
+    });
+}
+
+#[test]
+fn with_passthrough_a_read_makes_no_system_call() {
+    if !strace_is_here() {
+        return;
+    }
+    let mount = filled(&[]);
+    let output =
+        support::dewfs().args(["status", "--json"]).arg(&mount.places.at).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    if status["passthrough"] != true {
+        eprintln!("NOT RUN: no passthrough here: {}", status["passthrough_reason"]);
+        return;
+    }
+    let file = |number: u32| mount.path(format!("folder/f{number}"));
+    (0..TIMES).for_each(|number| assert_eq!(fs::metadata(file(number)).unwrap().len(), 4096));
+    held("open, read 4 KiB, close, with passthrough", &mount, |number| {
+        assert_eq!(fs::read(file(number)).unwrap(), [7; 4096]);
+    });
+    let open = File::open(file(0)).unwrap();
+    held("read from an open file with passthrough", &mount, |_| {
+        open.read_exact_at(&mut [0; 4096], 0).unwrap();
+    });
+}
