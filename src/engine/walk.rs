@@ -22,7 +22,7 @@ use super::feed::{lost_for_good, settle_missed};
 use super::losses::Weight;
 use super::observe::change;
 use super::open::lock;
-use crate::model::{self, Ino, Observed, RemotePath, Rows as _};
+use crate::model::{self, Ino, Observed, RemotePath};
 use crate::remote::layers::Connection;
 use crate::remote::{FeedKind, Locator};
 
