@@ -167,6 +167,7 @@ impl Remote for KeyValue {
             product: "key-value store".into(),
             identity: Some(self.name.clone()),
             dot_names: true,
+            folder_versions: false,
         }
     }
 
@@ -187,7 +188,7 @@ impl Remote for KeyValue {
             let name = path.name().filter(|name| !name.as_bytes().starts_with(OWN_PREFIX))?;
             Some(Listed { name: name.clone(), entry: observed(&entry) })
         });
-        Ok(ListPage { entries: listed.collect(), next: None })
+        Ok(ListPage { entries: listed.collect(), ..ListPage::default() })
     }
 
     async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {

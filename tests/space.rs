@@ -23,11 +23,16 @@ fn limited(cache_size: usize) -> Settings {
     Settings { cache_size: cache_size as u64, ..quick_settings() }
 }
 
-async fn world(settings: Settings) -> (World, Sampler) {
-    let room = Arc::new(Room::new());
+async fn world_in(room: &Room, settings: &Settings) -> World {
     let state = Arc::new(tempfile::tempdir_in(room.path()).unwrap());
     let store = MemoryStore::new(MemoryOptions::default());
-    let world = World::start(store, state.clone(), settings.clone()).await;
+    World::start(store, state, settings.clone()).await
+}
+
+async fn world(settings: Settings) -> (World, Sampler) {
+    let room = Arc::new(Room::new());
+    let world = world_in(&room, &settings).await;
+    let state = world.state.clone();
     let sampler = Sampler::start(room, state.path().join("state"), settings.cache_size);
     (world, sampler)
 }
@@ -50,6 +55,36 @@ async fn read_through(world: &World, ino: Ino, handle: Handle, at: usize, wanted
 /// How many bytes of a file are here, as `st_blocks` says.
 async fn here(world: &World, path: &str) -> u64 {
     world.stat(path).await.blocks * 512
+}
+
+/// The same of `min_free`, to which the reserve for the catalog counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_and_writers_leave_the_disk_what_must_stay_free() {
+    let room = Arc::new(Room::of(c"size=64M,mode=0700"));
+    let min_free = 44 * MIB as u64;
+    let settings = Settings { min_free, ..quick_settings() };
+    let world = world_in(&room, &settings).await;
+    let state = world.state.path().join("state");
+    let sampler = Sampler::of_free(room, state, min_free, 3 * MIB as u64);
+    let world = Arc::new(world);
+    for index in 0..3u8 {
+        world.store.put(&format!("big{index}"), pattern(12 * MIB, index)).unwrap();
+    }
+    let mut readers = Vec::new();
+    for index in 0..3u8 {
+        let world = world.clone();
+        readers.push(tokio::spawn(async move {
+            same(&world.read(&format!("big{index}")).await.unwrap(), &pattern(12 * MIB, index));
+        }));
+    }
+    for index in 0..12u8 {
+        world.write(&format!("written{index}"), &pattern(3 * MIB, index)).await;
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    world.in_sync().await;
+    sampler.end(0);
 }
 
 /// S50 "What content occupies here stays within `cache_size` at every instant, whoever reads or writes at once."

@@ -19,8 +19,12 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new() -> Self {
+        Self::of(c"size=2G,mode=0700")
+    }
+
+    /// One of another size.
+    pub(crate) fn of(options: &std::ffi::CStr) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = c"size=2G,mode=0700";
         let mounted =
             rustix::mount::mount("dewfs-test", dir.path(), "tmpfs", MountFlags::empty(), options);
         if let Err(why) = &mounted {
@@ -31,6 +35,17 @@ impl Room {
 
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// By how much less is free at this instant than `min_free`; the reserve for the catalog counts towards it.
+    pub(crate) fn short_of(&self, min_free: u64, state: &Path) -> Option<u64> {
+        if !self.exact {
+            return None;
+        }
+        let disk = rustix::fs::statvfs(self.path()).unwrap();
+        let reserve =
+            std::fs::metadata(state.join("ballast")).map_or(0, |file| file.blocks() * 512);
+        Some(min_free.saturating_sub(disk.f_bavail * disk.f_frsize + reserve))
     }
 
     /// What content occupies at this instant: all that is not the catalog's.
@@ -72,12 +87,23 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     pub(crate) fn start(room: Arc<Room>, state: PathBuf, limit: u64) -> Self {
+        let looked_at = room.clone();
+        Self::of(room, limit, move || looked_at.content(&state).unwrap_or(0))
+    }
+
+    /// Looks whether `min_free` holds; the catalog may take `slack` of it.
+    pub(crate) fn of_free(room: Arc<Room>, state: PathBuf, min_free: u64, slack: u64) -> Self {
+        let looked_at = room.clone();
+        Self::of(room, slack, move || looked_at.short_of(min_free, &state).unwrap_or(0))
+    }
+
+    fn of(room: Arc<Room>, limit: u64, measure: impl Fn() -> u64 + Send + 'static) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let (end, looked_at) = (over.clone(), room.clone());
+        let end = over.clone();
         let thread = std::thread::spawn(move || {
             let (mut most, mut looks) = (0, 0);
             loop {
-                most = most.max(looked_at.content(&state).unwrap_or(0));
+                most = most.max(measure());
                 looks += 1;
                 if end.load(Ordering::Relaxed) {
                     return (most, looks);

@@ -231,6 +231,7 @@ fn hot_questions_use_an_index_and_never_sort() {
         let own = sql.rsplit("FROM inode i ").next().unwrap_or(sql);
         let own = own.rsplit("pin, content FROM inode ").next().unwrap_or(own);
         let own = own.rsplit("expect_version, nonce, ").next().unwrap_or(own);
+        let own = own.split("AND (o.attempt IS NOT NULL OR").next().unwrap_or(own);
         assert!(sources.contains(&one_line(own)), "no longer asked like this: {own}");
         let plan = plan(sql);
         assert!(plan.contains(expected), "{sql}\n{plan}");

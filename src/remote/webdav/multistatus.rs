@@ -177,7 +177,7 @@ pub fn count_entries(answer: &[u8]) -> Option<usize> {
         count += 1;
         Ok(())
     });
-    outcome.ok().map(|_| count)
+    outcome.ok().map(|_token| count)
 }
 
 #[derive(Default)]
