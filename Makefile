@@ -1,9 +1,11 @@
 # make demo     shows the main job on this machine, and leaves nothing behind
 # make test     runs every test, installing the servers they need
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
+# make fuzz     a minute of fuzzing for each parser of what others send (FUZZ_SECONDS)
 # make bench    measures it beside the native file system and curl, and its parts
 # make lint     formatting, lints, licences
-# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin
+# make package  a .deb and a .rpm in target/package
+# make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
 
 PREFIX  ?= /usr/local
 SBINDIR ?= /sbin
@@ -11,19 +13,22 @@ DESTDIR ?=
 CARGO   ?= cargo
 
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd
 MANDIR  = $(DESTDIR)$(PREFIX)/share/man
 LIBEXECDIR = $(PREFIX)/libexec
-UNITDIR    = $(PREFIX)/lib/systemd/system
 BASH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
+# Where the tests add up how many histories, crash points and faults they tried.
+TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
+
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
 
-.PHONY: all build demo test soak bench lint deny install uninstall clean
+.PHONY: all build demo test soak fuzz bench lint deny install install-built package uninstall clean
 
 all: build
 
@@ -37,13 +42,16 @@ test:
 	scripts/test-servers
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	@mkdir -p $(dir $(TRIED)) && rm -f $(TRIED)
+	@export DEWFS_TRIED=$(TRIED); \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace --no-fail-fast && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast -E '$(KERNEL)'; \
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
-	fi
+	fi; \
+	outcome=$$?; scripts/tried $(TRIED); exit $$outcome
 
 soak:
 	$(CARGO) test --locked --test sync --no-run
@@ -52,6 +60,9 @@ soak:
 		first=$$((first + 100)); \
 	done
 
+fuzz:
+	@scripts/fuzz
+
 bench: build
 	scripts/test-servers
 	benches/bench.py --dewfs $(RELEASE)/dewfs
@@ -59,21 +70,30 @@ bench: build
 
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
-install: build
+# Installs what `build` has built; packages call it by itself.
+install: build install-built
+
+install-built:
 	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
 	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+	for manager in user system; do \
+		install -d "$(DESTDIR)$(UNITDIR)/$$manager" || exit 1; \
+		sed 's,/usr/bin/dewfs,$(PREFIX)/bin/dewfs,' "systemd/$$manager/dewfs@.service" \
+			> "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service" || exit 1; \
+		chmod 644 "$(DESTDIR)$(UNITDIR)/$$manager/dewfs@.service"; \
+	done
 	install -D -m 755 $(RELEASE)/dewfs-helper $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
-	install -D -m 644 systemd/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/dewfs-helper.socket
-	sed 's|@LIBEXECDIR@|$(LIBEXECDIR)|' systemd/dewfs-helper.service > $(DESTDIR)$(UNITDIR)/dewfs-helper.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/dewfs-helper.service
-	rm -rf $(RELEASE)/man
-	$(RELEASE)/dewfs man $(RELEASE)/man
-	for page in $(RELEASE)/man/*; do \
+	install -D -m 644 systemd/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket
+	sed 's|@LIBEXECDIR@|$(LIBEXECDIR)|' systemd/dewfs-helper.service > $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	pages=$$(mktemp -d) && trap 'rm -r "$$pages"' EXIT && $(RELEASE)/dewfs man "$$pages" && \
+	for page in "$$pages"/*; do \
 		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
 	install -d $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
@@ -81,9 +101,13 @@ install: build
 	$(RELEASE)/dewfs completions zsh > $(ZSH_COMPLETIONS)/_dewfs
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
 
+package: build
+	scripts/package --built $(RELEASE) $(or $(CARGO_TARGET_DIR),target)/package
+
 uninstall:
+	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service
+	rm -f $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
 	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
-	rm -f $(DESTDIR)$(UNITDIR)/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/dewfs-helper.service
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7
 	rm -f $(BASH_COMPLETIONS)/dewfs $(ZSH_COMPLETIONS)/_dewfs $(FISH_COMPLETIONS)/dewfs.fish

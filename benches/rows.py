@@ -318,6 +318,35 @@ def million(world):
         yield plain("-", "mount to first ls with that catalog", mount.took + took, "s", "<= 0.3")
         find(mount.at, folders * each)
         yield plain("W11", "memory after a warm walk, at most", mount.resident(), "MiB", "<= 40")
+        for words in (["find", mount.at, "file-0500"], ["find", mount.at, "d0001/*"], ["largest", mount.at], ["recent", mount.at],
+                      ["du", "-s", mount.at]):
+            took, _ = timed(run, world.dewfs, *words)
+            yield plain("P5", "dewfs %s over %d entries" % (words[0], folders * each), took, "s", "<= 0.7")
+    shutil.rmtree(remote)
+
+
+def states(world):
+    """P4: reading the state of 10,000 files as extended attributes, with nothing and with much pending; wake-ups at rest."""
+    count, remote = 10_000 // world.scale, os.path.join(world.memory, "states")
+    os.makedirs(remote)
+    for number in range(count):
+        write(os.path.join(remote, "n%05d" % number), b"x")
+    with world.mount(remote, world.fresh("state"), "write_back_delay=60s") as mount:
+        names = [mount.path(name) for name in os.listdir(mount.at)]
+        read = lambda: [os.getxattr(name, "user.dewfs.state") for name in names]
+        read()
+        yield plain("P4", "%d reads of user.dewfs.state" % count, timed(read)[0], "s", "<= 0.5")
+        for name in names[:1000 // world.scale]:
+            write(name, b"yy")
+        yield plain("P4", "the same with %d pending" % (1000 // world.scale), timed(read)[0], "s", "<= 0.5")
+        folder = lambda: [os.getxattr(mount.at, "user.dewfs.pending_below") for _ in range(count)]
+        yield plain("P4", "%d reads of user.dewfs.pending_below" % count, timed(folder)[0], "s", "<= 0.5")
+    with world.mount(remote, world.fresh("state")) as mount:
+        os.listdir(mount.at)
+        time.sleep(3)
+        before = mount.switches()
+        time.sleep(10)
+        yield plain("P4", "wake-ups in 10 s with nothing to do", mount.switches() - before, "", "<= 10")
     shutil.rmtree(remote)
 
 
@@ -378,4 +407,4 @@ def blocked(pid):
         return False
 
 
-ROWS = [sequential, random_reads, ends, names, small_writes, big_write, trees, git, frozen, streaming, pending, million]
+ROWS = [sequential, random_reads, ends, names, small_writes, big_write, trees, git, frozen, streaming, pending, states, million]

@@ -222,6 +222,14 @@ class Mount:
     def path(self, *parts):
         return os.path.join(self.at, *parts)
 
+    def switches(self):
+        """How often the daemon's threads went to sleep so far: each time, something had woken them."""
+        total, tasks = 0, "/proc/%d/task" % self.process.pid
+        for task in os.listdir(tasks):
+            with open(os.path.join(tasks, task, "status")) as file:
+                total += sum(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt"))
+        return total
+
     def end(self):
         """Unmounts and waits for the daemon; ends it by force when it does not go."""
         if self not in self.world.mounts:

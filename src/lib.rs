@@ -9,6 +9,8 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(any(test, fuzzing))]
+pub mod doors;
 pub mod engine;
 pub mod fuse;
 pub mod model;

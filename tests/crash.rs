@@ -58,6 +58,11 @@ struct Scenario {
 const TREE: &[(&str, &str)] =
     &[("a", "a at first"), ("d/one", "one"), ("d/two", "two"), ("d/e/deep", "deep"), ("z", "zz")];
 
+/// A few blocks of content.
+const BIG: &str = include_str!("../Cargo.lock");
+/// Room for one such file and a half.
+const LITTLE: u64 = BIG.len() as u64 * 3 / 2;
+
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "create",
@@ -129,6 +134,21 @@ const SCENARIOS: &[Scenario] = &[
             Read("a"),
             Append("z", " anew"),
             Free("a"),
+        ],
+    },
+    Scenario {
+        name: "squeeze",
+        before: &[("big", BIG), ("other", BIG), ("a", "a at first")],
+        ops: &[
+            Read("big"),
+            Read("other"),
+            Settle,
+            Read("big"),
+            Append("other", "!"),
+            Read("a"),
+            Settle,
+            Read("big"),
+            Read("other"),
         ],
     },
     Scenario {
@@ -211,8 +231,13 @@ fn deadly(at: u64, passed: &Arc<AtomicU64>, dir: &Path) -> CrashHook {
     })
 }
 
+fn room_for(scenario: &Scenario) -> u64 {
+    if scenario.name == "squeeze" { LITTLE } else { Settings::default().cache_size }
+}
+
 struct Stage {
     dir: PathBuf,
+    cache_size: u64,
     hook: CrashHook,
 }
 
@@ -220,7 +245,8 @@ impl Stage {
     async fn engine(&self) -> Engine {
         let remote = Arc::new(FolderRemote::open(&self.dir.join("remote")).unwrap());
         let state = self.dir.join("state");
-        Engine::start_hooked(settings(), &state, remote, self.hook.clone()).await.unwrap()
+        let settings = Settings { cache_size: self.cache_size, ..settings() };
+        Engine::start_hooked(settings, &state, remote, self.hook.clone()).await.unwrap()
     }
 
     /// Notes what was acknowledged; what a killed process wrote stays.
@@ -344,7 +370,7 @@ fn child() {
     let scenario = SCENARIOS.iter().find(|one| one.name == words[0]).unwrap();
     let passed = Arc::new(AtomicU64::new(0));
     let hook = deadly(words[1].parse().unwrap(), &passed, Path::new(words[3]));
-    let stage = Stage { dir: words[3].into(), hook };
+    let stage = Stage { dir: words[3].into(), cache_size: room_for(scenario), hook };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.unwrap().block_on(async {
@@ -515,7 +541,7 @@ fn one_try(scenario: &Scenario, at: u64) -> bool {
         run_child(scenario.name, at * 7 % 43 + 1, "recover", dir.path());
     }
     let quiet: CrashHook = Arc::new(|_| false);
-    let stage = Stage { dir: dir.path().to_owned(), hook: quiet };
+    let stage = Stage { dir: dir.path().to_owned(), cache_size: room_for(scenario), hook: quiet };
     let told = stage.told();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -580,6 +606,7 @@ fn enumerate(name: &str) {
     let scenario = SCENARIOS.iter().find(|one| one.name == name).unwrap();
     let died = points(scenario);
     println!("{name}: killed at {died} crash points, and once more at every third recovery");
+    support::tried::tried(died, "crash points");
     assert!(died >= 20, "{name}: only {died} points");
 }
 
@@ -606,6 +633,7 @@ enumerated! {
     a_crash_anywhere_while_things_are_deleted "delete",
     a_crash_anywhere_while_content_comes "hydrate",
     a_crash_anywhere_while_content_goes "evict",
+    a_crash_anywhere_while_parts_go_for_room "squeeze",
     a_crash_anywhere_in_a_conflict "conflict",
     a_crash_anywhere_while_folders_are_listed "listing",
     a_crash_anywhere_while_a_folder_moves "folder",

@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dewfs::engine::{MountStatus, Settings};
@@ -422,4 +422,81 @@ async fn a_person_may_accept_what_the_remote_is_now() {
     assert_eq!(world.there().len(), 1);
     let (ino, handle) = world.open("fresh", READ).await;
     world.close(ino, handle).await;
+}
+
+/// A remote that does not say who it is takes whatever it is sent: before something new is put into its root, something
+/// known is looked for there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_that_was_just_emptied_gets_nothing_new() {
+    let store = MemoryStore::new(MemoryOptions { page: 50, ..MemoryOptions::default() });
+    store.be_nameless();
+    let settings = Settings { poll: Duration::from_secs(3600), ..guarded(10) };
+    let world = world_on(&store, 30, settings).await;
+    world.store.take_away(true);
+    world.write("fresh", b"fresh").await;
+    world.mkdir("folder").await;
+    let missing = async || status(&world).await.state.word() == "remote-missing";
+    world.until("it is missed before anything is sent", missing).await;
+    assert!(world.there().is_empty(), "{:?}", world.there());
+    world.store.bring_back();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("fresh").unwrap(), b"fresh");
+    assert!(world.store.peek("folder").is_some());
+    assert_eq!((files_there(&world, "docs"), files_there(&world, "other")), (30, 90));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_root_is_not_looked_for_with_every_new_file() {
+    let store = MemoryStore::new(MemoryOptions { page: 50, ..MemoryOptions::default() });
+    store.be_nameless();
+    let world = world_on(&store, 5, guarded(10)).await;
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
+    world.store.gate(Some(Gate(Arc::new(move |step: Step| {
+        let is_known = ["/docs", "/other"].contains(&step.path.to_string().as_str());
+        if step.operation == Operation::Stat && is_known {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        Box::pin(async { None })
+    }))));
+    let start = std::time::Instant::now();
+    for number in 0..60 {
+        world.write(&format!("new {number}"), b"new").await;
+    }
+    world.in_sync().await;
+    // one before the first, one with each five seconds, and one that others may want
+    let most = 2 + start.elapsed().as_secs() / 5;
+    let looks = looks.load(Ordering::SeqCst) as u64;
+    assert!((1..=most).contains(&looks), "{looks} looks for 60 files");
+}
+
+/// What was not there for a new folder because the root was away is not taken for gone because it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_found_no_place_while_the_root_was_away_goes_where_it_was_meant() {
+    let store = MemoryStore::new(MemoryOptions { page: 50, ..MemoryOptions::default() });
+    store.be_nameless();
+    let world = world_on(&store, 30, guarded(10)).await;
+    let before = (world.ino("docs").await, world.ino("docs/f1").await);
+    let (weak, stage) = (Arc::downgrade(&store), Arc::new(AtomicUsize::new(0)));
+    world.store.gate(Some(Gate(Arc::new(move |step: Step| {
+        let Some(store) = weak.upgrade() else { return Box::pin(async { None }) };
+        let turn = |from: usize| {
+            stage.compare_exchange(from, from + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        match step.operation {
+            Operation::MakeFolder if turn(0) => store.take_away(true),
+            // who it is is asked next: now it is back
+            Operation::Stat | Operation::List if turn(1) => store.bring_back(),
+            _ => {}
+        }
+        Box::pin(async { None })
+    }))));
+    world.mkdir("docs/new").await;
+    world.write("docs/new/inside", b"inside").await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("docs/new/inside").unwrap(), b"inside");
+    assert_eq!((world.ino("docs").await, world.ino("docs/f1").await), before);
+    assert_eq!(world.names("docs").await.len(), 31);
+    assert_eq!((files_there(&world, "docs"), files_there(&world, "other")), (32, 90));
 }

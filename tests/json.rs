@@ -25,6 +25,7 @@ fn info() -> MountInfo {
         id: "id".into(),
         owner: 0,
         uid: 0,
+        others: true,
     }
 }
 
@@ -44,6 +45,7 @@ fn status() -> MountStatus {
         oldest_pending: Some(1),
         last_contact: Some(1),
         feed: "walk",
+        feed_detail: "listing",
         oldest_look: Some(1),
         cache_used: 1,
         cache_limit: 1,

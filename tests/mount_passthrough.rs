@@ -301,3 +301,126 @@ fn it_can_be_switched_off() {
     assert!(fs::read(mount.path("f")).unwrap() == content);
     mount.arrives("f", &content);
 }
+
+/// A file that is opened again while a mapping of an earlier open still writes shows what that writes, however the kernel
+/// reads it now.
+#[test]
+fn what_an_older_mapping_writes_is_seen_by_whoever_opens_the_file_again() {
+    let mount = Mounted::empty();
+    let path = mount.path("f");
+    fs::write(&path, bytes(100_000, 4)).unwrap();
+    mount.arrives("f", &bytes(100_000, 4));
+    for round in 0..100_u8 {
+        let file = open(&path);
+        file.write_all_at(&[round], 50).unwrap();
+        let mapping = Mapping::of(&file, 100_000);
+        drop(file);
+        // While the close is still being told of.
+        let again = File::open(&path).unwrap();
+        let mut one = [0];
+        again.read_exact_at(&mut one, 50).unwrap();
+        assert_eq!(one, [round], "round {round}");
+        mapping.store(50, 200);
+        again.read_exact_at(&mut one, 50).unwrap();
+        assert_eq!(one, [200], "round {round}: an old page");
+        mapping.store(51, round);
+        drop(again);
+        let again = open(&path);
+        again.read_exact_at(&mut one, 51).unwrap();
+        assert_eq!(one, [round], "round {round}: an old page after another open");
+        drop(mapping);
+    }
+    let expected = fs::read(&path).unwrap();
+    assert_eq!((expected[50], expected[51]), (200, 99));
+    mount.arrives("f", &expected);
+}
+
+/// What is written through a mapping after the file was sent does not wait as long as what a program has open.
+#[test]
+fn what_a_mapping_writes_after_the_file_was_sent_goes_soon() {
+    // 300 times that is what an open file rests.
+    let mount = Mounted::with(&["-o", "write_back_delay=300ms"], |_| {});
+    let mut content = bytes(100_000, 4);
+    fs::write(mount.path("f"), &content).unwrap();
+    let file = open(&mount.path("f"));
+    file.write_all_at(b"now", 0).unwrap();
+    content[..3].copy_from_slice(b"now");
+    let mapping = Mapping::of(&file, content.len());
+    drop(file);
+    mount.arrives("f", &content);
+    mapping.store(10, b'!');
+    mapping.sync();
+    content[10] = b'!';
+    mount.arrives("f", &content);
+    mapping.store(11, b'?');
+    drop(mapping);
+    content[11] = b'?';
+    mount.arrives("f", &content);
+}
+
+#[test]
+fn room_that_is_made_past_the_daemon_is_as_on_a_local_disk() {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let content = bytes(500_000, 5);
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    hydrated(&mount, "f");
+    let file = open(&mount.path("f"));
+    let mut expected = content;
+    let keep = FallocateFlags::KEEP_SIZE;
+    file.write_all_at(b"before", 0).unwrap();
+    expected[..6].copy_from_slice(b"before");
+    let same = |expected: &[u8]| {
+        assert_eq!(file.metadata().unwrap().len(), expected.len() as u64);
+        let mut found = vec![0; expected.len()];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == expected);
+    };
+    fallocate(&file, FallocateFlags::empty(), 400_000, 300_000).unwrap();
+    expected.resize(700_000, 0);
+    same(&expected);
+    fallocate(&file, keep, 700_000, 300_000).unwrap();
+    same(&expected);
+    fallocate(&file, FallocateFlags::PUNCH_HOLE | keep, 40_960, 81_920).unwrap();
+    expected[40_960..122_880].fill(0);
+    same(&expected);
+    fallocate(&file, FallocateFlags::ZERO_RANGE, 690_000, 20_000).unwrap();
+    expected.resize(710_000, 0);
+    expected[690_000..].fill(0);
+    same(&expected);
+    file.write_all_at(b"after", 705_000).unwrap();
+    expected[705_000..705_005].copy_from_slice(b"after");
+    same(&expected);
+    drop(file);
+    assert!(fs::read(mount.path("f")).unwrap() == expected);
+    mount.arrives("f", &expected);
+}
+
+/// The same where nobody goes past the daemon any more: the kernel keeps no pages of such a file.
+#[test]
+fn what_a_mapping_writes_past_a_killed_daemon_is_seen_without_passthrough() {
+    let mut mount = Mounted::with(&["-o", "write_back_delay=1h"], |_| {});
+    if !goes_past(&mount) {
+        return;
+    }
+    let path = mount.path("f");
+    fs::write(&path, bytes(100_000, 4)).unwrap();
+    let file = open(&path);
+    let mapping = Mapping::of(&file, 100_000);
+    mapping.store(1, 1);
+    drop(file);
+    mount.kill();
+    mount.options_replaced(&["-o", "passthrough=off"]);
+    mount.mount();
+    for round in 0..5_u8 {
+        let again = File::open(&path).unwrap();
+        let mut one = [0];
+        again.read_exact_at(&mut one, 50).unwrap();
+        mapping.store(50, 100 + round);
+        again.read_exact_at(&mut one, 50).unwrap();
+        assert_eq!(one, [100 + round], "an old page");
+    }
+    drop(mapping);
+    let mut expected = bytes(100_000, 4);
+    (expected[1], expected[50]) = (1, 104);
+    mount.arrives("f", &expected);
+}

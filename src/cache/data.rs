@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, SeekFrom, XattrFlags};
+use rustix::fs::{FallocateFlags, IFlags, SeekFrom, XattrFlags};
 use rustix::io::Errno;
 
 use super::ledger::{Gone, Seat, allocated};
@@ -223,6 +223,19 @@ impl DataFile {
             Err(Errno::OPNOTSUPP | Errno::NODATA) => Ok(None),
             Err(error) => Err(self.failed("read the label of")(error)),
         }
+    }
+
+    /// Stops everybody who has the file open for writing, or lets them go on, where the file system does that
+    /// ([`Examination::brake`](super::Examination)). Moves the stamp if it changes something.
+    pub fn brake(&self, pulled: bool) -> Result<()> {
+        let failed = self.failed("stop writers of");
+        let change = || {
+            let before = rustix::fs::ioctl_getflags(&self.file)?;
+            let mut after = before;
+            after.set(IFlags::IMMUTABLE, pulled);
+            if after == before { Ok(()) } else { rustix::fs::ioctl_setflags(&self.file, after) }
+        };
+        change().map_err(failed)
     }
 
     /// Another descriptor of the same open file.

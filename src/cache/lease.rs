@@ -35,4 +35,14 @@ impl DataFile {
             Err(error) => Err(CacheError::io("ask about", self.path(), error)),
         }
     }
+
+    /// Whether nobody else has the file open or mapped at all, not even for reading; `false` where the file system has no
+    /// leases.
+    pub fn is_only_ours(&self) -> Result<bool> {
+        match ask_lease(self, Lease::Write) {
+            Ok(granted) => Ok(granted),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+            Err(error) => Err(CacheError::io("ask about", self.path(), error)),
+        }
+    }
 }

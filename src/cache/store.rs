@@ -132,11 +132,26 @@ impl Cache {
         access: Access,
     ) -> Result<Option<DataFile>> {
         let path = self.data_path(ino, generation);
-        match options(access).open(&path) {
+        let opened = options(access).open(&path).or_else(|error| {
+            // Its writers were stopped, by an earlier run perhaps: who asks us for it is none of them.
+            let stopped = access == Access::Write && error.kind() == ErrorKind::PermissionDenied;
+            if stopped && self.let_go_on(ino, generation) {
+                options(access).open(&path)
+            } else {
+                Err(error)
+            }
+        });
+        match opened {
             Ok(file) => self.adopt(ino, file, path, access).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CacheError::io("open", &path, error)),
         }
+    }
+
+    /// Lets writers of a data file go on that were stopped; `false` if that cannot be had.
+    fn let_go_on(&self, ino: Ino, generation: Generation) -> bool {
+        let data = self.open_data(ino, generation, Access::Read);
+        data.is_ok_and(|data| data.is_some_and(|data| data.brake(false).is_ok()))
     }
 
     /// Opens a data file for writing, making an empty one if there is none.
@@ -159,7 +174,7 @@ impl Cache {
         let Some(data) = self.open_data(ino, generation, Access::Read)? else { return Ok(0) };
         let freed = data.allocated()?;
         data.set_gone(Gone::Yes);
-        match std::fs::remove_file(data.path()) {
+        match std::fs::remove_file(data.path()).or_else(|error| unless_stopped(&data, error)) {
             Ok(()) => Ok(freed),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
             Err(error) => {
@@ -176,6 +191,8 @@ impl Cache {
             return Err(CacheError::io("set aside", &path, Errno::NOENT));
         };
         data.set_gone(Gone::Yes);
+        // A file whose writers are stopped cannot be moved; where nobody can be stopped this does nothing.
+        drop(data.brake(false));
         let moved = move_to_free_name(data.path(), &self.state_dir().join("recovered"), |count| {
             super::aside::readable_name(name_hint, ino, count)
         });
@@ -215,6 +232,14 @@ impl Cache {
             counted: books.is_counted(),
         })
     }
+}
+
+/// Removes a file after all whose writers were stopped.
+fn unless_stopped(data: &DataFile, error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == ErrorKind::PermissionDenied && data.brake(false).is_ok() {
+        return std::fs::remove_file(data.path());
+    }
+    Err(error)
 }
 
 fn options(access: Access) -> OpenOptions {

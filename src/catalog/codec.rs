@@ -62,7 +62,9 @@ pub(super) fn place(row: &Row<'_>, at: usize) -> Read<Option<Place>> {
 
 const KINDS: [Kind; 5] = [Kind::File, Kind::Folder, Kind::Symlink, Kind::Fifo, Kind::Socket];
 const CONTENTS: [Content; 3] = [Content::Placeholder, Content::Partial, Content::Hydrated];
-const PINS: [Pin; 4] = [Pin::Unspecified, Pin::Pinned, Pin::Unpinned, Pin::Excluded];
+/// The last is a pin that a rule set, not a person.
+const PINS: [Pin; 5] = [Pin::Unspecified, Pin::Pinned, Pin::Unpinned, Pin::Excluded, Pin::Pinned];
+pub(super) const PIN_BY_RULE: i64 = 4;
 const STEPS: [StepKind; 17] = [
     StepKind::MakeFolder,
     StepKind::Write,

@@ -5,12 +5,14 @@
 //! outlive one reply. SQL stands in this room only; nothing here knows of bytes, remotes or the kernel.
 
 mod at_rest;
+mod clock;
 mod codec;
 mod error;
 mod lists;
 mod open;
 mod reader;
 mod reader_files;
+mod reader_find;
 mod reader_names;
 mod reader_sync;
 mod rows;
@@ -18,6 +20,7 @@ mod schema;
 mod tx;
 mod tx_files;
 mod tx_listing;
+mod tx_pins;
 mod tx_places;
 mod tx_rows;
 mod tx_verbs;
@@ -26,15 +29,18 @@ mod writer;
 use std::sync::Arc;
 
 pub use at_rest::left_to_send;
+#[cfg(debug_assertions)]
+pub use clock::shift_clock;
+pub use clock::{now, steady};
 pub use error::CatalogError;
 pub use reader::Reader;
 pub use rows::{
-    Attributes, Change, DirEntry, Endpoint, Event, Inode, NewInode, Origin, OutboxItem,
-    PendingItem, Presence, SetAttributes, Sums, Totals,
+    Attributes, Change, DirEntry, Endpoint, Event, Found, Inode, NewInode, Origin, OutboxItem,
+    PendingItem, Presence, Rank, SetAttributes, Sums, Totals, Usage,
 };
 pub use tx::Tx;
 
-use crate::model::{Handles, Ino, Name};
+use crate::model::{Exclude, Handles, Ino, Pin};
 use open::Inner;
 
 /// What catalog calls answer.
@@ -53,8 +59,12 @@ pub enum Durability {
 pub trait Memory: Send + Sync + 'static {
     /// The handles open on an inode.
     fn handles(&self, ino: Ino) -> Handles;
-    /// Whether a name is kept local only.
-    fn is_excluded(&self, name: &Name) -> bool;
+    /// Which names are kept local only.
+    fn exclude(&self) -> &Exclude;
+    /// The pin that holds for the whole mount where nothing else was said.
+    fn root_pin(&self) -> Pin {
+        Pin::Unspecified
+    }
     /// Called on the writer thread just before each commit with what it will change, to mark inodes stale before anybody
     /// can see the new rows. Must not block. The commit may still fail: a mark too many does no harm.
     fn before_commit(&self, _changes: &[Change]) {}

@@ -1,6 +1,7 @@
 //! The catalog as its users hold it: opening, reading, queueing changes, closing.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -10,9 +11,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use super::error::Failure;
 use super::lists::Lists;
 use super::reader::Readers;
+use super::schema;
 use super::writer::{Message, Work, Writer};
 use super::{Catalog, CatalogError, Change, Durability, Memory, Origin, Reader, Result, Tx};
-use super::{schema, tx};
 use crate::model::{Ino, Tick};
 
 /// Is what all clones of a catalog share.
@@ -23,6 +24,8 @@ pub(super) struct Inner {
     queue: Mutex<Option<Sender<Message>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     changes: UnboundedSender<Vec<Change>>,
+    /// Moves on with every commit.
+    epoch: Arc<AtomicU64>,
     receiver: Mutex<Option<UnboundedReceiver<Vec<Change>>>>,
 }
 
@@ -35,13 +38,14 @@ impl Catalog {
             }
             other => other,
         };
-        let connection = schema::open_writer(path, tx::now()).map_err(named)?;
+        let connection = schema::open_writer(path, super::now()).map_err(named)?;
         let lists = Arc::new(Lists::default());
         let tx = Tx::new(connection, memory.clone(), lists.clone()).map_err(named)?;
         let (queue, jobs) = std::sync::mpsc::channel();
         let (changes, receiver) = tokio::sync::mpsc::unbounded_channel();
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-        let writer = Writer::new(tx, jobs, changes.clone(), folder);
+        let epoch = Arc::new(AtomicU64::new(1));
+        let writer = Writer::new(tx, jobs, changes.clone(), epoch.clone(), folder);
         let thread = std::thread::Builder::new()
             .name("catalog".to_owned())
             .spawn(move || writer.serve())
@@ -53,6 +57,7 @@ impl Catalog {
                 queue: Mutex::new(Some(queue)),
                 thread: Mutex::new(Some(thread)),
                 changes,
+                epoch,
                 receiver: Mutex::new(Some(receiver)),
             }),
         })
@@ -62,7 +67,7 @@ impl Catalog {
     pub fn set_aside(path: &Path, recovered: &Path) -> std::io::Result<PathBuf> {
         std::fs::create_dir_all(recovered)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let at = tx::now();
+        let at = super::now();
         let to = recovered.join(format!("{name}.{at}"));
         std::fs::rename(path, &to)?;
         for suffix in ["-wal", "-shm"] {
@@ -141,6 +146,11 @@ impl Catalog {
         self.write(Durability::Synced, Origin::Engine, |_| Ok(())).await
     }
 
+    /// Moves on with every commit, before anybody is answered: what was read stays true while it stands still.
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch.load(Ordering::Acquire)
+    }
+
     /// What changed, in order, sent after each commit and before its answers. There is one receiver: the engine takes it
     /// once.
     pub fn take_changes(&self) -> Option<UnboundedReceiver<Vec<Change>>> {
@@ -161,7 +171,7 @@ impl Catalog {
                 }
             }
             // Those asked for or being listed are skipped below, so as many more are asked for.
-            let marked = reader.look_again_due(tx::now(), most + lists.busy())?;
+            let marked = reader.look_again_due(super::steady(), most + lists.busy())?;
             let more = marked.into_iter().filter(|(folder, _)| {
                 !lists.is_listing(*folder) && !folders.iter().any(|(one, _)| one == folder)
             });

@@ -62,6 +62,21 @@ impl Reader {
         found.map_err(|error| self.failed(error))
     }
 
+    /// Shows `each` every row that `sql` finds, keeping none.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut each: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut statement = self.prepare(sql).map_err(|error| self.failed(error))?;
+        let mut rows = statement.query(params).map_err(|error| self.failed(error))?;
+        while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
     /// Whether `sql` finds a row.
     pub(super) fn any(&self, sql: &str, params: impl Params) -> Result<bool> {
         Ok(self.one(sql, params, |_| Ok(()))?.is_some())

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::codec::{self, inode_sql, int};
 use super::reader_names::count;
+use super::reader_sync::to_send;
 use super::{Inode, Presence, Reader, Result};
 use crate::model::{BlockSet, Content, Generation, Ino, Kind, Pin};
 
@@ -80,8 +81,8 @@ impl Reader {
         }
         let mut result = (Pin::Unspecified, None);
         for row in chain.iter().rev() {
-            let pin = row.pin.under(result.0, row.kind);
-            let from = if row.pin == pin { Some(row.ino) } else { result.1 };
+            let pin = self.own_pin(row).under(result.0, row.kind);
+            let from = if self.own_pin(row) == pin { Some(row.ino) } else { result.1 };
             result = (pin, from.filter(|_| pin != Pin::Unspecified));
         }
         Ok(result)
@@ -91,11 +92,12 @@ impl Reader {
         self.one(pinned_sql!("WHERE ino = ?1"), [int(ino.0)], pinned)
     }
 
-    /// Folders that are pinned themselves.
-    pub fn pinned_folders(&self) -> Result<Vec<Ino>> {
-        let sql = "SELECT ino FROM inode WHERE pin = ?1 AND pin > 0 AND kind = ?2 ORDER BY ino";
-        let folder = codec::kind_code(crate::model::Kind::Folder);
-        self.all(sql, (codec::pin_code(Pin::Pinned), folder), |row| codec::ino(row, 0))
+    /// The pin of an item itself; for the root, what holds for the whole mount if nothing was said.
+    fn own_pin(&self, row: &Pinned) -> Pin {
+        match row.pin {
+            Pin::Unspecified if row.ino == Ino::ROOT => self.memory.root_pin(),
+            pin => pin,
+        }
     }
 
     /// Files pinned by themselves or by a folder above and not hydrated, with numbers beyond `after`, in order.
@@ -128,8 +130,12 @@ impl Reader {
         limit: usize,
         fits: impl Fn(&Pinned) -> Result<bool>,
     ) -> Result<Vec<Ino>> {
-        let sql = pinned_sql!("WHERE pin = ?1 AND pin > 0");
-        let tops = self.all(sql, [codec::pin_code(pin)], pinned)?;
+        let sql = pinned_sql!("INDEXED BY inode_pin WHERE pin IN (?1, ?2) AND pin > 0");
+        let by_rule = if pin == Pin::Pinned { codec::PIN_BY_RULE } else { codec::pin_code(pin) };
+        let mut tops = self.all(sql, (codec::pin_code(pin), by_rule), pinned)?;
+        if self.memory.root_pin() == pin {
+            tops.extend(self.pinned(Ino::ROOT)?);
+        }
         if tops.is_empty() {
             return Ok(Vec::new());
         }
@@ -213,13 +219,17 @@ impl Reader {
         Ok(pin)
     }
 
-    /// Files with bytes here that may be freed: in sync, with a base, not pinned; the least recently used first.
+    /// Files with bytes here that may be freed: nothing of them unsent, with a base, not pinned; the least recently used
+    /// first.
     pub fn eviction_candidates(&self, limit: usize) -> Result<Vec<Inode>> {
-        let sql = inode_sql!(
-            "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
-             AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
-             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
-             ORDER BY i.last_use"
+        let sql = concat!(
+            inode_sql!(
+                "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
+                 AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino AND "
+            ),
+            to_send!(),
+            ") ORDER BY i.last_use"
         );
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
@@ -236,6 +246,33 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// Whether bytes of a file may be given back: nothing of it is unsent, it has a base and is not pinned.
+    pub fn is_evictable(&self, ino: Ino) -> Result<bool> {
+        let sql = concat!(
+            "SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = ?1
+             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1 AND ",
+            to_send!(),
+            ")"
+        );
+        Ok(self.any(sql, [int(ino.0)])? && self.effective_pin(ino)? != Pin::Pinned)
+    }
+
+    /// When a file was last used, nanoseconds since 1970, as far as it was written down.
+    pub fn last_use(&self, ino: Ino) -> Result<i64> {
+        let sql = "SELECT last_use FROM inode WHERE ino = ?1";
+        Ok(self.one(sql, [int(ino.0)], |row| row.get(0))?.unwrap_or_default())
+    }
+
+    /// Files with bytes here that may be freed and were not used since then, nanoseconds since 1970; the longest unused first.
+    pub fn unused_since(&self, before: i64, limit: usize) -> Result<Vec<Ino>> {
+        let sql = "SELECT i.ino FROM inode i INDEXED BY inode_use
+                   WHERE i.content > 0 AND i.kind = 0 AND i.last_use < ?1 AND i.parent IS NOT NULL
+                     AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                     AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+                   ORDER BY i.last_use LIMIT ?2";
+        self.all(sql, (before, count(limit)), |row| codec::ino(row, 0))
     }
 
     /// The data files that rows need, by inode, with numbers beyond `after`, in order; for the sweep.

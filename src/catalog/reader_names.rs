@@ -2,7 +2,7 @@
 
 use super::codec::{self, inode_sql, int};
 use super::{DirEntry, Event, Inode, Reader, Result};
-use crate::model::{Ino, Name, Place, RemotePath};
+use crate::model::{Ino, Kind, Name, Place, RemotePath};
 
 /// Folders above one another before a chain is taken for a ring: the kernel allows no path of more than 4096 bytes.
 const DEEPEST: usize = 4096;
@@ -98,28 +98,54 @@ impl Reader {
         })
     }
 
-    /// Whether it or a folder above it has a name that is kept local only.
+    /// Whether it or a folder above it is kept local only for its name.
     pub fn is_below_excluded(&self, ino: Ino) -> Result<bool> {
         match self.local_place(ino)? {
-            Some(place) => self.is_excluded_place(&place),
+            Some(place) => self.would_be_excluded(ino, &place),
             None => Ok(false),
         }
     }
 
-    /// Whether something placed here would be kept local only by its name or a folder above.
-    pub fn is_excluded_place(&self, place: &Place) -> Result<bool> {
-        if self.memory.is_excluded(&place.name) {
-            return Ok(true);
-        }
-        let mut at = place.parent;
+    /// Whether something new of this kind would be kept local only in this place, by its name or a folder above.
+    pub fn is_excluded_place(&self, place: &Place, kind: Kind) -> Result<bool> {
+        Ok(self.has_excluded_name(place, kind)? || self.is_in_excluded(place.parent)?)
+    }
+
+    /// Whether an inode would be kept local only in this place. What the remote has under such a name is synced as any other.
+    pub fn would_be_excluded(&self, ino: Ino, place: &Place) -> Result<bool> {
+        Ok(self.is_excluded_as(ino, place)? || self.is_in_excluded(place.parent)?)
+    }
+
+    fn is_in_excluded(&self, folder: Ino) -> Result<bool> {
+        let mut at = folder;
         for _ in 0..DEEPEST {
             let Some(above) = self.local_place(at)? else { return Ok(false) };
-            if self.memory.is_excluded(&above.name) {
+            if self.is_excluded_as(at, &above)? {
                 return Ok(true);
             }
             at = above.parent;
         }
         Ok(false)
+    }
+
+    fn is_excluded_as(&self, ino: Ino, place: &Place) -> Result<bool> {
+        let kind = self.one("SELECT kind FROM inode WHERE ino = ?1", [int(ino.0)], |row| {
+            codec::kind(row, 0)
+        })?;
+        let kind = kind.unwrap_or(Kind::File);
+        if !self.has_excluded_name(place, kind)? {
+            return Ok(false);
+        }
+        match self.base_place(ino)? {
+            Some(base) => Ok(!self.has_excluded_name(&base, kind)?),
+            None => Ok(true),
+        }
+    }
+
+    /// Whether an exclude pattern fits something of this kind in this place.
+    pub(super) fn has_excluded_name(&self, place: &Place, kind: Kind) -> Result<bool> {
+        let above = || Ok(self.local_path(place.parent)?.unwrap_or_default());
+        self.memory.exclude().matches(&place.name, kind == Kind::Folder, above)
     }
 
     /// Where the remote has it; `None` without base.

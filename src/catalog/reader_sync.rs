@@ -168,45 +168,42 @@ impl Reader {
         })
     }
 
-    /// How many items in this folder, at any depth, are not in sync; what was deleted counts where the remote has it.
-    pub fn pending_below(&self, folder: Ino) -> Result<u64> {
+    /// How many items are not in sync in each folder that holds such, at any depth; what was deleted counts where the remote
+    /// has it.
+    pub fn pending_by_folder(&self) -> Result<HashMap<Ino, u64>> {
         let sql = concat!(
-            "SELECT COALESCE(i.parent, b.parent) FROM outbox o
+            "SELECT COALESCE(i.parent, b.parent), COUNT(*) FROM outbox o
              LEFT JOIN inode i ON i.ino = o.ino
              LEFT JOIN base b ON b.endpoint = 0 AND b.ino = o.ino
              WHERE o.endpoint = 0 AND o.ino <> 1 AND ",
-            to_send!()
+            to_send!(),
+            " GROUP BY 1"
         );
-        let parents = self.all(sql, [], |row| row.get::<_, Option<i64>>(0))?;
-        let mut known = HashMap::from([(folder, true), (Ino::ROOT, folder == Ino::ROOT)]);
-        let mut found = 0;
-        for parent in parents.into_iter().flatten() {
-            found += u64::from(self.is_below(Ino(parent.cast_unsigned()), &mut known)?);
+        let own =
+            self.all(sql, [], |row| Ok((row.get::<_, Option<i64>>(0)?, codec::number(row, 1)?)))?;
+        let mut above: HashMap<Ino, Option<Ino>> = HashMap::new();
+        let mut counts = HashMap::new();
+        for (parent, count) in own {
+            let mut at = parent.map(|parent| Ino(parent.cast_unsigned()));
+            let mut passed = Vec::new();
+            while let Some(folder) = at.filter(|folder| !passed.contains(folder)) {
+                passed.push(folder);
+                *counts.entry(folder).or_default() += count;
+                at = match above.get(&folder) {
+                    Some(next) => *next,
+                    None => {
+                        let next = match self.local_place(folder)? {
+                            Some(place) => Some(place.parent),
+                            None if folder == Ino::ROOT => None,
+                            None => self.base_place(folder)?.map(|place| place.parent),
+                        };
+                        above.insert(folder, next);
+                        next
+                    }
+                };
+            }
         }
-        Ok(found)
-    }
-
-    /// Whether the way up from `ino` meets a folder known to be below; notes what it learns.
-    fn is_below(&self, ino: Ino, known: &mut HashMap<Ino, bool>) -> Result<bool> {
-        let mut passed = Vec::new();
-        let mut at = ino;
-        let below = loop {
-            if let Some(below) = known.get(&at) {
-                break *below;
-            }
-            // Noted at once, so that a ring ends as well.
-            known.insert(at, false);
-            passed.push(at);
-            match self
-                .local_place(at)?
-                .map_or_else(|| self.base_place(at), |place| Ok(Some(place)))?
-            {
-                Some(place) => at = place.parent,
-                None => break false,
-            }
-        };
-        known.extend(passed.into_iter().map(|one| (one, below)));
-        Ok(below)
+        Ok(counts)
     }
 
     /// Counts of everything.
@@ -282,6 +279,19 @@ impl Reader {
         let sql = "SELECT ino, looked FROM base WHERE endpoint = 0 AND listed = 1
                    ORDER BY looked LIMIT ?1";
         self.all(sql, [count(limit)], |row| Ok((codec::ino(row, 0)?, row.get(1)?)))
+    }
+
+    /// When the listed folder looked at longest ago was looked at; those made here and never looked at do not count.
+    pub fn oldest_look(&self) -> Result<Option<i64>> {
+        let sql = "SELECT looked FROM base WHERE endpoint = 0 AND listed = 1 AND looked > 0
+                   ORDER BY looked LIMIT 1";
+        self.one(sql, [], |row| row.get(0))
+    }
+
+    /// When a listed folder was looked at (nanoseconds since 1970, 0: not noted); `None` if it is not listed.
+    pub fn looked(&self, folder: Ino) -> Result<Option<i64>> {
+        let sql = "SELECT looked FROM base WHERE endpoint = 0 AND ino = ?1 AND listed = 1";
+        self.one(sql, [int(folder.0)], |row| row.get(0))
     }
 
     /// Conflict copies made here and not resolved.

@@ -52,6 +52,10 @@ pub enum Change {
     },
     /// A pin changed somewhere.
     Pins,
+    /// An inode came out of sync, or into it again.
+    Sync(Ino),
+    /// An inode became a conflict copy, or is none any more.
+    Conflict(Ino),
 }
 
 /// Is what `stat` shows.
@@ -236,4 +240,62 @@ pub struct Presence {
     pub generation: Generation,
     /// The blocks here.
     pub blocks: BlockSet,
+}
+
+/// Is what a search shows of an item.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Where it is, as names from the root.
+    pub path: Vec<Name>,
+    /// Its type.
+    pub kind: Kind,
+    /// Length in bytes; 0 for folders.
+    pub size: u64,
+    /// Shown mtime, nanoseconds since 1970.
+    pub mtime: i64,
+    /// How much is here (files).
+    pub content: Content,
+    /// Bytes here.
+    pub present: u64,
+    /// Folders: whether all names are known.
+    pub listed: bool,
+}
+
+/// Says which files come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// The largest.
+    Largest,
+    /// Those changed last.
+    Recent,
+}
+
+/// Is what a folder holds, all that is below counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The folder.
+    pub folder: Ino,
+    /// Files and other things that are no folders.
+    pub files: u64,
+    /// Folders.
+    pub folders: u64,
+    /// Length of all files, bytes.
+    pub size: u64,
+    /// Bytes here.
+    pub present: u64,
+}
+
+impl Usage {
+    /// An empty folder.
+    pub fn of(folder: Ino) -> Self {
+        Self { folder, files: 0, folders: 0, size: 0, present: 0 }
+    }
+
+    /// Counts in what a folder below holds itself.
+    pub fn add(&mut self, below: &Self) {
+        self.files += below.files;
+        self.folders += below.folders;
+        self.size += below.size;
+        self.present += below.present;
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! Formats only grow: a step, once released, never changes, and the format's number is how many steps were taken.
 
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -179,6 +181,7 @@ CREATE INDEX outbox_held ON outbox (endpoint, since) WHERE held = 1;
 /// Opens the writing connection, creates what is not there and migrates what is older.
 pub(super) fn open_writer(path: &Path, now: i64) -> Result<Connection> {
     check_header(path)?;
+    make_private(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -195,6 +198,12 @@ pub(super) fn open_writer(path: &Path, now: i64) -> Result<Connection> {
     )?;
     migrate(path, &connection, found, now)?;
     Ok(connection)
+}
+
+/// SQLite would leave it to the umask who can read a new file; those beside it get the permissions of this one.
+fn make_private(path: &Path) {
+    // What keeps it from being made keeps SQLite from it as well, which tells why.
+    drop(OpenOptions::new().append(true).create(true).mode(0o600).open(path));
 }
 
 /// Opens a reading connection.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
@@ -83,7 +82,7 @@ impl Tx {
             reader,
             lists,
             origin: Origin::Engine,
-            now: now(),
+            now: super::now(),
             host,
             conflict_names: Vec::new(),
             rescued: Vec::new(),
@@ -99,7 +98,7 @@ impl Tx {
     /// Begins a change.
     pub(super) fn begin(&mut self, origin: Origin) -> Mark {
         self.origin = origin;
-        self.now = now();
+        self.now = super::now();
         self.conflict_names.clear();
         self.rescued.clear();
         self.mark()
@@ -132,7 +131,8 @@ impl Tx {
     pub(super) fn write_counters(&mut self, barrier: bool) -> Result<()> {
         if barrier || self.counted.items != 0 || self.counted.bytes != 0 {
             self.run(
-                "UPDATE counter SET items = items + ?1, bytes = bytes + ?2, barriers = barriers + ?3",
+                "UPDATE counter SET items = items + ?1, barriers = barriers + ?3,
+                     bytes = min(max(bytes + ?2, -4611686018427387904), 4611686018427387904)",
                 (self.counted.items, self.counted.bytes, barrier),
             )?;
         }
@@ -187,7 +187,8 @@ impl Tx {
     /// Counts items and bytes that came (or went, when negative).
     pub(super) fn count(&mut self, items: i64, bytes: i64) {
         self.counted.items += items;
-        self.counted.bytes += bytes;
+        // What a remote says of sizes may be anything.
+        self.counted.bytes = self.counted.bytes.saturating_add(bytes);
     }
 
     /// The next tick. The row says which may have been given out, so that none is given twice after a restart.
@@ -212,10 +213,4 @@ impl Tx {
         self.touched_before.push((folder, before));
         Ok(())
     }
-}
-
-/// Now, nanoseconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -37,6 +37,9 @@ impl Tx {
             (Some(_), None) => self.count(-1, -size),
             _ => {}
         }
+        if conflict != was_conflict {
+            self.tell(Change::Conflict(ino));
+        }
         self.wake(ino)?;
         self.tell_names(ino, old, place);
         Ok(())

@@ -4,11 +4,16 @@ use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
     Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
-    OutboxRow, Place, RemoteId, Rows, Shown, Tick, conflict_name,
+    OutboxRow, Place, RemoteId, Rows, Shown, Tick, Version, conflict_name,
 };
 
 /// Things kept of an inode's history.
 const HISTORY: i64 = 50;
+
+/// Under which key it is kept that an entry of the remote in this folder is covered.
+fn covered_key(folder: Ino) -> String {
+    format!("covered {}", folder.0)
+}
 
 /// Under which key a data file stands that is to be kept in `recovered/`.
 pub(super) fn rescue_key(ino: Ino, generation: Generation) -> String {
@@ -99,6 +104,12 @@ impl Rows for Tx {
         self.missing_since(ino)
     }
 
+    fn look_after(&self, tick: Tick) -> Result<Option<(Ino, Tick)>> {
+        let sql = "SELECT folder, since FROM look_again
+                   WHERE endpoint = 0 AND due = 0 AND since > ?1 ORDER BY since LIMIT 1";
+        self.one(sql, [int(tick.0)], |row| Ok((codec::ino(row, 0)?, Tick(codec::number(row, 1)?))))
+    }
+
     fn look_again(&self, folder: Ino) -> Result<Option<Tick>> {
         self.look_again_since(folder)
     }
@@ -119,8 +130,8 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
-    fn is_excluded(&self, name: &Name) -> bool {
-        self.memory.is_excluded(name)
+    fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool> {
+        self.has_excluded_name(place, kind)
     }
 
     fn tick(&mut self) -> Result<Tick> {
@@ -185,6 +196,12 @@ impl Rows for Tx {
         }
     }
 
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Result<()> {
+        let sql = "UPDATE base SET version = ?2 WHERE endpoint = 0 AND ino = ?1";
+        self.run(sql, (int(folder.0), version.0))?;
+        Ok(())
+    }
+
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition> {
         let edition = Edition(self.next_tick()?.0);
         let mtime = seen.mtime.unwrap_or(self.now);
@@ -242,6 +259,7 @@ impl Rows for Tx {
             ],
         )?;
         self.tell(Change::Outbox);
+        self.tell(Change::Sync(ino));
         Ok(())
     }
 
@@ -250,6 +268,7 @@ impl Rows for Tx {
             self.run("DELETE FROM outbox WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
         if dropped > 0 {
             self.tell(Change::Outbox);
+            self.tell(Change::Sync(ino));
             let woken = self.run(
                 "UPDATE look_again SET due = 0, tries = 0, cause = NULL WHERE endpoint = 0 AND cause = ?1",
                 [int(ino.0)],
@@ -292,11 +311,18 @@ impl Rows for Tx {
         Ok(())
     }
 
-    fn set_look_deep(&mut self, folder: Ino) -> Result<()> {
-        let since = self.next_tick()?;
+    fn set_look_deep(&mut self, folder: Ino, since: Tick) -> Result<()> {
         self.set_look_again(folder, Some(since))?;
         let sql = "UPDATE look_again SET deep = 1 WHERE endpoint = 0 AND folder = ?1";
         self.run(sql, [int(folder.0)]).map(drop)
+    }
+
+    fn is_covered(&self, folder: Ino) -> Result<bool> {
+        Ok(self.state(&covered_key(folder))?.is_some())
+    }
+
+    fn set_covered(&mut self, folder: Ino, covered: bool) -> Result<()> {
+        self.set_state(&covered_key(folder), covered.then_some(&[]))
     }
 
     fn set_listing(&mut self, folder: Ino, under_way: bool) {
@@ -341,6 +367,7 @@ impl Rows for Tx {
             "DELETE FROM history WHERE ino = ?1",
             "DELETE FROM missing WHERE endpoint = 0 AND ino = ?1",
             "DELETE FROM look_again WHERE endpoint = 0 AND folder = ?1",
+            "DELETE FROM state WHERE key = 'covered ' || ?1",
         ] {
             self.run(sql, [int(ino.0)])?;
         }

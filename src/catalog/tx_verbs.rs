@@ -36,7 +36,7 @@ impl Tx {
         made.map_err(|error| taken(error, Some(&place.name)))?;
         let ino = self.last_ino();
         self.count(1, int(size));
-        let pending = !kind.is_local_only() && !self.is_excluded_place(&place)?;
+        let pending = !kind.is_local_only() && !self.is_excluded_place(&place, kind)?;
         if pending {
             self.put_pending(ino)?;
         }
@@ -112,16 +112,6 @@ impl Tx {
         Ok(self.run(sql, (int(ino.0), name))? > 0)
     }
 
-    /// Sets the pin of an inode itself.
-    pub fn set_pin(&mut self, ino: Ino, pin: Pin) -> Result<()> {
-        let sql = "UPDATE inode SET pin = ?2 WHERE ino = ?1";
-        if self.run(sql, (int(ino.0), codec::pin_code(pin)))? == 0 {
-            return Err(CatalogError::NoInode(ino.0));
-        }
-        self.tell(Change::Pins);
-        Ok(())
-    }
-
     /// Inserts an outbox row if there is none and a remote is concerned: it is a file or folder and either has a base or is
     /// to get one. Answers whether there is a row now.
     pub fn mark_pending(&mut self, ino: Ino) -> Result<bool> {
@@ -144,7 +134,7 @@ impl Tx {
             return Ok(true);
         }
         let wanted = match place {
-            Some(place) if !has_base => !self.is_excluded_place(&place)?,
+            Some(place) if !has_base => !self.is_excluded_place(&place, kind)?,
             _ => has_base,
         };
         if ino == Ino::ROOT || kind.is_local_only() || !wanted {
@@ -160,6 +150,7 @@ impl Tx {
             (int(ino.0), self.now),
         )?;
         self.tell(Change::Outbox);
+        self.tell(Change::Sync(ino));
         Ok(())
     }
 

@@ -5,6 +5,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -94,6 +96,8 @@ pub(super) struct Writer {
     pub(super) tx: Tx,
     pub(super) queue: Receiver<Message>,
     pub(super) changes: UnboundedSender<Vec<Change>>,
+    /// Moves on with every commit.
+    epoch: Arc<AtomicU64>,
     pub(super) folder: PathBuf,
     synced: bool,
     dirty: bool,
@@ -106,12 +110,14 @@ impl Writer {
         tx: Tx,
         queue: Receiver<Message>,
         changes: UnboundedSender<Vec<Change>>,
+        epoch: Arc<AtomicU64>,
         folder: PathBuf,
     ) -> Self {
         Self {
             tx,
             queue,
             changes,
+            epoch,
             folder,
             synced: false,
             dirty: true,
@@ -210,7 +216,10 @@ impl Writer {
             }
         }
         match outcome.and_then(|()| self.commit(synced)) {
-            Ok(()) => Ok(self.tx.committed()),
+            Ok(()) => {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+                Ok(self.tx.committed())
+            }
             Err(error) => {
                 if matches!(error, CatalogError::DiskFull) {
                     self.ask_for_room();

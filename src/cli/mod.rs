@@ -5,13 +5,16 @@
 //! exit statuses. Answers go to stdout, everything else to stderr in one line; bars only to a terminal.
 
 mod args;
+mod browser;
 mod cache;
 mod completions;
 mod doctor;
 mod exit;
+mod find;
 mod free;
 mod held;
 mod hydrate;
+mod login;
 mod ls;
 mod man;
 mod mount;
@@ -22,12 +25,17 @@ mod pin;
 mod progress;
 mod remote;
 pub mod remotes;
+mod remove;
+mod saved;
+mod setup;
 mod status;
 mod sync;
 mod target;
 mod umount;
+mod units;
 mod unmounted;
 mod users;
+mod watch;
 mod why;
 
 use std::ffi::OsString;
@@ -77,7 +85,16 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Held(args) => held::run(args, common),
         Command::Release(args) => held::run_release(args, common),
         Command::Undo(args) => held::run_undo(args, common),
+        Command::Find(args) => find::run(args, common),
+        Command::Du(args) => find::run_du(args, common),
+        Command::Largest(args) => find::run_largest(args, common),
+        Command::Recent(args) => find::run_recent(args, common),
+        Command::Watch(args) => watch::run(args, common),
         Command::Cache(args) => cache::run(args, common),
+        Command::Setup(args) => setup::run(args, common),
+        Command::Remove(args) => remove::run(args, common),
+        Command::Login(args) => login::run(args, common),
+        Command::Logout(args) => login::run_logout(args, common),
         Command::Remote(args) => remote::run(args, common),
         Command::Doctor(args) => doctor::run(args, common),
         Command::Completions(args) => completions::run(args),

@@ -44,6 +44,7 @@ pub fn run(order: &Order) -> ExitCode {
             failure.code(order.voice)
         }
         Err(failure) => {
+            service::status(&failure.to_string());
             eprintln!("dewfs: {failure}");
             failure.code(order.voice)
         }

@@ -1,12 +1,14 @@
 //! `dewfs mount SPEC DIR`, and `dewfs SPEC DIR` in the manner of mount(8): from words to an order.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::{ConfigError, MountOptions, MountRequest, Who, resolve};
+use crate::config::{ConfigError, MountOptions, MountRequest, Who, own_mountpoint, resolve};
 
 use super::mount::{Order, Voice, run as mount};
 use super::{Common, Failure, exit};
@@ -16,8 +18,8 @@ use super::{Common, Failure, exit};
 pub struct MountArgs {
     /// The remote: a folder (/dir, ./dir), a WebDAV address (https://...), a saved remote (NAME:, NAME:sub/dir)
     spec: OsString,
-    /// Where to mount it: an empty folder
-    dir: PathBuf,
+    /// Where to mount it: an empty folder. A saved remote has a place of its own, ~/NAME unless it says another
+    dir: Option<PathBuf>,
     /// Mount options, as in mount.dewfs(8)
     #[arg(short = 'o', long = "options", value_name = "OPT,...")]
     options: Vec<String>,
@@ -84,16 +86,31 @@ fn resolved(
 ) -> Result<MountOptions, ConfigError> {
     let cwd = std::env::current_dir()
         .map_err(|error| ConfigError::Place(format!("the current directory: {error}")))?;
-    let request =
-        MountRequest { spec: &args.spec, dir: &args.dir, options: &args.options, config, sloppy };
-    resolve(&request, &Who::current(), &cwd)
+    let who = Who::current();
+    let own = match &args.dir {
+        Some(_) => None,
+        None => Some(make_own(own_mountpoint(&args.spec, config, &who, &cwd)?)?),
+    };
+    let dir = args.dir.as_ref().or(own.as_ref()).map_or(Path::new(""), PathBuf::as_path);
+    let request = MountRequest { spec: &args.spec, dir, options: &args.options, config, sloppy };
+    resolve(&request, &who, &cwd)
+}
+
+/// Makes the folder that is a saved remote's own place; a dead mount there is one as well.
+fn make_own(dir: PathBuf) -> Result<PathBuf, ConfigError> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(ConfigError::Place(format!("{}: {error}", dir.display())))
+        }
+        _ => Ok(dir),
+    }
 }
 
 /// Reads mount(8)'s manner: flags and words in any order. What mount(8) itself has dealt with is skipped.
 fn read(arguments: &[OsString]) -> Result<(MountArgs, Common, bool), String> {
     let mut args = MountArgs {
         spec: OsString::new(),
-        dir: PathBuf::new(),
+        dir: None,
         options: Vec::new(),
         foreground: false,
         debug: false,
@@ -128,7 +145,7 @@ fn read(arguments: &[OsString]) -> Result<(MountArgs, Common, bool), String> {
     match words.as_slice() {
         [spec, dir] => {
             args.spec = (*spec).to_owned();
-            args.dir = PathBuf::from(dir);
+            args.dir = Some(PathBuf::from(dir));
             Ok((args, common, sloppy))
         }
         [_] => Err("where to mount it is missing: dewfs SPEC DIR [-o OPT,...]".into()),
@@ -149,7 +166,10 @@ mod tests {
     #[test]
     fn flags_stand_anywhere() {
         let (args, common, sloppy) = read(&words("-s /srv -n /mnt -v -o ro,x=y -ofoo -r")).unwrap();
-        assert_eq!((args.spec.to_str(), args.dir.to_str()), (Some("/srv"), Some("/mnt")));
+        assert_eq!(
+            (args.spec.to_str(), args.dir.as_deref()),
+            (Some("/srv"), Some(Path::new("/mnt")))
+        );
         assert_eq!(args.options, ["ro,x=y", "foo", "ro"]);
         assert!(sloppy && common.verbose == 1 && !args.foreground);
     }

@@ -125,6 +125,18 @@ pub(super) fn local_time(text: &str) -> String {
     }
 }
 
+/// How long ago a time was, in the two largest units; `None` if it is no time.
+pub(super) fn age(time: &str) -> Option<String> {
+    let then = time.parse::<jiff::Timestamp>().ok()?;
+    let seconds = jiff::Timestamp::now().duration_since(then).as_secs().max(0);
+    Some(match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    })
+}
+
 /// A text field of a document; empty if unknown.
 pub(super) fn text<'a>(document: &'a Value, key: &str) -> &'a str {
     document.get(key).and_then(Value::as_str).unwrap_or_default()

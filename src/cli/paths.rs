@@ -24,6 +24,11 @@ pub(super) struct Paths {
 }
 
 impl Paths {
+    /// The same for a command that can do without paths.
+    pub(super) fn of(paths: &[PathBuf], files_from: Option<&PathBuf>, null: bool) -> Self {
+        Self { paths: paths.to_vec(), files_from: files_from.cloned(), null }
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut all = self.paths.clone();

@@ -1,23 +1,54 @@
 //! `dewfs pin` and `dewfs unpin`: always keep here, or no longer.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::control::Request;
 
-use super::output::{Output, number, shown, size, text};
+use super::output::{Output, number, path_bytes, shown, size, text};
 use super::paths::Paths;
 use super::progress::Bars;
-use super::target::by_mount;
+use super::target::{Target, by_mount, here};
 use super::{Common, DONE, Failure, exit};
 
 /// What to keep.
 #[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  dewfs pin ~/Cloud/Papers\n  dewfs pin ~/Cloud --rule 'docs/** modified<30d size<50M' --budget 20G\n  dewfs pin --list ~/Cloud"
+)]
 pub struct PinArgs {
-    #[command(flatten)]
-    paths: Paths,
+    /// What to work on; with --list and rules, a path in the mount (the current directory otherwise)
+    #[arg(value_name = "PATH", required_unless_present_any = ["files_from", "list", "rule", "remove_rule"])]
+    paths: Vec<PathBuf>,
+    /// Read paths from this file, one a line; "-" is the standard input
+    #[arg(long, value_name = "FILE")]
+    files_from: Option<PathBuf>,
+    /// Paths that are read or printed end with NUL instead of a line's end
+    #[arg(short = '0', long = "null")]
+    null: bool,
     /// Return when the content is here
     #[arg(long)]
     wait: bool,
+    /// List what is pinned, and the rules
+    #[arg(long, conflicts_with_all = ["wait", "files_from"])]
+    list: bool,
+    /// Pin the files that fit: a pattern of paths, then modified<30d, modified>1h, size<50M, size>1K
+    #[arg(long, value_name = "EXPR", conflicts_with_all = ["wait", "files_from", "list"])]
+    rule: Option<String>,
+    /// Pin at most so much by the rule, the files changed last first
+    #[arg(long, value_name = "SIZE", value_parser = budget, requires = "rule")]
+    budget: Option<u64>,
+    /// Give the rule a name; replaces the one of that name
+    #[arg(long, value_name = "N", requires = "rule")]
+    name: Option<String>,
+    /// Remove a rule
+    #[arg(long, value_name = "N", conflicts_with_all = ["wait", "files_from", "list", "rule"])]
+    remove_rule: Option<String>,
+}
+
+fn budget(text: &str) -> Result<u64, String> {
+    crate::model::parse_bytes(text).ok_or_else(|| "a size such as 500M or 20G is needed".into())
 }
 
 /// What to keep no longer.
@@ -29,7 +60,58 @@ pub struct UnpinArgs {
 
 /// Runs `pin`.
 pub(super) fn run(args: &PinArgs, common: &Common) -> Result<u8, Failure> {
-    each(&args.paths, common, |paths| Request::Pin { paths, wait: args.wait })
+    let at = here(args.paths.first());
+    if args.list {
+        let target = Target::of(&at)?;
+        let scope = target.scope.clone();
+        return show(args, common, &target, Request::Pins { scope });
+    }
+    if let Some(expression) = args.rule.clone() {
+        let (name, budget) = (args.name.clone(), args.budget);
+        let request = Request::PinRule { name, expression, budget };
+        return show(args, common, &Target::of(&at)?, request);
+    }
+    if let Some(name) = args.remove_rule.clone() {
+        return show(args, common, &Target::of(&at)?, Request::RemovePinRule { name });
+    }
+    let paths = Paths::of(&args.paths, args.files_from.as_ref(), args.null);
+    each(&paths, common, |paths| Request::Pin { paths, wait: args.wait })
+}
+
+fn show(args: &PinArgs, common: &Common, target: &Target, request: Request) -> Result<u8, Failure> {
+    let output = Output::of(common);
+    let done = target.connect()?.ask(request, false, |document, line| {
+        let is_rule = text(document, "type") == "rule";
+        if common.json {
+            output.line(line);
+        } else if is_rule && !args.null {
+            output.line(&rule_line(document));
+        } else if args.null && !is_rule {
+            output.end_with(&path_bytes(document), 0);
+        } else if !is_rule {
+            output.line(&format!("{:9}  {}", text(document, "pin"), shown(document)));
+        }
+    })?;
+    exit::conclude(&done)
+}
+
+fn rule_line(document: &serde_json::Value) -> String {
+    let budget = match document.get("budget_bytes").and_then(serde_json::Value::as_u64) {
+        Some(budget) => format!(" of at most {}", size(budget)),
+        None => String::new(),
+    };
+    let left_out = match number(document, "left_out") {
+        0 => String::new(),
+        count => format!(", {count} more fit the rule but not the budget"),
+    };
+    format!(
+        "rule       {}: {}: {} files, {}{budget}, {} here{left_out}",
+        super::exit::one_line(text(document, "name")),
+        super::exit::one_line(text(document, "expression")),
+        number(document, "files"),
+        size(number(document, "size")),
+        size(number(document, "present_bytes")),
+    )
 }
 
 /// Runs `unpin`.

@@ -32,7 +32,8 @@ enum What {
     },
 }
 
-const STALL: Duration = Duration::from_secs(30);
+/// How long a remote that is only looked at may make no progress.
+pub(super) const STALL: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub(super) fn run(args: &RemoteArgs, common: &Common) -> Result<u8, Failure> {
@@ -57,14 +58,19 @@ pub(super) fn look(spec: &OsString, options: &[String], common: &Common) -> Resu
     let spec = bare.map_or_else(|| spec.clone(), |name| OsString::from(format!("{name}:")));
     let (remote, opened_with) =
         resolve_remote(&spec, options, common.config.as_deref(), &who, &cwd)?;
-    let Opened { remote: opened, .. } = remotes::open(&remote, &opened_with, &who, STALL)?;
+    let opened = remotes::open(&remote, &opened_with, &who, STALL)?;
+    let (abilities, space) = probe(&opened)?;
+    let clock_ahead = opened.remote.clock_ahead();
+    Ok(Found { clock_ahead, ..Found::of(remote.to_string(), abilities, space) })
+}
+
+/// Asks an opened remote what it can do and how much room there is.
+pub(super) fn probe(opened: &Opened) -> Result<(Capabilities, Option<Space>), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let abilities = opened.probe().await.map_err(|error| refused(&error))?;
+        let abilities = opened.remote.probe().await.map_err(|error| refused(&error))?;
         // Room is told by some only; not knowing it is no failure.
-        let space = opened.space().await.ok().flatten();
-        let clock_ahead = opened.clock_ahead();
-        Ok(Found { clock_ahead, ..Found::of(remote.to_string(), abilities, space) })
+        Ok((abilities, opened.remote.space().await.ok().flatten()))
     })
 }
 
@@ -189,6 +195,9 @@ fn promises(can: &Capabilities) -> Vec<String> {
     match can.feed {
         FeedKind::Push | FeedKind::Inotify => say("Changes made by others show at once."),
         FeedKind::Poll => say("Changes made by others show after the poll interval."),
+        FeedKind::Walk if can.folder_versions => {
+            say("Changes made by others show after the poll interval.");
+        }
         FeedKind::Walk => say(
             "Changes made by others show when their folder is looked at again: some time after the poll interval.",
         ),

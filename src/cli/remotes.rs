@@ -8,7 +8,7 @@ use url::Url;
 use crate::config::{Credentials, Login, MountOptions, RemoteOptions, RemoteSpec, Who};
 use crate::remote::Remote;
 use crate::remote::folder::AwaitedFolder;
-use crate::remote::webdav::{Credentials as Signature, WebDavOptions, WebDavRemote};
+use crate::remote::webdav::{AddressedServer, Credentials as Signature, WebDavOptions};
 
 use super::Failure;
 
@@ -17,8 +17,28 @@ use super::Failure;
 pub struct Opened {
     /// The remote.
     pub remote: Arc<dyn Remote>,
-    /// To be told when nobody may be asked on a terminal any more.
-    pub credentials: Option<Arc<Credentials>>,
+    /// What it signs with, if it signs.
+    pub signs: Option<Signs>,
+}
+
+/// Is how a remote signs.
+#[derive(Clone, Debug)]
+pub struct Signs {
+    /// Where the secret comes from.
+    pub credentials: Arc<Credentials>,
+    client: Arc<AddressedServer>,
+}
+
+impl Signs {
+    /// From now on nobody is asked on a terminal: the mount is up.
+    pub fn stop_asking(&self) {
+        self.credentials.stop_asking();
+    }
+
+    /// Reads the secret anew, as after signing in or out.
+    pub fn again(&self) {
+        self.client.sign_again();
+    }
 }
 
 /// Opens the remote of a mount.
@@ -35,24 +55,58 @@ pub fn open(
 ) -> Result<Opened, Failure> {
     match spec {
         RemoteSpec::Folder(path) => {
-            Ok(Opened { remote: Arc::new(AwaitedFolder::new(path)), credentials: None })
+            // It asks for none, and no child is to inherit them.
+            Credentials::forget_handed_over();
+            Ok(Opened { remote: Arc::new(AwaitedFolder::new(path)), signs: None })
         }
-        RemoteSpec::WebDav { url, .. } => open_webdav(url, options, who, stall),
+        RemoteSpec::WebDav { url, .. } => {
+            let file = options.credentials.as_deref();
+            let place = url.host_str().unwrap_or_default();
+            let found = Credentials::find(file, options.username.as_deref(), place, who)?;
+            open_webdav(url, options, found, stall)
+        }
+    }
+}
+
+/// Opens a remote with this login and no other; `None` if it takes none.
+pub(super) fn open_as(
+    spec: &RemoteSpec,
+    options: &RemoteOptions,
+    login: Login,
+    stall: Duration,
+) -> Result<Option<Opened>, Failure> {
+    match spec {
+        RemoteSpec::Folder(_) => Ok(None),
+        RemoteSpec::WebDav { url, .. } => {
+            open_webdav(url, options, Credentials::given(login), stall).map(Some)
+        }
     }
 }
 
 fn open_webdav(
     url: &Url,
     options: &RemoteOptions,
-    who: &Who,
+    credentials: Credentials,
     stall: Duration,
 ) -> Result<Opened, Failure> {
-    let file = options.credentials.as_deref();
-    let place = url.host_str().unwrap_or_default();
-    let credentials = Arc::new(Credentials::find(file, options.username.as_deref(), place, who)?);
+    let credentials = Arc::new(credentials);
     let source = Arc::clone(&credentials);
     let opened_with = WebDavOptions {
         credentials: Some(Arc::new(move || source.current().map(sign))),
+        ..webdav_options(url, options, stall)
+    };
+    let remote =
+        AddressedServer::open(&opened_with).map_err(|error| Failure::failed(error.to_string()))?;
+    let client = Arc::new(remote);
+    Ok(Opened {
+        remote: Arc::clone(&client) as Arc<dyn Remote>,
+        signs: Some(Signs { credentials, client }),
+    })
+}
+
+/// How a server is spoken to, but for who signs in.
+pub(super) fn webdav_options(url: &Url, options: &RemoteOptions, stall: Duration) -> WebDavOptions {
+    WebDavOptions {
         insecure_http: options.insecure_http,
         ca_file: options.ca_file.clone(),
         client_cert: options.client_cert.clone(),
@@ -60,10 +114,7 @@ fn open_webdav(
         proxy: options.proxy.clone(),
         stall,
         ..WebDavOptions::new(url.as_str())
-    };
-    let remote =
-        WebDavRemote::open(&opened_with).map_err(|error| Failure::failed(error.to_string()))?;
-    Ok(Opened { remote: Arc::new(remote), credentials: Some(credentials) })
+    }
 }
 
 fn sign(login: Login) -> Signature {

@@ -10,7 +10,9 @@ use crate::config::Who;
 use crate::control::{Done, Request, Scope};
 use crate::fuse::mountinfo::{Mount, mounts};
 
-use super::output::{Output, Tone, local_time, number, path_bytes, shown, size, text, tone_of};
+use super::output::{
+    Output, Tone, age, local_time, number, path_bytes, shown, size, text, tone_of,
+};
 use super::progress::Bars;
 use super::target::{Target, here};
 use super::unmounted::{Waiting, waiting};
@@ -213,7 +215,17 @@ fn mount_lines(document: &Value, output: &Output) {
         "" => "no contact yet".to_owned(),
         time => format!("last contact {}", local_time(time)),
     };
-    field("changes", &format!("by {}, {contact}", text(document, "feed")));
+    let feed = match text(document, "feed_detail") {
+        "folder-versions" => "a walk of changed folders",
+        "listing" => "listing folders again",
+        "changes" => "asking since a token",
+        _ => text(document, "feed"),
+    };
+    let look = match age(text(document, "oldest_look")) {
+        Some(age) => format!(", oldest look {age} ago"),
+        None => String::new(),
+    };
+    field("changes", &format!("by {feed}{look}, {contact}"));
     let quota = part("quota");
     match (
         quota.get("used_bytes").and_then(Value::as_u64),

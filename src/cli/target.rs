@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::Who;
+use crate::config::{Who, own_mountpoint};
 use crate::control::{Client, Scope, find_daemon};
 use crate::fuse::mountinfo::{Mount, dewfs_above, mounts};
 
-use super::Failure;
+use super::{Common, Failure};
 
 /// Is a path in a mount.
 #[derive(Clone, Debug)]
@@ -85,6 +85,17 @@ pub(super) fn by_mount(paths: &[PathBuf]) -> Result<Vec<(Target, Vec<Scope>)>, F
         }
     }
     Ok(groups)
+}
+
+/// A path, or for `NAME:` the place where that saved remote is mounted.
+pub(super) fn place_of(given: &Path, common: &Common) -> Result<PathBuf, Failure> {
+    let text = given.as_os_str();
+    let is_name = text.as_bytes().ends_with(b":") && !text.as_bytes().contains(&b'/');
+    if !is_name || given.symlink_metadata().is_ok() {
+        return Ok(given.to_owned());
+    }
+    let cwd = std::env::current_dir()?;
+    Ok(own_mountpoint(text, common.config.as_deref(), &Who::current(), &cwd)?)
 }
 
 /// The path somebody gave, or the current directory.

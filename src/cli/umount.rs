@@ -21,11 +21,14 @@ use super::{Common, DONE, Failure, LEFT};
 /// A mount to end.
 #[derive(Args, Clone, Debug)]
 pub struct UmountArgs {
-    /// The mountpoint, or any path in the mount
+    /// The mountpoint, or any path in the mount; NAME: for that of a saved remote
     dir: PathBuf,
     /// Unmount at once; what is not sent goes on at the next mount
     #[arg(long)]
     no_wait: bool,
+    /// Only take away what a killed daemon left mounted there; it is well if there is nothing
+    #[arg(long, conflicts_with_all = ["no_wait", "timeout"])]
+    dead: bool,
     /// Send for at most this long
     #[arg(long, value_name = "DUR", value_parser = super::sync::duration)]
     timeout: Option<Duration>,
@@ -36,7 +39,14 @@ const GOODBYE: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub(super) fn run(args: &UmountArgs, common: &Common) -> Result<u8, Failure> {
-    let target = Target::of(&args.dir)?;
+    let dir = super::target::place_of(&args.dir, common)?;
+    if args.dead {
+        return match crate::fuse::clear_dead(&dir) {
+            Ok(()) => Ok(DONE),
+            Err(why) => Err(Failure::failed(why.to_string())),
+        };
+    }
+    let target = Target::of(&dir)?;
     let at = &target.mount.mountpoint;
     let Ok(mut client) = target.connect() else {
         clear(&target.mount)?;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 
 use super::{ConfigError, Who};
 
@@ -45,6 +46,8 @@ const HANDED_OVER: &str = "DEWFS_SECRET_FD";
 #[derive(Debug)]
 pub struct Credentials {
     file: Option<PathBuf>,
+    /// Whether systemd put the file there: it may let us read it by other means than owner and mode.
+    is_systemds: bool,
     uid: u32,
     user: Option<String>,
     place: String,
@@ -62,8 +65,10 @@ impl Credentials {
         place: &str,
         who: &Who,
     ) -> Result<Self, ConfigError> {
+        let is_systemds = file.is_none();
         let file = file.map(Path::to_owned).or_else(systemd_file);
         let found = Self {
+            is_systemds,
             uid: who.uid,
             user: user.map(str::to_owned),
             place: place.to_owned(),
@@ -73,11 +78,43 @@ impl Credentials {
             file,
         };
         let login = match &found.file {
-            Some(file) => Some(found.read_file(file)?),
+            Some(file) => found.read_file(file)?,
             None => found.take_handed_over()?,
         };
         found.remember(login);
         Ok(found)
+    }
+
+    /// This login and no other; nobody is asked.
+    pub fn given(login: Login) -> Self {
+        Self {
+            file: None,
+            is_systemds: false,
+            uid: 0,
+            user: None,
+            place: String::new(),
+            known: Mutex::new(Some(login)),
+            may_ask: AtomicBool::new(false),
+            given_once: AtomicBool::new(false),
+        }
+    }
+
+    /// What it signs with since it was last asked.
+    pub fn known(&self) -> Option<Login> {
+        self.remembered()
+    }
+
+    /// Lets go of what stood in the environment, where nobody will ask for it.
+    pub fn forget_handed_over() {
+        if let Some(number) = handed_over() {
+            let emptied = File::options()
+                .write(true)
+                .open(format!("/proc/self/fd/{number}"))
+                .and_then(|file| file.set_len(0));
+            if let Err(error) = emptied {
+                tracing::warn!("{HANDED_OVER}: {error}.");
+            }
+        }
     }
 
     /// What to sign with now. Asked again, after what it gave was refused, it reads the file again or, while
@@ -89,7 +126,7 @@ impl Credentials {
         }
         match &self.file {
             Some(file) => match self.read_file(file) {
-                Ok(login) => self.remember(Some(login)),
+                Ok(login) => self.remember(login),
                 Err(error) => tracing::warn!("{error}."),
             },
             None if self.may_ask.load(Ordering::SeqCst) => {
@@ -115,7 +152,8 @@ impl Credentials {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    fn read_file(&self, path: &Path) -> Result<Login, ConfigError> {
+    /// What a file says; `None` if it says nothing, as after signing out.
+    fn read_file(&self, path: &Path) -> Result<Option<Login>, ConfigError> {
         let refuse =
             |why: &str| ConfigError::Credentials(format!("credentials {}: {why}", path.display()));
         let file = File::open(path).map_err(|error| refuse(&error.to_string()))?;
@@ -123,29 +161,30 @@ impl Credentials {
         if about.uid() != self.uid && about.uid() != 0 {
             return Err(refuse("it belongs to somebody else"));
         }
-        if about.mode() & 0o077 != 0 {
+        if about.mode() & 0o077 != 0 && !self.is_systemds {
             return Err(refuse("others can read it; chmod 600 it"));
         }
         let mut lines = Lines::default();
-        let mut text = String::new();
+        let mut text = Zeroizing::new(String::new());
         file.take(64 << 10)
             .read_to_string(&mut text)
             .map_err(|error| refuse(&error.to_string()))?;
         lines.read(&text).map_err(|why| refuse(&why))?;
+        if lines.is_empty() {
+            return Ok(None);
+        }
         self.login(lines)
+            .map(Some)
             .ok_or_else(|| refuse("it has neither password= with a username= nor token="))
     }
 
     fn take_handed_over(&self) -> Result<Option<Login>, ConfigError> {
-        let Some(number) = std::env::var(HANDED_OVER).ok().and_then(|n| n.parse::<u32>().ok())
-        else {
-            return Ok(None);
-        };
+        let Some(number) = handed_over() else { return Ok(None) };
         let refuse =
             |error: std::io::Error| ConfigError::Credentials(format!("{HANDED_OVER}: {error}"));
         let path = format!("/proc/self/fd/{number}");
         let mut file = File::options().read(true).write(true).open(path).map_err(refuse)?;
-        let mut text = String::new();
+        let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(refuse)?;
         // Children inherit the descriptor, so what it held is gone once it was read.
         file.set_len(0).map_err(refuse)?;
@@ -163,15 +202,28 @@ impl Credentials {
     }
 
     fn ask(&self) -> Option<Login> {
-        let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
-        let user = match &self.user {
-            Some(user) => user.clone(),
-            None => question(&terminal, &format!("User name for {}: ", self.place), true)?,
-        };
-        let text = format!("Password of {user} for {}: ", self.place);
-        let password = question(&terminal, &text, false)?;
-        Some(Login::Basic { user, password: password.into() })
+        ask_login(self.user.as_deref(), &self.place)
     }
+}
+
+/// Asks on the terminal who signs in at `place`; `None` if there is no terminal, or no answer.
+pub fn ask_login(user: Option<&str>, place: &str) -> Option<Login> {
+    let user = match user {
+        Some(user) => user.to_owned(),
+        None => ask(&format!("User name for {place}: "), true)?,
+    };
+    let password = ask(&format!("Password of {user} for {place}: "), false)?;
+    Some(Login::Basic { user, password: password.into() })
+}
+
+/// Asks on the terminal; `None` if there is no terminal, or no answer. A secret is not shown while it is typed.
+pub fn ask(text: &str, shown: bool) -> Option<String> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
+    question(&terminal, text, shown)
+}
+
+fn handed_over() -> Option<u32> {
+    std::env::var(HANDED_OVER).ok().and_then(|number| number.parse().ok())
 }
 
 /// Asks on the terminal; `None` if nothing was answered.
@@ -185,7 +237,7 @@ fn question(terminal: &File, text: &str, shown: bool) -> Option<String> {
         silent.local_flags.insert(LocalFlags::ECHONL);
         tcsetattr(terminal, SetArg::TCSANOW, &silent).ok()?;
     }
-    let mut line = String::new();
+    let mut line = Zeroizing::new(String::new());
     let read = BufReader::new(terminal).read_line(&mut line);
     let restored = tcsetattr(terminal, SetArg::TCSANOW, &before);
     read.ok()?;
@@ -208,6 +260,10 @@ struct Lines {
 }
 
 impl Lines {
+    fn is_empty(&self) -> bool {
+        self.username.is_none() && self.password.is_none() && self.token.is_none()
+    }
+
     fn read(&mut self, text: &str) -> Result<(), String> {
         for (number, line) in text.lines().enumerate() {
             let line = line.trim_end_matches('\r');
@@ -229,6 +285,14 @@ impl Lines {
         }
         Ok(())
     }
+}
+
+/// Sees to it that what is in memory does not get to the disk or to other programs of the same user: no core dump is written,
+/// and no debugger or reader of `/proc/PID/mem` is let in, unless it is root's. Programs started from here are not concerned.
+pub fn keep_memory_private() {
+    let undumped = rustix::process::DumpableBehavior::NotDumpable;
+    // A kernel that refuses knows no core dumps either.
+    let _unchanged = rustix::process::set_dumpable_behavior(undumped);
 }
 
 /// Moves secrets out of the environment, before any thread or child exists: what stood there goes to an unnamed file in
@@ -317,6 +381,18 @@ mod tests {
         let path = write(dir.path(), "password=b", 0o400);
         assert_eq!(password(find(&path, Some("al")).unwrap().current()).0, "al");
         assert!(find(&dir.path().join("none"), None).is_err());
+    }
+
+    #[test]
+    fn who_signed_out_signs_nothing_until_the_file_says_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "# signed out\n\n", 0o600);
+        let found = find(&path, Some("al")).unwrap();
+        assert!(found.current().is_none() && found.current().is_none());
+        write(dir.path(), "password=b\n", 0o600);
+        assert_eq!(password(found.current()), ("al".into(), "b".into()));
+        write(dir.path(), "", 0o600);
+        assert!(found.current().is_none());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::options::Assignment;
 use super::{ConfigError, Options, Who};
 
-const SITE: &str = "/etc/dewfs";
+/// Where the configuration of the machine is.
+pub(super) const SITE: &str = "/etc/dewfs";
 
 /// Is where configuration is read from, the site's first.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct ConfigFiles {
 pub struct SavedRemote {
     /// Its specification, as written.
     pub spec: String,
+    /// Where it is mounted if nobody says, as written.
+    pub mountpoint: Option<String>,
     /// Its options, the site's first.
     pub options: Vec<Assignment>,
 }
@@ -64,21 +67,25 @@ impl ConfigFiles {
     /// The saved remote of this name: the user's specification over the site's, the options of both.
     pub fn remote(&self, name: &str) -> Result<SavedRemote, ConfigError> {
         let mut spec = None;
+        let mut mountpoint = None;
         let mut options = Vec::new();
         for dir in &self.dirs {
             let path = dir.join("remotes").join(format!("{name}.toml"));
             let Some(table) = read(&path)? else { continue };
-            match table.get("spec") {
-                Some(toml::Value::String(text)) => spec = Some(text.clone()),
-                Some(_) => {
-                    return Err(ConfigError::File { path, why: "spec must be a string".into() });
+            for (key, place) in [("spec", &mut spec), ("mountpoint", &mut mountpoint)] {
+                match table.get(key) {
+                    Some(toml::Value::String(text)) => *place = Some(text.clone()),
+                    Some(_) => {
+                        let why = format!("{key} must be a string");
+                        return Err(ConfigError::File { path, why });
+                    }
+                    None => {}
                 }
-                None => {}
             }
-            options.extend(assignments(&table, &path, &["mount", "spec"])?);
+            options.extend(assignments(&table, &path, &["mount", "mountpoint", "spec"])?);
         }
         match spec {
-            Some(spec) => Ok(SavedRemote { spec, options }),
+            Some(spec) => Ok(SavedRemote { spec, mountpoint, options }),
             None => Err(ConfigError::Spec(format!(
                 "{name}: no saved remote of this name ({})",
                 self.dirs
@@ -88,6 +95,20 @@ impl ConfigFiles {
                     .join(", ")
             ))),
         }
+    }
+
+    /// The names of all saved remotes, in order.
+    pub fn names(&self) -> Vec<String> {
+        let folders = self.dirs.iter().filter_map(|dir| dir.join("remotes").read_dir().ok());
+        let files = folders.flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let mut names: Vec<String> = files
+            .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+            .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+            .filter(|name| super::spec::check_name(name).is_ok())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
     }
 }
 

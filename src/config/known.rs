@@ -65,8 +65,7 @@ pub(super) const FLAGS: &[&str] = &[
 ];
 
 /// Options that the contract names and this version does not honour yet.
-pub(super) const NOT_YET: &[&str] =
-    &["endpoint", "region", "path_style", "rate_down", "rate_up", "metrics"];
+pub(super) const NOT_YET: &[&str] = &["endpoint", "region", "path_style", "rate_down", "rate_up"];
 
 /// Generic options of mount(8), systemd and libfuse: accepted and left alone.
 const GENERIC: &[&str] = &[

@@ -13,20 +13,24 @@ mod known;
 mod options;
 mod places;
 mod resolve;
+mod saved;
 mod spec;
 mod values;
 mod who;
 
-pub use credentials::{Credentials, Login, Secret, hide_secrets_in_environment};
+pub use credentials::{
+    Credentials, Login, Secret, ask, ask_login, hide_secrets_in_environment, keep_memory_private,
+};
 pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};
 pub use known::option_names;
 pub use options::{Assignment, Options, split_options};
 pub use places::{Places, RunDir, state_base, state_id};
 pub use resolve::{
-    Access, Atime, KernelOptions, MountOptions, MountRequest, RemoteOptions, resolve,
-    resolve_remote,
+    Access, Atime, KernelOptions, MountOptions, MountRequest, RemoteOptions, own_mountpoint,
+    resolve, resolve_remote,
 };
+pub use saved::{NewRemote, SavedPlace, write_secret};
 pub use spec::{RemoteSpec, Spec};
 pub use values::{Amount, parse_duration, parse_size};
 pub use who::Who;

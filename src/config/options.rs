@@ -1,13 +1,16 @@
 //! The option parser: `-o` words and `[mount]` tables become the same [`Options`], where everything nobody said is `None`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::Returns;
+use crate::engine::{Hydration, Population, Returns};
 
 use super::ConfigError;
 use super::known::{FLAGS, NOT_YET, VALUED, foreign, is_generic, nearest};
-use super::values::{Amount, bad_value, parse_amount, parse_duration, parse_mode, parse_switch};
+use super::values::{
+    Amount, bad_value, has_password, parse_amount, parse_duration, parse_mode, parse_switch,
+};
 use super::who::{parse_group, parse_user};
 
 /// Is one option as written: `key` or `key=value`.
@@ -117,6 +120,12 @@ pub struct Options {
     pub guard: Option<u32>,
     /// `auto_free=`.
     pub auto_free: Option<bool>,
+    /// `auto_free=` with a duration.
+    pub free_after: Option<Duration>,
+    /// `hydration=`.
+    pub hydration: Option<Hydration>,
+    /// `population=`.
+    pub population: Option<Population>,
     /// `passthrough=`.
     pub passthrough: Option<bool>,
     /// `exclude=`, in order.
@@ -143,6 +152,8 @@ pub struct Options {
     pub name: Option<String>,
     /// `log=`.
     pub log: Option<String>,
+    /// `metrics=`.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Options {
@@ -233,6 +244,13 @@ impl Options {
     }
 
     fn choice(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        if key == "auto_free"
+            && let Some(age) = parse_duration(value).filter(|age| !age.is_zero())
+            && parse_switch(value).is_none()
+        {
+            (self.auto_free, self.free_after) = (Some(true), Some(age));
+            return Ok(());
+        }
         let known: &[&str] = match key {
             "hydration" => &["partial", "progressive", "full", "always"],
             "population" => &["on-demand", "full"],
@@ -248,9 +266,15 @@ impl Options {
         match (key, value) {
             ("close", _) => self.close = Some(returns),
             ("fsync", _) => self.fsync = Some(returns),
-            ("auto_free", _) => self.auto_free = switch,
+            ("auto_free", _) => (self.auto_free, self.free_after) = (switch, None),
+            ("hydration", "partial") => self.hydration = Some(Hydration::Partial),
+            ("hydration", "progressive") => self.hydration = Some(Hydration::Progressive),
+            ("hydration", "full") => self.hydration = Some(Hydration::Full),
+            ("hydration", _) => self.hydration = Some(Hydration::Always),
+            ("population", "full") => self.population = Some(Population::Full),
+            ("population", _) => self.population = Some(Population::OnDemand),
             ("passthrough", _) => self.passthrough = switch,
-            ("hydration", "partial") | ("population", "on-demand") | ("namespace", "local") => {}
+            ("namespace", "local") => {}
             ("verify", _) if switch == Some(true) => {}
             _ => return Err(ConfigError::Unavailable(format!("option {key}={value}"))),
         }
@@ -306,10 +330,14 @@ impl Options {
             "ca_file" => self.ca_file = Some(value.into()),
             "client_cert" => self.client_cert = Some(value.into()),
             "client_key" => self.client_key = Some(value.into()),
+            "proxy" if has_password(value) => {
+                return Err(bad_value(key, "URL", "a password in it would be seen by everybody"));
+            }
             "proxy" => self.proxy = Some(value.to_owned()),
             "username" => self.username = Some(value.to_owned()),
             "exclude" => self.exclude.push(value.to_owned()),
             "name" => self.name = Some(value.to_owned()),
+            "metrics" => self.metrics = Some(metrics(value)?),
             "log" => {
                 let levels = ["error", "warn", "info", "debug", "trace", "off"];
                 if !levels.contains(&value) {
@@ -325,6 +353,14 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn metrics(value: &str) -> Result<SocketAddr, ConfigError> {
+    let wanted = "a loopback address and a port are needed, such as 127.0.0.1:9464";
+    let value_of = value.parse::<SocketAddr>().ok();
+    value_of
+        .filter(|address| address.ip().is_loopback())
+        .ok_or_else(|| bad_value("metrics", value, wanted))
 }
 
 fn unknown(key: &str) -> ConfigError {
@@ -368,10 +404,11 @@ mod tests {
             ("IdentityFile=/x", "dewfs says credentials=FILE"),
             ("delay_upload=3", "dewfs says write_back_delay="),
             ("remount,ro", "remount"),
-            ("hydration=full", "hydration=full: not available in this version"),
+            ("namespace=remote", "namespace=remote: not available in this version"),
             ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
-            ("metrics=:9", "metrics: not available"),
+            ("metrics=:9", "metrics=:9"),
+            ("metrics=192.0.2.1:9464", "loopback"),
             ("poll=soon", "poll=soon"),
             ("poll=0", "poll=0"),
             ("cache_size=many", "cache_size=many"),
@@ -415,7 +452,7 @@ mod tests {
             ("timeout", "9s"),
             ("drain", "0"),
             ("guard", "50"),
-            ("auto_free", "off"),
+            ("auto_free", "30d"),
             ("verify", "on"),
             ("passthrough", "off"),
             ("exclude", "*.o"),
@@ -423,6 +460,7 @@ mod tests {
             ("credentials", "/c"),
             ("name", "n"),
             ("log", "debug"),
+            ("metrics", "127.0.0.1:0"),
             ("ca_file", "/c"),
             ("client_cert", "/c"),
             ("client_key", "/c"),

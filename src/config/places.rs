@@ -32,19 +32,37 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// The place for a user, whatever the environment says.
+    /// Where a user's daemon that starts now is found, whatever the environment says.
     pub fn of(uid: u32) -> Option<Self> {
+        let all = Self::all(uid);
+        // A service of the machine outlives the sessions of its user, and what logind removes with them.
+        if uid != 0 && is_service_of_machine() { all.last() } else { all.first() }.cloned()
+    }
+
+    /// Everywhere where daemons of a user can be found.
+    pub fn all(uid: u32) -> Vec<Self> {
         let here = |dir: PathBuf| Self { sockets: Some(dir.clone()), notes: dir };
         if uid == 0 {
-            return Some(here(PathBuf::from("/run/dewfs")));
+            return vec![here(PathBuf::from("/run/dewfs"))];
         }
         let runtime = PathBuf::from(format!("/run/user/{uid}"));
-        if std::fs::metadata(&runtime).is_ok_and(|about| about.is_dir() && about.uid() == uid) {
-            return Some(here(runtime.join("dewfs")));
-        }
-        let home = super::who::home_of(uid)?;
-        Some(Self { notes: home.join(".local/state/dewfs/run"), sockets: None })
+        let is_there =
+            std::fs::metadata(&runtime).is_ok_and(|about| about.is_dir() && about.uid() == uid);
+        let runtime = is_there.then(|| here(runtime.join("dewfs")));
+        let home = super::who::home_of(uid)
+            .map(|home| Self { notes: home.join(".local/state/dewfs/run"), sockets: None });
+        runtime.into_iter().chain(home).collect()
     }
+}
+
+/// Whether this process belongs to a unit of the machine's systemd, rather than to a session or a user's systemd.
+fn is_service_of_machine() -> bool {
+    std::fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
+        text.lines().any(|line| {
+            let path = line.splitn(3, ':').nth(2).unwrap_or_default();
+            path.contains("/system.slice/") && !path.contains("/user@")
+        })
+    })
 }
 
 impl Places {

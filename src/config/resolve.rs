@@ -88,6 +88,8 @@ pub struct MountOptions {
     pub nonempty: bool,
     /// The level of the log, if it was said.
     pub log: Option<String>,
+    /// Where figures are shown, if it was said.
+    pub metrics: Option<std::net::SocketAddr>,
 }
 
 /// Is what somebody asked for, as written.
@@ -151,6 +153,7 @@ fn resolve_with(
         remote_options: remote_options(&options, user, cwd),
         nonempty: options.nonempty,
         log: options.log.clone(),
+        metrics: options.metrics,
         who: who.clone(),
         remote,
         mountpoint,
@@ -202,6 +205,43 @@ pub fn resolve_remote(
     });
     let opened_with = remote_options(&options, user, cwd);
     Ok((remote, opened_with))
+}
+
+/// Where a saved remote is mounted if nobody says: the place saved with it, else `~/NAME`.
+pub fn own_mountpoint(
+    spec: &OsStr,
+    config: Option<&Path>,
+    who: &Who,
+    cwd: &Path,
+) -> Result<PathBuf, ConfigError> {
+    let shown = spec.to_string_lossy();
+    let name = match Spec::parse(spec, cwd)? {
+        Spec::Saved { name, sub } if sub.is_empty() => name,
+        _ => {
+            return Err(ConfigError::Option(format!(
+                "{shown}: say where to mount it; only a saved remote (NAME:) has a place of its own"
+            )));
+        }
+    };
+    let home = || {
+        who.home.clone().ok_or_else(|| {
+            ConfigError::Place(format!(
+                "user {} has no home directory: say where to mount",
+                who.uid
+            ))
+        })
+    };
+    match ConfigFiles::of(who, config).remote(&name)?.mountpoint.as_deref() {
+        None => Ok(home()?.join(&name)),
+        Some("~") => home(),
+        Some(place) => match place.strip_prefix("~/") {
+            Some(below) => Ok(home()?.join(below)),
+            None if Path::new(place).is_absolute() => Ok(place.into()),
+            None => Err(ConfigError::Place(format!(
+                "saved remote {name}: mountpoint = \"{place}\" must begin with / or ~/"
+            ))),
+        },
+    }
 }
 
 fn source(spec: &OsStr, remote: &RemoteSpec) -> OsString {
@@ -284,6 +324,9 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         timeout: options.timeout.unwrap_or(usual.timeout),
         drain: options.drain.unwrap_or(usual.drain),
         guard: options.guard.unwrap_or(usual.guard),
+        free_after: options.free_after,
+        hydration: options.hydration.unwrap_or(usual.hydration),
+        population: options.population.unwrap_or(usual.population),
         auto_free: options.auto_free.unwrap_or(true),
         remote: String::new(),
         adopt_remote: options.adopt_remote,

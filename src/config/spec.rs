@@ -180,8 +180,13 @@ fn saved(text: &str, name: &str, sub: &str) -> Result<Spec, ConfigError> {
 }
 
 /// Checks the name of a saved remote.
-fn check_name(name: &str) -> Result<(), ConfigError> {
+pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if SCHEMES.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(ConfigError::Spec(format!(
+            "\"{name}\" is a kind of remote and cannot be the name of a saved one"
+        )));
+    }
     let begins_well = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if begins_well && name.len() <= 64 && name.chars().all(legal) {
         return Ok(());

@@ -110,6 +110,13 @@ pub(super) fn parse_switch(text: &str) -> Option<bool> {
 }
 
 /// The error for a value that cannot be read: names the option, the value, and what would do.
+/// Whether an address, with or without its scheme, has a password in it.
+pub(super) fn has_password(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+}
+
 pub(super) fn bad_value(key: &str, value: &str, wanted: &str) -> ConfigError {
     ConfigError::Option(format!("option {key}={value}: {wanted}"))
 }

@@ -133,6 +133,7 @@ pub struct Mount {
     oldest_pending: Option<String>,
     last_contact: Option<String>,
     feed: &'static str,
+    feed_detail: &'static str,
     oldest_look: Option<String>,
     cache: CacheDocument,
     quota: Quota,
@@ -193,6 +194,7 @@ impl Mount {
             oldest_pending: status.oldest_pending.and_then(rfc3339),
             last_contact: status.last_contact.and_then(rfc3339),
             feed: status.feed,
+            feed_detail: status.feed_detail,
             oldest_look: status.oldest_look.and_then(rfc3339),
             cache: CacheDocument {
                 used_bytes: status.cache_used,
@@ -272,7 +274,7 @@ impl Item {
     }
 }
 
-fn kind_word(kind: Kind) -> &'static str {
+pub(super) fn kind_word(kind: Kind) -> &'static str {
     match kind {
         Kind::File => "file",
         Kind::Folder => "folder",

@@ -24,8 +24,8 @@ pub fn find_daemon(mountpoint: &Path, owner: Option<u32>, caller: u32) -> Vec<Fo
 
 /// All daemons that a user's notes name.
 pub fn find_daemons(uid: u32) -> Vec<Found> {
-    let Some(run) = RunDir::of(uid) else { return Vec::new() };
-    notes_in(&run.notes).iter().filter_map(|at| Note::read(at)).map(|note| Found { note }).collect()
+    let notes = RunDir::all(uid).into_iter().flat_map(|run| notes_in(&run.notes));
+    notes.filter_map(|at| Note::read(&at)).map(|note| Found { note }).collect()
 }
 
 fn notes_in(dir: &Path) -> Vec<PathBuf> {

@@ -7,22 +7,20 @@ use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
 use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus};
-use crate::model::{Ino, Kind, Pin};
+use crate::model::{Ino, Kind};
 
 use super::document::{Item, Mount, PathText, to_line};
 use super::outcome::{
-    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
-    Released, RestoredDocument, SyncDocument,
+    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Problem,
+    ProtocolDocument, Released, RestoredDocument, SyncDocument,
 };
-use super::protocol::{Done, Request, Scope};
+use super::protocol::{Done, OLDEST, Request, Scope, VERSION};
 use super::{MountInfo, StopSignal};
 
 /// How many items `pending` shows at most; the count in `mount` is of all.
 const MOST_PENDING: usize = 100_000;
 /// A drain without a limit ends when nothing goes further; this is only the engine's upper bound.
 const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
-/// Changes are shown at most this often.
-const WATCH_PAUSE: Duration = Duration::from_millis(250);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Is one request on its way.
@@ -35,7 +33,7 @@ pub(super) struct Handler {
     pub(super) rules: bool,
 }
 
-type Outcome = Result<Done, EngineError>;
+pub(super) type Outcome = Result<Done, EngineError>;
 
 impl Handler {
     /// Answers the request; the caller sends what is returned as the last line.
@@ -52,6 +50,11 @@ impl Handler {
             Request::List { scope, recursive, fetch } => self.list(&scope, recursive, fetch).await,
             Request::Pending { scope } => self.pending(&scope).await,
             Request::Watch { scope } => self.watch(&scope).await,
+            Request::Events { scope } => self.events(&scope).await,
+            Request::Version => {
+                self.say(&ProtocolDocument::new(VERSION, OLDEST, env!("CARGO_PKG_VERSION"))).await;
+                Ok(Done::well())
+            }
             Request::Sync { scope, wait, timeout_ms } => self.sync(&scope, wait, timeout_ms).await,
             Request::Wait { scope, timeout_ms } => {
                 let top = self.find(&scope).await?;
@@ -61,6 +64,11 @@ impl Handler {
             Request::Free { paths, dry_run } => self.free(&paths, dry_run).await,
             Request::Pin { paths, wait } => self.pin(&paths, wait).await,
             Request::Unpin { paths } => self.unpin(&paths).await,
+            Request::Pins { scope } => self.pins(&scope).await,
+            Request::PinRule { name, expression, budget } => {
+                self.add_rule(name.as_deref(), &expression, budget).await
+            }
+            Request::RemovePinRule { name } => self.remove_rule(&name).await,
             Request::Why { scope } => self.why(&scope).await,
             Request::Held => self.held().await,
             Request::Release { dry_run } => self.release(dry_run).await,
@@ -77,7 +85,14 @@ impl Handler {
                 self.say(&Dropped::of(&freed, dry_run, &self.info.mountpoint)).await;
                 Ok(Done::well())
             }
+            Request::Find { scope, pattern } => self.search(&scope, pattern.as_ref()).await,
+            Request::First { scope, order, count } => self.first(&scope, order, count).await,
+            Request::Usage { scope, depth } => self.usage(&scope, depth).await,
             Request::Drain { timeout_ms } => self.drain(timeout_ms).await,
+            Request::SignIn => {
+                self.stop.ask_sign_in();
+                Ok(Done::well())
+            }
             Request::Stop => {
                 self.stop.ask();
                 Ok(Done::well())
@@ -101,25 +116,29 @@ impl Handler {
     }
 
     /// Sends a document. Who went away is noticed where requests are read.
-    async fn say(&self, document: &(impl Serialize + Sync)) {
+    pub(super) async fn say(&self, document: &(impl Serialize + Sync)) {
         let _gone = self.out.send(to_line(document)).await;
     }
 
-    fn path_text(&self, path: &[u8]) -> PathText {
+    pub(super) fn path_text(&self, path: &[u8]) -> PathText {
         PathText::in_mount(&self.info.mountpoint, path)
     }
 
-    async fn say_item(&self, item: &ItemStatus) {
+    pub(super) async fn say_item(&self, item: &ItemStatus) {
         self.say(&Item::of(item, &self.info.mountpoint)).await;
     }
 
-    async fn find(&self, scope: &Scope) -> Result<Ino, EngineError> {
+    pub(super) async fn find(&self, scope: &Scope) -> Result<Ino, EngineError> {
         let path = scope.bytes().ok_or(EngineError::Invalid("path_base64 is no base64"))?;
         self.engine.resolve(&path, self.rules).await
     }
 
     async fn status(&self) -> Outcome {
-        let status = self.engine.mount_status().await?;
+        let mut status = self.engine.mount_status().await?;
+        if !self.rules {
+            // It names files that who asks may not see.
+            status.last_error = None;
+        }
         self.say(&Mount::of(&status, &self.info)).await;
         Ok(Done::with(health(&status), Some(status.pending), None))
     }
@@ -161,21 +180,6 @@ impl Handler {
         }
         let left = u64::try_from(items.len()).ok();
         Ok(Done::with(0, left, None))
-    }
-
-    async fn watch(&self, scope: &Scope) -> Outcome {
-        let top = self.find(scope).await?;
-        let mut mark = 0;
-        while !self.out.is_closed() {
-            if top == Ino::ROOT {
-                self.say(&Mount::of(&self.engine.mount_status().await?, &self.info)).await;
-            } else {
-                self.say_item(&self.engine.item_status(top).await?).await;
-            }
-            tokio::time::sleep(WATCH_PAUSE).await;
-            mark = self.engine.changed(mark).await;
-        }
-        Ok(Done::well())
     }
 
     async fn sync(&self, scope: &Scope, wait: bool, timeout_ms: Option<u64>) -> Outcome {
@@ -232,45 +236,6 @@ impl Handler {
             self.say(&Dropped::of(&freed, dry_run, &self.info.mountpoint)).await;
         }
         Ok(Done::with(u8::from(kept > 0), None, None))
-    }
-
-    async fn pin(&self, paths: &[Scope], wait: bool) -> Outcome {
-        for scope in paths {
-            let ino = self.find(scope).await?;
-            self.engine.set_pin(ino, Pin::Pinned).await?;
-            let mut left = self.engine.pin_left(ino).await?;
-            let status = self.engine.mount_status().await?;
-            let path = scope.bytes().unwrap_or_default();
-            if status.cache_used.saturating_add(left) > status.cache_limit
-                && status.cache_pinned.saturating_add(left) > status.cache_limit
-            {
-                let text = self.path_text(&path).path;
-                let why = format!("{text}: {left} bytes more do not fit into cache_size");
-                return Ok(Done::with(1, None, Some(why)));
-            }
-            // What is not listed yet is not counted in what is left.
-            if wait {
-                match self.engine.hydrate(ino).await {
-                    // The pin holds, and goes on by itself when the remote is back.
-                    Err(EngineError::Offline | EngineError::TimedOut) => {}
-                    other => drop(other?),
-                }
-                left = self.engine.pin_left(ino).await?;
-            }
-            self.say(&Pinned::of(&path, Pin::Pinned, left, &self.info.mountpoint)).await;
-        }
-        Ok(Done::well())
-    }
-
-    async fn unpin(&self, paths: &[Scope]) -> Outcome {
-        for scope in paths {
-            let ino = self.find(scope).await?;
-            self.engine.set_pin(ino, Pin::Unspecified).await?;
-            let path = scope.bytes().unwrap_or_default();
-            let effective = self.engine.item_status(ino).await?.pin;
-            self.say(&Pinned::of(&path, effective, 0, &self.info.mountpoint)).await;
-        }
-        Ok(Done::well())
     }
 
     async fn why(&self, scope: &Scope) -> Outcome {

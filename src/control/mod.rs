@@ -8,13 +8,19 @@
 
 mod client;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub mod doors;
 mod findings;
 mod handler;
+mod metrics;
 mod note;
 mod outcome;
+mod pins;
 mod protocol;
 mod rights;
+mod search;
 mod server;
+mod watch;
 
 pub use client::{Answer, Client, ClientError};
 pub use document::{
@@ -22,12 +28,15 @@ pub use document::{
     to_line,
 };
 pub use findings::{Found, find_daemon, find_daemons};
+pub use metrics::MetricsServer;
 pub use note::Note;
 pub use outcome::{
     Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
-    Released, RestoredDocument, SyncDocument, Unmounted,
+    ProtocolDocument, Released, RestoredDocument, SyncDocument, Unmounted,
 };
-pub use protocol::{Done, Request, Scope, VERSION};
+pub use pins::{PinnedItem, RuleDocument};
+pub use protocol::{Done, OLDEST, Order, Request, Scope, VERSION};
+pub use search::{FoundDocument, Searched, UsageDocument};
 pub use server::{Server, StopSignal};
 
 use std::path::PathBuf;
@@ -47,4 +56,6 @@ pub struct MountInfo {
     pub owner: u32,
     /// The user of `uid=`.
     pub uid: u32,
+    /// Whether others are let in (`allow_other`).
+    pub others: bool,
 }

@@ -1,7 +1,9 @@
 //! The small file beside a socket that says which mountpoint it is for, so that commands find it from the mountpoint alone.
 
-use std::io;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -36,8 +38,8 @@ impl Note {
     /// Its name in the state directory, where it stays after the daemon.
     pub const IN_STATE: &str = "mount.json";
 
-    /// Writes the note, whole or not at all.
-    pub fn write(&self, at: &Path) -> io::Result<()> {
+    /// Writes the note with these permissions, whatever the umask, whole or not at all.
+    pub fn write(&self, at: &Path, mode: u32) -> io::Result<()> {
         let encode = |path: &Path| STANDARD.encode(path.as_os_str().as_bytes());
         let written = Written {
             format: super::FORMAT,
@@ -48,7 +50,15 @@ impl Note {
             mountpoint: self.mountpoint.to_string_lossy().into_owned(),
         };
         let temporary = at.with_extension("json.new");
-        std::fs::write(&temporary, super::to_line(&written) + "\n")?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all((super::to_line(&written) + "\n").as_bytes())?;
         std::fs::rename(&temporary, at)
     }
 
@@ -82,7 +92,7 @@ mod tests {
             state_dir: "/var/lib/x".into(),
             pid: 7,
         };
-        note.write(&at).unwrap();
+        note.write(&at, 0o600).unwrap();
         assert_eq!(Note::read(&at), Some(note));
         std::fs::write(&at, "{").unwrap();
         assert_eq!(Note::read(&at), None);

@@ -15,31 +15,45 @@ pub struct Event {
     format: u32,
     #[serde(rename = "type")]
     kind: &'static str,
-    time: Option<String>,
+    pub(super) time: Option<String>,
     event: &'static str,
     #[serde(flatten)]
     path: PathText,
-    what: &'static str,
-    done: u64,
+    pub(super) from: Option<String>,
+    pub(super) what: Option<String>,
+    done: Option<u64>,
     total: Option<u64>,
+    pub(super) message: Option<String>,
 }
 
 impl Event {
     /// How far something is, now.
     pub fn progress(progress: &Progress, mountpoint: &Path) -> Self {
+        let mut event = Self::plain("progress", PathText::in_mount(mountpoint, &progress.path));
+        event.what = Some(progress.what.to_owned());
+        event.done = Some(progress.done);
+        event.total = progress.total;
+        event
+    }
+
+    /// An event of which nothing more is known.
+    pub(super) fn plain(event: &'static str, path: PathText) -> Self {
         Self {
             format: FORMAT,
             kind: "event",
             time: Some(format!("{:.3}", jiff::Timestamp::now())),
-            event: "progress",
-            path: PathText::in_mount(mountpoint, &progress.path),
-            what: progress.what,
-            done: progress.done,
-            total: progress.total,
+            event,
+            path,
+            from: None,
+            what: None,
+            done: None,
+            total: None,
+            message: None,
         }
     }
 }
 
+/// Makes a document of plain fields.
 macro_rules! small_document {
     ($(#[$doc:meta])* $name:ident, $type:literal, { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }) => {
         $(#[$doc])*
@@ -60,6 +74,8 @@ macro_rules! small_document {
         }
     };
 }
+
+pub(super) use small_document;
 
 small_document! {
     /// Is what `hydrate` brought.
@@ -160,6 +176,18 @@ small_document! {
         items: u64,
         /// The state directory.
         state_dir: String,
+    }
+}
+
+small_document! {
+    /// Is what the daemon speaks.
+    ProtocolDocument, "protocol", {
+        /// The version of the protocol.
+        version: u32,
+        /// The oldest one it understands.
+        oldest: u32,
+        /// The program's version.
+        dewfs: &'static str,
     }
 }
 

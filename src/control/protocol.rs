@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the protocol; a daemon understands its own and the one before.
 pub const VERSION: u32 = 1;
+/// The oldest version that is understood.
+pub const OLDEST: u32 = 1;
 
 /// Is a path below the mountpoint, as it travels: text, or base64 of bytes that are no text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +87,14 @@ pub enum Request {
         #[serde(flatten)]
         scope: Scope,
     },
+    /// What happens at or below: `event` documents, until who asked goes away.
+    Events {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// What is spoken here: one `protocol` document.
+    Version,
     /// Send and ask now.
     Sync {
         /// Where.
@@ -132,6 +142,28 @@ pub enum Request {
         /// What.
         paths: Vec<Scope>,
     },
+    /// What has a pin of its own at or below: `pinned` documents, then all rules as `rule` documents.
+    Pins {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// Adds or replaces a pin rule: one `rule` document.
+    PinRule {
+        /// Its name; it gets one otherwise.
+        #[serde(default)]
+        name: Option<String>,
+        /// What it says.
+        expression: String,
+        /// How many bytes may be pinned by it.
+        #[serde(default)]
+        budget: Option<u64>,
+    },
+    /// Removes a pin rule.
+    RemovePinRule {
+        /// Its name.
+        name: String,
+    },
     /// An item's history: `history` documents.
     Why {
         /// Which.
@@ -166,14 +198,53 @@ pub enum Request {
         #[serde(default)]
         dry_run: bool,
     },
+    /// What is called so, from the catalog: `found` documents and one `searched`.
+    Find {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+        /// A pattern of the name, or with a slash of the path below.
+        #[serde(default)]
+        pattern: Option<Scope>,
+    },
+    /// The files that come first, from the catalog: `found` documents and one `searched`.
+    First {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+        /// In which order.
+        order: Order,
+        /// How many at most.
+        count: u64,
+    },
+    /// What folders hold, from the catalog: `usage` documents and one `searched`.
+    Usage {
+        /// Where.
+        #[serde(flatten)]
+        scope: Scope,
+        /// How far down folders are shown.
+        depth: u64,
+    },
     /// Send what is pending while that makes progress.
     Drain {
         /// For how long at most; not at all if 0.
         #[serde(default)]
         timeout_ms: Option<u64>,
     },
+    /// Read the secret anew, as after signing in or out, and ask the remote with it.
+    SignIn,
     /// Unmount if need be, let go of the state and end, without waiting for anything.
     Stop,
+}
+
+/// Says which files come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The largest.
+    Largest,
+    /// Those changed last.
+    Recent,
 }
 
 /// Is the last line of every answer.

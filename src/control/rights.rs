@@ -15,12 +15,23 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// The process at the other end, with its groups as the kernel lists them.
-    pub(super) fn of(uid: u32, gid: u32, pid: Option<i32>) -> Self {
-        let status =
-            pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        let more = status.as_deref().and_then(groups_line).unwrap_or_default();
-        Self { uid, groups: more.into_iter().chain([gid]).collect() }
+    /// Who the kernel says is at the other end.
+    pub(super) fn of(uid: u32, gid: u32) -> Self {
+        Self { uid, groups: [gid].into() }
+    }
+
+    /// The same with the further groups that the process has. By now it may be another process, of other groups: only what
+    /// the user database gives this user counts.
+    pub(super) async fn with_groups(mut self, pid: Option<i32>) -> Self {
+        let uid = self.uid;
+        let more = tokio::task::spawn_blocking(move || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid?)).ok()?;
+            let has = groups_line(&status)?;
+            let known = groups_of(uid)?;
+            Some(has.into_iter().filter(|group| known.contains(group)).collect::<Vec<_>>())
+        });
+        self.groups.extend(more.await.ok().flatten().unwrap_or_default());
+        self
     }
 
     /// Whether this peer may do everything.
@@ -40,6 +51,14 @@ impl Peer {
     }
 }
 
+/// The groups that the user database gives a user.
+fn groups_of(uid: u32) -> Option<Vec<u32>> {
+    let user = nix::unistd::User::from_uid(uid.into()).ok()??;
+    let name = std::ffi::CString::new(user.name).ok()?;
+    let groups = nix::unistd::getgrouplist(&name, user.gid).ok()?;
+    Some(groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
+}
+
 fn groups_line(status: &str) -> Option<Vec<u32>> {
     let line = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
     Some(line.split_whitespace().filter_map(|word| word.parse().ok()).collect())
@@ -49,7 +68,7 @@ fn groups_line(status: &str) -> Option<Vec<u32>> {
 /// list. Nothing that fetches, changes or waits.
 pub(super) async fn may_ask(engine: &Engine, peer: &Peer, request: &Request) -> bool {
     match request {
-        Request::Status => true,
+        Request::Status | Request::Version => true,
         Request::Item { scope } => match scope.bytes() {
             Some(path) => may_reach(engine, peer, &path).await,
             None => false,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Places;
@@ -21,28 +21,44 @@ use super::{MountInfo, Note, to_line};
 
 /// The longest request: a list of paths may be long.
 const LONGEST: u64 = 16 << 20;
+/// The same of somebody who may only ask, and how many of those may be connected at once.
+const LONGEST_OF_OTHERS: u64 = 64 << 10;
+const OTHERS: usize = 64;
 /// The longest path a socket can be bound to or reached by.
 const SUN_PATH: usize = 107;
 
-/// Carries the wish that the daemon ends.
+/// Carries wishes to the daemon: that it ends, that it signs in again.
 #[derive(Clone, Debug)]
-pub struct StopSignal(Arc<watch::Sender<bool>>);
+pub struct StopSignal {
+    stop: Arc<watch::Sender<bool>>,
+    sign_in: Arc<Notify>,
+}
 
 impl Default for StopSignal {
     fn default() -> Self {
-        Self(Arc::new(watch::channel(false).0))
+        Self { stop: Arc::new(watch::channel(false).0), sign_in: Arc::default() }
     }
 }
 
 impl StopSignal {
     /// Asks the daemon to end.
     pub fn ask(&self) {
-        self.0.send_replace(true);
+        self.stop.send_replace(true);
     }
 
-    /// Waits until somebody asked.
+    /// Asks the daemon to read its secret anew.
+    pub fn ask_sign_in(&self) {
+        self.sign_in.notify_one();
+    }
+
+    /// Waits until somebody asked for that.
+    pub async fn sign_in_asked(&self) {
+        self.sign_in.notified().await;
+    }
+
+    /// Waits until somebody asked for the end.
     pub async fn asked(&self) {
-        let mut receiver = self.0.subscribe();
+        let mut receiver = self.stop.subscribe();
         // The sender lives as long as this does, so this ends only when it is true.
         let _closed = receiver.wait_for(|asked| *asked).await;
     }
@@ -80,9 +96,9 @@ impl Server {
             state_dir: places.state_dir.clone(),
             pid: std::process::id(),
         };
-        note.write(&places.note)?;
+        note.write(&places.note, if everybody { 0o644 } else { 0o600 })?;
         // Stays, so that `status` can tell of what was not sent when nothing is mounted.
-        note.write(&places.state_dir.join(Note::IN_STATE))?;
+        note.write(&places.state_dir.join(Note::IN_STATE), 0o600)?;
         let inode = std::fs::metadata(&places.socket)?.ino();
         let task = tokio::spawn(accept(listener, engine, Arc::new(info), stop));
         Ok(Self { socket: places.socket.clone(), note: places.note.clone(), inode, task })
@@ -119,12 +135,19 @@ fn remove_stale(info: &MountInfo, places: &Places) {
     }
 }
 
+/// A directory that only we can write, and others at most enter; one of somebody else is refused.
 fn make_dir(dir: &Path, everybody: bool) -> io::Result<()> {
     let mode = if everybody { 0o755 } else { 0o700 };
-    if dir.is_dir() {
-        return Ok(());
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
+    let about = std::fs::metadata(dir)?;
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        let why = format!("{} belongs to user {}", dir.display(), about.uid());
+        return Err(io::Error::other(why));
     }
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir)
+    if about.mode() & 0o777 & !mode != 0 {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(about.mode() & mode))?;
+    }
+    Ok(())
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -151,12 +174,22 @@ pub(super) fn with_short_path<T>(
 }
 
 async fn accept(listener: UnixListener, engine: Engine, info: Arc<MountInfo>, stop: StopSignal) {
+    let others = Arc::new(Semaphore::new(OTHERS));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                let Ok((peer, pid)) = who_is(&stream) else { continue };
+                let rules = peer.rules(&info);
+                let place = if rules { None } else { others.clone().try_acquire_owned().ok() };
+                if !rules && place.is_none() {
+                    // Those who are connected already are all others; the mount's own commands get through.
+                    continue;
+                }
                 let (engine, info, stop) = (engine.clone(), info.clone(), stop.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, engine, info, stop).await {
+                    let _held = place;
+                    let peer = if rules { peer } else { peer.with_groups(pid).await };
+                    if let Err(error) = converse(stream, peer, engine, info, stop).await {
                         tracing::debug!("A client of the socket went away: {error}.");
                     }
                 });
@@ -170,18 +203,24 @@ async fn accept(listener: UnixListener, engine: Engine, info: Arc<MountInfo>, st
     }
 }
 
+/// Who the kernel says is at the other end, with the number of the process.
+fn who_is(stream: &UnixStream) -> io::Result<(Peer, Option<i32>)> {
+    let who = stream.peer_cred()?;
+    Ok((Peer::of(who.uid(), who.gid()), who.pid()))
+}
+
 async fn converse(
     stream: UnixStream,
+    peer: Peer,
     engine: Engine,
     info: Arc<MountInfo>,
     stop: StopSignal,
 ) -> io::Result<()> {
-    let who = stream.peer_cred()?;
-    let peer = Peer::of(who.uid(), who.gid(), who.pid());
     let rules = peer.rules(&info);
+    let longest = if rules { LONGEST } else { LONGEST_OF_OTHERS };
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    while let Some(line) = next_line(&mut reader).await? {
+    while let Some(line) = next_line(&mut reader, longest).await? {
         let envelope = match understand(&line) {
             Ok(envelope) => envelope,
             Err(done) => {
@@ -189,7 +228,8 @@ async fn converse(
                 continue;
             }
         };
-        if !rules && !may_ask(&engine, &peer, &envelope.request).await {
+        let is_let_in = rules || (info.others && may_ask(&engine, &peer, &envelope.request).await);
+        if !is_let_in {
             let refused = Done::with(1, None, Some("permission denied: not your mount".into()));
             write_line(&mut writer, &to_line(&refused)).await?;
             continue;
@@ -237,9 +277,12 @@ async fn answer(
     Ok(true)
 }
 
-async fn next_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
+async fn next_line(
+    reader: &mut BufReader<OwnedReadHalf>,
+    longest: u64,
+) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let read = reader.take(LONGEST).read_until(b'\n', &mut line).await?;
+    let read = reader.take(longest).read_until(b'\n', &mut line).await?;
     if read == 0 {
         return Ok(None);
     }
@@ -249,7 +292,7 @@ async fn next_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<V
     Ok(Some(line))
 }
 
-fn understand(line: &[u8]) -> Result<Envelope, Box<Done>> {
+pub(super) fn understand(line: &[u8]) -> Result<Envelope, Box<Done>> {
     let refuse = |why: String| Box::new(Done::with(2, None, Some(why)));
     #[derive(serde::Deserialize)]
     struct Head {

@@ -135,6 +135,7 @@ impl Drop for Lane<'_> {
 impl Core {
     /// Somebody begins to read this folder. Costs nothing if it is listed and nobody walks.
     pub(super) fn looks_at(self: &Arc<Self>, folder: Ino, listed: bool) {
+        self.note_used(folder);
         if (listed && !self.workers.ahead.active.load(Ordering::Relaxed)) || folder == Ino::ROOT {
             return;
         }

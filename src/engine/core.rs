@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,7 +17,8 @@ use super::state::LastError;
 use super::verbs::Invalidation;
 use crate::cache::{Cache, CacheError, Reservation};
 use crate::catalog::{Catalog, Memory};
-use crate::model::{Generation, Handles, Ino, Name};
+pub(crate) use crate::catalog::{now, steady};
+use crate::model::{Exclude, Generation, Handles, Ino, Name, Pin};
 use crate::remote::{Locator, Remote, Space};
 
 /// Says for whom a remote request is made.
@@ -56,6 +56,9 @@ impl Remotes {
 pub(crate) struct Counters {
     pub(crate) bytes_down: AtomicU64,
     pub(crate) bytes_up: AtomicU64,
+    /// Reads answered from here, and those that waited.
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
 }
 
 /// Is everything that verbs and workers share.
@@ -89,16 +92,24 @@ pub(crate) struct Core {
     pub(crate) listing: Notify,
     /// There may be pinned content to fetch.
     pub(crate) pins: Notify,
+    /// The pin rules changed.
+    pub(crate) rules: Notify,
     /// Content may be freed, or something waits for room.
     pub(crate) room: Notify,
     /// Folders in which the kernel may have been told that a name is not there.
     pub(crate) negatives: Mutex<HashSet<Ino>>,
     /// There are data files to unlink, or uses to write down.
     pub(crate) sweep: Notify,
+    /// How many items are not in sync below each folder, and at which epoch of the catalog that was so.
+    pub(crate) pending_below: Mutex<(u64, HashMap<Ino, u64>)>,
+    /// What happens, for those who watch.
+    pub(crate) events: tokio::sync::broadcast::Sender<super::Happening>,
     /// Data files whose rows have forgotten them.
     pub(crate) forgotten: Mutex<Vec<(Ino, Generation)>>,
     /// When files were last used, not yet in the catalog.
     pub(crate) uses: Mutex<HashMap<Ino, i64>>,
+    /// What making room keeps in memory.
+    pub(crate) space: super::evict::Space,
     /// What the remote last said of its room.
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.
@@ -114,7 +125,8 @@ pub(crate) struct Core {
 /// Is what the catalog's decisions ask that is only in memory.
 pub(crate) struct InMemory {
     pub(crate) open: Arc<OpenTable>,
-    pub(crate) exclude: super::exclude::Exclude,
+    pub(crate) exclude: Exclude,
+    pub(crate) root_pin: Pin,
     pub(crate) cache: Cache,
 }
 
@@ -123,8 +135,12 @@ impl Memory for InMemory {
         self.open.claim(ino)
     }
 
-    fn is_excluded(&self, name: &Name) -> bool {
-        self.exclude.matches(name)
+    fn exclude(&self) -> &Exclude {
+        &self.exclude
+    }
+
+    fn root_pin(&self) -> Pin {
+        self.root_pin
     }
 
     fn ended(&self) {
@@ -134,12 +150,6 @@ impl Memory for InMemory {
     fn on_disk_full(&self) -> bool {
         self.cache.give_up_ballast().is_ok_and(|freed| freed > 0)
     }
-}
-
-/// Now, in nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Core {
@@ -191,6 +201,7 @@ impl Core {
     /// Keeps the last thing that went wrong for `status`.
     pub(crate) fn note_problem(&self, ino: Option<Ino>, message: &str) {
         let path = ino.and_then(|ino| self.path_bytes(ino));
+        self.tell_problem(path.as_ref(), message);
         *lock(&self.last_error) =
             Some(LastError { time: now(), path, message: message.to_owned() });
         self.pulse();

@@ -30,12 +30,18 @@ pub enum EngineError {
     /// The mount or the remote is read-only.
     #[error("read-only")]
     ReadOnly,
+    /// A file of more than 64 TiB.
+    #[error("larger than any file that can be kept here")]
+    TooLarge,
     /// A name of more than 255 bytes.
     #[error("name too long")]
     NameTooLong,
     /// An argument is out of range.
     #[error("invalid argument: {0}")]
     Invalid(&'static str),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Refused(String),
     /// No such extended attribute.
     #[error("no such attribute")]
     NoAttribute,

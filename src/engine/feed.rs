@@ -1,7 +1,6 @@
 //! The change feed: hints are looked at, what was seen is applied, and the cursor moves on with it in one transaction.
 //!
-//! A remote without a feed is walked instead: all that is listed is marked to be looked at again, and the lister does that
-//! at its pace.
+//! A remote without a feed is walked instead (`walk`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,14 +11,14 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::EngineError;
-use super::core::{Cause, Core};
+use super::core::{Cause, Core, now, steady};
 use super::crash::crash_point;
 use super::losses::{Weight, vanishing};
 use super::observe::change;
 use super::open::lock;
 use crate::catalog::{CatalogError, Tx};
 use crate::model::{self, Ino, Look, Observed, RemotePath, Rows as _, Sight, Tick, Trust};
-use crate::remote::layers::{Connection, in_background};
+use crate::remote::layers::in_background;
 use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint, Locator, RemoteError};
 
 /// Looks at once.
@@ -30,7 +29,7 @@ const ASK_ROOM: Duration = Duration::from_secs(300);
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// Is an inode the remote was found without, with where it should be.
-struct Missed {
+pub(super) struct Missed {
     ino: Ino,
     stamp: Tick,
     path: RemotePath,
@@ -50,9 +49,9 @@ impl Core {
         loop {
             let mut reached = false;
             let wait = match self.catch_up().await {
-                Ok(()) => {
+                Ok(wait) => {
                     reached = true;
-                    self.settings.poll
+                    wait
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot follow the remote's changes");
@@ -72,24 +71,30 @@ impl Core {
                 }
             };
             let ended = tokio::select! {
-                () = self.workers.ask.notified() => false,
-                told = push => told.is_none(),
-                () = tokio::time::sleep(wait) => false,
-                _ = stopping.wait_for(|stop| *stop) => return,
+                () = self.workers.ask.notified() => Some(false),
+                told = push => Some(told.is_none()),
+                () = tokio::time::sleep(wait) => Some(false),
+                _ = stopping.wait_for(|stop| *stop) => None,
             };
-            if ended {
-                pushed = None;
+            match ended {
+                Some(false) => {}
+                Some(true) => pushed = None,
+                None => break,
             }
+        }
+        if let Err(error) = self.write_used().await {
+            tracing::debug!(%error, "which folders were used is not written down");
         }
     }
 
-    /// Applies all changes there are.
-    async fn catch_up(self: &Arc<Self>) -> Result<(), EngineError> {
+    /// Applies all changes there are; answers when to ask again.
+    async fn catch_up(self: &Arc<Self>) -> Result<Duration, EngineError> {
         self.identify(Cause::Feed).await?;
         if self.workers.walks.load(Ordering::Relaxed) {
             return self.walk().await;
         }
         loop {
+            let begun = now();
             let due = self.catalog.read(|rows| rows.all_missing())?;
             let known = self.catalog.read(|rows| rows.endpoint())?.cursor.map(Cursor);
             let page = match self.remotes.feed.changes(known.as_ref()).await {
@@ -105,7 +110,8 @@ impl Core {
                 Err(error) if error.kind == ErrorKind::RootMissing => {
                     // The root itself: who is in its place?
                     self.forget_identity();
-                    return self.identify(Cause::Feed).await;
+                    self.identify(Cause::Feed).await?;
+                    return Ok(self.settings.poll);
                 }
                 Err(error) => return Err(error.into()),
             };
@@ -113,7 +119,11 @@ impl Core {
             let more = page.more || !page.hints.is_empty();
             self.apply_changes(page, due).await?;
             if !more {
-                return self.end_acceptance();
+                self.end_acceptance()?;
+                if self.catalog.read(|rows| rows.next_look())?.is_none_or(|due| due > steady()) {
+                    self.note_true(begun);
+                }
+                return Ok(self.settings.poll);
             }
         }
     }
@@ -160,38 +170,9 @@ impl Core {
         }
     }
 
-    /// Looks at everything listed again, at the lister's pace; and at what was missed a round ago.
-    async fn walk(self: &Arc<Self>) -> Result<(), EngineError> {
-        if self.link.connection() != Connection::Online {
-            // All looks rest until it is back, so nothing else would notice that it is.
-            self.remotes.feed.stat(&Locator::at(RemotePath::root())).await?;
-        }
-        self.end_acceptance()?;
-        let due = self.catalog.read(|rows| rows.all_missing())?;
-        let mut gone = self.look_for(due).await?;
-        self.make_sure(&mut [], &mut gone).await?;
-        let (losses, limit, pause) =
-            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
-        let weight = change(self, move |tx| {
-            let lost: Vec<Ino> = lost_for_good(&gone);
-            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
-                return Ok(Weight::Doubted);
-            }
-            settle_missed(tx, gone)?;
-            let listed = tx.base(Ino::ROOT)?.is_some_and(|base| base.listed);
-            let going = tx.look_again(Ino::ROOT)?.is_some();
-            if listed && !going {
-                model::lost_hints(tx)?;
-            }
-            Ok(Weight::Believed)
-        })
-        .await?;
-        if weight == Weight::Doubted { Err(self.doubt()) } else { Ok(()) }
-    }
-
     /// Before an absence is believed, the remote must be the one we know; and as it may have come back between the look and
     /// its name, what was not found is looked for again after it.
-    async fn make_sure(
+    pub(super) async fn make_sure(
         self: &Arc<Self>,
         looks: &mut [Look],
         gone: &mut [Missed],
@@ -293,7 +274,10 @@ impl Core {
     }
 
     /// Looks for what was missed before the feed was drained.
-    async fn look_for(self: &Arc<Self>, due: Vec<(Ino, Tick)>) -> Result<Vec<Missed>, EngineError> {
+    pub(super) async fn look_for(
+        self: &Arc<Self>,
+        due: Vec<(Ino, Tick)>,
+    ) -> Result<Vec<Missed>, EngineError> {
         let mut missed = Vec::new();
         for (ino, stamp) in due {
             let Some(path) = self.catalog.read(|rows| rows.base_path(ino))? else { continue };
@@ -305,7 +289,7 @@ impl Core {
 }
 
 /// What the feed did not tell to be anywhere else.
-fn lost_for_good(gone: &[Missed]) -> Vec<Ino> {
+pub(super) fn lost_for_good(gone: &[Missed]) -> Vec<Ino> {
     gone.iter().filter(|one| one.seen.is_none()).map(|one| one.ino).collect()
 }
 
@@ -318,7 +302,7 @@ fn absent(tx: &Tx, looks: &[Look]) -> Result<Vec<Ino>, CatalogError> {
     vanishing(tx, known)
 }
 
-fn settle_missed(tx: &mut Tx, gone: Vec<Missed>) -> Result<(), CatalogError> {
+pub(super) fn settle_missed(tx: &mut Tx, gone: Vec<Missed>) -> Result<(), CatalogError> {
     gone.into_iter().try_for_each(|one| {
         model::settle_missing(tx, one.ino, one.stamp, &one.path, one.seen.as_ref())
     })

@@ -26,6 +26,7 @@ impl Engine {
         if mode.write && core.settings.read_only {
             return EngineError::ReadOnly.into();
         }
+        core.note_opened(ino);
         if !core.open.begin(ino, mode.write) {
             let engine = self.clone();
             return Answer::Pending(Box::pin(async move {
@@ -145,39 +146,42 @@ impl Engine {
             Err(error) => return error.into(),
         };
         let live = file.live.clone();
-        let (here, asked) = {
+        let (asked, shed) = {
             let state = live.state();
             let end = (offset + u64::from(length)).min(state.size);
-            let asked = offset.min(end)..end;
-            (state.has(asked.clone()), asked)
+            (offset.min(end)..end, state.shed)
         };
         if asked.is_empty() {
             return Answer::Ready(Ok(Bytes::new()));
         }
+        let need = self.core.needed(&live, asked.clone());
+        let here = live.state().has(need.clone());
         if !file.was_read.swap(true, Ordering::Relaxed) {
             let size = live.state().size;
             self.core.reads(ino, size, here);
+            self.core.go_on(&live);
         }
-        let want = super::open::lock(&file.reader).advance(&asked);
+        self.core.used_part(ino, &asked);
+        let mut want = super::open::lock(&file.reader).advance(&asked);
+        want.end = want.end.min(asked.end.saturating_add(self.core.most_ahead()));
+        let counters = &self.core.counters;
+        let counter = if here { &counters.hits } else { &counters.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
         if here {
-            if want.end > asked.end && !live.state().hydrated {
-                self.core.start_fetches(&live, asked.clone(), want, Cause::User);
+            let bytes = self.core.read_here(&live, asked.clone());
+            let state = live.state();
+            let (hydrated, steady) = (state.hydrated, state.shed == shed);
+            drop(state);
+            if want.end > asked.end && !hydrated {
+                self.core.start_fetches(&live, asked.clone(), want.clone(), Cause::User);
             }
-            return Answer::Ready(self.core.read_here(&live, asked));
+            // Else what was read may have become a hole meanwhile.
+            if steady {
+                return Answer::Ready(bytes);
+            }
         }
         let core = self.core.clone();
-        Answer::Pending(Box::pin(async move {
-            // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
-            let room = core.make_room_at_once(asked.end - asked.start).await.map(drop);
-            let came = match room {
-                Ok(()) => core.ensure(&live, asked.clone(), want, Cause::User).await,
-                refused => refused,
-            };
-            match came {
-                Err(EngineError::NoSpace(_)) => core.read_past(&live, asked).await,
-                outcome => outcome.and_then(|()| core.read_here(&live, asked)),
-            }
-        }))
+        Answer::Pending(Box::pin(async move { core.read_slowly(&live, asked, need, want).await }))
     }
 
     /// Writes all of `data` (at the end if the handle appends).
@@ -250,6 +254,7 @@ impl Engine {
     pub fn release(&self, ino: Ino, handle: Handle) {
         let Some(file) = self.core.open.remove(handle) else { return };
         let live = file.live.clone();
+        self.core.end_brake(&file);
         // While it is still counted: what was written past us is seen now, and not forgotten with the last count.
         let has_news = live.has_news();
         if let Some(backing) = &file.backing {
@@ -295,6 +300,9 @@ impl Core {
             Kind::File => {}
             Kind::Folder => return Err(EngineError::IsFolder),
             _ => return Err(EngineError::Invalid("not a file")),
+        }
+        if inode.attributes.size > BlockSet::LARGEST {
+            return Err(EngineError::TooLarge);
         }
         if let Some(live) = self.open.live(ino)
             && live.generation == inode.generation
@@ -359,7 +367,9 @@ impl Core {
         };
         self.used(live.ino);
         let passthrough = backing.as_ref().map(|backing| backing.id);
+        let direct = backing.is_none() && self.open.is_mapped(live.ino);
         let same = match &backing {
+            None if direct => false,
             Some(_) => self.open.opened_through(live.ino, live.generation, mode.write),
             None => self.open.same_as_last(live.ino, live.generation),
         };
@@ -368,7 +378,7 @@ impl Core {
             self.watch_room();
         }
         let keep_pages = same && passthrough.is_none();
-        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough })
+        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough, direct })
     }
 
     fn open_for_writing(
@@ -439,6 +449,27 @@ impl Core {
         let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
         // With what opening made of it: it may have been emptied.
         Ok((self.stat_now(inode, BELIEVE), opened))
+    }
+
+    /// Reads bytes that are fetched first, or that pass through where they cannot be kept.
+    async fn read_slowly(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        asked: Range<u64>,
+        need: Range<u64>,
+        want: Range<u64>,
+    ) -> Result<Bytes, EngineError> {
+        let _kept = live.keep_here(&asked);
+        // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
+        let mut came = self.fetch_for_reader(live, need.clone(), want.clone()).await;
+        if need != asked && matches!(came, Err(EngineError::NoSpace(_))) {
+            // Not all of it fits: what was asked for has to do.
+            came = self.fetch_for_reader(live, asked.clone(), want).await;
+        }
+        match came {
+            Err(EngineError::NoSpace(_)) => self.read_past(live, asked).await,
+            outcome => outcome.and_then(|()| self.read_here(live, asked)),
+        }
     }
 
     /// Reads bytes that are here.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::observe::change;
 use super::open::lock;
 use super::send::nanos;

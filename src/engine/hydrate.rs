@@ -34,6 +34,7 @@ impl Core {
         want: Range<u64>,
         cause: Cause,
     ) -> Result<(), EngineError> {
+        let _kept = live.keep_here(&need);
         let failures = live.state().failures;
         loop {
             let arrived = live.arrived.notified();
@@ -82,9 +83,11 @@ impl Core {
         want: Range<u64>,
         cause: Cause,
     ) {
+        let mut begun = false;
         let runs: Vec<Range<u32>> = {
+            let source = live.source();
             let mut state = live.state();
-            let Some(source) = &live.source else {
+            let Some(source) = source else {
                 state.failures += 1;
                 state.failure = Some(Failure::Stale);
                 live.arrived.notify_waiters();
@@ -101,9 +104,13 @@ impl Core {
             state.fetching.extend(runs.iter().cloned());
             if state.fetching.len() == runs.len() {
                 state.progress = Instant::now();
+                begun = true;
             }
             runs
         };
+        if begun {
+            self.tell_begun(live.ino, "content");
+        }
         for run in runs {
             let (core, live) = (self.clone(), live.clone());
             let visit = core.open.visit(live.ino);
@@ -126,7 +133,8 @@ impl Core {
         run: Range<u32>,
         cause: Cause,
     ) -> Result<(), EngineError> {
-        let size = live.source.as_ref().map_or(0, |source| source.size);
+        self.open_what_is_there(live).await?;
+        let size = live.source().map_or(0, |source| source.size);
         let mut bytes = BlockSet::bytes(&run, size);
         let mut tries = 0;
         while !bytes.is_empty() {
@@ -144,13 +152,28 @@ impl Core {
         Ok(())
     }
 
+    /// Opens a data file of an earlier use before room is asked for: it may hold what can be given back.
+    async fn open_what_is_there(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), EngineError> {
+        if live.open_data().is_some() {
+            return Ok(());
+        }
+        let (core, live) = (self.clone(), live.clone());
+        self.blocking(move || {
+            if core.cache.data_path(live.ino, live.generation).exists() {
+                live.data(&core.cache)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn fetch_once(
         self: &Arc<Self>,
         live: &Arc<Live>,
         bytes: &mut Range<u64>,
         cause: Cause,
     ) -> Result<(), EngineError> {
-        let source = live.source.clone().ok_or(EngineError::Stale)?;
+        let source = live.source().ok_or(EngineError::Stale)?;
         let locator = self.locator(live.ino)?;
         let remote = self.remotes.of(cause);
         let version = self.version_of(live)?.unwrap_or(source.version);
@@ -265,6 +288,7 @@ impl Core {
             crash_here!(self, "hydrate: after the bytes");
             reservation.used(part.len() as u64);
             state.blocks.insert(run);
+            self.used_part(live.ino, &bytes);
         }
         state.blocks_unrecorded = true;
         state.progress = Instant::now();
@@ -291,6 +315,9 @@ impl Core {
         if let Err(error) = outcome {
             tracing::info!(ino = live.ino.0, %error, "cannot fetch");
             self.note_problem(Some(live.ino), &error.to_string());
+        }
+        if live.state().fetching.is_empty() {
+            self.tell_fetched(live.ino);
         }
         self.recorder.notify_one();
         self.pulse();

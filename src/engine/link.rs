@@ -3,6 +3,7 @@
 //! All causes share one line: one limit on requests, one knowledge of whether the remote can be reached. Each cause has a
 //! count of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +13,7 @@ use super::core::Remotes;
 use super::settings::Settings;
 use super::state::RequestsBy;
 use crate::remote::Remote;
-use crate::remote::layers::{Connection, Limit, Limits, Patience, Retry, Trace};
+use crate::remote::layers::{Connection, Limit, Limits, Operation, Patience, Retry, Trace};
 
 /// Is what is known of the connection.
 #[derive(Clone, Debug)]
@@ -38,6 +39,23 @@ impl Link {
     /// Tells when that changes.
     pub(crate) fn watch(&self) -> watch::Receiver<Connection> {
         self.connection.clone()
+    }
+
+    /// How long the remote took to answer, by operation, and how many requests failed, by class.
+    pub(crate) fn latencies(
+        &self,
+    ) -> (BTreeMap<&'static str, Operation>, BTreeMap<&'static str, u64>) {
+        let mut operations: BTreeMap<&'static str, Operation> = BTreeMap::new();
+        let mut errors: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for trace in [&self.user, &self.feed, &self.transfer] {
+            for (name, one) in trace.latencies() {
+                operations.entry(name).or_default().add(&one);
+            }
+            for (class, count) in trace.errors() {
+                *errors.entry(class).or_default() += count;
+            }
+        }
+        (operations, errors)
     }
 
     /// Requests so far, by cause.

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::EngineError;
-use super::core::{Cause, Core, now};
+use super::core::{Cause, Core, steady as now};
 use super::crash::crash_point;
 use super::live::Failure;
 use super::losses::{Weight, vanishing};
@@ -68,6 +68,17 @@ impl Core {
             return Ok(());
         }
         self.flight(folder, Cause::User).await.map_err(Failure::error)
+    }
+
+    /// The same for what nobody waits for.
+    pub(crate) async fn list_in_background(
+        self: &Arc<Self>,
+        folder: Ino,
+    ) -> Result<(), EngineError> {
+        if self.catalog.read(|rows| rows.is_listed(folder))? {
+            return Ok(());
+        }
+        self.flight(folder, Cause::Transfer).await.map_err(Failure::error)
     }
 
     /// The listing of this folder that is under way, or a new one.
@@ -137,7 +148,8 @@ impl Core {
             };
             self.note_contact();
             names += page.entries.len();
-            let ListPage { entries, next: token } = page;
+            let ListPage { entries, next: token, folder: version } = page;
+            listing.note_version(version);
             if folder == Ino::ROOT && names == 0 && token.is_none() {
                 self.check_empty_root().await?;
             }
@@ -154,6 +166,10 @@ impl Core {
             self.defer_look(folder, blocker).await?;
         }
         self.remotes.of(cause).interested(&locator);
+        if !self.catalog.read(|rows| rows.all_missing())?.is_empty() {
+            // What is missed is given up only when nothing waits to be looked at any more.
+            self.ask_for_changes();
+        }
         self.pins.notify_one();
         Ok(Pass::Whole)
     }

@@ -51,6 +51,12 @@ pub(crate) struct State {
     pub(crate) progress: Instant,
     /// The data file's stamp when it was last looked at for what was written past us.
     pub(crate) seen: Option<Stamp>,
+    /// Blocks that somebody is waiting for or is just reading: they stay. One run for each of them.
+    pub(crate) waited: Vec<Range<u32>>,
+    /// Blocks that are being given back: neither here nor to be fetched before they are gone.
+    pub(crate) leaving: BlockSet,
+    /// How often blocks were given back.
+    pub(crate) shed: u64,
 }
 
 /// Is why a fetch failed, kept for everybody who waited for it.
@@ -103,7 +109,7 @@ impl Failure {
 pub(crate) struct Live {
     pub(crate) ino: Ino,
     pub(crate) generation: Generation,
-    pub(crate) source: Option<Source>,
+    source: Mutex<Option<Source>>,
     data: Mutex<Option<Arc<DataFile>>>,
     /// What the kernel reads and writes itself, while it does.
     through: Mutex<Weak<Backing>>,
@@ -144,11 +150,14 @@ impl Live {
             edit_recorded: edited,
             progress: Instant::now(),
             seen: None,
+            waited: Vec::new(),
+            leaving: BlockSet::default(),
+            shed: 0,
         };
         Self {
             ino,
             generation,
-            source,
+            source: Mutex::new(source),
             data: Mutex::default(),
             through: Mutex::default(),
             retired: AtomicBool::new(false),
@@ -172,6 +181,16 @@ impl Live {
             state.wrote = true;
         }
         state
+    }
+
+    /// Where missing bytes come from, if from anywhere.
+    pub(crate) fn source(&self) -> Option<Source> {
+        lock(&self.source).clone()
+    }
+
+    /// From now on missing bytes come from there: what is here is what that version holds.
+    pub(crate) fn set_source(&self, source: Source) {
+        *lock(&self.source) = Some(source);
     }
 
     /// What the kernel reads and writes itself, if it does.
@@ -255,6 +274,7 @@ impl Live {
             }
             None => cache.create(self.ino, self.generation)?,
         };
+        state.tidy(&file)?;
         if file.size()? != size && !hydrated {
             file.set_len(size)?;
         }
@@ -324,6 +344,7 @@ impl State {
         }
         let mut known = self.blocks.clone();
         self.fetching.iter().for_each(|run| known.insert(run.clone()));
+        known.union(&self.leaving);
         known.absent(BlockSet::touched(bytes))
     }
 

@@ -14,13 +14,17 @@ use super::core::{Cause, Core};
 use super::feed::AFTER_FAILURE;
 use super::observe::change;
 use super::open::lock;
+use super::steps::{Ended, Stepped};
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Tx};
-use crate::model::{self, Ino, Name, RemotePath, Rows as _};
-use crate::remote::{ErrorKind, Locator};
+use crate::model::{self, Begun, Ino, Kind, Name, RemotePath, Rows as _};
+use crate::remote::{ErrorKind, Locator, RemoteError};
 
 /// How long losses count as one.
 const WINDOW: Duration = Duration::from_secs(60);
+
+/// How long a root that was seen in place is trusted with what is new: so often it costs a request.
+const SURE: Duration = Duration::from_secs(5);
 
 /// Is what is known of losses, in memory.
 #[derive(Debug, Default)]
@@ -185,6 +189,61 @@ impl Core {
             Err(EngineError::Offline) => Ok(false),
             Err(other) => Err(other),
         }
+    }
+
+    /// Before something new is put into the root: one that was emptied, or is another one that does not say so, would take
+    /// it, where a change of something known is refused. So something known is looked for, once in a while.
+    pub(super) async fn may_create(
+        self: &Arc<Self>,
+        target: &RemotePath,
+    ) -> Result<(), RemoteError> {
+        if target.0.len() != 1 || self.is_accepted() {
+            return Ok(());
+        }
+        // One looks for all who would.
+        let mut last = self.workers.in_place.lock().await;
+        if last.is_some_and(|when| when.elapsed() < SURE) {
+            return Ok(());
+        }
+        let known = change(self, |tx| match tx.first_base_child(Ino::ROOT)? {
+            Some(ino) => tx.base_path(ino),
+            None => Ok(None),
+        });
+        let failed = |kind, why: EngineError| {
+            RemoteError::new(kind, "look for something known beside", target)
+                .because(why.to_string())
+        };
+        let known = known.await.map_err(|error| failed(ErrorKind::Other, error))?;
+        let Some(known) = known else { return Ok(()) };
+        let is_there = self.remotes.transfer.stat(&Locator::at(known)).await?.is_some();
+        let in_place = is_there
+            || self.is_root_in_place().await.map_err(|error| failed(ErrorKind::Offline, error))?;
+        *last = in_place.then(Instant::now);
+        match in_place {
+            true => Ok(()),
+            false => Err(failed(ErrorKind::RootMissing, EngineError::Offline)),
+        }
+    }
+
+    /// Nothing was asked of the remote: the attempt ends, and the item is tried again later.
+    pub(super) async fn not_sent(
+        self: &Arc<Self>,
+        ino: Ino,
+        begun: Begun,
+        error: RemoteError,
+    ) -> Stepped {
+        change(self, move |tx| model::put_off(tx, ino, &begun)).await?;
+        Ok(Ended::Failed(error))
+    }
+
+    /// Whether the folder that should hold it is there after all: the root may have been away when it was not.
+    pub(super) async fn has_parent_now(
+        self: &Arc<Self>,
+        target: &RemotePath,
+    ) -> Result<bool, EngineError> {
+        let Some(parent) = target.parent() else { return Ok(true) };
+        let seen = self.remotes.transfer.stat(&Locator::at(parent)).await?;
+        Ok(seen.is_some_and(|seen| seen.kind == Kind::Folder))
     }
 
     /// The remote must say anew who it is before anything is sent or believed.

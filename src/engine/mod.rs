@@ -6,14 +6,18 @@
 mod ahead;
 mod answer;
 mod attributes;
+mod brake;
 mod close;
 mod core;
 mod crash;
 mod error;
-mod exclude;
+mod events;
+mod evict;
 mod feed;
 mod files;
+mod find;
 mod guard;
+mod heat;
 mod hydrate;
 mod link;
 mod listing;
@@ -28,9 +32,13 @@ mod outcome;
 mod passing;
 mod people;
 mod pins;
+mod policy;
+mod private;
 mod record;
+mod rules;
 mod send;
 mod settings;
+mod shed;
 mod show;
 mod siblings;
 mod space;
@@ -42,6 +50,7 @@ mod strays;
 mod through;
 mod upload;
 mod verbs;
+mod walk;
 mod window;
 mod workers;
 mod write;
@@ -57,11 +66,15 @@ pub use answer::{Answer, Done};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
+pub use events::Happening;
+pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
-pub use settings::{EDITOR_FILES, Returns, Settings};
+pub use private::claim_state_dir;
+pub use rules::{OwnPin, RuleStatus};
+pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
 pub use start::{StartError, left_to_send};
 pub use state::{
-    Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
+    Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
 pub use through::Backings;
@@ -70,6 +83,8 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
+pub use crate::catalog::Rank;
+pub use crate::remote::layers::{LATENCIES, Operation};
 pub use crate::remote::{ErrorKind, RemoteError};
 
 use crate::catalog::Durability;

@@ -30,13 +30,16 @@ impl Core {
         };
         let Some(target) = asked.target else { return Ok(Ended::Done) };
         let begun = asked.begun;
+        if let Err(error) = self.may_create(&target.path).await {
+            return self.not_sent(ino, begun, error).await;
+        }
         crash_point!(self, "make folder: before it is sent");
         let outcome = self.remotes.transfer.make_folder(&target).await;
         crash_point!(self, "make folder: answered");
         let (seen, made) = match outcome {
             Ok(seen) => (Some(seen), Made::JustNow),
             Err(error) if error.kind == ErrorKind::NoParent => {
-                if !self.is_root_in_place().await? {
+                if !self.is_root_in_place().await? || self.has_parent_now(&target.path).await? {
                     return self.not_done(ino, begun, error).await;
                 }
                 change(self, move |tx| model::make_folder_refused(tx, ino, &begun)).await?;

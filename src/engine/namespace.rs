@@ -5,13 +5,13 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::core::{Core, now};
+use super::core::{Core, now, steady};
 use super::crash::crash_here;
 use super::show::BELIEVE;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
-use crate::model::{self, Content, Ino, Kind, Name, Place};
+use crate::model::{self, Content, Ino, Kind, Name, Pin, Place};
 
 /// How long a file that is written again and again is not sent at most, beyond the usual rest: nanoseconds.
 const LONGEST_REST: i64 = 30_000_000_000;
@@ -272,7 +272,8 @@ fn rename_rows(
         return Err(EngineError::NotFolder);
     }
     // What moves to a name that is kept here only must be here wholly: mv and file managers copy instead.
-    if tx.is_excluded_place(to)? && !tx.is_excluded_place(from)? && !is_whole(&mover) {
+    let leaves = tx.would_be_excluded(mover.ino, to)? && !tx.is_below_excluded(mover.ino)?;
+    if leaves && !is_whole(&mover) {
         return Err(EngineError::CrossDevice);
     }
     let time = now();
@@ -283,6 +284,10 @@ fn rename_rows(
         (Some(victim), RenameMode::Replace) if victim.ino == mover.ino => true,
         (Some(victim), RenameMode::Replace) => {
             removable(tx, victim, mover.kind == Kind::Folder)?;
+            // A save that replaces the file is an edit of it.
+            if mover.pin == Pin::Unspecified && victim.pin != Pin::Unspecified {
+                tx.set_pin(mover.ino, victim.pin)?;
+            }
             model::rename(tx, mover.ino, to.clone())?
         }
         (None, _) => model::rename(tx, mover.ino, to.clone())?,
@@ -310,7 +315,7 @@ fn is_whole(inode: &Inode) -> bool {
 pub(crate) fn rest(tx: &mut Tx, ino: Ino, rests: i64) -> Result<(), EngineError> {
     if let Some(row) = tx.outbox_item(ino)?.filter(|row| row.error.is_none()) {
         let latest = row.since.saturating_add(rests.saturating_add(LONGEST_REST));
-        tx.outbox_defer(ino, now().saturating_add(rests).min(latest))?;
+        tx.outbox_defer(ino, steady().saturating_add(rests).min(latest))?;
     }
     Ok(())
 }

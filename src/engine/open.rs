@@ -151,6 +151,11 @@ impl OpenTable {
         }
     }
 
+    /// All such files.
+    pub(crate) fn all_mapped(&self) -> Vec<Ino> {
+        lock(&self.mapped).iter().copied().collect()
+    }
+
     /// Whether somebody was found to be able to write a file through a mapping.
     pub(crate) fn is_mapped(&self, ino: Ino) -> bool {
         lock(&self.mapped).contains(&ino)
@@ -198,11 +203,11 @@ impl OpenTable {
     }
 
     /// The data files that somebody writes past us.
-    pub(crate) fn written_through(&self) -> Vec<Arc<Backing>> {
+    pub(crate) fn written_through(&self) -> Vec<(Ino, Arc<Backing>)> {
         let entries = lock(&self.entries);
-        let written = entries.open.values().filter(|entry| entry.counts.writers > 0);
-        let through = written.filter_map(|entry| match &entry.io {
-            Some(IoMode::Through(backing)) => Some(backing.clone()),
+        let written = entries.open.iter().filter(|(_, entry)| entry.counts.writers > 0);
+        let through = written.filter_map(|(ino, entry)| match &entry.io {
+            Some(IoMode::Through(backing)) => Some((*ino, backing.clone())),
             _ => None,
         });
         through.collect()
@@ -216,7 +221,8 @@ impl OpenTable {
     /// The look has ended; `false` if it must go on, because a writer came meanwhile.
     pub(crate) fn end_watch(&self) -> bool {
         self.watched.store(false, Ordering::Release);
-        self.written_through().is_empty() || self.watched.swap(true, Ordering::AcqRel)
+        let nobody = self.written_through().is_empty() && lock(&self.mapped).is_empty();
+        nobody || self.watched.swap(true, Ordering::AcqRel)
     }
 
     /// Keeps the live content of an inode for work that is no handle.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::observe::{change, is_no_folder};
 use super::open::lock;
 use super::send::{nanos, needs_person};

@@ -44,7 +44,7 @@ impl Core {
         live: &Arc<Live>,
         asked: &Range<u64>,
     ) -> Result<Bytes, EngineError> {
-        let source = live.source.as_ref().ok_or(EngineError::Stale)?;
+        let source = live.source().ok_or(EngineError::Stale)?;
         let range = asked.start..asked.end.min(source.size);
         if range.is_empty() {
             return Ok(Bytes::new());

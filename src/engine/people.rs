@@ -1,12 +1,13 @@
 //! What people and scripts ask: states, syncing now, hydrating, freeing, pins, history.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::core::{Cause, Core};
-use super::state::{Freed, Happened, ItemStatus, MountStatus, Progress};
+use super::state::{Figures, Freed, Happened, ItemStatus, MountStatus, Progress};
 use super::{Engine, EngineError};
 use crate::catalog::{Durability, Origin};
 use crate::model::{Content, Ino, Kind, Name, Pin};
@@ -33,6 +34,15 @@ impl Engine {
     /// The mount's state.
     pub async fn mount_status(&self) -> Ready<MountStatus> {
         self.core.mount_status()
+    }
+
+    /// What is counted besides.
+    pub fn figures(&self) -> Figures {
+        let (operations, errors) = self.core.link.latencies();
+        let counters = &self.core.counters;
+        let (hits, misses) =
+            (counters.hits.load(Ordering::Relaxed), counters.misses.load(Ordering::Relaxed));
+        Figures { hits, misses, operations, errors }
     }
 
     /// One item's state.
@@ -93,7 +103,7 @@ impl Engine {
             })
             .await?;
         self.core.outbox.notify_one();
-        self.core.ask_for_changes();
+        self.core.ask_to_look_at_all();
         self.core.try_contact().await;
         Ok(())
     }
@@ -148,6 +158,7 @@ impl Engine {
                 Ok::<_, EngineError>(())
             })
             .await?;
+        self.core.tell_pin(ino, pin);
         // What did not fit may fit now.
         self.core.note_pins_short(0);
         Ok(())

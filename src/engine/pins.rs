@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::core::{Cause, Core};
 use crate::model::Ino;
-use crate::remote::layers::in_background;
 
 /// How long the worker rests after something could not be fetched.
 const REST: Duration = Duration::from_secs(10);
@@ -18,8 +17,15 @@ impl Core {
     pub(crate) async fn run_pins(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
         loop {
-            let unlisted = in_background(self.list_pinned()).await;
+            let unlisted = self.list_wanted().await;
+            let begun = Instant::now();
             let rest = unlisted | self.fetch_pinned(&stopping).await;
+            // To look through a large catalog takes a while: it is not done for each name that comes.
+            let pause = (begun.elapsed() * 10).min(REST);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
             tokio::select! {
                 () = self.pins.notified() => {}
                 () = tokio::time::sleep(REST), if rest => {}
@@ -102,24 +108,5 @@ impl Core {
         short.then_some(
             "what is pinned does not fit in the cache: raise cache_size, or unpin something",
         )
-    }
-
-    /// Lists everything below the folders that are pinned: what is not known cannot be fetched (C14).
-    async fn list_pinned(self: &Arc<Self>) -> bool {
-        let folders = match self.catalog.read(|rows| rows.pinned_folders()) {
-            Ok(folders) => folders,
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell which folders are pinned");
-                return true;
-            }
-        };
-        let mut left = false;
-        for folder in folders {
-            if let Err(error) = self.list_below(folder).await {
-                tracing::info!(ino = folder.0, %error, "a pinned folder is still to be listed");
-                left = true;
-            }
-        }
-        left
     }
 }

@@ -136,7 +136,8 @@ impl Core {
         }
         let (inode, base) =
             self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
-        let version = live.source.as_ref().map(|source| &source.version);
+        let source = live.source();
+        let version = source.as_ref().map(|source| &source.version);
         let plain = |base: &Base| {
             Some(&base.version) == version
                 && inode.is_some_and(|one| one.content != Content::Hydrated && !one.edited)

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
@@ -60,6 +60,10 @@ impl Core {
         let Some(noted) = self.note_write(ino, &parcel).await? else { return Ok(Ended::Done) };
         let Some(path) = noted.begun.target.clone() else { return Ok(Ended::Done) };
         let target = locator(path, noted.begun.base.as_ref());
+        let is_new = noted.begun.attempt.expect == Expect::Absent;
+        if is_new && let Err(error) = self.may_create(&target.path).await {
+            return self.not_sent(ino, noted.begun, error).await;
+        }
         crash_point!(self, "write: noted, before it is sent");
         let outcome = {
             let (upload, _shown) = self.upload_of(ino, &parcel, &noted);
@@ -75,7 +79,7 @@ impl Core {
                 self.counters.bytes_up.fetch_add(sent.digest.size, Ordering::Relaxed);
                 let quiet = self.is_quiet(ino, &parcel).await?;
                 drop(parcel);
-                let rest = now().saturating_add(nanos(self.writer_pause()));
+                let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
                 change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
                     model::metadata_sent(tx, ino, shown)?;
@@ -175,6 +179,7 @@ impl Core {
         let total = noted.sent.digest.size;
         let sending = Arc::new(Sending { total, ..Sending::default() });
         lock(&self.workers.sending).insert(ino, sending.clone());
+        self.tell_begun(ino, "sync");
         self.pulse();
         let (body, still_whole) = match &parcel.snapshot.body {
             SnapshotBody::Memory(bytes) => (Body::Memory(bytes.clone()), None),

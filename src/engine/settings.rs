@@ -11,6 +11,28 @@ pub enum Returns {
     Remote,
 }
 
+/// Says how much of a file is brought here because it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hydration {
+    /// What is read, and what a reader in order will read next.
+    Partial,
+    /// The rest as well, in the background, while the file is open.
+    Progressive,
+    /// All of it, before the first read returns.
+    Full,
+    /// All files, whether they are read or not: the whole mount is pinned.
+    Always,
+}
+
+/// Says which folders are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Population {
+    /// Those that somebody looks into.
+    OnDemand,
+    /// All, in the background.
+    Full,
+}
+
 /// Is everything the engine is told at start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -48,6 +70,12 @@ pub struct Settings {
     pub guard: u32,
     /// Whether content may be evicted under pressure.
     pub auto_free: bool,
+    /// For how long a file may be unused before its content is freed, pressure or not; `None`: for ever.
+    pub free_after: Option<Duration>,
+    /// How much of a file is brought here because it is read.
+    pub hydration: Hydration,
+    /// Which folders are listed.
+    pub population: Population,
     /// Where the remote is, for people and to notice that it is another one; empty: nobody says.
     pub remote: String,
     /// The remote is meant to be another one than before.
@@ -95,12 +123,39 @@ impl Default for Settings {
             drain: Duration::from_secs(20),
             guard: 100,
             auto_free: true,
+            free_after: None,
+            hydration: Hydration::Partial,
+            population: Population::OnDemand,
             remote: String::new(),
             adopt_remote: false,
             offline_ok: false,
             atime: true,
             passthrough: true,
             exclude: EDITOR_FILES.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::{Exclude, Name};
+
+    #[test]
+    fn editors_own_files_stay_here_and_documents_do_not() {
+        let exclude = Exclude::new(EDITOR_FILES);
+        let kept = |name: &str| {
+            let name = Name::new(name).unwrap();
+            exclude.matches(&name, false, || Ok::<_, ()>(Vec::new())).unwrap()
+        };
+        for name in
+            [".notes.txt.swp", ".~lock.a b.odt#", ".goutputstream-X1Y2Z3", "~$a.docx", "4913"]
+        {
+            assert!(kept(name), "{name}");
+        }
+        for name in ["notes.txt", "swp", "lock.odt", "a.tmp", "~", "a~", ".Trash-1000"] {
+            assert!(!kept(name), "{name}");
         }
     }
 }

@@ -84,15 +84,20 @@ impl Core {
         let settings = &self.settings;
         let is_folder = inode.kind == Kind::Folder;
         let (mut size, mut mtime, mut ctime) = (shown.size, shown.mtime, shown.ctime);
+        let live = live.filter(|live| live.generation == inode.generation);
         let mut present = match inode.content {
             Content::Hydrated => size,
+            Content::Partial if live.is_none() => {
+                let here = self.catalog.read(|rows| rows.presence(inode.ino));
+                here.map_or(0, |here| here.blocks.present_bytes(size))
+            }
             _ => 0,
         };
         let mut believe = believe;
         if self.open.is_mapped(inode.ino) {
             believe = Duration::ZERO;
         }
-        if let Some(live) = live.filter(|live| live.generation == inode.generation) {
+        if let Some(live) = live {
             let has_writers = self.open.handles(inode.ino).writers > 0;
             let state = live.state();
             present = state.present();

@@ -1,23 +1,17 @@
-//! Room: freeing content on request, evicting it under pressure, and unlinking data files that no row needs.
+//! Room: freeing content on request, and unlinking data files that no row needs.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::Core;
 use super::crash::{crash_here, crash_point};
 use super::state::Freed;
-use crate::cache::{Access, Reservation};
+use crate::cache::Access;
 use crate::catalog::{Change, Durability, Inode, Origin};
 use crate::model::{Content, Generation, Ino, Kind, Pin};
-
-/// How many files are looked at for eviction at once.
-const BATCH: usize = 64;
-/// Uploads that are due within this time, nanoseconds, are worth waiting for.
-const SOON: i64 = 5_000_000_000;
 
 /// Says why content was kept.
 pub(crate) enum Kept {
@@ -28,73 +22,6 @@ pub(crate) enum Kept {
 }
 
 impl Core {
-    /// Evicts until `bytes` fit, least recently used first; waits while uploads are making room.
-    pub(crate) async fn evict_for(
-        self: &Arc<Self>,
-        bytes: u64,
-    ) -> Result<Reservation, EngineError> {
-        let mut last_freed = Instant::now();
-        loop {
-            let freed = self.evict(bytes).await?;
-            if freed > 0 {
-                last_freed = Instant::now();
-            }
-            let refused = match self.cache.reserve(bytes) {
-                Ok(reservation) => return Ok(reservation),
-                Err(refused) => refused,
-            };
-            let hope = freed > 0 || self.uploads_under_way();
-            if !hope || last_freed.elapsed() > self.settings.timeout {
-                return Err(refused.into());
-            }
-            // Room is made when something was sent; look again at the latest soon after.
-            let _either =
-                tokio::time::timeout(Duration::from_millis(500), self.room.notified()).await;
-        }
-    }
-
-    /// Reserves room for bytes that need not be kept: evicts for them, but waits for nothing.
-    pub(crate) async fn make_room_at_once(
-        self: &Arc<Self>,
-        bytes: u64,
-    ) -> Result<Reservation, EngineError> {
-        if let Ok(reservation) = self.cache.reserve(bytes) {
-            return Ok(reservation);
-        }
-        self.evict(bytes).await?;
-        Ok(self.cache.reserve(bytes)?)
-    }
-
-    /// Drops content that may go, until about `bytes` are free; answers how many are.
-    pub(crate) async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
-        if !self.settings.auto_free {
-            return Ok(0);
-        }
-        let mut freed = 0;
-        let mut seen = HashSet::new();
-        let mut most = BATCH;
-        // What must stay must not keep from sight what may go: ever more are asked for.
-        loop {
-            let candidates = self.catalog.read(|rows| rows.eviction_candidates(most))?;
-            for inode in candidates.iter().filter(|inode| seen.insert(inode.ino)) {
-                if let Ok((bytes, None)) = self.drop_content(inode, false).await {
-                    freed += bytes;
-                }
-                if freed >= bytes {
-                    break;
-                }
-            }
-            if freed >= bytes || candidates.len() < most {
-                break;
-            }
-            most = most.saturating_mul(4);
-        }
-        if freed > 0 {
-            self.unlink_forgotten().await?;
-        }
-        Ok(freed)
-    }
-
     /// Drops the content of one file if it is in sync and not open. Answers the bytes given back, or why it was kept.
     pub(crate) async fn drop_content(
         self: &Arc<Self>,
@@ -144,6 +71,7 @@ impl Core {
             .await?;
         if kept.is_none() {
             self.open.forget_live(ino, generation);
+            super::open::lock(&self.space.heat).forget(ino);
         }
         Ok((if kept.is_some() { 0 } else { bytes }, kept))
     }
@@ -216,23 +144,6 @@ impl Core {
         Ok(files)
     }
 
-    /// Whether an upload that may make room is under way or about to be; one of what is still being written is not.
-    fn uploads_under_way(&self) -> bool {
-        let soon = now().saturating_add(SOON);
-        let due = |ino: &Ino| self.open.handles(*ino).writers == 0;
-        self.can_send()
-            && (!self.upload_progress().is_empty()
-                || self
-                    .catalog
-                    .read(|rows| rows.outbox_due(soon, BATCH))
-                    .is_ok_and(|rows| rows.iter().any(due)))
-    }
-
-    /// Notes when a file was last used; written to the catalog now and then.
-    pub(crate) fn used(&self, ino: Ino) {
-        super::open::lock(&self.uses).insert(ino, now());
-    }
-
     /// Unlinks data files whose rows have forgotten them, after the commits that forgot them are synced.
     pub(crate) async fn unlink_forgotten(&self) -> Result<(), EngineError> {
         // Taken first: what is forgotten from here on is not covered by this barrier.
@@ -266,6 +177,7 @@ impl Core {
         while let Some(changes) = changes.recv().await {
             let mut invalidations = Vec::new();
             let mut forgotten = false;
+            self.tell_watchers(&changes);
             for change in changes {
                 forgotten |= matches!(change, Change::Forgotten { .. });
                 self.tell(change, &mut invalidations);
@@ -291,11 +203,19 @@ impl Core {
                     invalidations.push(Invalidation::Entry { parent, name, gone });
                 }
                 invalidations.push(Invalidation::Attributes(parent));
+                // It may be in a folder that is pinned.
+                self.pins.notify_one();
             }
-            Change::Attributes(ino) | Change::Content(ino) => {
+            Change::Attributes(ino) => invalidations.push(Invalidation::Attributes(ino)),
+            Change::Content(ino) => {
                 invalidations.push(Invalidation::Attributes(ino));
+                self.pins.notify_one();
             }
-            Change::Outbox => self.outbox.notify_one(),
+            Change::Outbox => {
+                self.outbox.notify_one();
+                // What was sent may go.
+                self.room.notify_waiters();
+            }
             Change::Listing => self.listing.notify_one(),
             Change::Listed(_) => {
                 self.listing.notify_one();
@@ -303,6 +223,7 @@ impl Core {
             }
             Change::Forgotten { ino, generation } => {
                 self.open.forget_live(ino, generation);
+                super::open::lock(&self.space.heat).forget(ino);
                 // Inode numbers are never given again: of one that is gone nothing needs to be known.
                 if self.open.is_mapped(ino)
                     && matches!(self.catalog.read(|rows| rows.inode(ino)), Ok(None))
@@ -313,6 +234,8 @@ impl Core {
             }
             Change::Rescued { ino, generation } => self.rescue(ino, generation),
             Change::Pins => self.pins.notify_one(),
+            // These are told to those who watch.
+            Change::Sync(_) | Change::Conflict(_) => {}
         }
     }
 
@@ -359,17 +282,7 @@ impl Core {
             if let Err(error) = self.blocking(move || Ok(cache.restore_ballast()?)).await {
                 tracing::debug!(%error, "no ballast");
             }
-            let uses: Vec<(Ino, i64)> =
-                std::mem::take(&mut *super::open::lock(&self.uses)).into_iter().collect();
-            if !uses.is_empty() {
-                let outcome = self
-                    .catalog
-                    .write(Durability::Soon, Origin::Engine, move |tx| tx.set_last_use(&uses))
-                    .await;
-                if let Err(error) = outcome {
-                    tracing::debug!(%error, "cannot note last uses");
-                }
-            }
+            self.write_uses().await;
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Start and stop: lock the state directory, open and examine what is there, recover what a crash left, start the workers.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,12 +12,12 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
-use super::exclude::Exclude;
 use super::open::OpenTable;
-use super::{Engine, EngineError, Settings};
+use super::private::claim_state_dir;
+use super::{Engine, EngineError, Hydration, Settings};
 use crate::cache::{self, Cache, Limits};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
-use crate::model::Ino;
+use crate::model::{Exclude, Ino, Pin};
 use crate::remote::{ErrorKind, Remote};
 
 /// The catalog's file in the state directory.
@@ -46,6 +46,9 @@ pub enum StartError {
     /// The first mount needs the remote.
     #[error("{0}")]
     Remote(String),
+    /// The first mount needs the remote, and that wants somebody to sign in.
+    #[error("{0}")]
+    SignIn(String),
     /// The remote is another one than before.
     #[error("{0}")]
     OtherRemote(String),
@@ -82,7 +85,7 @@ impl Engine {
         remote: Arc<dyn Remote>,
         prepare: impl FnOnce(&Core),
     ) -> Result<Self, StartError> {
-        make_dir(state_dir)?;
+        claim_state_dir(state_dir)?;
         let lock = take_lock(state_dir).await?;
         let examined =
             cache::examine(state_dir).map_err(|e| StartError::StateDir(e.to_string()))?;
@@ -93,6 +96,10 @@ impl Engine {
         let memory = Arc::new(InMemory {
             open: open.clone(),
             exclude: Exclude::new(&settings.exclude),
+            root_pin: match settings.hydration {
+                Hydration::Always => Pin::Pinned,
+                _ => Pin::Unspecified,
+            },
             cache: cache.clone(),
         });
         let catalog = open_catalog(state_dir, &cache, memory)?;
@@ -120,11 +127,15 @@ impl Engine {
             outbox: Notify::new(),
             listing: Notify::new(),
             pins: Notify::new(),
+            rules: Notify::new(),
             room: Notify::new(),
             negatives: Mutex::default(),
             sweep: Notify::new(),
+            pending_below: Mutex::default(),
+            events: tokio::sync::broadcast::Sender::new(super::events::KEPT),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
+            space: super::evict::Space::new(examined.brake),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
             through: super::through::Through::default(),
@@ -178,9 +189,14 @@ impl Core {
     }
 
     fn start_workers(self: &Arc<Self>) {
+        if !self.open.all_mapped().is_empty() {
+            self.watch_room();
+        }
         self.runtime.spawn(self.clone().run_recorder());
         self.runtime.spawn(self.clone().run_sweeper());
         self.runtime.spawn(self.clone().run_pins());
+        self.runtime.spawn(self.clone().run_rules());
+        self.runtime.spawn(self.clone().run_ageing());
         self.runtime.spawn(self.clone().sweep_strays());
         self.start_sync_workers();
     }
@@ -203,12 +219,6 @@ impl Core {
 pub fn left_to_send(state_dir: &Path) -> Option<u64> {
     let catalog = state_dir.join("catalog.db");
     catalog.exists().then(|| crate::catalog::left_to_send(&catalog).ok()).flatten()
-}
-
-fn make_dir(dir: &Path) -> Result<(), StartError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
-        StartError::StateDir(format!("cannot create the state directory {}: {e}", dir.display()))
-    })
 }
 
 /// Locks the state directory; one that another daemon is about to let go of is asked for again for a second.
@@ -308,6 +318,9 @@ async fn identify(
             Ok(true)
         }
         Err(error) if settings.offline_ok && error.kind == ErrorKind::Offline => Ok(false),
+        Err(error) if error.kind == ErrorKind::Unauthenticated => {
+            Err(StartError::SignIn(error.to_string()))
+        }
         Err(error) => Err(StartError::Remote(error.to_string())),
     }
 }

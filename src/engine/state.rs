@@ -1,6 +1,9 @@
 //! What people and scripts are told: plain values, in the words of the contract.
 
+use std::collections::BTreeMap;
+
 use crate::model::{Content, Kind, Pin};
+use crate::remote::layers::Operation;
 
 /// Is the state of a mount, one word: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub struct MountStatus {
     pub last_contact: Option<i64>,
     /// How changes are learnt: push, poll, walk, inotify, none.
     pub feed: &'static str,
+    /// How that goes: `told`, `changes` (since a token), `folder-versions`, `listing` (again).
+    pub feed_detail: &'static str,
     /// When the folder that was looked at longest ago was looked at, nanoseconds since 1970.
     pub oldest_look: Option<i64>,
     /// Bytes of content here.
@@ -97,6 +102,19 @@ pub struct MountStatus {
     pub no_passthrough: Option<String>,
     /// Which program tells the kernel of files that it reads and writes itself.
     pub passthrough_by: Option<&'static str>,
+}
+
+/// Is what is counted besides what `status` shows, since the mount began.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Reads answered from here. What the kernel reads past the daemon is not counted.
+    pub hits: u64,
+    /// Reads that waited for the remote.
+    pub misses: u64,
+    /// How long the remote took to answer, by operation.
+    pub operations: BTreeMap<&'static str, Operation>,
+    /// Requests that were refused or failed, by class.
+    pub errors: BTreeMap<&'static str, u64>,
 }
 
 /// Counts requests by their cause.

@@ -15,9 +15,7 @@ type Ready<T> = Result<T, EngineError>;
 
 impl Core {
     pub(crate) fn mount_status(self: &Arc<Self>) -> Ready<MountStatus> {
-        let (totals, oldest, look) = self
-            .catalog
-            .read(|rows| Ok((rows.totals()?, rows.pending(1)?, rows.oldest_looks(1)?)))?;
+        let (totals, oldest) = self.catalog.read(|rows| Ok((rows.totals()?, rows.pending(1)?)))?;
         let usage = self.cache.usage()?;
         let errors = self.stuck_items()?;
         let held = self.catalog.read(|rows| rows.held_count())?;
@@ -44,7 +42,8 @@ impl Core {
             oldest_pending: oldest.first().map(|row| nanos(row.since)),
             last_contact: self.last_contact(),
             feed: feed_word(capabilities.feed),
-            oldest_look: look.first().map(|(_, when)| *when),
+            feed_detail: self.feed_detail(),
+            oldest_look: self.oldest_look()?,
             cache_used: usage.used_bytes,
             cache_limit: usage.limit_bytes,
             cache_pending: self.pending_bytes()?,
@@ -111,6 +110,8 @@ impl Core {
 
     pub(crate) fn item_status(self: &Arc<Self>, ino: Ino) -> Ready<ItemStatus> {
         let live = self.open.live(ino);
+        // Asked first: the rows that are read now are at least as new.
+        let epoch = self.catalog.epoch();
         self.catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
@@ -118,13 +119,10 @@ impl Core {
                 let row = if rows.is_to_be_sent(ino)? { rows.outbox_item(ino)? } else { None };
                 let base = rows.base(ino)?;
                 let present = present_bytes(rows, &inode, live.as_deref())?;
-                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino);
-                let local_only = inode.kind.is_local_only()
-                    || inode
-                        .local
-                        .as_ref()
-                        .is_some_and(|_| rows.is_below_excluded(ino).unwrap_or(false));
-                let pin = rows.effective_pin(ino)?;
+                let excluded = rows.is_below_excluded(ino)?;
+                let local_only = inode.kind.is_local_only() || excluded;
+                let pin = if excluded { Pin::Excluded } else { rows.effective_pin(ino)? };
+                let pin_from = rows.pin_from(ino)?.filter(|from| *from != ino && !excluded);
                 let lacks_room = pin == Pin::Pinned
                     && inode.kind == Kind::File
                     && inode.content != Content::Hydrated;
@@ -150,7 +148,7 @@ impl Core {
                         0
                     },
                     pending_below: if inode.kind == Kind::Folder {
-                        rows.pending_below(ino)?
+                        self.pending_below(rows, ino, epoch)?
                     } else {
                         0
                     },
@@ -169,6 +167,23 @@ impl Core {
                 }))
             })?
             .ok_or(EngineError::NotFound)
+    }
+
+    /// How many items below a folder are not in sync. Counted for all folders at once, and again only after a commit.
+    fn pending_below(&self, rows: &Reader, folder: Ino, epoch: u64) -> crate::catalog::Result<u64> {
+        {
+            let known = super::open::lock(&self.pending_below);
+            if known.0 == epoch {
+                return Ok(known.1.get(&folder).copied().unwrap_or(0));
+            }
+        }
+        let counts = rows.pending_by_folder()?;
+        let count = counts.get(&folder).copied().unwrap_or(0);
+        let mut known = super::open::lock(&self.pending_below);
+        if known.0 < epoch {
+            *known = (epoch, counts);
+        }
+        Ok(count)
     }
 
     fn sync_state(&self, ino: Ino, row: Option<&OutboxItem>, local_only: bool) -> SyncState {

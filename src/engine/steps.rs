@@ -87,9 +87,7 @@ impl Core {
             let quiet = self.nobody_writes(ino).await?;
             self.observe_data(ino).await?;
             if !quiet {
-                // What is only mapped has no end that anybody would tell of.
-                let closed = self.open.handles(ino).writers == 0;
-                return Ok(Ended::Later(self.writer_pause() / if closed { MAPPED } else { 1 }));
+                return Ok(Ended::Later(self.unquiet_pause(ino)));
             }
         }
         let edition = inode.edition;
@@ -106,6 +104,12 @@ impl Core {
         self.settings.write_back_delay.saturating_mul(300)
     }
 
+    /// How long an item rests that somebody can still write. What is only mapped has no end that anybody would tell of.
+    pub(super) fn unquiet_pause(&self, ino: Ino) -> Duration {
+        let closed = self.open.handles(ino).writers == 0;
+        self.writer_pause() / if closed { MAPPED } else { 1 }
+    }
+
     /// Whether nobody can write the data file any more, neither through us nor past us.
     pub(super) async fn nobody_writes(self: &Arc<Self>, ino: Ino) -> Result<bool, EngineError> {
         if self.open.handles(ino).writers > 0 {
@@ -113,8 +117,11 @@ impl Core {
         }
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(true) };
         // A descriptor of our own that may write would be taken for somebody else's.
-        if !self.leases_trusted || self.open.live(ino).is_some_and(|live| live.holds_writable()) {
+        if !self.leases_trusted {
             return Ok(true);
+        }
+        if self.open.live(ino).is_some_and(|live| live.holds_writable()) {
+            return Ok(!self.open.is_mapped(ino));
         }
         let core = self.clone();
         self.blocking(move || {

@@ -1,5 +1,6 @@
 //! Data files that no row needs: what a crash left between forgetting a content and unlinking it, and what a power cut left
-//! without its row. Looked for once after each start, beside everything else.
+//! without its row. Looked for once after each start, beside everything else; so is what a data file holds beside the blocks
+//! that its row tells of.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::Core;
 use crate::cache::Found;
+use crate::catalog::Inode;
+use crate::model::{BLOCK, Content, Ino, Kind};
 
 /// How long what this process forgets by itself has until it is unlinked.
 const REST: Duration = Duration::from_secs(1);
@@ -16,6 +19,8 @@ const REST: Duration = Duration::from_secs(1);
 enum Fate {
     /// Its row needs it.
     Needed,
+    /// Its row needs less than it holds.
+    Untidy,
     /// Its row has left it behind: nothing in it is missing elsewhere.
     Forgotten,
     /// Nothing tells what it is, or it holds edits: it is kept for its owner.
@@ -64,23 +69,42 @@ impl Core {
         let (row, edits) = self
             .catalog
             .read(|rows| Ok((rows.inode(ino)?, rows.is_to_be_rescued(ino, generation)?)))?;
+        let holds_more = |row: &Inode| {
+            let here = self.catalog.read(|rows| rows.presence(ino))?.blocks.len() * BLOCK;
+            let partly = row.kind == Kind::File && row.content != Content::Hydrated;
+            Ok::<_, EngineError>(partly && found.allocated > here + BLOCK)
+        };
         Ok(match row {
             _ if edits => Fate::Kept,
+            Some(row) if row.generation == generation && holds_more(&row)? => Fate::Untidy,
             Some(row) if row.generation == generation => Fate::Needed,
             Some(row) if row.generation > generation => Fate::Forgotten,
             _ => Fate::Kept,
         })
     }
 
-    fn put_in_order(&self, stray: Found) -> Result<(), EngineError> {
+    fn put_in_order(self: &Arc<Self>, stray: Found) -> Result<(), EngineError> {
         let (ino, generation) = (stray.ino, stray.generation);
         match self.fate_of(stray)? {
             Fate::Needed => {}
+            Fate::Untidy => self.tidy_one(ino)?,
             Fate::Kept if stray.allocated > 0 => self.rescue_stray(stray),
             Fate::Forgotten | Fate::Kept => {
                 self.cache.remove(ino, generation)?;
             }
         }
+        Ok(())
+    }
+
+    /// Opening a data file of which not all is needed gives the rest back.
+    fn tidy_one(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+        let _visit = self.open.visit(ino);
+        let live = self.live_for(ino)?;
+        live.data(&self.cache)?;
+        if self.open.handles(ino).open == 0 {
+            live.close_data();
+        }
+        self.room.notify_waiters();
         Ok(())
     }
 

@@ -7,7 +7,6 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::core::Core;
 use super::live::Live;
@@ -18,8 +17,6 @@ use crate::model::Generation;
 
 /// How much room there must be for an inode to be opened past us: its writer does not ask for any.
 const MARGIN: u64 = 1 << 30;
-/// How often the room that writers take past us is looked at.
-const WATCH: Duration = Duration::from_millis(200);
 
 /// Registers data files with the kernel.
 pub trait Backings: Send + Sync {
@@ -160,7 +157,8 @@ impl Core {
     /// Past us, if all is here and the catalog knows it, and if there is room enough for a writer who does not ask.
     fn propose(&self, live: &Live) -> IoMode {
         let Some(registrar) = self.through.registrar() else { return IoMode::Cached };
-        if !live.is_known_whole() {
+        // While somebody writes past us, everybody else must see what is written, and goes past us, too.
+        if !(live.is_known_whole() || self.open.is_mapped(live.ino) && live.state().hydrated) {
             return IoMode::Cached;
         }
         match self.back(live, registrar) {
@@ -214,40 +212,6 @@ impl Core {
                 }
                 Err(EngineError::Disk(error))
             }
-        }
-    }
-
-    /// Counts, while anybody writes past us, the room that is taken, and frees what may go if it is too much; ends with the
-    /// last such writer.
-    pub(crate) fn watch_room(self: &Arc<Self>) {
-        if !self.open.begin_watch() {
-            return;
-        }
-        let core = self.clone();
-        self.runtime.spawn(async move {
-            loop {
-                tokio::time::sleep(WATCH).await;
-                let written = core.open.written_through();
-                if written.is_empty() && core.open.end_watch() || core.is_stopped() {
-                    return;
-                }
-                written.iter().for_each(|backing| backing.data.recount());
-                core.free_overrun().await;
-            }
-        });
-    }
-
-    async fn free_overrun(self: &Arc<Self>) {
-        let Ok(usage) = self.cache.usage() else { return };
-        let over = usage.used_bytes.saturating_sub(usage.limit_bytes);
-        let short =
-            usage.min_free.saturating_sub(usage.free_bytes.saturating_add(usage.ballast_bytes));
-        let bytes = over.max(short);
-        if bytes > 0
-            && self.settings.auto_free
-            && let Err(error) = self.evict(bytes).await
-        {
-            tracing::debug!(%error, "cannot free what is written past the limit");
         }
     }
 }

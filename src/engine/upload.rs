@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::EngineError;
-use super::core::{Core, now};
+use super::core::{Core, steady as now};
 use super::observe::change;
 use super::open::{OpenTable, lock};
 use super::outcome::{LONGEST_WAIT, word};

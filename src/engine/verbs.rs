@@ -59,6 +59,8 @@ pub struct Opened {
     pub stale_attributes: bool,
     /// The registered backing by which the kernel does all reading and writing itself; `None`: it asks for each.
     pub passthrough: Option<u32>,
+    /// Whether the kernel must keep no pages of it: somebody writes it through a mapping that goes past it.
+    pub direct: bool,
 }
 
 /// Says how a file is opened.

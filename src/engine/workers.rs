@@ -46,6 +46,8 @@ pub(crate) struct Workers {
     pub(super) missing: Mutex<Option<String>>,
     /// Only one asks the remote who it is.
     pub(super) identifying: tokio::sync::Mutex<()>,
+    /// When something known was last looked for in the root, and found.
+    pub(super) in_place: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     /// When the remote last answered, nanoseconds since 1970; 0: not yet.
     pub(super) contact: AtomicI64,
     /// What the mass-change guard knows.
@@ -60,6 +62,8 @@ pub(crate) struct Workers {
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
+    /// What is known of folders to look at again.
+    pub(super) walk: super::walk::Walk,
     /// Steps under way that move bytes, and those that do not.
     pub(super) heavy: AtomicUsize,
     pub(super) light: AtomicUsize,

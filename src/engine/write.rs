@@ -43,7 +43,9 @@ impl Core {
         if range.end > LARGEST {
             return Some(Err(EngineError::Invalid("too large")));
         }
-        if !state.hydrated && (!state.edit_recorded || !edges_here(&state, &range)) {
+        let settled =
+            state.edit_recorded && edges_here(&state, &range) && !state.is_leaving(&range);
+        if !state.hydrated && !settled {
             return None;
         }
         crash_here!(self, "write here: before the bytes");
@@ -64,6 +66,8 @@ impl Core {
         }
         reservation.used(bytes.len() as u64);
         state.written(&range);
+        drop(state);
+        self.used_part(live.ino, &range);
         Some(Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
     }
 
@@ -76,17 +80,21 @@ impl Core {
         append: bool,
     ) -> Result<u32, EngineError> {
         let mut rounds = 0;
-        loop {
+        while rounds <= ROUNDS {
             drop(self.make_room(bytes.len() as u64).await?);
-            let edges = {
+            let (edges, range) = {
                 let state = live.state();
                 let at = if append { state.size } else { offset };
-                edges_of(&state, &(at..at + bytes.len() as u64))
+                let range = at..at + bytes.len() as u64;
+                (edges_of(&state, &range), range)
             };
+            let _kept = live.keep_here(&range);
             if !live.state().hydrated {
                 self.mark_edited(live).await?;
-                for edge in edges {
-                    self.ensure(live, edge.clone(), edge, Cause::User).await?;
+                live.settled(&range).await;
+                if !self.fetch_edges(live, edges).await? {
+                    rounds += 1;
+                    continue;
                 }
                 self.hydrate_rest(live);
             }
@@ -94,12 +102,27 @@ impl Core {
                 return answer;
             }
             rounds += 1;
-            if rounds > ROUNDS {
-                return Err(EngineError::NoSpace(
-                    "others take the room faster than it is made".into(),
-                ));
+        }
+        Err(EngineError::NoSpace("others take the room faster than it is made".into()))
+    }
+
+    /// Fetches what a write touches in part; `false` if room had to be made for it first.
+    async fn fetch_edges(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        edges: Vec<Range<u64>>,
+    ) -> Result<bool, EngineError> {
+        for edge in edges {
+            match self.ensure(live, edge.clone(), edge.clone(), Cause::User).await {
+                // Who fetches does not wait for room; who writes does.
+                Err(EngineError::NoSpace(_)) => {
+                    drop(self.make_room(edge.end - edge.start).await?);
+                    return Ok(false);
+                }
+                other => other?,
             }
         }
+        Ok(true)
     }
 
     /// Cuts or lengthens a file whose touched blocks are here. With length 0 nothing is ever fetched.

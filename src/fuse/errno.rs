@@ -30,8 +30,9 @@ pub(super) fn errno(error: &EngineError, by: By) -> Errno {
         EngineError::NotPermitted(_) => Errno::EPERM,
         EngineError::Denied(_) => Errno::EACCES,
         EngineError::ReadOnly => Errno::EROFS,
+        EngineError::TooLarge => Errno::EFBIG,
         EngineError::NameTooLong => Errno::ENAMETOOLONG,
-        EngineError::Invalid(_) => Errno::EINVAL,
+        EngineError::Invalid(_) | EngineError::Refused(_) => Errno::EINVAL,
         EngineError::NoAttribute => Errno::ENODATA,
         // rename(2) says EINVAL for a folder moved below itself.
         EngineError::IntoItself => Errno::EINVAL,

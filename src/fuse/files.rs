@@ -32,6 +32,9 @@ fn open_flags(opened: &Opened, mode: OpenMode) -> FopenFlags {
     if opened.keep_pages {
         flags |= FopenFlags::FOPEN_KEEP_CACHE;
     }
+    if opened.direct {
+        flags |= FopenFlags::FOPEN_DIRECT_IO;
+    }
     if !mode.write {
         // Closing what was only read has nothing to wait for.
         flags |= FopenFlags::FOPEN_NOFLUSH;

@@ -364,7 +364,8 @@ impl Filesystem for Kernel {
         // The kernel's buffer is read into again as soon as this returns.
         let data = bytes::Bytes::copy_from_slice(data);
         let verb = |engine: &Engine| engine.write(ino(number), handle(fh), offset, data, kill_suid);
-        let call = Call::of("write", number);
+        // It waits for room as long as uploads make some.
+        let call = Call::of("write", number).may_transfer();
         self.door.answer(call, reply, verb, |reply, written| reply.written(written));
     }
 

@@ -27,4 +27,4 @@ pub mod mountinfo;
 
 pub use companion::examine_helper;
 pub use mount::{Access, MountAs, MountError, Mounted, mount, unmount};
-pub use mountpoint::{MountpointError, examine};
+pub use mountpoint::{MountpointError, clear_dead, examine};

@@ -64,6 +64,19 @@ pub fn examine(dir: &Path, nonempty: bool) -> Result<PathBuf, MountpointError> {
     Ok(place)
 }
 
+/// Detaches what killed daemons left mounted there; a living mount, or none, is left as it is.
+pub fn clear_dead(dir: &Path) -> Result<(), MountpointError> {
+    let unreadable = |why| MountpointError::Unreadable { mountpoint: dir.to_path_buf(), why };
+    let place = match absolute(dir) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(unreadable)?,
+    };
+    match clear(&place) {
+        Err(MountpointError::InUse { .. }) => Ok(()),
+        other => other,
+    }
+}
+
 /// The absolute path without symlinks. A dead mount may refuse to be looked at; its folder does not.
 fn absolute(dir: &Path) -> io::Result<PathBuf> {
     dir.canonicalize().or_else(|why| {

@@ -35,8 +35,26 @@ pub(super) fn is_above<R: Rows>(rows: &R, ino: Ino, folder: Ino) -> Result<bool,
 /// Whether the inode is kept here only: by its kind, or by an excluded name on its way.
 pub(super) fn is_kept_here<R: Rows>(rows: &R, ino: Ino) -> Result<bool, R::Error> {
     let line = line(rows, ino)?;
-    let excluded = |node: &Node| node.local.as_ref().is_some_and(|p| rows.is_excluded(&p.name));
-    Ok(line.first().is_some_and(|node| node.kind.is_local_only()) || line.iter().any(excluded))
+    if line.first().is_some_and(|node| node.kind.is_local_only()) {
+        return Ok(true);
+    }
+    for node in &line {
+        if is_excluded(rows, node)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether its own name is one that is kept here only. What the remote has under such a name is synced as any other.
+fn is_excluded<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
+    match &node.local {
+        Some(place) if rows.is_excluded(place, node.kind)? => match rows.base(node.ino)? {
+            Some(base) => Ok(!rows.is_excluded(&base.place, node.kind)?),
+            None => Ok(true),
+        },
+        _ => Ok(false),
+    }
 }
 
 /// Where the remote should have it: its local place, or `None` if it is deleted or kept here only.

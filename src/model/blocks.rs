@@ -12,6 +12,9 @@ pub const BLOCK: u64 = 16 * 1024;
 pub struct BlockSet(RoaringBitmap);
 
 impl BlockSet {
+    /// The largest file whose blocks all have numbers.
+    pub const LARGEST: u64 = u32::MAX as u64 * BLOCK;
+
     /// How many blocks a file of `size` bytes has.
     pub fn count_for(size: u64) -> u64 {
         size.div_ceil(BLOCK)
@@ -60,6 +63,34 @@ impl BlockSet {
     /// Adds all blocks of `other`.
     pub fn union(&mut self, other: &Self) {
         self.0 |= &other.0;
+    }
+
+    /// Keeps only what is in `other` as well.
+    pub fn intersect(&mut self, other: &Self) {
+        self.0 &= &other.0;
+    }
+
+    /// Takes all blocks of `other` away.
+    pub fn subtract(&mut self, other: &Self) {
+        self.0 -= &other.0;
+    }
+
+    /// The runs of blocks in this set, in order.
+    pub fn runs(&self) -> Vec<Range<u32>> {
+        let mut runs: Vec<Range<u32>> = Vec::new();
+        for block in &self.0 {
+            match runs.last_mut() {
+                Some(last) if last.end == block => last.end = block.saturating_add(1),
+                _ => runs.push(block..block.saturating_add(1)),
+            }
+        }
+        runs
+    }
+
+    /// Its last blocks, `count` of them, or all.
+    pub fn last(&self, count: u64) -> Self {
+        let before = self.len().saturating_sub(count);
+        Self(self.0.iter().skip(usize::try_from(before).unwrap_or(usize::MAX)).collect())
     }
 
     /// The runs of blocks in `within` that are absent, in order.

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::around::{by_names, is_attempted_above, is_parked, path, places};
 use super::reconcile::{
-    Replaced, Trust, is_still_at, look_at_everything, mark, miss, reconcile, vanish,
+    Replaced, Trust, is_still_at, look_at_everything, mark, mark_deep, miss, reconcile, vanish,
 };
 use super::sights::{TOGETHER, apply_part};
-use super::{Base, Ino, Kind, Name, Observed, RemotePath, Rows, Tick};
+use super::{Base, Ino, Kind, Name, Observed, RemotePath, Rows, Tick, Version};
 
 /// Is a listing of one folder under way.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Listing {
     mark: Option<Tick>,
     known: HashMap<Ino, Base>,
     names: HashSet<Name>,
+    /// The folder's own version when the first page was made.
+    version: Option<Version>,
     /// Before the page was asked for.
     since: Tick,
     /// What this listing itself last did to the folder.
@@ -30,6 +32,13 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Notes what a page says of the version of the folder itself: that of the first page counts, no entry is older.
+    pub fn note_version(&mut self, version: Option<Version>) {
+        if self.version.is_none() {
+            self.version = version;
+        }
+    }
+
     /// What was known when it began, did not change since, and was not seen, if every page was applied.
     pub fn missed<R: Rows>(&self, rows: &R) -> Result<Vec<Ino>, R::Error> {
         let mut missed = Vec::new();
@@ -37,7 +46,7 @@ impl Listing {
             return Ok(missed);
         }
         for (child, base) in &self.known {
-            if !self.names.contains(&base.place.name) && rows.base(*child)?.as_ref() == Some(base) {
+            if !self.names.contains(&base.place.name) && is_unchanged(rows, *child, base)? {
                 missed.push(*child);
             }
         }
@@ -57,8 +66,8 @@ pub fn begin_listing<R: Rows>(rows: &mut R, folder: Ino) -> Result<Option<Listin
     rows.set_listing(folder, true);
     let (mark, since) = (rows.look_again(folder)?, rows.tick()?);
     let (names, ours) = (HashSet::new(), Tick::default());
-    let (stale, crossed) = (false, false);
-    Ok(Some(Listing { folder, path, mark, known, names, since, ours, stale, crossed }))
+    let (version, stale, crossed) = (None, false, false);
+    Ok(Some(Listing { folder, path, mark, known, names, version, since, ours, stale, crossed }))
 }
 
 /// Another page is about to be asked for.
@@ -103,15 +112,26 @@ fn note_touch<R: Rows>(rows: &R, listing: &mut Listing) {
 }
 
 /// Every page was applied: what was known when it began, did not change since and was not seen, is gone.
-pub fn end_listing<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> {
+pub fn end_listing<R: Rows>(rows: &mut R, listing: Listing) -> Result<(), R::Error> {
+    let folder = listing.folder;
+    // Under way to the end: a mark set meanwhile is another one than that which this listing answers.
+    let ended = believe(rows, listing);
+    rows.set_listing(folder, false);
+    ended
+}
+
+fn believe<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> {
     let folder = listing.folder;
     note_touch(rows, &mut listing);
-    rows.set_listing(folder, false);
     for (child, base) in listing.known {
-        if listing.names.contains(&base.place.name) || rows.base(child)?.as_ref() != Some(&base) {
+        if listing.names.contains(&base.place.name) {
             continue;
         }
-        if listing.crossed {
+        let unchanged = is_unchanged(rows, child, &base)?;
+        if !unchanged && rows.base(child)?.is_none_or(|now| now.place.parent != folder) {
+            continue;
+        }
+        if listing.crossed || !unchanged {
             mark(rows, folder)?;
         } else {
             miss(rows, child, Replaced::No)?;
@@ -119,7 +139,11 @@ pub fn end_listing<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R:
     }
     let Some(base) = rows.base(folder)? else { return Ok(()) };
     if !base.listed {
-        rows.set_base(folder, Some(Base { listed: true, ..base }))?;
+        rows.set_base(folder, Some(Base { listed: true, ..base.clone() }))?;
+    }
+    if let Some(version) = listing.version.filter(|version| *version != base.version) {
+        // What was passed over has marked the folder.
+        rows.set_folder_version(folder, version)?;
     }
     if rows.look_again(folder)? == listing.mark && listing.mark.is_some() {
         if rows.looks_deep(folder)? {
@@ -135,6 +159,17 @@ pub fn end_listing<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R:
     Ok(())
 }
 
+/// Whether the base is what it was; the version of a folder only says what was seen of it.
+fn is_unchanged<R: Rows>(rows: &R, child: Ino, base: &Base) -> Result<bool, R::Error> {
+    let Some(mut now) = rows.base(child)? else { return Ok(false) };
+    if now.version != base.version
+        && rows.node(child)?.is_some_and(|node| node.kind == Kind::Folder)
+    {
+        now.version = base.version.clone();
+    }
+    Ok(now == *base)
+}
+
 /// Passes a deep mark on to the folders whose names matter.
 fn look_deeper<R: Rows>(rows: &mut R, folder: Ino) -> Result<(), R::Error> {
     for child in rows.base_children(folder)? {
@@ -143,7 +178,7 @@ fn look_deeper<R: Rows>(rows: &mut R, folder: Ino) -> Result<(), R::Error> {
         }
         let listed = rows.base(child)?.is_some_and(|base| base.listed);
         if listed || rows.is_listing(child) || rows.first_base_child(child)?.is_some() {
-            rows.set_look_deep(child)?;
+            mark_deep(rows, child)?;
         }
     }
     Ok(())
@@ -257,11 +292,29 @@ pub fn settle_missing<R: Rows>(
         return Ok(());
     }
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
-    rows.set_missing(ino, None)?;
-    if seen.is_some_and(|seen| seen.id == base.id && seen.kind == node.kind) {
-        return mark(rows, base.place.parent);
+    let is_back = seen.is_some_and(|seen| seen.id == base.id && seen.kind == node.kind);
+    if !is_back && may_be_found(rows, stamp)? {
+        return Ok(());
     }
-    vanish(rows, ino)
+    rows.set_missing(ino, None)?;
+    if is_back { mark(rows, base.place.parent) } else { vanish(rows, ino) }
+}
+
+/// Whether a folder waits to be looked at since before this: a move that the feed told of and that could not be followed
+/// then is found there.
+fn may_be_found<R: Rows>(rows: &R, stamp: Tick) -> Result<bool, R::Error> {
+    let mut after = Tick::default();
+    while let Some((folder, since)) = rows.look_after(after)?.filter(|(_, since)| *since < stamp) {
+        after = since;
+        let lost = match rows.node(folder)? {
+            Some(node) => is_parked(rows, &node)?,
+            None => true,
+        };
+        if !lost {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The change cursor was too old: hints were lost, so everything known is looked at again.

@@ -10,6 +10,8 @@ mod around;
 mod blocks;
 mod conflict;
 mod entry;
+mod exclude;
+mod glob;
 pub mod guard;
 mod ids;
 mod listing;
@@ -22,6 +24,7 @@ mod reconcile;
 mod relocate;
 mod revive;
 mod rows;
+mod rule;
 mod settle;
 mod sights;
 #[cfg(test)]
@@ -33,6 +36,8 @@ pub use around::{Busy, by_path, is_attempted_above, path, path_of};
 pub use blocks::{BLOCK, BlockSet};
 pub use conflict::{conflict_name, original_name};
 pub use entry::{Content, Digest, Kind, Observed, Pin};
+pub use exclude::Exclude;
+pub use glob::Glob;
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{
     Listing, Look, Sight, apply_page, begin_listing, begin_page, break_listing, end_listing,
@@ -45,6 +50,7 @@ pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, reconcile};
 pub use revive::{Undone, inherit, resurrect, step_aside, undo};
 pub use rows::{Attempt, Base, Based, Expect, Handles, Met, Node, OutboxRow, Rows, Sent, StepKind};
+pub use rule::{PinRule, bytes as parse_bytes};
 pub use settle::{
     Begun, Made, Refusal, begin, begin_write, current, made_folder, make_folder_refused,
     move_refused, moved, put_off, remove_refused, removed, sidestep_place, write_refused, written,

@@ -6,7 +6,7 @@ use super::around::{
 };
 use super::relocate::relocate;
 use super::touch::touch;
-use super::{Base, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows};
+use super::{Base, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows, Tick};
 
 /// Says how far an observation can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn reconcile<R: Rows>(
     trust: Trust,
 ) -> Result<(), R::Error> {
     let Some((name, above)) = at.0.split_last() else { return Ok(()) };
-    if name.is_own() || rows.is_excluded(name) {
+    if name.is_own() {
         return Ok(());
     }
     let folder = match by_names(rows, above)? {
@@ -122,23 +122,36 @@ fn judge<R: Rows>(
 /// Marks a folder look-again; nothing happens to one that the remote has not.
 pub(super) fn mark<R: Rows>(rows: &mut R, folder: Ino) -> Result<(), R::Error> {
     if rows.base(folder)?.is_some() {
-        let now = rows.tick()?;
-        rows.set_look_again(folder, Some(now))?;
+        let since = mark_since(rows, folder)?;
+        rows.set_look_again(folder, Some(since))?;
     }
     Ok(())
+}
+
+/// Marks a folder and all known ones below it.
+pub(super) fn mark_deep<R: Rows>(rows: &mut R, folder: Ino) -> Result<(), R::Error> {
+    let since = mark_since(rows, folder)?;
+    rows.set_look_deep(folder, since)
+}
+
+/// Since when a folder that is marked now waits: a look that is still to come is for the first reason as well.
+fn mark_since<R: Rows>(rows: &mut R, folder: Ino) -> Result<Tick, R::Error> {
+    let now = rows.tick()?;
+    let waits = if rows.is_listing(folder) { None } else { rows.look_again(folder)? };
+    Ok(waits.unwrap_or(now))
 }
 
 /// Marks a folder and all known ones below it: hints about their old paths may have been passed over.
 pub(super) fn look_below<R: Rows>(rows: &mut R, node: &Node) -> Result<(), R::Error> {
     if node.kind == Kind::Folder && rows.base(node.ino)?.is_some() {
-        rows.set_look_deep(node.ino)?;
+        mark_deep(rows, node.ino)?;
     }
     Ok(())
 }
 
 /// Everything known is to be looked at again: hints were lost.
 pub fn look_at_everything<R: Rows>(rows: &mut R) -> Result<(), R::Error> {
-    rows.set_look_deep(Ino::ROOT)
+    mark_deep(rows, Ino::ROOT)
 }
 
 /// The lowest known folder above an unknown path is looked at, if its names matter.
@@ -177,6 +190,13 @@ fn meet<R: Rows>(
     seen: &Observed,
 ) -> Result<(), R::Error> {
     let ino = resident.ino;
+    if rows.base(ino)?.is_none() && wanted(rows, resident)?.is_none() {
+        // It stays covered until what is kept here only goes: a look before that would find the same.
+        return match rows.is_covered(place.parent)? {
+            true => Ok(()),
+            false => rows.set_covered(place.parent, true),
+        };
+    }
     let attempt = rows.outbox(ino)?.is_some_and(|row| row.attempt.is_some());
     let folders = resident.kind == Kind::Folder && seen.kind == Kind::Folder;
     if !folders || rows.base(ino)?.is_some() || attempt || wanted(rows, resident)?.is_none() {
@@ -197,13 +217,32 @@ fn changed<R: Rows>(
     if base.id != seen.id {
         return mark(rows, base.place.parent);
     }
-    if is_version_of(base, seen) || node.kind == Kind::Folder {
+    if node.kind == Kind::Folder {
+        return folder_changed(rows, node.ino, base, seen);
+    }
+    if is_version_of(base, seen) {
         return Ok(());
     }
     if !is_judged(rows, node.ino)? {
         return mark(rows, base.place.parent);
     }
     refresh(rows, node.ino, seen)
+}
+
+/// Something below a folder changed since it was listed: that matters only if its names do.
+fn folder_changed<R: Rows>(
+    rows: &mut R,
+    folder: Ino,
+    base: &Base,
+    seen: &Observed,
+) -> Result<(), R::Error> {
+    if seen.version.0.is_empty() || seen.version == base.version {
+        return Ok(());
+    }
+    if base.listed || rows.is_listing(folder) || rows.first_base_child(folder)?.is_some() {
+        return mark(rows, folder);
+    }
+    rows.set_folder_version(folder, seen.version.clone())
 }
 
 /// The remote has new content and there is none of our own to keep: becomes a placeholder of it.
@@ -265,8 +304,11 @@ pub(super) fn miss<R: Rows>(rows: &mut R, ino: Ino, replaced: Replaced) -> Resul
     if base.id.is_none() {
         return vanish(rows, ino);
     }
-    let now = rows.tick()?;
-    rows.set_missing(ino, Some(now))?;
+    if rows.missing(ino)?.is_none() {
+        // Missed again, it is missed for as long as before.
+        let now = rows.tick()?;
+        rows.set_missing(ino, Some(now))?;
+    }
     if replaced == Replaced::Yes { park(rows, ino) } else { Ok(()) }
 }
 
@@ -283,7 +325,9 @@ pub(super) fn miss_by_settle<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::E
 /// Another entry has its base place: it keeps an impossible one until the feed tells where it went.
 pub(super) fn park<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
-    let hide = node.local.as_ref() == Some(&base.place) && !is_edited(&node, Some(&base));
+    let hide = node.local.as_ref() == Some(&base.place)
+        && !is_edited(&node, Some(&base))
+        && rows.handles(ino).writers == 0;
     if hide {
         rows.set_local(ino, None)?;
     }

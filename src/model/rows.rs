@@ -248,6 +248,8 @@ pub trait Rows {
     fn missing(&self, ino: Ino) -> Result<Option<Tick>, Self::Error>;
     /// Since when this folder waits to be looked at again, if so.
     fn look_again(&self, folder: Ino) -> Result<Option<Tick>, Self::Error>;
+    /// Of the folders marked look-again whose look was not put off yet, the one with the next mark after this.
+    fn look_after(&self, tick: Tick) -> Result<Option<(Ino, Tick)>, Self::Error>;
     /// Whether the folder's look-again mark is for all known folders below it as well.
     fn looks_deep(&self, folder: Ino) -> Result<bool, Self::Error>;
     /// When a base in this folder last changed, or an attempt about it ended. Memory only: 0 after a restart.
@@ -258,8 +260,8 @@ pub trait Rows {
     fn is_needed(&self, folder: Ino) -> bool;
     /// The handles open on it. Memory only.
     fn handles(&self, ino: Ino) -> Handles;
-    /// Whether this name is kept local only (an exclude pattern matches).
-    fn is_excluded(&self, name: &Name) -> bool;
+    /// Whether an exclude pattern fits something of this kind in this place.
+    fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool, Self::Error>;
 
     /// The next tick; larger than every one before it.
     fn tick(&mut self) -> Result<Tick, Self::Error>;
@@ -287,6 +289,8 @@ pub trait Rows {
     /// Records what the remote has of it, or, with `None`, that it has nothing (which also clears its missing and
     /// look-again marks). Both note the old and the new base folder as touched.
     fn set_base(&mut self, ino: Ino, base: Option<Base>) -> Result<(), Self::Error>;
+    /// Notes which version of a folder was listed. Nothing in it or above it counts as changed by that.
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Result<(), Self::Error>;
     /// Makes it stand for the remote content `seen`: a new generation and edition, no bytes here. Returns the edition.
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, Self::Error>;
     /// Goes back to an earlier content of which no bytes are here (undo).
@@ -302,10 +306,14 @@ pub trait Rows {
     fn set_missing(&mut self, ino: Ino, since: Option<Tick>) -> Result<(), Self::Error>;
     /// Sets or clears the look-again mark. A folder without a base is never marked. Setting keeps a deep mark deep.
     fn set_look_again(&mut self, folder: Ino, since: Option<Tick>) -> Result<(), Self::Error>;
-    /// Marks the folder look-again, now, and all known folders below it: each passes the mark on when it was listed.
-    fn set_look_deep(&mut self, folder: Ino) -> Result<(), Self::Error>;
+    /// Marks the folder look-again, and all known folders below it: each passes the mark on when it was listed.
+    fn set_look_deep(&mut self, folder: Ino, since: Tick) -> Result<(), Self::Error>;
     /// Notes that what is known of this folder changed now.
     fn touch_folder(&mut self, folder: Ino) -> Result<(), Self::Error>;
+    /// Whether an entry of the remote in this folder is covered by something that is kept here only.
+    fn is_covered(&self, folder: Ino) -> Result<bool, Self::Error>;
+    /// Notes whether one is.
+    fn set_covered(&mut self, folder: Ino, covered: bool) -> Result<(), Self::Error>;
     /// Asks for this folder to be listed soon. Memory only.
     fn need_list(&mut self, folder: Ino);
     /// Notes that a listing of this folder begins (it is no longer asked for) or ended. Memory only.

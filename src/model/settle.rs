@@ -7,7 +7,7 @@ use super::revive::{conflict, forget_base, resurrect};
 use super::touch::touch;
 use super::{
     Attempt, Base, Digest, Edition, Expect, Ino, Kind, Observed, Place, RemotePath, Rows, Sent,
-    StepKind,
+    StepKind, Version,
 };
 
 /// Is an attempt with the rows it is about, as they were when it was noted.
@@ -255,7 +255,9 @@ pub(super) fn adopt_folder<R: Rows>(
     made: Made,
 ) -> Result<(), R::Error> {
     let Some(edition) = rows.node(ino)?.map(|node| node.edition) else { return Ok(()) };
-    adopt(rows, ino, Base { listed: true, ..new_base(place.clone(), seen, edition) })?;
+    // Somebody may have been in it before it was looked at.
+    let version = Version(String::new());
+    adopt(rows, ino, Base { listed: true, version, ..new_base(place.clone(), seen, edition) })?;
     if made == Made::Before { mark(rows, ino) } else { Ok(()) }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn apply_part<R: Rows>(
     };
     for (name, seen) in part {
         let met = calm.as_mut().and_then(|(_, met)| met.next());
-        if name.is_own() || rows.is_excluded(&name) {
+        if name.is_own() {
             names.insert(name);
             continue;
         }
@@ -118,8 +118,11 @@ fn plain(met: &Met, seen: &Observed) -> Option<Plain> {
     let Some(based) = &met.based else {
         return (!met.is_taken && met.identified.is_none()).then_some(Plain::New);
     };
-    let same_content =
-        seen.kind == Kind::Folder || based.version == seen.version && based.size == seen.size;
+    let same_version = based.version == seen.version;
+    let same_content = match seen.kind {
+        Kind::Folder => same_version || seen.version.0.is_empty(),
+        _ => same_version && based.size == seen.size,
+    };
     let same = based.kind == seen.kind
         && based.id == seen.id
         && met.identified.is_none_or(|ino| ino == based.ino)

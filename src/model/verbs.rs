@@ -1,6 +1,7 @@
 //! What users do to names, in terms of rows. The checks that POSIX asks for are made before, in the same transaction.
 
 use super::around::{is_above, is_kept_here};
+use super::reconcile::mark;
 use super::touch::{touch, touch_moved};
 use super::{Ino, Kind, Place, Rows};
 
@@ -15,8 +16,22 @@ pub fn is_listed<R: Rows>(rows: &mut R, folder: Ino) -> Result<bool, R::Error> {
 
 /// Takes the inode's name away.
 pub fn unlink<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
+    let uncovers = is_kept_here(rows, ino)?;
+    let place = rows.node(ino)?.and_then(|node| node.local);
     rows.set_local(ino, None)?;
+    if let Some(place) = place.filter(|_| uncovers) {
+        uncovered(rows, &place)?;
+    }
     touch(rows, ino)
+}
+
+/// What was kept here only left this place: an entry of the remote may have waited for it.
+fn uncovered<R: Rows>(rows: &mut R, place: &Place) -> Result<(), R::Error> {
+    if rows.is_covered(place.parent)? {
+        rows.set_covered(place.parent, false)?;
+        mark(rows, place.parent)?;
+    }
+    Ok(())
 }
 
 /// Moves an inode to another place, over whoever is there; `false` if that place is in the inode itself.
@@ -30,7 +45,11 @@ pub fn rename<R: Rows>(rows: &mut R, ino: Ino, to: Place) -> Result<bool, R::Err
         None => {}
     }
     let was_kept_here = is_kept_here(rows, ino)?;
+    let from = rows.node(ino)?.and_then(|node| node.local);
     rows.set_local(ino, Some(to))?;
+    if let Some(from) = from.filter(|_| was_kept_here) {
+        uncovered(rows, &from)?;
+    }
     touch_moved(rows, ino, was_kept_here)?;
     Ok(true)
 }

@@ -79,6 +79,31 @@ impl ErrorKind {
         }
     }
 
+    /// One word for figures.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::AlreadyExists => "already-exists",
+            Self::VersionMismatch => "version-mismatch",
+            Self::Unsettled { .. } => "unsettled",
+            Self::NotEmpty => "not-empty",
+            Self::NoParent => "no-parent",
+            Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
+            Self::NoSpace => "no-space",
+            Self::NameRejected => "name-rejected",
+            Self::Locked { .. } => "locked",
+            Self::ReadOnly => "read-only",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::CursorExpired => "cursor-expired",
+            Self::RootMissing => "root-missing",
+            Self::Unsupported => "unsupported",
+            Self::Corrupt => "corrupt",
+            Self::Offline => "offline",
+            Self::Other => "other",
+        }
+    }
+
     /// Whether the request may have been applied although it failed.
     pub fn is_unanswered(&self) -> bool {
         matches!(self, Self::Offline | Self::Corrupt | Self::Other)

@@ -63,6 +63,8 @@ pub struct ListPage {
     pub entries: Vec<Listed>,
     /// Where the next page begins; `None` after the last. A listing is whole only when this was `None`.
     pub next: Option<PageToken>,
+    /// The version of the folder itself, not later than the entries; where a folder's version changes with what is below it.
+    pub folder: Option<Version>,
 }
 
 /// Is a remote's own mark of where a listing goes on.
@@ -225,6 +227,8 @@ pub struct Capabilities {
     pub version_tick: Duration,
     /// How changes by others are learnt.
     pub feed: FeedKind,
+    /// Whether a folder's version changes whenever anything below it does, at any depth.
+    pub folder_versions: bool,
     /// What it is, for people: `nginx`, `Apache`, `directory on ext4` …
     pub product: String,
     /// Who it says it is (root id, bucket, file system UUID and inode), to notice that it is another one.

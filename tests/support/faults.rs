@@ -5,6 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// Names a way in which a request goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +32,41 @@ pub(crate) enum Fault {
     Answer(&'static str),
     /// It is passed on and carried out, but its answer is lost.
     Lost,
+    /// It is read and never answered, and its connection stays dead for ever.
+    Hole,
+    /// Half of the answer's body comes, then the connection is reset.
+    Reset,
+    /// Half of its own body reaches the server, then both connections are reset.
+    Torn,
+    /// More comes than the answer's length says.
+    Over,
+    /// It is answered so much later.
+    Slow(Duration),
+    /// Bodies go at so many bytes a second, both ways.
+    Thin(usize),
+    /// So many are answered with 503, those after them go well.
+    Burst(usize),
+    /// So many go well, those after them go wrong like this.
+    After(usize, Box<Self>),
+    /// So many go well, the next one goes wrong like this.
+    Next(usize, Box<Self>),
+    /// Before the first of them is passed on, somebody else does something at the server.
+    Meddled,
 }
+
+/// What somebody else does.
+type Deed = Box<dyn FnOnce() + Send>;
 
 struct State {
     fault: Fault,
     /// Only requests of these methods go wrong; all if empty.
     methods: Vec<&'static str>,
-    /// How many went wrong so far.
+    /// How many came at all.
+    asked: usize,
+    /// How many were meant, and how many of them went wrong so far.
+    meant: usize,
     count: usize,
+    deed: Option<Deed>,
     is_over: bool,
 }
 
@@ -59,7 +87,15 @@ impl Proxy {
     pub(crate) fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = State { fault: Fault::None, methods: Vec::new(), count: 0, is_over: false };
+        let state = State {
+            fault: Fault::None,
+            methods: Vec::new(),
+            asked: 0,
+            meant: 0,
+            count: 0,
+            deed: None,
+            is_over: false,
+        };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), upstream });
         let all = Arc::clone(&shared);
@@ -86,8 +122,15 @@ impl Proxy {
         let mut state = self.shared.state.lock().unwrap();
         state.fault = fault;
         state.methods = methods.to_vec();
-        state.count = 0;
+        (state.meant, state.count) = (0, 0);
+        state.deed = None;
         self.shared.changed.notify_all();
+    }
+
+    /// Before the next request of `methods` somebody else does this at the server.
+    pub(crate) fn meddle(&self, methods: &[&'static str], deed: impl FnOnce() + Send + 'static) {
+        self.set(Fault::Meddled, methods);
+        self.shared.state.lock().unwrap().deed = Some(Box::new(deed));
     }
 
     /// From now on nothing goes wrong.
@@ -98,6 +141,13 @@ impl Proxy {
     /// How many requests went wrong since the last `set`.
     pub(crate) fn count(&self) -> usize {
         self.shared.state.lock().unwrap().count
+    }
+}
+
+impl Proxy {
+    /// How many requests came so far.
+    pub(crate) fn asked(&self) -> usize {
+        self.shared.state.lock().unwrap().asked
     }
 }
 
@@ -113,12 +163,34 @@ impl Shared {
     /// How a request of `method` goes wrong now.
     fn fault(&self, method: &str) -> Fault {
         let mut state = self.state.lock().unwrap();
+        state.asked += 1;
         let is_meant = state.methods.is_empty() || state.methods.contains(&method);
         if !is_meant || state.fault == Fault::None {
             return Fault::None;
         }
-        state.count += 1;
-        state.fault.clone()
+        state.meant += 1;
+        let fault = match state.fault.clone() {
+            Fault::Burst(most) if state.meant > most => Fault::None,
+            Fault::Burst(_) => Fault::Answer("HTTP/1.1 503 Busy\r\n"),
+            Fault::After(well, _) if state.meant <= well => Fault::None,
+            Fault::Next(well, _) if state.meant != well + 1 => Fault::None,
+            Fault::After(_, fault) | Fault::Next(_, fault) => *fault,
+            Fault::Meddled => {
+                let Some(deed) = state.deed.take() else { return Fault::None };
+                deed();
+                Fault::Meddled
+            }
+            // counted when half of a body is through
+            Fault::Thin(speed) => return Fault::Thin(speed),
+            fault => fault,
+        };
+        state.count += usize::from(fault != Fault::None);
+        fault
+    }
+
+    /// Half of a slow body is through.
+    fn note_half(&self) {
+        self.state.lock().unwrap().count += 1;
     }
 
     /// Waits until the fault is another one.
@@ -155,12 +227,15 @@ impl Message {
     }
 }
 
-/// Reads one message; `None` if the other side has nothing more to say. Without a length, an answer goes on to the end.
-fn read_message(
-    stream: &mut TcpStream,
-    is_answer: bool,
-    has_body: bool,
-) -> io::Result<Option<Message>> {
+/// Is a message whose head is read: the rest of it comes from the stream.
+struct Begun {
+    message: Message,
+    length: Option<usize>,
+    is_chunked: bool,
+}
+
+/// Reads the head of one message; `None` if the other side has nothing more to say.
+fn read_head(stream: &mut TcpStream) -> io::Result<Option<Begun>> {
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 65_536];
     let head = loop {
@@ -177,12 +252,16 @@ fn read_message(
     let first = lines.next().unwrap_or_default().to_owned();
     let split = |line: &str| line.split_once(':').map(|(a, b)| (a.to_owned(), b.trim().to_owned()));
     let headers = lines.filter_map(split).collect();
-    let mut message = Message { first, headers, body: bytes.split_off(head) };
-    if !has_body {
-        return Ok(Some(message));
-    }
+    let message = Message { first, headers, body: bytes.split_off(head) };
     let is_chunked = message.header("transfer-encoding").is_some();
     let length = message.header("content-length").and_then(|length| length.parse::<usize>().ok());
+    Ok(Some(Begun { message, length, is_chunked }))
+}
+
+/// Reads the body that belongs to a head. Without a length, an answer goes on to the end.
+fn read_body(stream: &mut TcpStream, begun: Begun, is_answer: bool) -> io::Result<Message> {
+    let Begun { mut message, length, is_chunked } = begun;
+    let mut chunk = vec![0; 65_536];
     let is_whole = |body: &[u8]| match length {
         Some(length) => body.len() >= length,
         None if is_chunked => body.ends_with(b"0\r\n\r\n"),
@@ -194,20 +273,40 @@ fn read_message(
             read => message.body.extend_from_slice(&chunk[..read]),
         }
     }
-    Ok(Some(message))
+    Ok(message)
 }
 
 fn serve(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     client.set_nodelay(true)?;
-    while let Some(mut request) = read_message(&mut client, false, true)? {
-        let method = request.first.split(' ').next().unwrap_or_default().to_owned();
+    while let Some(begun) = read_head(&mut client)? {
+        let method = begun.message.first.split(' ').next().unwrap_or_default().to_owned();
         let fault = shared.fault(&method);
+        if let Fault::Thin(speed) = fault
+            && begun.length.is_some_and(|length| length > 0)
+        {
+            let mut answer = pass_slowly(shared, &mut client, begun, speed)?;
+            deliver(shared, &mut client, &mut answer, &fault)?;
+            break;
+        }
+        let mut request = read_body(&mut client, begun, false)?;
         match &fault {
             Fault::Silent => {
                 shared.outlast(&fault);
                 break;
             }
+            Fault::Hole => {
+                // whoever waits closes it; no sign of life ever comes
+                let _closed = client.read(&mut [0]);
+                break;
+            }
             Fault::Hangup => break,
+            Fault::Torn => {
+                let mut server = TcpStream::connect(("127.0.0.1", shared.upstream))?;
+                server.write_all(&request.head())?;
+                server.write_all(&request.body[..request.body.len() / 2])?;
+                reset(&server)?;
+                return reset(&client);
+            }
             Fault::Answer(head) => {
                 client.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes())?;
                 continue;
@@ -222,18 +321,69 @@ fn serve(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     client.shutdown(Shutdown::Both)
 }
 
+/// The next close of this stream resets the connection.
+fn reset(stream: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?)
+}
+
 fn ask(upstream: u16, request: &mut Message, method: &str) -> io::Result<Message> {
     let mut server = TcpStream::connect(("127.0.0.1", upstream))?;
     request.set("Connection", "close".to_owned());
     server.write_all(&request.head())?;
     server.write_all(&request.body)?;
+    answer_of(&mut server, method)
+}
+
+fn answer_of(server: &mut TcpStream, method: &str) -> io::Result<Message> {
     loop {
-        let answer = read_message(&mut server, true, method != "HEAD")?;
-        let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if !answer.first.contains(" 100 ") {
-            return Ok(answer);
+        let begun = read_head(server)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if begun.message.first.contains(" 100 ") {
+            continue;
         }
+        return if method == "HEAD" { Ok(begun.message) } else { read_body(server, begun, true) };
     }
+}
+
+/// Passes a body on to the server as slowly as it comes.
+fn pass_slowly(
+    shared: &Shared,
+    client: &mut TcpStream,
+    begun: Begun,
+    speed: usize,
+) -> io::Result<Message> {
+    let Begun { mut message, length, .. } = begun;
+    let length = length.unwrap_or_default();
+    let mut server = TcpStream::connect(("127.0.0.1", shared.upstream))?;
+    message.set("Connection", "close".to_owned());
+    server.write_all(&message.head())?;
+    let (mut passed, mut noted) = (0, false);
+    let mut piece = std::mem::take(&mut message.body);
+    loop {
+        server.write_all(&piece)?;
+        passed += piece.len();
+        if passed >= length / 2 && !std::mem::replace(&mut noted, true) {
+            shared.note_half();
+        }
+        if passed >= length {
+            break;
+        }
+        piece.resize((length - passed).min(PIECE), 0);
+        let read = client.read(&mut piece)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        piece.truncate(read);
+        std::thread::sleep(time_for(read, speed));
+    }
+    let method = message.first.split(' ').next().unwrap_or_default().to_owned();
+    answer_of(&mut server, &method)
+}
+
+/// What goes at once where bytes go slowly.
+const PIECE: usize = 8 << 10;
+
+fn time_for(bytes: usize, speed: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / speed as f64)
 }
 
 /// Hands an answer on; whether the connection can be used again.
@@ -251,11 +401,13 @@ fn deliver(
     let half = answer.body.len() / 2;
     match fault {
         Fault::Lost => return Ok(false),
+        Fault::Slow(time) => std::thread::sleep(*time),
         Fault::Short => {
             answer.body.truncate(half);
             answer.set("Content-Length", half.to_string());
         }
         Fault::Long => answer.set("Content-Length", (answer.body.len() + 9).to_string()),
+        Fault::Over => answer.body.extend(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnot"),
         Fault::Shifted => {
             if let Some(range) = answer.header("content-range").and_then(shifted) {
                 answer.set("Content-Range", range);
@@ -269,16 +421,33 @@ fn deliver(
     }
     client.write_all(&answer.head())?;
     match fault {
-        Fault::Stall | Fault::Cut => {
+        Fault::Stall | Fault::Cut | Fault::Reset => {
             client.write_all(&answer.body[..half])?;
-            if *fault == Fault::Stall {
-                shared.outlast(fault);
+            match fault {
+                Fault::Stall => shared.outlast(fault),
+                Fault::Reset => {
+                    reset(client)?;
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+                _ => {}
+            }
+            Ok(false)
+        }
+        Fault::Thin(speed) => {
+            let mut passed = 0;
+            for piece in answer.body.chunks(PIECE) {
+                client.write_all(piece)?;
+                std::thread::sleep(time_for(piece.len(), *speed));
+                if (passed..passed + piece.len()).contains(&half) {
+                    shared.note_half();
+                }
+                passed += piece.len();
             }
             Ok(false)
         }
         _ => {
             client.write_all(&answer.body)?;
-            Ok(*fault == Fault::None)
+            Ok(matches!(fault, Fault::None | Fault::Over))
         }
     }
 }

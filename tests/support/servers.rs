@@ -127,6 +127,19 @@ impl Server {
         let _gone = self.process.wait();
     }
 
+    /// Kills it, and all that it consists of, in the middle of whatever it does.
+    #[allow(dead_code)]
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.process.wait().unwrap();
+        // the last of them holds the port until it is gone
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            assert!(Instant::now() < until, "{:?} outlives its end", self.product);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Starts it again at the same address.
     pub fn start_again(&mut self) {
         let (process, _) = spawn(self.product, self.home.path(), self.port, self.manner);
@@ -325,7 +338,10 @@ fn nginx(home: &Path, port: u16, is_guarded: bool) -> (Command, Option<PathBuf>)
     let user = if is_root() { "user root;" } else { "" };
     let (tls, guard) = if is_guarded {
         let files = format!("ssl_certificate {home}/cert.pem; ssl_certificate_key {home}/key.pem;");
-        let guard = format!("{files} auth_basic dewfs; auth_basic_user_file {home}/users;");
+        let guard = format!(
+            "{files} auth_basic dewfs; auth_basic_user_file {home}/users;
+             location /downgraded/ {{ return 307 http://127.0.0.1:1/; }}"
+        );
         (" ssl", guard)
     } else {
         ("", String::new())

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dewfs::engine::{EngineError, Handle, RenameMode, SetAttributes, Settings};
+use dewfs::engine::{EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState};
 use dewfs::model::{Content, Ino, Kind};
 use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{

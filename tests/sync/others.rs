@@ -13,6 +13,7 @@ impl Machine {
         folders.push(String::new());
         let folder = self.rng.choice(folders).unwrap();
         let last = self.rng.choice(["a", "b", "c"]).unwrap();
+        let last = if self.profile.excludes && self.rng.u32(..5) == 0 { "x~" } else { last };
         let new = if folder.is_empty() { last.to_owned() } else { format!("{folder}/{last}") };
         let verb = self.rng.choice(["put", "put", "put", "mkdir", "rm", "mv", "mv"]).unwrap();
         match verb {

@@ -98,13 +98,16 @@ impl Machine {
         for who in 0..self.worlds.len() {
             let engine = &self.world(who).engine;
             engine.sync_now(Ino::ROOT).await.unwrap();
-            let here = match self.all_here(who).await {
-                Ok(mut here) => {
-                    here.retain(|path, _| !is_excluded(path));
-                    here
-                }
+            let mut here = match self.all_here(who).await {
+                Ok(here) => here,
                 Err(error) => return Some(format!("engine {who}: {error}")),
             };
+            // What is kept here only is not there, and covers what is there under its name.
+            let kept = self.local_only(who).await;
+            let is_kept = |path: &String| kept.iter().any(|top| is_at_or_below(path, top));
+            here.retain(|path, _| !is_kept(path));
+            let mut there = there.clone();
+            there.retain(|path, _| !is_kept(path));
             let left = engine.mount_status().await.map_or(1, |status| status.pending);
             if left > 0 {
                 return Some(format!(
@@ -116,6 +119,25 @@ impl Machine {
             }
         }
         None
+    }
+
+    /// The paths of what is kept here only.
+    async fn local_only(&self, who: usize) -> Vec<String> {
+        let engine = &self.world(who).engine;
+        let mut folders = vec![Ino::ROOT];
+        let mut kept = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for item in engine.folder_status(folder, false).await.unwrap_or_default() {
+                let path = String::from_utf8_lossy(&item.path).into_owned();
+                if item.sync == SyncState::LocalOnly {
+                    assert!(is_excluded(&path), "{path} is kept here only");
+                    kept.push(path);
+                } else if item.kind == Kind::Folder {
+                    folders.extend(engine.resolve(&item.path, false).await);
+                }
+            }
+        }
+        kept
     }
 
     pub(super) async fn all_here(
@@ -145,6 +167,10 @@ impl Machine {
 /// Whether an excluded name is on the way.
 fn is_excluded(path: &str) -> bool {
     path.split('/').any(|name| name.ends_with('~'))
+}
+
+fn is_at_or_below(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A content by its label, and by what it is as a whole.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod files;
+mod find;
 mod listing;
 mod names;
 mod opening;
@@ -17,17 +18,29 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::model::{
-    Base, Content, Digest, Edition, Generation, Kind, Observed, OutboxRow, Pin, Place, RemoteId,
+    Base, Content, Digest, Edition, Generation, Kind, Name, Observed, OutboxRow, Place, RemoteId,
     Rows, Stamp, Tick, Version,
 };
 
 /// Answers what is set; names that end in `~` are kept local only.
-#[derive(Default)]
 struct World {
+    exclude: Exclude,
     handles: Mutex<HashMap<Ino, Handles>>,
     asked_for_room: AtomicU32,
     has_ballast: AtomicBool,
     stale: Mutex<Vec<Change>>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            exclude: Exclude::new(&["*~"]),
+            handles: Mutex::default(),
+            asked_for_room: AtomicU32::default(),
+            has_ballast: AtomicBool::default(),
+            stale: Mutex::default(),
+        }
+    }
 }
 
 impl Memory for World {
@@ -35,8 +48,8 @@ impl Memory for World {
         self.handles.lock().unwrap().get(&ino).copied().unwrap_or_default()
     }
 
-    fn is_excluded(&self, name: &Name) -> bool {
-        name.as_bytes().ends_with(b"~")
+    fn exclude(&self) -> &Exclude {
+        &self.exclude
     }
 
     fn before_commit(&self, changes: &[Change]) {

@@ -156,11 +156,14 @@ fn hot_questions_use_an_index_and_never_sort() {
             "USING INDEX inode_folder (parent=? AND rowid>?)",
         ),
         (
-            codec::inode_sql!(
-                "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
-                 AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
-                 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
-                 ORDER BY i.last_use"
+            concat!(
+                codec::inode_sql!(
+                    "INDEXED BY inode_use WHERE i.content > 0 AND i.kind = 0 AND i.parent IS NOT NULL
+                     AND EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                     AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino AND "
+                ),
+                super::super::reader_sync::to_send!(),
+                ") ORDER BY i.last_use"
             ),
             "USING INDEX inode_use",
         ),
@@ -212,7 +215,7 @@ fn hot_questions_use_an_index_and_never_sort() {
         ),
         ("SELECT COUNT(*) FROM inode WHERE conflict = 1", "inode_conflict"),
         (
-            "SELECT ino, parent, kind, pin, content FROM inode WHERE pin = ?1 AND pin > 0",
+            "SELECT ino, parent, kind, pin, content FROM inode INDEXED BY inode_pin WHERE pin IN (?1, ?2) AND pin > 0",
             "inode_pin",
         ),
         (

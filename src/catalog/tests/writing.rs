@@ -74,7 +74,7 @@ fn changes_are_told_in_order_before_their_answers() {
     let mut changes = bench.catalog.take_changes().unwrap();
     assert!(bench.catalog.take_changes().is_none());
     let ino = bench.create(Ino::ROOT, "a", Kind::File).ino;
-    assert_eq!(changes.try_recv().unwrap(), [Change::Outbox]);
+    assert_eq!(changes.try_recv().unwrap(), [Change::Sync(ino), Change::Outbox]);
     bench.engine(move |tx| tx.set_local(ino, Some(place(Ino::ROOT, "b"))));
     let told = changes.try_recv().unwrap();
     let gone = Change::Name { parent: Ino::ROOT, name: name("a"), gone: Some(ino) };

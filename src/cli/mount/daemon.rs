@@ -1,8 +1,7 @@
 //! The life of a mount's daemon: state, remote, engine, socket, kernel; then the way back.
 
-use std::fs::DirBuilder;
+use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +13,12 @@ use tracing::{error, info, warn};
 
 use super::failure::{Failure, Kind};
 use super::{Order, background, log, remote, service};
+use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
-use crate::control::{Client, MountInfo, Request, Server, StopSignal};
-use crate::engine::{Engine, StartError};
+use crate::control::{Client, MetricsServer, MountInfo, Note, Request, Server, StopSignal};
+use crate::engine::{Engine, StartError, claim_state_dir};
 use crate::fuse::{self, MountAs, Mounted};
+use crate::model::Ino;
 use crate::remote::Remote;
 
 /// How long a daemon that only goes on sending has to let go of the state.
@@ -25,6 +26,9 @@ const LET_GO: Duration = Duration::from_secs(2);
 
 /// How long making everything durable may take at the end, when the disk hangs.
 const STOP: Duration = Duration::from_secs(20);
+
+/// What systemd waits longer for the end than its parts may take.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// Mounts, serves, and ends with the mount.
 pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
@@ -39,7 +43,7 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
         background::leave(daemon.notice.as_deref())
             .map_err(|why| Failure::system("/dev/null", &why))?;
     } else {
-        service::tell("READY=1");
+        service::ready();
     }
     runtime.block_on(daemon.live());
     // What still runs waits for the network or for a program that has a file open; nothing of it is needed any more.
@@ -55,16 +59,12 @@ fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
     let places = &order.options.places;
     let level = if order.debug { "debug" } else { order.options.log.as_deref().unwrap_or("info") };
     if !in_background {
-        log::to_stderr(level);
+        log::to_stderr_or_journal(level, &order.options.name);
         return Ok(());
     }
-    make_private(&places.state_dir)
-        .and_then(|()| log::to_file(level, &places.log))
-        .map_err(|why| Failure::system(&places.state_dir.display().to_string(), &why))
-}
-
-fn make_private(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    claim_state_dir(&places.state_dir)?;
+    log::to_file(level, &places.log);
+    Ok(())
 }
 
 /// One descriptor per open file is needed, and the usual limit is 1,024.
@@ -81,11 +81,13 @@ struct Daemon {
     engine: Engine,
     mounted: Mounted,
     signals: Signals,
+    signs: Option<Signs>,
     stop: StopSignal,
     drain: Duration,
     /// What who mounts should know although it worked.
     notice: Option<String>,
     _socket: Option<Server>,
+    _metrics: Option<MetricsServer>,
 }
 
 /// Says why a mount ends.
@@ -108,15 +110,33 @@ impl Daemon {
         let notice = damaged(&options.places.state_dir, before);
         let stop = StopSignal::default();
         let socket = serve_socket(&engine, options, &stop).await;
+        let metrics = match serve_metrics(&engine, options).await {
+            Ok(metrics) => metrics,
+            Err(failure) => {
+                stop_engine(&engine).await;
+                return Err(failure);
+            }
+        };
         let how = mount_as(options, mountpoint);
         match fuse::mount(&engine, &Handle::current(), &how) {
             Ok(mounted) => {
                 info!("{} is mounted at {}.", how.source.display(), how.mountpoint.display());
                 let drain = options.settings.drain;
-                if let Some(credentials) = opened.credentials {
-                    credentials.stop_asking();
+                if let Some(signs) = &opened.signs {
+                    signs.stop_asking();
                 }
-                Ok(Self { engine, mounted, signals, stop, drain, notice, _socket: socket })
+                let signs = opened.signs;
+                Ok(Self {
+                    engine,
+                    mounted,
+                    signals,
+                    signs,
+                    stop,
+                    drain,
+                    notice,
+                    _socket: socket,
+                    _metrics: metrics,
+                })
             }
             Err(failure) => {
                 stop_engine(&engine).await;
@@ -131,8 +151,10 @@ impl Daemon {
             ended = self.mounted.ended() => End::Unmounted(ended),
             () = self.signals.next() => End::Signal,
             () = self.stop.asked() => End::Stop,
+            never = service::attend(&self.engine) => match never {},
+            never = sign_in_when_asked(&self.stop, self.signs.as_ref(), &self.engine) => match never {},
         };
-        service::tell("STOPPING=1");
+        service::stopping(self.drain + STOP + MARGIN);
         if let End::Unmounted(Err(why)) = &end {
             error!("the kernel's requests could not be taken any more: {why}");
         }
@@ -140,20 +162,47 @@ impl Daemon {
         if let Err(why) = self.mounted.unmount() {
             error!("it could not be unmounted: {why}");
         }
-        if !matches!(end, End::Stop) {
-            self.drain().await;
+        match end {
+            // The first signal asks for what is being done already.
+            End::Unmounted(_) => self.drain(1).await,
+            End::Signal => self.drain(0).await,
+            End::Stop => {}
         }
         stop_engine(&self.engine).await;
     }
 
-    async fn drain(&mut self) {
+    /// Sends what is pending for a while; signals beyond `harmless` ones end it.
+    async fn drain(&mut self, harmless: u32) {
+        service::status("unmounted, sends what is left");
+        let enough = async {
+            for _ in 0..=harmless {
+                self.signals.next().await;
+            }
+        };
         tokio::select! {
             left = self.engine.drain(self.drain) => match left {
                 0 => info!("unmounted, all is sent."),
                 left => info!("unmounted, {left} items are left and go on at the next mount."),
             },
-            () = self.signals.next() => info!("unmounted, ended by a second signal."),
+            () = enough => info!("unmounted, ended by a signal."),
             () = self.stop.asked() => info!("unmounted, a new mount takes over."),
+        }
+    }
+}
+
+/// Reads the secret anew each time somebody signed in or out, and asks the remote with it.
+async fn sign_in_when_asked(
+    wishes: &StopSignal,
+    signs: Option<&Signs>,
+    engine: &Engine,
+) -> Infallible {
+    loop {
+        wishes.sign_in_asked().await;
+        if let Some(signs) = signs {
+            signs.again();
+        }
+        if let Err(why) = engine.sync_now(Ino::ROOT).await {
+            info!("the remote cannot be asked with the new secret: {why}");
         }
     }
 }
@@ -214,7 +263,10 @@ fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
 }
 
 fn ask_to_stop(options: &MountOptions) -> bool {
-    let asked = Client::connect(&options.places.socket).and_then(|mut daemon| {
+    // One that was started otherwise has its socket elsewhere, but noted where.
+    let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
+    let socket = noted.map_or_else(|| options.places.socket.clone(), |note| note.socket);
+    let asked = Client::connect(&socket).and_then(|mut daemon| {
         daemon.set_patience(Some(LET_GO))?;
         daemon.ask(Request::Stop, false, |_, _| {})
     });
@@ -234,6 +286,7 @@ async fn serve_socket(
         id: options.places.id.clone(),
         owner: options.who.uid,
         uid: options.settings.uid,
+        others: options.kernel.access == Access::Everyone,
     };
     match Server::start(engine.clone(), about, &options.places, stop.clone()).await {
         Ok(server) => Some(server),
@@ -241,6 +294,21 @@ async fn serve_socket(
             warn!("{}: {why}: commands cannot ask this mount.", options.places.socket.display());
             None
         }
+    }
+}
+
+/// Who asked for figures is told if they cannot be shown.
+async fn serve_metrics(
+    engine: &Engine,
+    options: &MountOptions,
+) -> Result<Option<MetricsServer>, Failure> {
+    let Some(address) = options.metrics else { return Ok(None) };
+    match MetricsServer::start(engine.clone(), &options.name, address).await {
+        Ok(server) => {
+            info!("figures are at http://{}/metrics.", server.address());
+            Ok(Some(server))
+        }
+        Err(why) => Err(Failure::system(&format!("metrics={address}"), &why)),
     }
 }
 

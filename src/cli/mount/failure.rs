@@ -10,7 +10,7 @@ use crate::fuse::{MountError, MountpointError};
 /// Says whose exit codes are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Voice {
-    /// Those of `dewfs mount`: 0, 1, 2.
+    /// Those of `dewfs mount`: 0, 1, 2, 4.
     Dewfs,
     /// Those of mount(8): 1 usage or permission, 2 system, 32 mount failed.
     Mount8,
@@ -25,6 +25,8 @@ pub(super) enum Kind {
     NotPermitted,
     /// The system is short of something, or broken.
     System,
+    /// Somebody has to sign in.
+    SignIn,
     /// The mount failed.
     Mount,
 }
@@ -53,10 +55,11 @@ impl Failure {
     pub(super) fn code(&self, voice: Voice) -> ExitCode {
         ExitCode::from(match (voice, self.kind) {
             (Voice::Dewfs, Kind::Usage) => 2,
+            (Voice::Dewfs, Kind::SignIn) => 4,
             (Voice::Dewfs, _) => 1,
             (Voice::Mount8, Kind::Usage | Kind::NotPermitted) => 1,
             (Voice::Mount8, Kind::System) => 2,
-            (Voice::Mount8, Kind::Mount) => 32,
+            (Voice::Mount8, Kind::Mount | Kind::SignIn) => 32,
         })
     }
 
@@ -66,6 +69,7 @@ impl Failure {
             Kind::Usage => "usage",
             Kind::NotPermitted => "not-permitted",
             Kind::System => "system",
+            Kind::SignIn => "sign-in",
             Kind::Mount => "mount",
         };
         format!("{word} {}\n", self.line)
@@ -78,6 +82,7 @@ impl Failure {
             "usage" => Kind::Usage,
             "not-permitted" => Kind::NotPermitted,
             "system" => Kind::System,
+            "sign-in" => Kind::SignIn,
             "mount" => Kind::Mount,
             _ => return None,
         };
@@ -114,7 +119,11 @@ impl From<MountError> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::new(Kind::Mount, error.to_string())
+        let kind = match &error {
+            StartError::SignIn(_) => Kind::SignIn,
+            _ => Kind::Mount,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

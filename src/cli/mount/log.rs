@@ -1,4 +1,5 @@
-//! Where a daemon writes its log: standard error in the foreground, else a file of which 10 MiB are kept.
+//! Where a daemon writes its log: standard error in the foreground, the journal where that leads there, else a file of which
+//! 10 MiB are kept.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -7,12 +8,41 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Two files of this size are kept: the one being written, and the one before.
 const HALF: u64 = 5 * 1024 * 1024;
 
-/// Starts logging to standard error.
-pub(super) fn to_stderr(level: &str) {
+/// Starts logging to standard error; if systemd reads that for its journal, to the journal itself, which keeps each field.
+pub(super) fn to_stderr_or_journal(level: &str, mount: &str) {
+    if !is_journal() {
+        return to_stderr(level);
+    }
+    match tracing_journald::layer() {
+        Ok(journal) => {
+            let journal = journal
+                .with_syslog_identifier("dewfs".to_owned())
+                .with_field_prefix(Some("DEWFS".to_owned()))
+                .with_custom_fields([("DEWFS_MOUNT", mount)]);
+            // Only a second start could fail, and then there is a log already.
+            drop(tracing_subscriber::registry().with(filter(level)).with(journal).try_init());
+        }
+        Err(why) => {
+            to_stderr(level);
+            tracing::warn!("the journal cannot be reached ({why}): fields are lost.");
+        }
+    }
+}
+
+/// Whether standard error is the stream that systemd made for the journal.
+fn is_journal() -> bool {
+    let Ok(about) = rustix::fs::fstat(io::stderr()) else { return false };
+    let here = format!("{}:{}", about.st_dev, about.st_ino);
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == here)
+}
+
+fn to_stderr(level: &str) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter(level))
         .with_ansi(io::stderr().is_terminal())
@@ -21,12 +51,11 @@ pub(super) fn to_stderr(level: &str) {
     drop(log.try_init());
 }
 
-/// Starts logging to a file.
-pub(super) fn to_file(level: &str, place: &Path) -> io::Result<()> {
-    let file = Mutex::new(Rotated::open(place)?);
+/// Starts logging to a file, which is made with its first line: a state that is refused is not touched.
+pub(super) fn to_file(level: &str, place: &Path) {
+    let file = Mutex::new(Rotated::at(place));
     let log = tracing_subscriber::fmt().with_env_filter(filter(level)).with_ansi(false);
     drop(log.with_writer(file).try_init());
-    Ok(())
 }
 
 fn filter(level: &str) -> EnvFilter {
@@ -36,36 +65,41 @@ fn filter(level: &str) -> EnvFilter {
 /// Is a log file that begins anew when it is long enough.
 struct Rotated {
     place: PathBuf,
-    file: File,
-    length: u64,
+    file: Option<(File, u64)>,
 }
 
 impl Rotated {
-    fn open(place: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(place)?;
-        let length = file.metadata()?.len();
-        Ok(Self { place: place.to_path_buf(), file, length })
+    fn at(place: &Path) -> Self {
+        Self { place: place.to_path_buf(), file: None }
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn open(&self) -> io::Result<(File, u64)> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.place)?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    }
+
+    fn turn(&self) -> io::Result<(File, u64)> {
         fs::rename(&self.place, self.place.with_extension("1"))?;
-        *self = Self::open(&self.place)?;
-        Ok(())
+        self.open()
     }
 }
 
 impl Write for Rotated {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.length >= HALF {
-            self.turn()?;
-        }
-        let written = self.file.write(line)?;
-        self.length += written as u64;
+        let (file, length) = match self.file.take() {
+            None => self.open()?,
+            Some((_, length)) if length >= HALF => self.turn()?,
+            Some(open) => open,
+        };
+        let (file, length) = self.file.insert((file, length));
+        let written = file.write(line)?;
+        *length += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.as_mut().map_or(Ok(()), |(file, _)| file.flush())
     }
 }
 
@@ -78,7 +112,8 @@ mod tests {
     fn ten_mib_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("log");
-        let mut log = Rotated::open(&place).unwrap();
+        let mut log = Rotated::at(&place);
+        assert!(!place.exists(), "nothing was written");
         let line = vec![b'x'; 1 << 20];
         for _ in 0..23 {
             log.write_all(&line).unwrap();

@@ -1,22 +1,92 @@
-//! What systemd is told of a mount in a unit of type `notify`.
+//! What systemd is told of a mount in a unit of type `notify`: that it can be used, how it is in one line, and that it is
+//! alive, which only a mount says whose catalog still answers.
 
-use std::env;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::convert::Infallible;
+use std::time::Duration;
 
-/// Tells systemd a state, if it asked for it.
-pub(super) fn tell(state: &str) {
-    let Some(place) = env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match place.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
-        _ => SocketAddr::from_pathname(&place),
-    };
-    let told = address.and_then(|address| -> io::Result<usize> {
-        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
-    });
-    if let Err(why) = told {
-        tracing::debug!("systemd was not told {state}: {why}.");
+use sd_notify::NotifyState;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use crate::engine::{Engine, MountStatus};
+
+/// The line is written anew at most this often.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells systemd that the mount can be used.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// Tells systemd that the mount ends, and how long that may take.
+pub(super) fn stopping(limit: Duration) {
+    let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
+}
+
+/// Tells systemd a line for people; it is what `systemctl status` shows.
+pub(super) fn status(line: &str) {
+    tell(&[NotifyState::Status(&line.replace(char::is_control, " "))]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(why) = sd_notify::notify(states) {
+        tracing::debug!("systemd was not told {states:?}: {why}.");
     }
+}
+
+/// Shows how the mount is each time that changes, and answers the watchdog, for as long as it is wanted.
+pub(super) async fn attend(engine: &Engine) -> Infallible {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        tokio::join!(show(engine), answer_watchdog(engine, sd_notify::watchdog_enabled()));
+    }
+    std::future::pending().await
+}
+
+async fn show(engine: &Engine) {
+    let mut mark = 0;
+    let mut shown = String::new();
+    loop {
+        if let Ok(how) = engine.mount_status().await {
+            let line = line(&how);
+            if line != shown {
+                status(&line);
+                shown = line;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+        mark = engine.changed(mark).await;
+    }
+}
+
+/// A mount whose catalog does not answer is not alive, whatever its threads do.
+async fn answer_watchdog(engine: &Engine, limit: Option<Duration>) {
+    let Some(limit) = limit else { return };
+    let pause = (limit / 3).max(Duration::from_millis(1));
+    let mut ticks = interval_at(Instant::now() + pause, pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if timeout(pause, engine.mount_status()).await.is_ok() {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// One line: the state and why, what is not sent, and what went wrong last.
+fn line(how: &MountStatus) -> String {
+    let mut line = how.state.word().to_owned();
+    if let Some(why) = &how.reason {
+        line += &format!(" ({why})");
+    }
+    line += &match how.pending {
+        0 => ", all is sent".to_owned(),
+        1 => ", 1 item not sent yet".to_owned(),
+        count => format!(", {count} items not sent yet"),
+    };
+    if let Some(error) = &how.last_error {
+        let path = error.path.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let colon = if path.is_empty() { "" } else { ": " };
+        line += &format!("; last error: {path}{colon}{}", error.message);
+    }
+    line
 }

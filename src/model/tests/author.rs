@@ -47,9 +47,7 @@ impl Author {
         let deep = self.rng.f64() < 0.6;
         let folder = deep.then(|| self.local(world, who, &[Kind::Folder])).flatten();
         let mut path = folder.unwrap_or_default();
-        let names: &[&str] =
-            if world.setup.exclude { &["a", "b", "c", "x~"] } else { &["a", "b", "c"] };
-        path.push(self.pick(names).to_owned());
+        path.push(self.pick(names(world)).to_owned());
         path
     }
 
@@ -162,7 +160,7 @@ impl Author {
         let folders: Vec<_> = all().filter(|(_, e)| e.folder).map(|(p, _)| text(p)).collect();
         let files: Vec<_> = all().filter(|(_, e)| !e.folder).map(|(p, _)| text(p)).collect();
         let mut new = self.pick(&folders);
-        new.push(self.pick(&["a", "b", "c"]).to_owned());
+        new.push(self.pick(names(world)).to_owned());
         let moves = world.setup.moves;
         let verb = match moves {
             true if paths.len() > 4 => "mv",
@@ -285,4 +283,9 @@ pub fn shrink(setup: Setup, mut history: Vec<String>) -> Vec<String> {
         size /= 2;
     }
     history
+}
+
+/// The names that new things get.
+fn names(world: &World) -> &'static [&'static str] {
+    if world.setup.exclude { &["a", "b", "c", "x~"] } else { &["a", "b", "c"] }
 }

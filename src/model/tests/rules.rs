@@ -217,6 +217,24 @@ fn rule_bytes_before_excluded() {
     );
 }
 
+/// What the remote already has under an excluded name is shown and synced as any other.
+#[test]
+fn rule_synced_if_there() {
+    holds(
+        "editors",
+        "remote 0 put x~ · work 0 lister 0 whole · user 0 write x~ · remote 0 mkdir y~",
+    );
+}
+
+/// What is kept here only covers an entry of the remote until it goes; then that one appears.
+#[test]
+fn rule_uncover() {
+    holds(
+        "editors",
+        "user 0 create x~ · remote 0 put x~ · list 0 / · work 0 lister 0 whole · user 0 unlink x~",
+    );
+}
+
 /// A remote change of an open inode makes a new inode at the name.
 #[test]
 fn rule_open_is_snapshot() {
@@ -232,6 +250,24 @@ fn rule_writer_holds_row() {
     holds(
         "handles",
         "user 0 create c · user 0 rename c b · work 0 upload 0 whole · remote 0 put b · user 0 openw b · work 0 feed 0 whole · handle write 1",
+    );
+}
+
+/// What the feed told of a move while a write was under way is looked at before the entry counts as gone.
+#[test]
+fn regression_moved_while_its_write_is_under_way() {
+    holds(
+        "moves",
+        "list 0 / · remote 0 put c · work 0 lister 0 3 · user 0 write c · work 0 upload 0 1 · remote 0 mv c a · work 0 feed 0 whole",
+    );
+}
+
+/// What a writer has open keeps its name while nobody knows where the remote moved it: it may yet be written.
+#[test]
+fn regression_pushed_aside_while_a_writer_has_it_open() {
+    holds(
+        "everything",
+        "list 1 / · remote 0 put c · work 1 lister 0 1 · remote 0 put c · work 1 lister 0 whole answer · remote 0 put c · remote 0 put b · remote 0 put b · remote 0 rm c · remote 0 put b · remote 0 put b · user 1 openw c · remote 0 mkdir c · user 1 create lock · user 1 write lock · user 0 create a · work 1 upload2 0 3 · work 1 feed 0 whole · handle write 0",
     );
 }
 

@@ -76,6 +76,7 @@ pub struct TreeRows {
     pub missing: BTreeMap<Ino, Tick>,
     pub touched: HashMap<Ino, Tick>,
     pub listing: HashSet<Ino>,
+    pub covered: HashSet<Ino>,
     pub needed: Vec<Ino>,
     pub handles: HashMap<Ino, Handles>,
     pub tick: u64,
@@ -104,6 +105,7 @@ impl TreeRows {
             missing: BTreeMap::new(),
             touched: HashMap::new(),
             listing: HashSet::new(),
+            covered: HashSet::new(),
             needed: Vec::new(),
             handles: HashMap::new(),
             tick: 2,
@@ -269,6 +271,10 @@ impl Rows for TreeRows {
     fn look_again(&self, folder: Ino) -> Fallible<Option<Tick>> {
         Ok(self.look_again.get(&folder).map(|mark| mark.0))
     }
+    fn look_after(&self, tick: Tick) -> Fallible<Option<(Ino, Tick)>> {
+        let all = self.look_again.iter().map(|(ino, mark)| (*ino, mark.0));
+        Ok(all.filter(|(_, since)| *since > tick).min_by_key(|(_, since)| *since))
+    }
     fn looks_deep(&self, folder: Ino) -> Fallible<bool> {
         Ok(self.look_again.get(&folder).is_some_and(|mark| mark.1))
     }
@@ -284,8 +290,8 @@ impl Rows for TreeRows {
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
     }
-    fn is_excluded(&self, name: &Name) -> bool {
-        name.as_bytes().ends_with(b"~")
+    fn is_excluded(&self, place: &Place, _kind: Kind) -> Fallible<bool> {
+        Ok(place.name.as_bytes().ends_with(b"~"))
     }
 
     fn tick(&mut self) -> Fallible<Tick> {
@@ -337,6 +343,12 @@ impl Rows for TreeRows {
         self.bases.insert(ino, base);
         Ok(())
     }
+    fn set_folder_version(&mut self, folder: Ino, version: Version) -> Fallible<()> {
+        if let Some(base) = self.bases.get_mut(&folder) {
+            base.version = version;
+        }
+        Ok(())
+    }
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Fallible<Edition> {
         assert_eq!(self.handles(ino).open, 0, "an open handle saw another content");
         let edition = Edition(self.next());
@@ -383,9 +395,8 @@ impl Rows for TreeRows {
         };
         Ok(())
     }
-    fn set_look_deep(&mut self, folder: Ino) -> Fallible<()> {
-        let now = self.tick()?;
-        self.look_again.insert(folder, (now, true));
+    fn set_look_deep(&mut self, folder: Ino, since: Tick) -> Fallible<()> {
+        self.look_again.insert(folder, (since, true));
         Ok(())
     }
     fn touch_folder(&mut self, folder: Ino) -> Fallible<()> {
@@ -409,6 +420,17 @@ impl Rows for TreeRows {
     fn rescue(&mut self, ino: Ino) -> Fallible<()> {
         let kept = self.items[&ino].seen;
         self.ledger.borrow_mut().rescued.extend(kept);
+        Ok(())
+    }
+    fn is_covered(&self, folder: Ino) -> Fallible<bool> {
+        Ok(self.covered.contains(&folder))
+    }
+    fn set_covered(&mut self, folder: Ino, covered: bool) -> Fallible<()> {
+        if covered {
+            self.covered.insert(folder)
+        } else {
+            self.covered.remove(&folder)
+        };
         Ok(())
     }
     fn forget(&mut self, ino: Ino) -> Fallible<()> {

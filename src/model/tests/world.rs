@@ -521,7 +521,7 @@ impl World {
             ours.insert(path, there);
         }
         for (path, entry) in cloud.entries.iter().filter(|(path, _)| !path.is_root()) {
-            if path.0.iter().any(|name| rows.is_excluded(name)) {
+            if is_covered(&rows, path) {
                 continue;
             }
             let folder = by_path(&*rows, &path.parent().unwrap()).unwrap();
@@ -537,6 +537,23 @@ impl World {
 
 pub fn upload_name(number: usize) -> String {
     if number == 0 { "upload".into() } else { format!("upload{number}") }
+}
+
+/// Whether something that is kept here only sits where this remote entry, or a folder on the way to it, would be.
+fn is_covered(rows: &TreeRows, path: &RemotePath) -> bool {
+    let mut folder = Ino::ROOT;
+    for name in &path.0 {
+        let place = Place::new(folder, name.clone());
+        match rows.base_at(&place).unwrap() {
+            Some(ino) => folder = ino,
+            None => {
+                let resident =
+                    rows.resident(&place).unwrap().and_then(|ino| rows.node(ino).unwrap());
+                return resident.is_some_and(|node| wanted(rows, &node).unwrap().is_none());
+            }
+        }
+    }
+    false
 }
 
 /// An inode by its local path; a lookup in an unlisted folder asks for its listing.

@@ -73,6 +73,7 @@ impl Remote for AwaitedFolder {
                 feed: FeedKind::Inotify,
                 product: "directory".to_owned(),
                 identity: None,
+                folder_versions: false,
                 dot_names: true,
             },
             |opened| opened.capabilities(),

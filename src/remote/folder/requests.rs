@@ -114,7 +114,7 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
         let hex: String = last.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         PageToken(format!("{listing}-{hex}"))
     });
-    Ok(ListPage { entries, next })
+    Ok(ListPage { entries, next, folder: None })
 }
 
 /// Opens the root anew, since another directory may be in its place, and tries what it can do.
@@ -193,6 +193,7 @@ impl Remote for FolderRemote {
             feed: self.shared.feed.kind(),
             product: state.root.product.clone(),
             identity: Some(state.root.identity.clone()),
+            folder_versions: false,
             dot_names: true,
         }
     }

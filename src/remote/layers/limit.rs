@@ -1,7 +1,7 @@
 //! How many requests at once, and how many a second for work that nobody waits for.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,7 +54,7 @@ pub struct Limit {
     background: Arc<Semaphore>,
     pace: Option<Duration>,
     /// When the next background request may start.
-    next: Arc<Mutex<Instant>>,
+    next: Arc<tokio::sync::Mutex<Instant>>,
 }
 
 /// Is the right to one request, given back when dropped.
@@ -72,7 +72,7 @@ impl Limit {
             all: Arc::new(Semaphore::new(concurrent)),
             background: Arc::new(Semaphore::new(limits.background.clamp(1, concurrent))),
             pace: limits.background_per_second.map(|rate| Duration::from_secs(1) / rate.max(1)),
-            next: Arc::new(Mutex::new(Instant::now())),
+            next: Arc::new(tokio::sync::Mutex::new(Instant::now())),
         }
     }
 
@@ -89,13 +89,10 @@ impl Limit {
 
     async fn wait_for_pace(&self) {
         let Some(pace) = self.pace else { return };
-        let start = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = (*next).max(Instant::now());
-            *next = start + pace;
-            start
-        };
-        tokio::time::sleep_until(start).await;
+        let mut next = self.next.lock().await;
+        tokio::time::sleep_until(*next).await;
+        // From when it really goes: one that was late and the one after it must not come close together.
+        *next = Instant::now() + pace;
     }
 }
 

@@ -10,4 +10,4 @@ mod trace;
 
 pub use limit::{Limit, Limits, in_background};
 pub use retry::{Connection, Patience, Retry};
-pub use trace::{Trace, Traffic};
+pub use trace::{LATENCIES, Operation, Trace, Traffic};

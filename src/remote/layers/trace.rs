@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -39,7 +40,45 @@ struct Counts {
     requests: AtomicU64,
     down: Arc<AtomicU64>,
     up: Arc<AtomicU64>,
-    by_operation: Mutex<BTreeMap<&'static str, u64>>,
+    by_operation: Mutex<BTreeMap<&'static str, Operation>>,
+    errors: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// Upper ends of the classes of latency, milliseconds; what took longer is in none of them.
+pub const LATENCIES: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000];
+
+/// Is what is known of one kind of request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operation {
+    /// How often it was asked for.
+    pub asked: u64,
+    /// How often it was answered, well or not.
+    pub answered: u64,
+    /// How many answers took at most as long as each of [`LATENCIES`].
+    pub within: [u64; LATENCIES.len()],
+    /// How long all answers took together, microseconds.
+    pub micros: u64,
+}
+
+impl Operation {
+    fn took(&mut self, time: Duration) {
+        self.answered += 1;
+        self.micros += u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        for (count, end) in self.within.iter_mut().zip(LATENCIES) {
+            *count += u64::from(ms <= end);
+        }
+    }
+
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        self.asked += other.asked;
+        self.answered += other.answered;
+        self.micros += other.micros;
+        for (count, more) in self.within.iter_mut().zip(other.within) {
+            *count += more;
+        }
+    }
 }
 
 impl Trace {
@@ -59,7 +98,17 @@ impl Trace {
 
     /// How often each operation was asked for.
     pub fn operations(&self) -> BTreeMap<&'static str, u64> {
+        self.latencies().into_iter().map(|(name, operation)| (name, operation.asked)).collect()
+    }
+
+    /// How often each operation was asked for, and how long the answers took.
+    pub fn latencies(&self) -> BTreeMap<&'static str, Operation> {
         self.counts.by_operation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many requests were refused or failed, by kind.
+    pub fn errors(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn note<T: fmt::Debug>(
@@ -71,10 +120,15 @@ impl Trace {
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
         let by_operation =
             || self.counts.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
-        *by_operation().entry(operation).or_default() += 1;
+        by_operation().entry(operation).or_default().asked += 1;
         let start = Instant::now();
         let outcome = ask.await;
         let ms = start.elapsed().as_millis();
+        by_operation().entry(operation).or_default().took(start.elapsed());
+        if let Err(error) = &outcome {
+            let mut errors = self.counts.errors.lock().unwrap_or_else(PoisonError::into_inner);
+            *errors.entry(error.kind.class()).or_default() += 1;
+        }
         match &outcome {
             Ok(_) => tracing::debug!(operation, path = %at, ms, "answered"),
             Err(error) => tracing::debug!(operation, path = %at, ms, kind = ?error.kind, "refused"),

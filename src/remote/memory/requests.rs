@@ -95,7 +95,8 @@ fn list(tree: &mut Tree, folder: &RemotePath, page: Option<&PageToken>) -> Resul
         let entry = tree.stat(&folder.child(name.clone()))?;
         Some(Listed { name, entry })
     };
-    Ok(ListPage { entries: names.into_iter().filter_map(|(_, name)| listed(name)).collect(), next })
+    let entries = names.into_iter().filter_map(|(_, name)| listed(name)).collect();
+    Ok(ListPage { entries, next, folder: None })
 }
 
 fn changes(tree: &mut Tree, since: Option<&Cursor>) -> Result<ChangePage> {
@@ -134,6 +135,7 @@ impl Remote for MemoryRemote {
             feed: tree.options.feed,
             product: "memory".to_owned(),
             identity: (!tree.nameless).then(|| format!("memory-{}", tree.options.seed)),
+            folder_versions: false,
             dot_names: true,
         }
     }

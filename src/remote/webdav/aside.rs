@@ -157,7 +157,7 @@ impl WebDavRemote {
     /// Moves a file that was seen as `before` aside; if it is another one, gives it back and reports a mismatch.
     pub(super) async fn take_file_aside(&self, site: &Site, before: &Observed) -> Outcome<()> {
         self.move_to(&site.path, &site.aside, Kind::File).await?;
-        let Some(moved) = self.look(&site.aside).await? else {
+        let Some(moved) = self.look(&site.aside).await.map_err(Failure::halfway)? else {
             return Err(Failure::new(ErrorKind::NotFound, "it vanished while it was moved"));
         };
         if self.is_same(before, &moved) {
@@ -199,11 +199,9 @@ impl WebDavRemote {
         })
     }
 
-    /// Removes a file under a private name. What cannot be removed is found by the next `tidy`.
-    pub(super) async fn drop_private(&self, path: &RawPath) {
-        if let Err(failure) = self.delete(path, Kind::File, None).await {
-            tracing::debug!(%failure, "a private file stays behind");
-        }
+    /// Removes a file under a private name. While it cannot be removed the attempt is open: `tidy` tries again.
+    pub(super) async fn drop_private(&self, path: &RawPath) -> Outcome<()> {
+        self.delete(path, Kind::File, None).await.map_err(Failure::halfway)
     }
 
     /// One DELETE; nothing there is as good.

@@ -12,6 +12,7 @@ use reqwest::header::{
 use reqwest::redirect::Policy;
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
+use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use super::failure::{Failure, Outcome, refusal, shown_url};
@@ -38,7 +39,7 @@ pub(super) struct Request {
 #[derive(Clone, Debug)]
 pub(super) enum Payload {
     Nothing,
-    Xml(Bytes),
+    Small(Bytes),
     Upload(Sending),
 }
 
@@ -65,7 +66,15 @@ impl Request {
     pub(super) fn xml(mut self, body: impl Into<Bytes>) -> Self {
         let kind = HeaderValue::from_static("application/xml; charset=utf-8");
         self.headers.insert(CONTENT_TYPE, kind);
-        self.body = Payload::Xml(body.into());
+        self.body = Payload::Small(body.into());
+        self
+    }
+
+    /// A body as forms have it.
+    pub(super) fn form(mut self, body: impl Into<Bytes>) -> Self {
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        self.headers.insert(CONTENT_TYPE, kind);
+        self.body = Payload::Small(body.into());
         self
     }
 
@@ -112,6 +121,14 @@ impl Client {
         &self.root
     }
 
+    /// The name to sign in with, where there is one.
+    pub(super) fn user(&self) -> Option<String> {
+        match self.source.as_ref().and_then(|source| source())? {
+            Credentials::Basic { user, .. } => Some(user),
+            Credentials::Bearer(_) => None,
+        }
+    }
+
     fn check_secrecy(&self, insecure_http: bool) -> Outcome<()> {
         if self.source.is_none() || is_private(&self.root) || insecure_http {
             return Ok(());
@@ -122,7 +139,7 @@ impl Client {
     }
 
     /// Asks for credentials; tells whether they are others than before.
-    fn sign_again(&self) -> bool {
+    pub(super) fn sign_again(&self) -> bool {
         let fresh = self.source.as_ref().and_then(|source| source()).and_then(|c| signature(&c));
         let mut held = self.signature.lock().unwrap_or_else(PoisonError::into_inner);
         let is_other = *held != fresh;
@@ -171,16 +188,20 @@ impl Client {
         let Some(target) = target.filter(|to| matches!(to.scheme(), "http" | "https")) else {
             return Err(Failure::corrupt(format!("{from} points nowhere")));
         };
+        let to = shown_url(&target);
+        if leaves_encryption(&request.url, &target) {
+            let why = format!("{from} points to {to}, which is not encrypted");
+            return Err(Failure::new(ErrorKind::Unsupported, why));
+        }
         if request.is_plain_read() || self.is_home(&target) {
             return Ok(target);
         }
-        let to = shown_url(&target);
         let why = format!("{from} points to {to}: if that is the server, mount that address");
         Err(Failure::new(ErrorKind::Unsupported, why))
     }
 
     /// Whether a URL is at the server that was mounted; only there credentials go.
-    fn is_home(&self, url: &Url) -> bool {
+    pub(super) fn is_home(&self, url: &Url) -> bool {
         let same_port = url.scheme() == self.root.scheme()
             && url.port_or_known_default() == self.root.port_or_known_default();
         let is_upgrade = self.root.scheme() == "http"
@@ -210,7 +231,7 @@ impl Client {
         }
         builder = match &request.body {
             Payload::Nothing => builder,
-            Payload::Xml(bytes) => builder.body(bytes.clone()),
+            Payload::Small(bytes) => builder.body(bytes.clone()),
             Payload::Upload(sending) => builder
                 .header(CONTENT_LENGTH, sending.length)
                 .body(sending.body(Arc::clone(&progress))),
@@ -235,14 +256,20 @@ pub(super) fn stalled(stall: Duration) -> Failure {
     Failure::new(ErrorKind::Offline, format!("no progress for {stall:?}"))
 }
 
+/// Whether what was asked for under encryption would come without it.
+fn leaves_encryption(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
+}
+
 fn signature(credentials: &Credentials) -> Option<HeaderValue> {
     let text = match credentials {
         Credentials::Basic { user, password } => {
-            let pair = format!("{user}:{}", password.expose_secret());
-            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+            let pair = Zeroizing::new(format!("{user}:{}", password.expose_secret()));
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(&*pair))
         }
         Credentials::Bearer(token) => format!("Bearer {}", token.expose_secret()),
     };
+    let text = Zeroizing::new(text);
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -30,6 +30,11 @@ impl Failure {
         Self::new(ErrorKind::Corrupt, why)
     }
 
+    /// The same after something was changed there already: no error may say any more that nothing was.
+    pub(super) fn halfway(self) -> Self {
+        if self.kind.is_unanswered() { self } else { Self::new(ErrorKind::Other, self.why) }
+    }
+
     /// The public error for `operation` on `path`.
     pub(super) fn at(self, operation: &'static str, path: &RemotePath) -> RemoteError {
         RemoteError::new(self.kind, operation, path).because(self.why)
@@ -79,7 +84,7 @@ pub(super) fn shown_url(url: &url::Url) -> String {
     url.to_string()
 }
 
-fn kind_of(status: StatusCode, headers: &HeaderMap) -> ErrorKind {
+pub(super) fn kind_of(status: StatusCode, headers: &HeaderMap) -> ErrorKind {
     match status.as_u16() {
         401 | 407 => ErrorKind::Unauthenticated,
         403 => ErrorKind::Denied,

@@ -11,16 +11,22 @@ use super::multistatus::{Props, Response};
 use super::paths::RawPath;
 use super::version::{Etag, by_time, nanos, parse_date, young_for};
 use super::xml_stream::read_multistatus;
-use crate::remote::{ErrorKind, Kind, Listed, Observed, RemoteId, Version, names, names::Shown};
+use crate::remote::{
+    ErrorKind, Kind, ListPage, Listed, Observed, RemoteId, Version, names, names::Shown,
+};
 
 /// Just what is needed: some servers compute the others.
 const ASK: &str = r#"<?xml version="1.0" encoding="utf-8"?>
-<d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop><d:resourcetype/><d:getcontentlength/><d:getlastmodified/><d:getetag/><oc:fileid/><oc:permissions/></d:prop></d:propfind>"#;
+<d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop><d:resourcetype/><d:getcontentlength/><d:getlastmodified/><d:getetag/><oc:fileid/><oc:permissions/><oc:size/></d:prop></d:propfind>"#;
 const ASK_SPACE: &str = r#"<?xml version="1.0" encoding="utf-8"?>
 <d:propfind xmlns:d="DAV:"><d:prop><d:resourcetype/><d:quota-available-bytes/><d:quota-used-bytes/></d:prop></d:propfind>"#;
 
 /// How long an ETag may stay weak, and the clock tick where it is not known.
 pub(super) const TICK: Duration = Duration::from_secs(2);
+
+/// The mode of a file, and of a folder, that the server lets nobody of us change.
+const READ_ONLY_FILE: u32 = 0o444;
+const READ_ONLY_FOLDER: u32 = 0o555;
 
 /// Is one entry of a folder as the server names it.
 #[derive(Debug)]
@@ -32,6 +38,14 @@ pub(super) struct Child {
 impl WebDavRemote {
     /// What is there; `None` if nothing is.
     pub(super) async fn look(&self, path: &RawPath) -> Outcome<Option<Observed>> {
+        match self.ask(path).await? {
+            Some((props, headers)) => self.observed(&props, &headers).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What the server says of an entry; `None` if nothing is there.
+    pub(super) async fn ask(&self, path: &RawPath) -> Outcome<Option<(Props, HeaderMap)>> {
         let url = if path.0.is_empty() { self.root.folder(path)? } else { self.root.file(path)? };
         let request = Request::dav("PROPFIND", url)?.header("depth", "0")?.xml(ASK);
         let answer = self.client.send(request).await?;
@@ -49,12 +63,12 @@ impl WebDavRemote {
         };
         match own.status {
             Some(404 | 410) => Ok(None),
-            _ => self.observed(&own.props, &headers).map(Some),
+            _ => Ok(Some((own.props, headers))),
         }
     }
 
     /// Below a file there is nothing; servers refuse to say so in many ways.
-    async fn look_above(&self, path: &RawPath, refused: Failure) -> Outcome<Option<Observed>> {
+    async fn look_above<T>(&self, path: &RawPath, refused: Failure) -> Outcome<Option<T>> {
         let Some(parent) = path.parent().filter(|parent| !parent.0.is_empty()) else {
             return Err(refused);
         };
@@ -66,6 +80,11 @@ impl WebDavRemote {
 
     /// All that is in a folder, hidden names too. `NotFound` if there is no folder.
     pub(super) async fn children(&self, folder: &RawPath) -> Outcome<Vec<Child>> {
+        Ok(self.folder(folder).await?.1)
+    }
+
+    /// A folder and all that is in it, hidden names too.
+    async fn folder(&self, folder: &RawPath) -> Outcome<(Observed, Vec<Child>)> {
         let url = self.root.folder(folder)?;
         let request = Request::dav("PROPFIND", url)?.header("depth", "1")?.xml(ASK);
         let answer = self.client.send(request).await?;
@@ -75,23 +94,23 @@ impl WebDavRemote {
         let headers = answer.headers().clone();
         let found = read_multistatus(answer, self.client.stall).await?;
         let mut children = Vec::with_capacity(found.len());
-        let mut is_folder = None;
+        let mut own = None;
         for one in found {
             let Some(path) = self.root.locate(&one.href) else {
                 tracing::debug!(href = one.href, "an entry outside the remote is left out");
                 continue;
             };
             if path == *folder {
-                is_folder = Some(one.props.collection);
+                own = Some(self.observed(&one.props, &headers)?);
             } else if let Some(raw) = name_in(&path, folder) {
                 self.take_child(raw, &one, &headers, &mut children)?;
             } else {
                 tracing::debug!(href = one.href, "an entry outside the folder is left out");
             }
         }
-        match is_folder {
-            Some(true) => Ok(children),
-            Some(false) => Err(Failure::new(ErrorKind::NotFound, "it is a file")),
+        match own {
+            Some(own) if own.kind == Kind::Folder => Ok((own, children)),
+            Some(_) => Err(Failure::new(ErrorKind::NotFound, "it is a file")),
             None => Err(Failure::corrupt("the listing lacks the folder itself")),
         }
     }
@@ -125,29 +144,28 @@ impl WebDavRemote {
     }
 
     /// A whole listing under legal names, without hidden ones.
-    pub(super) async fn list_folder(&self, folder: &RawPath) -> Outcome<Vec<Listed>> {
-        let children = self.children_shown(folder).await?;
+    pub(super) async fn list_folder(&self, folder: &RawPath) -> Outcome<ListPage> {
+        let (own, children) = self.folder(folder).await?;
+        self.remove_left(folder, &children).await;
+        let children = shown(children);
         let listed = |(child, shown): (Child, Shown)| {
             let entry = Observed { extra: shown.raw, ..child.entry };
             Listed { name: shown.name, entry }
         };
-        Ok(children.into_iter().map(listed).collect())
+        let entries = children.into_iter().map(listed).collect();
+        let version = Some(own.version).filter(|version| !version.0.is_empty());
+        Ok(ListPage { entries, next: None, folder: version })
     }
 
     /// What is in a folder, with the names under which it is shown; without hidden ones.
     pub(super) async fn children_shown(&self, folder: &RawPath) -> Outcome<Vec<(Child, Shown)>> {
-        let mut children = self.children(folder).await?;
-        children.sort_by(|a, b| a.raw.cmp(&b.raw));
-        children.dedup_by(|a, b| a.raw == b.raw);
-        let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();
-        let shown = names::show_all(&items);
-        let pairs = children.into_iter().zip(shown);
-        Ok(pairs.filter_map(|(child, shown)| Some((child, shown?))).collect())
+        Ok(shown(self.children(folder).await?))
     }
 
-    fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
+    pub(super) fn observed(&self, props: &Props, headers: &HeaderMap) -> Outcome<Observed> {
         let mtime = props.modified.as_deref().and_then(parse_date);
-        let id = props.file_id.clone().map(RemoteId);
+        let profile = self.profile();
+        let id = props.file_id.clone().filter(|_| profile.keeps_ids).map(RemoteId);
         let etag = props.etag.as_deref().and_then(Etag::parse);
         let mut seen = Observed {
             kind: Kind::Folder,
@@ -161,15 +179,16 @@ impl WebDavRemote {
             extra: None,
         };
         if props.collection {
-            // only servers with ids pass a change below on to the folders above
-            if let Some(etag) = etag.filter(|_| seen.id.is_some()) {
+            if let Some(etag) = etag.filter(|_| profile.folder_versions) {
                 seen.version = etag.version();
             }
+            seen.mode = unwritable(props, "CK").then_some(READ_ONLY_FOLDER);
             return Ok(seen);
         }
         seen.kind = Kind::File;
-        seen.size = match &props.length {
-            Some(text) => text.parse().map_err(|_| Failure::corrupt("a length that is none"))?,
+        seen.mode = unwritable(props, "W").then_some(READ_ONLY_FILE);
+        seen.size = match props.length.as_ref().or(props.whole_size.as_ref()) {
+            Some(text) => length(text).ok_or_else(|| Failure::corrupt("a length that is none"))?,
             None => return Err(Failure::corrupt("a file without a length")),
         };
         self.client.clock.note(headers);
@@ -206,6 +225,28 @@ impl WebDavRemote {
         let limit = free.map(|free| free.saturating_add(used.unwrap_or_default()));
         Ok(Some(crate::remote::Space { used, limit }))
     }
+}
+
+/// A length that a file can have.
+fn length(text: &str) -> Option<u64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let length = text.parse().ok().filter(|_| is_number);
+    length.filter(|length| i64::try_from(*length).is_ok())
+}
+
+/// Whether the server says that the user may do none of these things there.
+fn unwritable(props: &Props, letters: &str) -> bool {
+    props.permissions.as_ref().is_some_and(|may| !may.contains(|letter| letters.contains(letter)))
+}
+
+/// The names under which entries are shown; without hidden ones.
+pub(super) fn shown(mut children: Vec<Child>) -> Vec<(Child, Shown)> {
+    children.sort_by(|a, b| a.raw.cmp(&b.raw));
+    children.dedup_by(|a, b| a.raw == b.raw);
+    let items: Vec<_> = children.iter().map(|child| (child.raw.as_slice(), &[][..])).collect();
+    let shown = names::show_all(&items);
+    let pairs = children.into_iter().zip(shown);
+    pairs.filter_map(|(child, shown)| Some((child, shown?))).collect()
 }
 
 /// The last name of `path`, if it lies directly in `folder`.

@@ -6,9 +6,15 @@
 //! name beside it, and what is in the way is moved aside, looked at, and only then removed (`publish`). Nothing is followed
 //! to another server but reads, and those without credentials.
 
+mod address;
 mod aside;
 mod client;
+mod cloud;
+#[cfg(any(test, fuzzing))]
+pub mod doors;
 mod failure;
+mod left;
+mod login_flow;
 mod look;
 mod multistatus;
 mod options;
@@ -18,6 +24,7 @@ mod probe;
 mod profile;
 mod publish;
 mod read;
+mod sync;
 mod upload;
 mod verbs;
 mod version;
@@ -30,12 +37,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::remote::{
-    AttemptTag, ByteStream, Capabilities, ErrorKind, Expect, ListPage, Locator, Metadata, Observed,
-    PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Version,
+    AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
+    Metadata, Observed, PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Version,
 };
+pub use address::AddressedServer;
 use aside::Site;
 use client::Client;
+use cloud::Cloud;
 use failure::Outcome;
+pub use login_flow::{Granted, LoginFlow};
 #[doc(hidden)]
 pub use multistatus::count_entries;
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
@@ -50,6 +60,8 @@ pub struct WebDavRemote {
     root: Root,
     known: RwLock<Known>,
     marked: Marked,
+    /// What kind of server it is, if it is one that is known by more than WebDAV.
+    cloud: Option<Cloud>,
 }
 
 impl WebDavRemote {
@@ -58,7 +70,13 @@ impl WebDavRemote {
     pub fn open(options: &WebDavOptions) -> Result<Self> {
         let client = Client::new(options)?;
         let root = Root::new(client.root().clone());
-        Ok(Self { client, root, known: RwLock::new(Known::careful()), marked: Marked::default() })
+        let (known, marked) = (RwLock::new(Known::careful()), Marked::default());
+        Ok(Self { client, root, known, marked, cloud: None })
+    }
+
+    /// Asks for credentials now, not only when the server refuses the last ones.
+    pub fn sign_again(&self) {
+        let _others = self.client.sign_again();
     }
 
     fn profile(&self) -> Profile {
@@ -107,8 +125,7 @@ impl Remote for WebDavRemote {
             return Err(error.because("a listing here has one page"));
         }
         let listed = async { self.list_folder(&self.place(folder).await?).await };
-        let entries = listed.await.map_err(|f| f.at("list", &folder.path))?;
-        Ok(ListPage { entries, next: None })
+        listed.await.map_err(|f| f.at("list", &folder.path))
     }
 
     async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
@@ -173,10 +190,14 @@ impl Remote for WebDavRemote {
 
     async fn identity(&self) -> Result<Option<String>> {
         let fail = |failure: failure::Failure| failure.at("identity", &RemotePath::root());
-        match self.look(&paths::RawPath(Vec::new())).await.map_err(fail)? {
-            Some(root) if root.kind == crate::model::Kind::Folder => Ok(root.id.map(|id| id.0)),
+        match self.ask(&paths::RawPath(Vec::new())).await.map_err(fail)? {
+            Some((root, _)) if root.collection => Ok(root.file_id),
             _ => Err(RemoteError::new(ErrorKind::NotFound, "identity", RemotePath::root())),
         }
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
+        self.changes_since(since).await.map_err(|f| f.at("changes of", &RemotePath::root()))
     }
 
     fn clock_ahead(&self) -> Option<i64> {

@@ -15,11 +15,15 @@ const OWNCLOUD: &str = "http://owncloud.org/ns";
 const DEPTH: usize = 32;
 /// The longest href of a path of 4,096 bytes, three characters each, with room for the server's URL.
 const TEXT: usize = 16_384;
+/// More entries than any honest server gives one status together.
+const HREFS: usize = 100_000;
 
 /// Is what one `response` element says of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Response {
     pub(super) href: String,
+    /// Others that the status is about as well.
+    pub(super) more: Vec<String>,
     /// The status of the entry itself, where there is one.
     pub(super) status: Option<u16>,
     pub(super) props: Props,
@@ -36,6 +40,30 @@ pub(super) struct Props {
     pub(super) permissions: Option<String>,
     pub(super) available: Option<String>,
     pub(super) used: Option<String>,
+    pub(super) principal: Option<String>,
+    /// The recursive size that some servers tell of folders, and of files as well.
+    pub(super) whole_size: Option<String>,
+    pub(super) sync_token: Option<String>,
+    /// Whether changes since a token can be asked for.
+    pub(super) syncs: bool,
+}
+
+impl Response {
+    /// How many bytes its texts take.
+    pub(super) fn text_length(&self) -> usize {
+        let props = &self.props;
+        let texts = [
+            &props.length,
+            &props.modified,
+            &props.etag,
+            &props.file_id,
+            &props.permissions,
+            &props.available,
+            &props.used,
+        ];
+        let told = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        self.href.len() + told
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +84,15 @@ enum Tag {
     Permissions,
     Available,
     Used,
+    Principal,
+    PrincipalHref,
+    WholeSize,
+    SyncToken,
+    NextToken,
+    Reports,
+    SupportedReport,
+    Report,
+    SyncCollection,
     Other,
 }
 
@@ -77,6 +114,15 @@ impl Tag {
             (Some(Self::Prop), DAV, "getetag") => Self::Etag,
             (Some(Self::Prop), DAV, "quota-available-bytes") => Self::Available,
             (Some(Self::Prop), DAV, "quota-used-bytes") => Self::Used,
+            (Some(Self::Prop), DAV, "current-user-principal") => Self::Principal,
+            (Some(Self::Principal), DAV, "href") => Self::PrincipalHref,
+            (Some(Self::Multistatus), DAV, "sync-token") => Self::NextToken,
+            (Some(Self::Prop), DAV, "sync-token") => Self::SyncToken,
+            (Some(Self::Prop), DAV, "supported-report-set") => Self::Reports,
+            (Some(Self::Reports), DAV, "supported-report") => Self::SupportedReport,
+            (Some(Self::SupportedReport), DAV, "report") => Self::Report,
+            (Some(Self::Report), DAV, "sync-collection") => Self::SyncCollection,
+            (Some(Self::Prop), OWNCLOUD, "size") => Self::WholeSize,
             (Some(Self::Prop), OWNCLOUD, "fileid") => Self::FileId,
             (Some(Self::Prop), OWNCLOUD, "permissions") => Self::Permissions,
             _ => Self::Other,
@@ -90,11 +136,11 @@ pub(super) trait Bounded {
     fn refill(&mut self);
 }
 
-/// Reads the whole answer and hands on each entry in turn.
+/// Reads the whole answer and hands on each entry in turn; answers the sync token at its end, if there is one.
 pub(super) fn parse<R: BufRead + Bounded>(
     source: R,
     each: &mut dyn FnMut(Response) -> Outcome<()>,
-) -> Outcome<()> {
+) -> Outcome<Option<String>> {
     let mut reader = NsReader::from_reader(source);
     let mut state = State::default();
     let mut buffer = Vec::new();
@@ -147,6 +193,7 @@ struct State {
     response: Response,
     props: Props,
     props_status: Option<u16>,
+    token: Option<String>,
 }
 
 impl State {
@@ -166,6 +213,7 @@ impl State {
                 self.props_status = None;
             }
             Tag::Collection => self.props.collection = true,
+            Tag::SyncCollection => self.props.syncs = true,
             _ => {}
         }
         self.text.clear();
@@ -193,7 +241,12 @@ impl State {
         let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
         let value = || (!text.is_empty()).then(|| text.to_owned());
         match tag {
-            Tag::Href => self.response.href = text.to_owned(),
+            Tag::Href if self.response.href.is_empty() => self.response.href = text.to_owned(),
+            Tag::Href if self.response.more.len() >= HREFS => {
+                return Err(corrupt("an entry with too many hrefs"));
+            }
+            Tag::Href => self.response.more.push(text.to_owned()),
+            Tag::NextToken => self.token = value(),
             Tag::Status => self.response.status = Some(status(text)?),
             Tag::PropstatStatus => self.props_status = Some(status(text)?),
             Tag::Length => self.props.length = value(),
@@ -203,6 +256,9 @@ impl State {
             Tag::Permissions => self.props.permissions = value(),
             Tag::Available => self.props.available = value(),
             Tag::Used => self.props.used = value(),
+            Tag::PrincipalHref => self.props.principal = value(),
+            Tag::WholeSize => self.props.whole_size = value(),
+            Tag::SyncToken => self.props.sync_token = value(),
             Tag::Propstat => self.merge(),
             Tag::Response => {
                 let response = std::mem::take(&mut self.response);
@@ -224,6 +280,7 @@ impl State {
         }
         let props = &mut self.response.props;
         props.collection |= found.collection;
+        props.syncs |= found.syncs;
         for (to, from) in [
             (&mut props.length, found.length),
             (&mut props.modified, found.modified),
@@ -232,6 +289,9 @@ impl State {
             (&mut props.permissions, found.permissions),
             (&mut props.available, found.available),
             (&mut props.used, found.used),
+            (&mut props.principal, found.principal),
+            (&mut props.whole_size, found.whole_size),
+            (&mut props.sync_token, found.sync_token),
         ] {
             if from.is_some() {
                 *to = from;
@@ -239,11 +299,11 @@ impl State {
         }
     }
 
-    fn finish(&self) -> Outcome<()> {
+    fn finish(self) -> Outcome<Option<String>> {
         if !self.seen_root || !self.open.is_empty() {
             return Err(corrupt("an end before the root element is closed"));
         }
-        Ok(())
+        Ok(self.token)
     }
 }
 

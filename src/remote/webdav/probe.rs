@@ -8,12 +8,14 @@ use reqwest::{Method, Response};
 use super::WebDavRemote;
 use super::client::{Payload, Request};
 use super::failure::{Failure, Outcome, refusal, shown_url};
+use super::left::PROBE;
 use super::look::TICK;
+use super::multistatus::Props;
 use super::paths::RawPath;
 use super::profile::{Known, Profile};
 use super::upload::Sending;
 use super::version::{Etag, condition, nanos};
-use crate::remote::{Capabilities, Conditional, ErrorKind, Kind, Observed, Version};
+use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, Kind, Version};
 
 /// An ETag that no file has.
 const WRONG: &str = "\"dewfs-is-not-this\"";
@@ -33,15 +35,24 @@ struct Tried {
     conditions: bool,
     wins_alone: bool,
     fine: bool,
+    /// What a write replaces can be brought back there, and an entry that is replaced keeps its shares.
+    keeps_history: bool,
 }
 
 impl WebDavRemote {
     pub(super) async fn find_out(&self) -> Outcome<Capabilities> {
         let mut known = Known::careful();
         let root = self.greet(&mut known.capabilities).await?;
-        known.capabilities.stable_ids = root.id.is_some();
-        known.capabilities.identity = root.id.map(|id| id.0);
-        let name = format!(".dewfs-probe-{:016x}", fastrand::u64(..));
+        let cloud = self.cloud.as_ref();
+        if let Some(cloud) = cloud {
+            known.capabilities.product.clone_from(&cloud.product);
+        }
+        known.capabilities.identity.clone_from(&root.file_id);
+        // What these servers are known for holds also where nothing can be tried.
+        known.profile.keeps_ids = cloud.is_some() && root.file_id.is_some();
+        known.profile.folder_versions = cloud.is_some() && root.etag.is_some();
+        known.profile.syncs = self.try_sync().await?;
+        let name = format!("{PROBE}{:016x}", fastrand::u64(..));
         let folder = RawPath(vec![name.into_bytes()]);
         let made = self.send_dav("MKCOL", &self.root.folder(&folder)?).await?;
         if made.status().is_success() {
@@ -54,13 +65,14 @@ impl WebDavRemote {
         } else {
             known.capabilities.writable = is_only_full(&made)?;
         }
+        known.feed();
         let capabilities = known.capabilities.clone();
         self.learn(known);
         Ok(capabilities)
     }
 
     /// Whether there is a WebDAV folder at all, and who serves it.
-    async fn greet(&self, capabilities: &mut Capabilities) -> Outcome<Observed> {
+    pub(super) async fn greet(&self, capabilities: &mut Capabilities) -> Outcome<Props> {
         let url = self.root.url().clone();
         let shown = shown_url(&url);
         let request = Request::dav("PROPFIND", url)?.header("depth", "0")?;
@@ -84,8 +96,8 @@ impl WebDavRemote {
             }
             _ => return Err(refusal(&answer)),
         }
-        match self.look(&RawPath(Vec::new())).await? {
-            Some(root) if root.kind == Kind::Folder => Ok(root),
+        match self.ask(&RawPath(Vec::new())).await? {
+            Some((root, _)) if root.collection => Ok(root),
             Some(_) => Err(Failure::new(ErrorKind::NotFound, format!("{shown} is a file"))),
             None => Err(Failure::new(ErrorKind::NotFound, format!("{shown} does not exist"))),
         }
@@ -102,14 +114,48 @@ impl WebDavRemote {
         let has_etag = answer.headers().contains_key("etag");
         self.try_content(&file, &mut tried).await?;
         self.try_moves(folder, &mut known.profile).await?;
+        if !known.profile.folder_versions {
+            known.profile.folder_versions = self.try_folders(folder).await?;
+        }
         self.try_names(folder, &mut known.profile).await?;
         self.try_times(folder, &mut known.profile).await?;
         let product = known.capabilities.product.to_ascii_lowercase();
         if tried.conditions && has_etag && product.starts_with("lighttpd") {
             tried.wins_alone = self.try_races(folder).await?;
         }
+        tried.keeps_history = self.cloud.as_ref().is_some();
         known.settle(&tried);
         Ok(())
+    }
+
+    /// Whether a folder's ETag tells of every change below it: two writes and a removal, in a folder of it, right after each
+    /// other. Where nothing changes it must stay.
+    async fn try_folders(&self, folder: &RawPath) -> Outcome<bool> {
+        let below = folder.child(b"deep");
+        let file = below.child(b"x");
+        let made = self.send_dav("MKCOL", &self.root.folder(&below)?).await?;
+        let (before, again) = (self.etag(folder).await?, self.etag(folder).await?);
+        if !made.status().is_success() || before.is_none() || before != again {
+            return Ok(false);
+        }
+        let mut seen = vec![before];
+        for content in ["0123", "4567", ""] {
+            match content {
+                "" => self.delete(&file, Kind::File, None).await?,
+                content => self.put_small(&file, content).await?,
+            }
+            let now = self.etag(folder).await?;
+            if now.is_none() || seen.contains(&now) {
+                return Ok(false);
+            }
+            seen.push(now);
+        }
+        Ok(true)
+    }
+
+    async fn etag(&self, path: &RawPath) -> Outcome<Option<String>> {
+        let told = self.ask(path).await?;
+        Ok(told.and_then(|(props, _)| Some(Etag::parse(props.etag.as_deref()?)?.opaque)))
     }
 
     async fn try_content(&self, file: &RawPath, tried: &mut Tried) -> Outcome<()> {
@@ -146,8 +192,10 @@ impl WebDavRemote {
         profile.no_overwrite = refused == 412 && self.look(&b).await?.is_some();
         self.put_small(&a, "0123").await?;
         let before = self.look(&a).await?;
+        let id = self.file_id(&a).await?;
         let moved = self.try_move(&a, &c).await?;
         let after = self.look(&c).await?;
+        profile.keeps_ids = id.is_some() && id == self.file_id(&c).await?;
         profile.keeps_version = (200..300).contains(&moved)
             && before.is_some()
             && before.map(|seen| seen.version) == after.map(|seen| seen.version);
@@ -217,6 +265,10 @@ impl WebDavRemote {
         Ok(true)
     }
 
+    async fn file_id(&self, path: &RawPath) -> Outcome<Option<String>> {
+        Ok(self.ask(path).await?.and_then(|(props, _)| props.file_id))
+    }
+
     async fn put_small(&self, path: &RawPath, content: &str) -> Outcome<()> {
         let answer = self.try_put(path, content, &[]).await?;
         if answer.status().is_success() { Ok(()) } else { Err(refusal(&answer)) }
@@ -250,12 +302,22 @@ impl WebDavRemote {
 }
 
 impl Known {
+    /// How changes by others are learnt, as far as it is known.
+    fn feed(&mut self) {
+        self.capabilities.stable_ids = self.profile.keeps_ids;
+        self.capabilities.folder_versions = self.profile.folder_versions;
+        if self.profile.syncs {
+            self.capabilities.feed = FeedKind::Poll;
+        }
+    }
+
     fn settle(&mut self, tried: &Tried) {
         let capabilities = &mut self.capabilities;
-        self.profile.straight = tried.conditions && tried.wins_alone;
+        let is_atomic = tried.conditions && tried.wins_alone;
+        self.profile.straight = is_atomic || tried.conditions && tried.keeps_history;
         capabilities.ranges = tried.ranges;
         capabilities.dot_names = self.profile.lists_dots != Some(false);
-        capabilities.conditional = match (self.profile.straight, self.profile.no_overwrite) {
+        capabilities.conditional = match (is_atomic, self.profile.no_overwrite) {
             (true, true) => Conditional::Atomic,
             (_, true) => Conditional::Checked,
             (_, false) => Conditional::None,

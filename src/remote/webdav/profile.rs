@@ -29,6 +29,12 @@ pub(super) struct Profile {
     pub(super) mtime_by_put: bool,
     /// PROPPATCH sets an mtime.
     pub(super) mtime_by_proppatch: bool,
+    /// What it calls an id stays with an entry over edits and moves.
+    pub(super) keeps_ids: bool,
+    /// A folder's ETag changes whenever anything below it does.
+    pub(super) folder_versions: bool,
+    /// Changes since a token can be asked for (RFC 6578).
+    pub(super) syncs: bool,
 }
 
 /// Is all that is known of a server.
@@ -52,6 +58,7 @@ impl Known {
             settable_mode: false,
             version_tick: TICK,
             feed: FeedKind::Walk,
+            folder_versions: false,
             product: "WebDAV".to_owned(),
             identity: None,
             dot_names: true,
@@ -68,6 +75,9 @@ impl Known {
             keeps_bytes: true,
             mtime_by_put: false,
             mtime_by_proppatch: false,
+            keeps_ids: false,
+            folder_versions: false,
+            syncs: false,
         };
         Self { capabilities, profile }
     }

@@ -45,7 +45,7 @@ impl WebDavRemote {
         }
         let sent = self.send_temporary(site, upload).await?;
         if upload.still_whole.as_ref().is_some_and(|is_whole| !is_whole()) {
-            self.drop_private(&site.temp).await;
+            self.drop_private(&site.temp).await?;
             return Err(changed());
         }
         self.publish(site, expect, sent).await
@@ -73,7 +73,7 @@ impl WebDavRemote {
         }
         let etag = answer.headers().get("etag").and_then(|value| value.to_str().ok());
         let written = etag.and_then(Etag::parse);
-        let seen = self.look(&site.path).await?;
+        let seen = self.look(&site.path).await.map_err(Failure::halfway)?;
         let Some(seen) = seen.filter(|seen| seen.kind == Kind::File) else {
             return Err(Failure::new(ErrorKind::Other, "it is gone right after it was written"));
         };
@@ -141,10 +141,10 @@ impl WebDavRemote {
                 _ => refused,
             });
         }
-        match self.look(&site.temp).await? {
+        match self.look(&site.temp).await.map_err(Failure::halfway)? {
             Some(seen) if seen.kind == Kind::File && seen.size == sending.length => Ok(seen),
             Some(seen) => {
-                self.drop_private(&site.temp).await;
+                self.drop_private(&site.temp).await?;
                 Err(wrong_length(sending.length, seen.size))
             }
             None => Err(Failure::corrupt("what was sent is not there")),
@@ -169,7 +169,7 @@ impl WebDavRemote {
                 Err(_) if raced && matches!(expect, Expect::Any) && tries > 0 => {}
                 Err(failure) => {
                     if !failure.kind.is_unanswered() {
-                        self.drop_private(&site.temp).await;
+                        self.drop_private(&site.temp).await?;
                     }
                     return Err(failure);
                 }
@@ -195,13 +195,10 @@ impl WebDavRemote {
         }
         self.take_file_aside(site, &before).await?;
         match self.move_to(&site.temp, &site.path, Kind::File).await {
-            Ok(()) => {
-                self.drop_private(&site.aside).await;
-                Ok(())
-            }
+            Ok(()) => self.drop_private(&site.aside).await,
             Err(failure) if failure.kind == ErrorKind::AlreadyExists => {
                 // the newcomer has replaced what we were to replace
-                self.drop_private(&site.aside).await;
+                self.drop_private(&site.aside).await?;
                 Err(Failure::new(ErrorKind::VersionMismatch, "there is another version now"))
             }
             Err(failure) if failure.kind.is_unanswered() => Err(failure),
@@ -217,7 +214,7 @@ impl WebDavRemote {
         if self.profile().keeps_version {
             return Ok(sent);
         }
-        match self.look(&site.path).await? {
+        match self.look(&site.path).await.map_err(Failure::halfway)? {
             Some(seen) if seen.version == sent.version => Ok(seen),
             Some(seen) if seen.kind == Kind::File && seen.size == sent.size => {
                 // perhaps somebody else's already: only a look at its content can tell

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap};
 use reqwest::{Method, Response};
 
 use super::WebDavRemote;
@@ -185,11 +185,15 @@ fn other_version() -> Failure {
 }
 
 fn length_of(answer: &Response) -> Option<u64> {
-    answer.headers().get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    told_length(answer.headers())
+}
+
+pub(super) fn told_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// First byte, last byte and, where told, the whole length of `bytes 0-9/100`.
-fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+pub(super) fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);

@@ -49,7 +49,7 @@ impl WebDavRemote {
                 _ => refusal(&answer),
             });
         }
-        match self.look(path).await? {
+        match self.look(path).await.map_err(Failure::halfway)? {
             Some(seen) if seen.kind == Kind::Folder => Ok(seen),
             _ => Err(Failure::new(ErrorKind::Other, "it is gone right after it was made")),
         }
@@ -83,7 +83,7 @@ impl WebDavRemote {
         // lighttpd moves a file into a folder of the new name instead of refusing
         self.check(to, &Expect::Absent).await?;
         self.move_to(from, to, before.kind).await?;
-        let Some(moved) = self.look(to).await? else {
+        let Some(moved) = self.look(to).await.map_err(Failure::halfway)? else {
             return Err(Failure::new(ErrorKind::Other, "it is gone right after it was moved"));
         };
         if moved.kind != before.kind {
@@ -117,7 +117,7 @@ impl WebDavRemote {
             },
             None => {
                 self.take_file_aside(site, &seen).await?;
-                self.delete(&site.aside, Kind::File, None).await
+                self.drop_private(&site.aside).await
             }
         }
     }
@@ -133,7 +133,9 @@ impl WebDavRemote {
         let away = if sees_all { &site.aside } else { &site.removed };
         self.move_to(&site.path, away, Kind::Folder).await?;
         match self.is_empty(away).await {
-            Ok(true) if sees_all => self.delete(away, Kind::Folder, None).await,
+            Ok(true) if sees_all => {
+                self.delete(away, Kind::Folder, None).await.map_err(Failure::halfway)
+            }
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.give_back(away, site, Kind::Folder).await?;

@@ -15,26 +15,27 @@ use super::multistatus::{Bounded, Response, parse};
 const PIECE: usize = 65_536;
 /// More entries than any folder that could be shown.
 const ENTRIES: usize = 2_000_000;
+/// More text than that many entries have, in bytes: what is kept of them in memory.
+const TEXTS: usize = 512 << 20;
 /// More bytes than that many entries take.
 const BYTES: u64 = 4 << 30;
 
 /// All entries of a `207`, only if it is one, whole and well-formed to its end.
-pub(super) async fn read_multistatus(
+pub(super) async fn read_multistatus(answer: Answer, stall: Duration) -> Outcome<Vec<Response>> {
+    Ok(read_report(answer, stall).await?.0)
+}
+
+/// The same, and the sync token that the answer ends with, if it does.
+pub(super) async fn read_report(
     mut answer: Answer,
     stall: Duration,
-) -> Outcome<Vec<Response>> {
+) -> Outcome<(Vec<Response>, Option<String>)> {
     check_type(&answer)?;
     let (send, receive) = mpsc::channel(8);
     let parser = tokio::task::spawn_blocking(move || {
-        let mut found = Vec::new();
-        parse(Incoming::new(receive), &mut |response| {
-            if found.len() >= ENTRIES {
-                return Err(Failure::corrupt("a folder with more than two million entries"));
-            }
-            found.push(response);
-            Ok(())
-        })?;
-        Ok(found)
+        let mut found = Found::default();
+        let token = parse(Incoming::new(receive), &mut |response| found.take(response))?;
+        Ok((found.entries, token))
     });
     let mut total = 0;
     loop {
@@ -48,6 +49,24 @@ pub(super) async fn read_multistatus(
     }
     drop(send);
     parser.await.map_err(|_| Failure::corrupt("the parser failed"))?
+}
+
+/// Is what was found so far: never more than honest folders hold.
+#[derive(Default)]
+struct Found {
+    entries: Vec<Response>,
+    text: usize,
+}
+
+impl Found {
+    fn take(&mut self, response: Response) -> Outcome<()> {
+        self.text += response.text_length();
+        if self.entries.len() >= ENTRIES || self.text > TEXTS {
+            return Err(Failure::corrupt("a folder with more entries than any that can be shown"));
+        }
+        self.entries.push(response);
+        Ok(())
+    }
 }
 
 fn check_type(answer: &Answer) -> Outcome<()> {
@@ -111,5 +130,24 @@ impl Read for Incoming {
         }
         self.consume(amount);
         Ok(amount)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// An endless listing of long names ends before it has filled the memory.
+    #[test]
+    fn what_is_kept_of_a_listing_is_bounded() {
+        let mut found = Found::default();
+        let mut entry = Response { href: "x".repeat(TEXTS / 40), ..Response::default() };
+        entry.props.etag = Some("y".repeat(TEXTS / 40));
+        for _ in 0..20 {
+            found.take(entry.clone()).unwrap();
+        }
+        let failure = found.take(entry).unwrap_err();
+        assert!(failure.why.contains("more entries"), "{failure}");
     }
 }

@@ -1,0 +1,178 @@
+//! `dewfs login` and `dewfs logout`: another secret for a saved remote, under a mount in use as well.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use clap::Args;
+
+use crate::config::{
+    Assignment, Login, MountOptions, NewRemote, RemoteOptions, RemoteSpec, Who, ask_login,
+    write_secret,
+};
+use crate::control::Request;
+use crate::fuse::mountinfo::mounts;
+
+use super::saved::Saved;
+use super::target::Target;
+use super::units::Units;
+use super::{Common, DONE, Failure, browser, remote, remotes};
+
+/// Who signs in where.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:\n  \
+    dewfs login Cloud\n  \
+    dewfs login Cloud --password-stdin <secret\n  \
+    dewfs login ~/Cloud")]
+pub struct LoginArgs {
+    /// The saved remote, or a path in its mount
+    target: String,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Who signs out where.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example:\n  \
+    dewfs logout Cloud\n\n\
+    The mount stays: what is here can be read, edits wait until dewfs login.")]
+pub struct LogoutArgs {
+    /// The saved remote, or a path in its mount
+    target: String,
+}
+
+/// Runs `dewfs login`.
+pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
+    let saved = saved(&args.target, common)?;
+    let MountOptions { remote: spec, remote_options: with, .. } = &saved.mount;
+    let RemoteSpec::WebDav { url, .. } = spec else {
+        return Err(Failure::usage(format!("{}: a folder needs no sign-in", saved.name)));
+    };
+    let user = with.username.as_deref();
+    let login = if args.password_stdin {
+        from_stdin(user)?
+    } else if let Some(login) = browser::sign_in(spec, with, remote::STALL)? {
+        login
+    } else if std::io::stdin().is_terminal() {
+        let place = url.host_str().unwrap_or_default();
+        ask_login(user, place).ok_or_else(|| Failure::failed("no password was given"))?
+    } else {
+        return Err(Failure::usage("no terminal to ask on: say --password-stdin"));
+    };
+    check(spec, with, &login).map_err(|failure| Failure {
+        exit: failure.exit,
+        ..failure.about("nothing was changed")
+    })?;
+    keep(&saved, &login)?;
+    resume(&saved)?;
+    Ok(DONE)
+}
+
+/// Runs `dewfs logout`.
+pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failure> {
+    let saved = saved(&args.target, common)?;
+    match &saved.mount.remote_options.credentials {
+        Some(file) if *file == saved.place.secret => write_secret(file, None)?,
+        Some(file) => {
+            return Err(Failure::failed(format!(
+                "{}: its secret is in {}, which is yours to remove",
+                saved.name,
+                file.display()
+            )));
+        }
+        None => {
+            return Err(Failure::failed(format!("{}: nobody is signed in", saved.name)));
+        }
+    }
+    tell_mounts(&saved)?;
+    Ok(DONE)
+}
+
+/// A name, or a path in the mount of a saved remote.
+fn saved(target: &str, common: &Common) -> Result<Saved, Failure> {
+    if !target.contains('/') && target != "." && target != ".." {
+        return Saved::find(target, common);
+    }
+    let mount = Target::of(target.as_ref())?.mount;
+    let source = mount.source.to_string_lossy().into_owned();
+    let name = source.split_once(':').map(|(name, _)| name).unwrap_or_default();
+    Saved::find(name, common).map_err(|_| {
+        Failure::failed(format!(
+            "{target}: {source} is no saved remote; change the file of its credentials= instead, it is read again"
+        ))
+    })
+}
+
+/// A login whose password is the first line of standard input.
+pub(super) fn from_stdin(user: Option<&str>) -> Result<Login, Failure> {
+    let user = user.ok_or_else(|| {
+        Failure::usage("say the user name: https://USER@HOST/..., or -o username=USER")
+    })?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    let password = line.trim_end_matches(['\n', '\r']).to_owned();
+    if password.is_empty() {
+        return Err(Failure::failed("standard input holds no password"));
+    }
+    Ok(Login::Basic { user: user.to_owned(), password: password.into() })
+}
+
+/// Asks the remote with this login alone.
+pub(super) fn check(spec: &RemoteSpec, with: &RemoteOptions, login: &Login) -> Result<(), Failure> {
+    match remotes::open_as(spec, with, login.clone(), remote::STALL)? {
+        Some(opened) => remote::probe(&opened).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Writes the secret down where the mount reads it.
+fn keep(saved: &Saved, login: &Login) -> Result<(), Failure> {
+    if let Some(file) = &saved.mount.remote_options.credentials {
+        return Ok(write_secret(file, Some(login))?);
+    }
+    saved.place.write_secret(login)?;
+    // What the machine's administrator saved stays as it is; this stands beside it.
+    let is_own = saved.is_own();
+    let mut options = if is_own { saved.written.options.clone() } else { Vec::new() };
+    let file = saved.place.secret.to_string_lossy().into_owned();
+    options.push(Assignment { key: "credentials".into(), value: Some(file) });
+    let own = |text: Option<&'_ str>| text.filter(|_| is_own).map(str::to_owned);
+    let (spec, mountpoint) =
+        (own(Some(&saved.written.spec)), own(saved.written.mountpoint.as_deref()));
+    let new =
+        NewRemote { spec: spec.as_deref(), mountpoint: mountpoint.as_deref(), options: &options };
+    Ok(saved.place.write(&new)?)
+}
+
+/// Lets the mounts of a saved remote go on; one that could not start for want of the secret is started.
+fn resume(saved: &Saved) -> Result<(), Failure> {
+    let told = tell_mounts(saved)?;
+    if told == 0
+        && let Some(units) = Units::of(&Who::current()).filter(|u| u.is_enabled(&saved.name))
+    {
+        units.start(&saved.name)?;
+    }
+    Ok(())
+}
+
+/// Tells all mounts of a saved remote that there is another secret, or none; answers how many were told.
+fn tell_mounts(saved: &Saved) -> Result<usize, Failure> {
+    let prefix = format!("{}:", saved.name);
+    let uid = Who::current().uid;
+    let mine = mounts()?.into_iter().filter(|mount| {
+        mount.is_dewfs()
+            && mount.owner.is_none_or(|owner| owner == uid)
+            && mount.source.to_string_lossy().starts_with(&prefix)
+    });
+    let mut told = 0;
+    for mount in mine {
+        let target = Target { mount, scope: crate::control::Scope::of(b"") };
+        match target.connect() {
+            Ok(mut daemon) => {
+                daemon.ask(Request::SignIn, false, |_, _| {})?;
+                told += 1;
+            }
+            Err(failure) => eprintln!("dewfs: {}", failure.message),
+        }
+    }
+    Ok(told)
+}

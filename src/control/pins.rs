@@ -1,0 +1,140 @@
+//! Pins: the requests that set, take away and list them, and their documents.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::engine::{EngineError, OwnPin, RuleStatus, pin_word};
+use crate::model::Pin;
+
+use super::document::{FORMAT, PathText};
+use super::handler::{Handler, Outcome};
+use super::outcome::{Pinned, small_document};
+use super::protocol::{Done, Scope};
+
+small_document! {
+    /// Is an item with a pin of its own.
+    PinnedItem, "pinned", {
+        /// The item.
+        #[serde(flatten)]
+        path: PathText,
+        /// The pin that was set on it.
+        pin: &'static str,
+    }
+}
+small_document! {
+    /// Is a pin rule, and what it does.
+    RuleDocument, "rule", {
+        /// What people call it.
+        name: String,
+        /// What it says.
+        expression: String,
+        /// How many bytes may be pinned by it.
+        budget_bytes: Option<u64>,
+        /// Files pinned by it.
+        files: u64,
+        /// Bytes of these.
+        size: u64,
+        /// Bytes of these that are here.
+        present_bytes: u64,
+        /// Files that fit, for which the budget has no room.
+        left_out: u64,
+    }
+}
+
+impl PinnedItem {
+    /// One of the engine's.
+    pub fn of(pin: &OwnPin, mountpoint: &Path) -> Self {
+        Self::new(PathText::in_mount(mountpoint, &pin.path), pin_word(pin.pin))
+    }
+}
+
+impl RuleDocument {
+    /// One of the engine's.
+    pub fn of(rule: &RuleStatus) -> Self {
+        Self::new(
+            rule.name.clone(),
+            rule.expression.clone(),
+            rule.budget,
+            rule.files,
+            rule.size,
+            rule.present_bytes,
+            rule.left_out,
+        )
+    }
+}
+
+impl Handler {
+    pub(super) async fn pin(&self, paths: &[Scope], wait: bool) -> Outcome {
+        for scope in paths {
+            let ino = self.find(scope).await?;
+            self.engine.set_pin(ino, Pin::Pinned).await?;
+            let mut left = self.engine.pin_left(ino).await?;
+            let status = self.engine.mount_status().await?;
+            let path = scope.bytes().unwrap_or_default();
+            if status.cache_used.saturating_add(left) > status.cache_limit
+                && status.cache_pinned.saturating_add(left) > status.cache_limit
+            {
+                let text = self.path_text(&path).path;
+                let why = format!("{text}: {left} bytes more do not fit into cache_size");
+                return Ok(Done::with(1, None, Some(why)));
+            }
+            // What is not listed yet is not counted in what is left.
+            if wait {
+                match self.engine.hydrate(ino).await {
+                    // The pin holds, and goes on by itself when the remote is back.
+                    Err(EngineError::Offline | EngineError::TimedOut) => {}
+                    other => drop(other?),
+                }
+                left = self.engine.pin_left(ino).await?;
+            }
+            self.say(&Pinned::of(&path, Pin::Pinned, left, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
+    pub(super) async fn unpin(&self, paths: &[Scope]) -> Outcome {
+        for scope in paths {
+            let ino = self.find(scope).await?;
+            self.engine.set_pin(ino, Pin::Unspecified).await?;
+            let path = scope.bytes().unwrap_or_default();
+            let effective = self.engine.item_status(ino).await?.pin;
+            self.say(&Pinned::of(&path, effective, 0, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
+    pub(super) async fn pins(&self, scope: &Scope) -> Outcome {
+        let top = self.find(scope).await?;
+        for pin in &self.engine.own_pins(top).await? {
+            self.say(&PinnedItem::of(pin, &self.info.mountpoint)).await;
+        }
+        for rule in &self.engine.pin_rules().await? {
+            self.say(&RuleDocument::of(rule)).await;
+        }
+        Ok(Done::well())
+    }
+
+    pub(super) async fn add_rule(
+        &self,
+        name: Option<&str>,
+        expression: &str,
+        budget: Option<u64>,
+    ) -> Outcome {
+        let name = self.engine.add_pin_rule(name, expression, budget).await?;
+        for rule in self.engine.pin_rules().await?.iter().filter(|rule| rule.name == name) {
+            self.say(&RuleDocument::of(rule)).await;
+        }
+        Ok(Done::well())
+    }
+
+    pub(super) async fn remove_rule(&self, name: &str) -> Outcome {
+        match self.engine.remove_pin_rule(name).await {
+            Err(EngineError::NotFound) => {
+                let why = format!("no pin rule {name}: dewfs pin --list shows them");
+                Ok(Done::with(1, None, Some(why)))
+            }
+            other => other.map(|()| Done::well()),
+        }
+    }
+}

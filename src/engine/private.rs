@@ -1,0 +1,128 @@
+//! The state directory belongs to one user, and nobody else can look into it, whatever the umask, and whoever made it before.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::Path;
+
+use super::StartError;
+
+/// What a state directory holds.
+const OURS: [&str; 4] = ["catalog.db", "lock", "log", "data"];
+/// For whom a directory is that files of all users lie in.
+const STICKY: u32 = 0o1000;
+const OTHERS: u32 = 0o077;
+
+/// Makes a state directory, or takes one that is there, for its owner only: what is open to others is closed if it is
+/// surely a state directory or empty, and refused otherwise.
+pub fn claim_state_dir(dir: &Path) -> Result<(), StartError> {
+    let refuse = |why: String| StartError::StateDir(why);
+    let shown = dir.display();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| refuse(format!("cannot create the state directory {shown}: {e}")))?;
+    let failed = |e: std::io::Error| refuse(format!("cannot protect {shown}: {e}"));
+    let about = fs::metadata(dir).map_err(failed)?;
+    let me = rustix::process::geteuid().as_raw();
+    if about.uid() != me {
+        let owner = about.uid();
+        return Err(refuse(format!("{shown} belongs to user {owner}: choose another state_dir=")));
+    }
+    let entries = fs::read_dir(dir).map_err(failed)?;
+    let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(failed)?;
+    if about.mode() & OTHERS != 0 {
+        let is_state = entries.iter().any(|entry| OURS.iter().any(|one| *one == entry.file_name()));
+        if about.mode() & STICKY != 0 || !(entries.is_empty() || is_state) {
+            return Err(refuse(format!(
+                "{shown} is open to others and holds other files: choose a directory of its own as state_dir="
+            )));
+        }
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    for entry in entries {
+        let about = entry.metadata().map_err(failed)?;
+        // root's is no danger: a file system's own `lost+found`, for one
+        if about.uid() != me && about.uid() != 0 {
+            let name = entry.path();
+            let why = format!("{} belongs to user {}", name.display(), about.uid());
+            return Err(refuse(format!("{why}: choose another state_dir=, or remove it")));
+        }
+        if about.is_file() && about.mode() & OTHERS != 0 {
+            tighten(&entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks the open file, so that nothing put in its place meanwhile is changed.
+fn tighten(path: &Path) -> std::io::Result<()> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn wide(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_state_open_to_others_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/b");
+        claim_state_dir(&state).unwrap();
+        assert_eq!((mode(&state), mode(&dir.path().join("a"))), (0o700, 0o700));
+        wide(&state, 0o777);
+        claim_state_dir(&state).unwrap();
+        assert_eq!(mode(&state), 0o700, "an empty one");
+        for name in ["catalog.db", "log", "mount.json"] {
+            fs::write(state.join(name), "x").unwrap();
+            wide(&state.join(name), 0o666);
+        }
+        wide(&state, 0o755);
+        claim_state_dir(&state).unwrap();
+        assert_eq!(mode(&state), 0o700);
+        for name in ["catalog.db", "log", "mount.json"] {
+            assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_something_else_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path();
+        fs::write(place.join("letter"), "x").unwrap();
+        wide(place, 0o755);
+        let why = claim_state_dir(place).unwrap_err().to_string();
+        assert!(why.contains("open to others") && why.contains("state_dir="), "{why}");
+        assert_eq!(mode(place), 0o755);
+        fs::remove_file(place.join("letter")).unwrap();
+        wide(place, 0o1777);
+        claim_state_dir(place).unwrap_err();
+        assert_eq!(mode(place), 0o1777);
+    }
+
+    #[test]
+    fn a_link_in_it_changes_nothing_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, other) = (dir.path().join("state"), dir.path().join("other"));
+        fs::create_dir(&state).unwrap();
+        fs::write(&other, "x").unwrap();
+        wide(&other, 0o644);
+        std::os::unix::fs::symlink(&other, state.join("log")).unwrap();
+        fs::write(state.join("catalog.db"), "").unwrap();
+        claim_state_dir(&state).unwrap();
+        assert_eq!(mode(&other), 0o644);
+    }
+}

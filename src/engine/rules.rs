@@ -1,0 +1,267 @@
+//! Pin rules: which files are pinned because they fit a rule. Rules are kept in the catalog; what fits is looked at again
+//! when something changed, not more often than every half minute, and every hour where age counts.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::core::{Core, now};
+use super::{Engine, EngineError};
+use crate::catalog::{Durability, Origin};
+use crate::model::{Ino, Kind, Name, Pin, PinRule};
+
+type Ready<T> = Result<T, EngineError>;
+
+/// Under which key the catalog keeps the rules.
+const RULES: &str = "pin rules";
+/// How long what fits is not looked at again, at least.
+const REST: Duration = Duration::from_secs(30);
+/// How often what fits is looked at where age counts.
+const AGEING: Duration = Duration::from_secs(3600);
+
+/// Is a pin rule as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    name: String,
+    expression: String,
+    budget: Option<u64>,
+}
+
+/// Is a pin rule, and what it does.
+#[derive(Clone, Debug)]
+pub struct RuleStatus {
+    /// What people call it.
+    pub name: String,
+    /// What it says.
+    pub expression: String,
+    /// How many bytes may be pinned by it.
+    pub budget: Option<u64>,
+    /// Files that are pinned by it.
+    pub files: u64,
+    /// Their length, bytes.
+    pub size: u64,
+    /// Of that, bytes here.
+    pub present_bytes: u64,
+    /// Files that fit and are not pinned, because the budget is used up.
+    pub left_out: u64,
+}
+
+/// Is an item with a pin of its own.
+#[derive(Clone, Debug)]
+pub struct OwnPin {
+    /// Its path below the mountpoint, bytes, without a leading slash.
+    pub path: Vec<u8>,
+    /// The pin that was set on it.
+    pub pin: Pin,
+}
+
+/// Is what one rule finds.
+#[derive(Default)]
+struct Fits {
+    pinned: Vec<Ino>,
+    size: u64,
+    left_out: u64,
+}
+
+impl Engine {
+    /// Adds a pin rule, or replaces the one of this name; without a name it gets one. Answers the name.
+    pub async fn add_pin_rule(
+        &self,
+        name: Option<&str>,
+        expression: &str,
+        budget: Option<u64>,
+    ) -> Ready<String> {
+        PinRule::parse(expression).map_err(EngineError::Refused)?;
+        let mut rules = self.core.pin_rules()?;
+        let free = |number: &u32| {
+            let name = format!("rule-{number}");
+            rules.iter().all(|rule| rule.name != name).then_some(name)
+        };
+        let fresh = (1..u32::MAX).find_map(|number| free(&number)).unwrap_or_default();
+        let name = name.map_or(fresh, str::to_owned);
+        let expression = expression.to_owned();
+        let rule = Kept { name: name.clone(), expression, budget };
+        match rules.iter_mut().find(|other| other.name == name) {
+            Some(same) => *same = rule,
+            None => rules.push(rule),
+        }
+        self.core.keep_pin_rules(&rules).await?;
+        Ok(name)
+    }
+
+    /// Removes a pin rule; what only it pinned may be freed again.
+    pub async fn remove_pin_rule(&self, name: &str) -> Ready<()> {
+        let mut rules = self.core.pin_rules()?;
+        let before = rules.len();
+        rules.retain(|rule| rule.name != name);
+        if rules.len() == before {
+            return Err(EngineError::NotFound);
+        }
+        self.core.keep_pin_rules(&rules).await
+    }
+
+    /// The pin rules and what they do.
+    pub async fn pin_rules(&self) -> Ready<Vec<RuleStatus>> {
+        let core = self.core.clone();
+        self.core
+            .blocking(move || {
+                let rules = core.pin_rules()?;
+                rules.into_iter().map(|rule| core.rule_status(rule)).collect()
+            })
+            .await
+    }
+
+    /// What has a pin of its own at or below `top`.
+    pub async fn own_pins(&self, top: Ino) -> Ready<Vec<OwnPin>> {
+        let mut pins = Vec::new();
+        for (ino, pin) in self.core.catalog.read(|rows| rows.own_pins())? {
+            if self.core.is_below(ino, top)?
+                && let Some(path) = self.core.path_bytes(ino)
+            {
+                pins.push(OwnPin { path, pin });
+            }
+        }
+        pins.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(pins)
+    }
+}
+
+impl Core {
+    fn pin_rules(&self) -> Ready<Vec<Kept>> {
+        let bytes = self.catalog.read(|rows| rows.state(RULES))?.unwrap_or_default();
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    async fn keep_pin_rules(self: &Arc<Self>, rules: &[Kept]) -> Ready<()> {
+        let bytes = serde_json::to_vec(rules).map_err(|_| EngineError::Invalid("a rule"))?;
+        self.catalog
+            .write(Durability::Synced, Origin::Engine, move |tx| tx.set_state(RULES, Some(&bytes)))
+            .await
+            .map_err(EngineError::from)?;
+        self.apply_pin_rules().await?;
+        self.rules.notify_one();
+        Ok(())
+    }
+
+    /// What fits a rule now, the files changed last first, as far as its budget goes.
+    fn fitting(&self, kept: &Kept) -> Ready<Fits> {
+        let Ok(rule) = PinRule::parse(&kept.expression) else { return Ok(Fits::default()) };
+        let now = now();
+        let mut files = self.catalog.read(|rows| {
+            let mut files = Vec::new();
+            for ino in rows.find(Ino::ROOT, Some(rule.glob()))? {
+                let Some((kind, size, mtime)) = rows.kind_size_mtime(ino)? else { continue };
+                if kind == Kind::File && rule.allows(size, mtime, now) {
+                    files.push((mtime, ino, size));
+                }
+            }
+            Ok(files)
+        })?;
+        files.sort_unstable_by(|one, other| other.cmp(one));
+        let mut fits = Fits::default();
+        for (_, ino, size) in files {
+            if kept.budget.is_some_and(|budget| fits.size.saturating_add(size) > budget) {
+                fits.left_out += 1;
+                continue;
+            }
+            fits.size += size;
+            fits.pinned.push(ino);
+        }
+        Ok(fits)
+    }
+
+    fn rule_status(&self, kept: Kept) -> Ready<RuleStatus> {
+        let fits = self.fitting(&kept)?;
+        let present_bytes = self.catalog.read(|rows| {
+            fits.pinned.iter().try_fold(0, |sum, ino| {
+                Ok(sum + rows.found(*ino)?.map_or(0, |found| found.present))
+            })
+        })?;
+        Ok(RuleStatus {
+            name: kept.name,
+            expression: kept.expression,
+            budget: kept.budget,
+            files: fits.pinned.len() as u64,
+            size: fits.size,
+            present_bytes,
+            left_out: fits.left_out,
+        })
+    }
+
+    /// Pins what fits a rule, and lets go of what no longer does.
+    async fn apply_pin_rules(self: &Arc<Self>) -> Ready<()> {
+        let core = self.clone();
+        let (add, drop) = self
+            .blocking(move || {
+                let mut wanted = HashSet::new();
+                for rule in core.pin_rules()? {
+                    wanted.extend(core.fitting(&rule)?.pinned);
+                }
+                let pinned: HashSet<Ino> =
+                    core.catalog.read(|rows| rows.pinned_by_rule())?.into_iter().collect();
+                let add: Vec<Ino> = wanted.difference(&pinned).copied().collect();
+                let drop: Vec<Ino> = pinned.difference(&wanted).copied().collect();
+                Ok((add, drop))
+            })
+            .await?;
+        if add.is_empty() && drop.is_empty() {
+            return Ok(());
+        }
+        self.catalog
+            .write(Durability::Soon, Origin::Engine, move |tx| tx.set_rule_pins(&add, &drop))
+            .await
+            .map_err(EngineError::from)?;
+        self.note_pins_short(0);
+        Ok(())
+    }
+
+    /// The folders that rules are about, as far as they are known: what is not listed in them is.
+    pub(crate) fn folders_of_rules(&self) -> Ready<Vec<Ino>> {
+        let mut folders = Vec::new();
+        for kept in self.pin_rules()? {
+            let Ok(rule) = PinRule::parse(&kept.expression) else { continue };
+            if rule.folder().is_empty() {
+                continue;
+            }
+            let mut at = Some(Ino::ROOT);
+            for part in rule.folder() {
+                let (Some(folder), Ok(name)) = (at, Name::new(part.as_slice())) else { break };
+                at = self.catalog.read(|rows| rows.lookup(folder, &name))?.map(|inode| inode.ino);
+            }
+            folders.extend(at);
+        }
+        Ok(folders)
+    }
+
+    /// Keeps the pins of rules true; ends with the engine. Without rules it sleeps.
+    pub(crate) async fn run_rules(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        let mut pulse = self.pulse.subscribe();
+        loop {
+            let begun = Instant::now();
+            let rules = self.pin_rules().unwrap_or_default();
+            if !rules.is_empty()
+                && let Err(error) = self.apply_pin_rules().await
+            {
+                tracing::warn!(%error, "cannot tell what fits the pin rules");
+            }
+            pulse.borrow_and_update();
+            let ages = |rule: &Kept| PinRule::parse(&rule.expression).is_ok_and(|rule| rule.ages());
+            let ages = rules.iter().any(ages);
+            // A large catalog takes a while: at most a hundredth of the time goes into this.
+            let rest = REST.max(begun.elapsed() * 100);
+            let news = async {
+                tokio::time::sleep(rest).await;
+                pulse.changed().await.is_ok()
+            };
+            tokio::select! {
+                _news = news, if !rules.is_empty() => {}
+                () = tokio::time::sleep(AGEING), if ages => {}
+                () = self.rules.notified() => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The machine's clock jumps: what is put off comes when its time is over all the same.
+#![cfg(debug_assertions)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use dewfs::catalog::shift_clock;
+use dewfs::engine::Settings;
+use dewfs::model::Pin;
+use dewfs::remote::ErrorKind;
+use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation};
+use support::world::{World, pattern, quick_settings, same};
+
+const TEN_MINUTES: i64 = 600_000_000_000;
+
+/// Writes, is refused for a while, and is told of changes, while the clock jumps in between.
+async fn goes_on_over(jump: i64) {
+    let settings = Settings { write_back_delay: Duration::from_secs(1), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.store.put("there", "first").unwrap();
+    assert_eq!(&world.read("there").await.unwrap()[..], b"first");
+    world.in_sync().await;
+    let begun = Instant::now();
+    // Rests at the moment of the jump.
+    world.write("rests", b"rests").await;
+    shift_clock(jump);
+    world.until("what rested is sent", async || world.content_there("rests").is_some()).await;
+    // Waits for its next try at that moment.
+    let refused = Fault::Fail(ErrorKind::RateLimited { after: Some(Duration::from_secs(1)) });
+    world.store.inject(FaultRule { times: 2, ..FaultRule::next(Operation::Write, refused) });
+    world.write("refused", b"refused").await;
+    world
+        .until("it is refused", async || {
+            let ino = world.ino("refused").await;
+            world.engine.item_status(ino).await.unwrap().error.is_some()
+        })
+        .await;
+    shift_clock(jump);
+    world.until("it is tried again", async || world.content_there("refused").is_some()).await;
+    // Changes at the remote are seen, also of what must be looked at again.
+    world.store.put("there", "second").unwrap();
+    shift_clock(jump);
+    world.until("the change", async || world.stat("there").await.size == 6).await;
+    world.store.put("pinned", pattern(100_000, 1)).unwrap();
+    world.until("the new file", async || world.try_ino("pinned").await.is_ok()).await;
+    let ino = world.ino("pinned").await;
+    world.engine.set_pin(ino, Pin::Pinned).await.unwrap();
+    shift_clock(jump);
+    same(&world.read("pinned").await.unwrap(), &pattern(100_000, 1));
+    world.in_sync().await;
+    println!("with jumps of {} s all took {:?}", jump / 1_000_000_000, begun.elapsed());
+    world.engine.stop().await;
+}
+
+/// S54 "A clock that is set back or forward, a suspended machine and another network delay nothing by more than the deadline
+/// of who waits; what is local goes on, and being back online is noticed without being told."
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ten_minutes_delays_nothing() {
+    goes_on_over(-TEN_MINUTES).await;
+    goes_on_over(TEN_MINUTES).await;
+}

@@ -1,0 +1,183 @@
+//! Nextcloud and its relatives, and servers that tell changes since a token: against servers in this process that answer
+//! strictly as theirs do.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/cloud.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod cloud;
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cloud::{CloudServer, LOGIN, Options, PASSWORD};
+use dewfs::remote::webdav::{AddressedServer, LoginFlow, WebDavOptions};
+use dewfs::remote::{Conditional, ErrorKind, Expect, FeedKind, Locator, Name, Remote, RemotePath};
+use secrecy::ExposeSecret;
+use support::conformance::{Actor, Subject, run_all, upload};
+
+fn remote(server: &CloudServer) -> AddressedServer {
+    AddressedServer::open(&WebDavOptions::new(server.url()).basic(LOGIN, PASSWORD)).unwrap()
+}
+
+fn at(path: &str) -> Locator {
+    let names = path.split('/').filter(|name| !name.is_empty());
+    Locator::at(RemotePath(names.map(|name| Name::new(name).unwrap()).collect()))
+}
+
+#[tokio::test]
+async fn a_person_signs_in_by_the_browser() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    let options = WebDavOptions::new(server.url());
+    let flow = LoginFlow::begin(&options).await.unwrap().expect("is such a server");
+    assert_eq!(flow.link(), format!("http://127.0.0.1:{}/login/v2/flow/x1", server.port));
+    assert_eq!(flow.product(), "Nextcloud 31.0.4");
+    assert!(flow.poll().await.unwrap().is_none());
+    server.grant();
+    let granted = flow.wait(Duration::from_secs(5)).await.unwrap().expect("is granted");
+    assert_eq!((granted.user.as_str(), granted.password.expose_secret()), (LOGIN, PASSWORD));
+    assert_eq!(granted.server, format!("http://127.0.0.1:{}/", server.port));
+    // what was granted is what the server lets in
+    let options = WebDavOptions::new(granted.server).basic(&granted.user, granted.password);
+    AddressedServer::open(&options).unwrap().probe().await.unwrap();
+    assert!(flow.poll().await.unwrap().is_none(), "it is granted once");
+}
+
+#[tokio::test]
+async fn where_nobody_signs_in_by_the_browser_no_login_begins() {
+    let server = CloudServer::start(Options::sync()).await;
+    assert!(LoginFlow::begin(&WebDavOptions::new(server.url())).await.unwrap().is_none());
+    let nobody = WebDavOptions::new("http://127.0.0.1:9/");
+    assert_eq!(LoginFlow::begin(&nobody).await.unwrap_err().kind, ErrorKind::Offline);
+}
+
+#[tokio::test]
+async fn an_address_as_the_browser_shows_it_is_the_users_files() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    server.make_folder("Photos");
+    server.put("Photos/a.jpg", b"a picture");
+    let base = format!("http://127.0.0.1:{}/", server.port);
+    for page in
+        ["", "index.php/apps/files/?dir=/Photos", "apps/dashboard/", "remote.php/dav/files/alice/"]
+    {
+        let options = WebDavOptions::new(format!("{base}{page}")).basic(LOGIN, PASSWORD);
+        let remote = AddressedServer::open(&options).unwrap();
+        let can = remote.probe().await.unwrap();
+        assert_eq!(can.product, "Nextcloud 31.0.4", "{page}");
+        assert!(can.stable_ids && can.folder_versions && can.settable_mtime && can.writable);
+        assert_eq!((can.feed, can.conditional), (FeedKind::Walk, Conditional::Checked));
+        assert_eq!(can.identity, server.id("").map(|id| id.to_string()));
+        let listed = remote.list(&at("Photos"), None).await.unwrap();
+        let names: Vec<_> =
+            listed.entries.iter().map(|one| one.name.lossy().into_owned()).collect();
+        assert_eq!(names, ["a.jpg"], "{page}");
+        let space = remote.space().await.unwrap().unwrap();
+        assert_eq!((space.used, space.limit), (Some(9), Some(1_000_000_009)));
+    }
+}
+
+#[tokio::test]
+async fn without_a_told_name_the_one_signed_in_with_is_the_users() {
+    let server = CloudServer::start(Options { principal: false, ..Options::nextcloud() }).await;
+    server.put("f", b"x");
+    let options = WebDavOptions::new(server.url()).basic(cloud::USER, PASSWORD);
+    let remote = AddressedServer::open(&options).unwrap();
+    remote.probe().await.unwrap();
+    assert!(remote.stat(&at("f")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_as_such() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    let options = WebDavOptions::new(server.url()).basic(LOGIN, "wrong".to_owned());
+    let refused = AddressedServer::open(&options).unwrap().probe().await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_saved_file_keeps_its_id_and_its_mtime() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    server.put("doc", b"first");
+    let (id, remote) = (server.id("doc"), remote(&server));
+    remote.probe().await.unwrap();
+    let before = remote.stat(&at("doc")).await.unwrap().unwrap();
+    let mut second = upload(b"second");
+    second.mtime = Some(1_234_567_890_000_000_000);
+    let expect = Expect::Version(before.version.clone());
+    let after = remote.write(&at("doc"), second, expect.clone()).await.unwrap();
+    assert_eq!((server.id("doc"), server.mtime("doc")), (id, Some(1_234_567_890)));
+    assert_eq!((after.id, after.settled), (before.id, true));
+    assert_eq!(server.names(""), ["doc"]);
+    server.put("doc", b"theirs");
+    let refused = remote.write(&at("doc"), upload(b"third"), expect).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::VersionMismatch);
+    assert_eq!(server.content("doc").unwrap(), b"theirs");
+}
+
+#[tokio::test]
+async fn what_may_not_be_changed_is_shown_so() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    server.make_folder("shared");
+    server.put("shared/f", b"x");
+    server.put("mine", b"x");
+    server.set_permissions("shared", "SRG");
+    server.set_permissions("shared/f", "SRGD");
+    let remote = remote(&server);
+    remote.probe().await.unwrap();
+    let mode = async |path: &str| remote.stat(&at(path)).await.unwrap().unwrap().mode;
+    assert_eq!(mode("shared").await, Some(0o555));
+    assert_eq!(mode("shared/f").await, Some(0o444));
+    assert_eq!(mode("mine").await, None);
+    let refused = remote.write(&at("shared/new"), upload(b"x"), Expect::Absent).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied);
+}
+
+/// Changes the server's tree itself.
+struct Inside(Arc<CloudServer>);
+
+#[async_trait]
+impl Actor for Inside {
+    async fn put(&self, path: &str, content: &[u8]) {
+        self.0.put(path, content);
+    }
+    async fn mkdir(&self, path: &str) {
+        self.0.make_folder(path);
+    }
+    async fn rm(&self, path: &str) {
+        self.0.remove(path);
+    }
+    async fn mv(&self, from: &str, to: &str) {
+        self.0.rename(from, to);
+    }
+    async fn content(&self, path: &str) -> Option<Vec<u8>> {
+        self.0.content(path)
+    }
+    async fn names(&self, folder: &str) -> BTreeSet<String> {
+        self.0.names(folder).into_iter().collect()
+    }
+    async fn tick(&self) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn conforms(options: Options) {
+    run_all(|| async {
+        let server = Arc::new(CloudServer::start(options.clone()).await);
+        let remote = remote(&server);
+        remote.probe().await.unwrap();
+        Subject { remote: Arc::new(remote), actor: Box::new(Inside(server)) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nextcloud_conforms() {
+    conforms(Options::nextcloud()).await;
+}
+
+#[tokio::test]
+async fn a_server_with_sync_tokens_conforms() {
+    conforms(Options { page: 2, ..Options::sync() }).await;
+}

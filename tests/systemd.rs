@@ -1,0 +1,232 @@
+//! Mounts under a real systemd: at login, at boot, by automount, and what stopping, killing and updating do to them.
+//!
+//! Each test boots a container of its own, which takes about a second.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/guest.rs"]
+mod guest;
+
+use guest::Guest;
+
+/// `dewfs setup` is all it takes: mounted now, unmounted at logout with nothing lost, mounted again at the next login, and
+/// `dewfs remove` undoes it.
+#[test]
+fn set_up_once_it_is_there_at_every_login() {
+    Guest::new().run(
+        r##"
+person alice
+mkdir -m 777 /srv/nas; echo theirs > /srv/nas/old
+login alice <<'END'
+dewfs setup Cloud /srv/nas --yes
+findmnt -n -t fuse.dewfs ~/Cloud
+test "$(cat Cloud/old)" = theirs
+echo mine > Cloud/new
+systemctl --user is-enabled dewfs@Cloud.service
+systemctl --user status dewfs@Cloud.service | tee status
+grep -q 'Status: "online, ' status
+dewfs status --short
+END
+wait_for is_logged_out alice
+not is_mounted /home/alice/Cloud
+test "$(cat /srv/nas/new)" = mine
+test -z "$(ls /home/alice/Cloud)"
+login alice <<'END'
+systemctl --user is-system-running --wait
+findmnt -n -t fuse.dewfs ~/Cloud
+test "$(cat Cloud/new)" = mine
+echo 'again' > Cloud/new
+journalctl --user -u dewfs@Cloud.service -o json --no-pager | grep '"DEWFS_MOUNT":"Cloud"' | grep -q '"PRIORITY"'
+dewfs remove Cloud
+test ! -e Cloud
+test ! -e .config/dewfs/remotes/Cloud.toml
+test -z "$(ls .local/state/dewfs)"
+not systemctl --user is-enabled dewfs@Cloud.service
+not systemctl --user is-active dewfs@Cloud.service
+dewfs setup Cloud /srv/nas --yes --mountpoint ~/elsewhere/it
+test "$(cat elsewhere/it/new)" = again
+not dewfs setup Cloud /srv/nas --yes
+END
+test "$(cat /srv/nas/new)" = again
+wait_for is_logged_out alice
+not is_mounted /home/alice/elsewhere/it
+"##,
+    );
+}
+
+/// A user who lingers has the mount without any session, from the start of the machine.
+#[test]
+fn who_lingers_needs_no_login() {
+    Guest::new().run(
+        r##"
+person bob
+mkdir -m 777 /srv/nas; echo theirs > /srv/nas/old
+mkdir -p /etc/dewfs/remotes
+echo 'spec = "/srv/nas"' > /etc/dewfs/remotes/Cloud.toml
+systemctl --global enable dewfs@Cloud.service
+loginctl enable-linger bob
+wait_for is_mounted /home/bob/Cloud
+test "$(systemctl --user -M bob@ is-active dewfs@Cloud.service)" = active
+systemctl --user -M bob@ show -p StatusText dewfs@Cloud.service | grep online
+su bob -c 'cat ~/Cloud/old; echo mine > ~/Cloud/new'
+loginctl disable-linger bob
+loginctl terminate-user bob || true
+wait_for is_logged_out bob
+not is_mounted /home/bob/Cloud
+test "$(cat /srv/nas/new)" = mine
+"##,
+    );
+}
+
+/// Stopped while programs stand in it, killed, unmounted by hand, replaced by another version: it ends or comes back as it
+/// should, and nothing that was written is lost.
+#[test]
+fn it_survives_what_happens_to_services() {
+    Guest::new().run(
+        r##"
+person alice
+mkdir -m 777 /srv/nas; echo theirs > /srv/nas/old
+login alice <<'END'
+dewfs setup Cloud /srv/nas --yes -o drain=1s
+unit=dewfs@Cloud.service
+
+# Busy: somebody stands in it and writes.
+(cd Cloud && exec 3>open && echo first >&3 && exec sleep 60) &
+wait_for test -s Cloud/open
+systemctl --user stop $unit
+not is_mounted ~/Cloud
+test "$(systemctl --user is-failed $unit)" = inactive
+kill %1
+wait_for has /srv/nas/open first
+systemctl --user start $unit
+test "$(cat Cloud/open)" = first
+
+# Killed: it comes back by itself, with what was written just before.
+before=$(systemctl --user show -p MainPID --value $unit)
+echo 'just before' > Cloud/killed
+kill -9 $before
+is_another() { local now; now=$(systemctl --user show -p MainPID --value $unit); test "$now" != 0 -a "$now" != "$before"; }
+wait_for is_another
+wait_for systemctl --user is-active $unit
+test "$(cat Cloud/killed)" = 'just before'
+wait_for has /srv/nas/killed 'just before'
+
+# Frozen: the watchdog does what a person would do.
+mkdir -p .config/systemd/user/$unit.d
+printf '[Service]\nWatchdogSec=2s\n' > .config/systemd/user/$unit.d/quick.conf
+systemctl --user daemon-reload
+systemctl --user restart $unit
+before=$(systemctl --user show -p MainPID --value $unit)
+sleep 3
+test "$(systemctl --user show -p MainPID --value $unit)" = $before
+kill -STOP $before
+wait_for is_another
+wait_for systemctl --user is-active $unit
+test "$(cat Cloud/old)" = theirs
+
+# Unmounted by hand: that was meant.
+dewfs umount Cloud
+is_inactive() { test "$(systemctl --user is-active $unit)" = inactive; }
+wait_for is_inactive
+test "$(systemctl --user show -p Result --value $unit)" = success
+
+# Mounted by hand: a unit that ends meanwhile takes only what is dead away.
+dewfs mount Cloud: ~/Cloud
+not systemctl --user start $unit
+systemctl --user stop $unit
+test "$(cat Cloud/old)" = theirs
+dewfs umount Cloud
+END
+wait_for is_logged_out alice
+
+# Another version is installed while it is mounted: the old one goes on, the new one takes over when it is started again.
+(
+    wait_for test -e /home/alice/ready
+    cp /usr/bin/dewfs /usr/bin/dewfs.new
+    mv /usr/bin/dewfs.new /usr/bin/dewfs
+    touch /home/alice/installed
+) &
+login alice <<'END'
+wait_for is_mounted ~/Cloud
+echo 'to the old one' > Cloud/update
+touch ready
+wait_for test -e installed
+echo 'still the old one' > Cloud/update2
+test "$(cat Cloud/old)" = theirs
+dewfs status --short
+systemctl --user restart dewfs@Cloud.service
+readlink /proc/$(systemctl --user show -p MainPID --value dewfs@Cloud.service)/exe | grep -v deleted
+test "$(cat Cloud/update)" = 'to the old one'
+test "$(cat Cloud/update2)" = 'still the old one'
+END
+"##,
+    );
+}
+
+/// A secret is saved where only its owner reads it, a wrong one changes nothing, and what waits for the right one arrives as
+/// soon as it is there, under the same daemon.
+#[test]
+fn secrets_come_and_go_under_a_mount_in_use() {
+    let script = r##"
+person alice
+echo alice:one > /srv/control/users
+chmod 666 /srv/control/users
+login alice <<'END'
+# The wrong one: nothing is set up.
+echo wrong | dewfs setup Cloud http://alice@127.0.0.1:8080/ --yes --password-stdin && false || test $? = 4
+test -z "$(find .config -type f)"
+test ! -e Cloud
+
+echo one | dewfs setup Cloud http://alice@127.0.0.1:8080/ --yes --password-stdin -o poll=1s
+test "$(stat -c %a .config/dewfs/secrets/Cloud)" = 600
+not grep -r one .config/dewfs/remotes
+echo first > Cloud/f
+wait_for has /guest/dav/f first
+daemon=$(systemctl --user show -p MainPID --value dewfs@Cloud.service)
+
+# The server's password is changed, then ours: by hand, and by the file.
+is() { test "$(dewfs status --json Cloud | grep -o '"state":"[a-z-]*"')" = "\"state\":\"$1\""; }
+echo alice:two > /srv/control/users
+echo second > Cloud/f
+wait_for is auth-required
+test "$(cat Cloud/f)" = second
+echo wrong | dewfs login Cloud --password-stdin && false || test $? = 4
+has .config/dewfs/secrets/Cloud password=one
+echo two | dewfs login Cloud --password-stdin
+wait_for has /guest/dav/f second
+wait_for is online
+echo alice:three > /srv/control/users
+echo third > Cloud/f
+wait_for is auth-required
+sed -i s/two/three/ .config/dewfs/secrets/Cloud
+wait_for has /guest/dav/f third
+
+# Signed out, and mounted again like that.
+dewfs logout ~/Cloud
+echo fourth > Cloud/f
+wait_for is auth-required
+test "$(systemctl --user show -p MainPID --value dewfs@Cloud.service)" = $daemon
+systemctl --user restart dewfs@Cloud.service
+test "$(cat Cloud/f)" = fourth
+wait_for is auth-required
+not dewfs remove Cloud
+is_mounted ~/Cloud
+echo three | dewfs login ~/Cloud --password-stdin
+wait_for has /guest/dav/f fourth
+
+# What others may read is refused, with the way out.
+chmod 644 .config/dewfs/secrets/Cloud
+not systemctl --user restart dewfs@Cloud.service
+systemctl --user show -p StatusText dewfs@Cloud.service | grep 'chmod 600'
+chmod 600 .config/dewfs/secrets/Cloud
+systemctl --user start dewfs@Cloud.service
+dewfs remove Cloud
+test -z "$(find .config/dewfs -type f)"
+
+# From the environment it gets into the file, and into no other process.
+DEWFS_USER=alice DEWFS_PASSWORD=three dewfs setup Cloud http://127.0.0.1:8080/ --yes
+test "$(cat Cloud/f)" = fourth
+not grep -az DEWFS_PASSWORD /proc/$(systemctl --user show -p MainPID --value dewfs@Cloud.service)/environ
+END
+"##;
+    Guest::new().with_server().run(&[guest::SERVER, script].concat());
+}

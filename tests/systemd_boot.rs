@@ -1,0 +1,188 @@
+//! Mounts of the machine under a real systemd: fstab, automount, shutdown, the system unit.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/guest.rs"]
+mod guest;
+
+use std::fs;
+
+use guest::{Guest, SERVER};
+
+/// A line in fstab is mounted at boot, an automount at the first access, and idle it is unmounted again.
+#[test]
+fn fstab_mounts_at_boot_and_on_demand() {
+    let fstab = "/srv/a /mnt/a dewfs _netdev,nofail 0 0\n\
+                 /srv/b /mnt/b dewfs noauto,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=2s 0 0\n\
+                 /srv/gone /mnt/c dewfs _netdev,nofail,x-systemd.mount-timeout=5s 0 0\n";
+    let guest = Guest::new()
+        .with("/etc/fstab", fstab)
+        .with("/srv/a/f", "A\n")
+        .with("/srv/b/f", "B\n")
+        .with("/mnt/a/.keep", "")
+        .with("/mnt/b/.keep", "")
+        .with("/mnt/c/.keep", "");
+    for place in ["a", "b", "c"] {
+        fs::remove_file(guest.path("files/mnt").join(place).join(".keep")).unwrap();
+    }
+    guest.run(
+        r##"
+# At boot, before this began; what cannot be mounted did not stop the machine.
+is_mounted /mnt/a
+test "$(cat /mnt/a/f)" = A
+not is_mounted /mnt/c
+findmnt -n -o SOURCE,FSTYPE /mnt/a | grep -q '^/srv/a *fuse.dewfs'
+
+# On demand, and idle again.
+systemctl is-active 'mnt-b.automount'
+not is_mounted /mnt/b
+test "$(cat /mnt/b/f)" = B
+is_mounted /mnt/b
+echo new > /mnt/b/g
+wait_for not is_mounted /mnt/b
+wait_for has /srv/b/g new
+test "$(cat /mnt/b/g)" = new
+is_mounted /mnt/b
+
+# Unmounted and mounted again at once, with something still to be sent.
+for i in 1 2 3 4 5; do
+    echo $i > /mnt/a/again
+    umount /mnt/a
+    mount /mnt/a
+    test "$(cat /mnt/a/again)" = $i
+done
+systemctl restart mnt-a.mount
+wait_for has /srv/a/again 5
+systemctl stop mnt-a.mount
+not is_mounted /mnt/a
+"##,
+    );
+}
+
+/// Writes 20 files and looks whether the server has them.
+const FILES: &str = r##"
+mkdir -p /mnt/slow
+dav() { mount -t dewfs http://127.0.0.1:8080/ /mnt/slow -o "$1"; }
+write() { for i in $(seq 20); do { echo "$1 $i"; head -c 20000 /dev/zero; } > /mnt/slow/$i; done; } 2> /dev/null
+has_all() { for i in $(seq 20); do has /guest/dav/$i "$1 $i"; done; } 2> /dev/null
+is_over() { ! dewfs status 2>&1 | grep -q 'not mounted'; }
+is_told() { dewfs status | grep -E '/mnt/slow  not mounted: [0-9]+ items are not sent, safe here'; }
+"##;
+
+/// What is pending on a slow server when it is unmounted or the machine is shut down is sent within `drain=`, or told by
+/// `dewfs status` afterwards, and arrives at the next mount.
+#[test]
+fn what_a_slow_server_did_not_get_is_told_and_arrives_later() {
+    let guest = Guest::new().with_server().with_state_kept();
+    guest.run(
+        &[
+            SERVER,
+            FILES,
+            r##"
+# Long enough: all of it is sent after umount(8) has returned.
+dav drain=60s
+echo 40000 > /srv/control/rate
+write first
+umount /mnt/slow
+not has_all first
+wait_for has_all first
+wait_for is_over
+
+# Too short: what is left is told and safe.
+dav drain=1s
+echo 4000 > /srv/control/rate
+write second
+umount /mnt/slow
+wait_for is_told
+
+# Mounted again at once the mount goes on with it; then the machine is shut down.
+dav drain=1s
+test "$(head -n 1 /mnt/slow/20)" = 'second 20'
+not has_all second
+"##,
+        ]
+        .concat(),
+    );
+    let has_all = |word: &str| {
+        (1..=20).all(|i| {
+            let content = fs::read(guest.path("dav").join(i.to_string())).unwrap();
+            content.starts_with(format!("{word} {i}\n").as_bytes())
+        })
+    };
+    assert!(!has_all("second"));
+    guest.run(
+        &[
+            SERVER,
+            FILES,
+            r##"
+is_told
+echo 'http://127.0.0.1:8080/ /mnt/slow dewfs noauto,_netdev,drain=20s 0 0' > /etc/fstab
+systemctl daemon-reload
+systemctl start mnt-slow.mount
+test "$(head -n 1 /mnt/slow/20)" = 'second 20'
+dewfs sync --wait /mnt/slow
+has_all second
+
+# Shut down with time enough.
+echo 50000 > /srv/control/rate
+echo 5 > /srv/control/grace
+write third
+not has_all third
+"##,
+        ]
+        .concat(),
+    );
+    assert!(has_all("third"), "sent while the machine shut down");
+}
+
+/// The machine's unit mounts for everybody, or as one user with a secret that systemd keeps, with or without passthrough.
+#[test]
+fn the_machines_unit_mounts_as_root_or_as_somebody() {
+    let script = r##"
+useradd -m -s /bin/bash alice
+echo alice:secret > /srv/control/users
+mkdir -p /etc/dewfs/remotes /etc/systemd/system/dewfs@Web.service.d
+mkdir -m 777 /srv/nas; echo theirs > /srv/nas/old
+printf 'spec = "/srv/nas"\nmountpoint = "/mnt/nas"\n' > /etc/dewfs/remotes/Nas.toml
+printf 'spec = "http://127.0.0.1:8080/"\n' > /etc/dewfs/remotes/Web.toml
+(umask 77; printf 'username=alice\npassword=secret\n' > /etc/dewfs/dav.secret)
+systemctl enable --now dewfs@Nas.service
+test "$(su alice -c 'cat /mnt/nas/old')" = theirs
+echo new > /mnt/nas/new
+systemctl status dewfs@Nas.service | grep 'Status: "online'
+
+cat > /etc/systemd/system/dewfs@Web.service.d/alice.conf <<'END'
+[Service]
+LoadCredential=dewfs:/etc/dewfs/dav.secret
+User=alice
+END
+# As the unit says: without the capability everything else has to go that keeps fusermount3 from mounting.
+sed -n 's/^#     \([A-Z][A-Za-z]*=\(no\)\?\)$/\1/p' /usr/lib/systemd/system/dewfs@.service \
+    >> /etc/systemd/system/dewfs@Web.service.d/alice.conf
+cat /etc/systemd/system/dewfs@Web.service.d/alice.conf
+systemctl daemon-reload
+systemctl start dewfs@Web.service
+su alice -c 'echo mine > ~/Web/f; cat ~/Web/f'
+wait_for has /guest/dav/f mine
+test "$(findmnt -n -o SOURCE,FSTYPE,OPTIONS /home/alice/Web | grep -c "user_id=$(id -u alice)")" = 1
+printf '[Service]\nLoadCredential=dewfs:/etc/dewfs/dav.secret\nUser=alice\nAmbientCapabilities=CAP_SYS_ADMIN\n' \
+    > /etc/systemd/system/dewfs@Web.service.d/alice.conf
+systemctl daemon-reload
+systemctl restart dewfs@Web.service
+su alice -c 'cat ~/Web/f; echo again > ~/Web/f; dewfs status --json ~/Web' | tee /guest/status.json
+wait_for has /guest/dav/f again
+before=$(systemctl show -p MainPID --value dewfs@Web.service)
+kill -9 $before
+is_another() { local now; now=$(systemctl show -p MainPID --value dewfs@Web.service); test "$now" != 0 -a "$now" != "$before"; }
+wait_for is_another
+wait_for systemctl is-active dewfs@Web.service
+su alice -c 'cat ~/Web/f' | grep again
+systemctl stop dewfs@Nas.service dewfs@Web.service
+not is_mounted /mnt/nas
+not is_mounted /home/alice/Web
+has /srv/nas/new new
+
+# How exposed they are, as systemd judges: the user's unit can have none of what it counts, and says why.
+systemd-analyze security --no-pager --threshold=50 dewfs@Nas.service
+"##;
+    Guest::new().with_server().run(&[SERVER, script].concat());
+}
