@@ -182,7 +182,7 @@ pub fn count_entries(answer: &[u8]) -> Option<usize> {
         count += 1;
         Ok(())
     });
-    outcome.ok().map(|()| count)
+    outcome.ok().map(|_| count)
 }
 
 #[derive(Default)]
