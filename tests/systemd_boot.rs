@@ -196,6 +196,12 @@ fn the_helper_that_systemd_starts_gives_a_user_passthrough() {
 not systemctl is-active dewfs-helper.service
 systemctl enable --now dewfs-helper.socket
 test "$(stat -c %a:%u /run/dewfs-helper.sock)" = 666:0
+# Every machine's systemd does this at boot, a container's does not.
+if ! mountpoint -q /sys/fs/fuse/connections; then
+    mount -o remount,rw /sys
+    mkdir -p /sys/fs/fuse/connections
+    mount -t fusectl fusectl /sys/fs/fuse/connections
+fi
 person alice
 # Not on the guest's own disk: it may be stacked on another.
 install -d -o alice /guest/state
