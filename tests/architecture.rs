@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fuse", &["model", "engine", "config"]),
     ("control", &["model", "engine", "config"]),
     ("config", &["model", "remote", "engine", "cache"]),
+    ("doors", &["model", "remote", "control", "config"]),
     ("cli", &["model", "remote", "engine", "fuse", "control", "config", "cache"]),
     // for the fuzzer and the tests only
     ("doors", &["model", "remote", "control", "config"]),

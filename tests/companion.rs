@@ -30,6 +30,9 @@ use support::{Mounted, Places, bytes, dewfs, errno, eventually, said};
 /// A machine with the helper.
 const HELPED: Machine = Machine { helper: Some(""), ..USUAL };
 
+/// However full this machine's disk is: with little room left writers do not go past the daemon.
+const ROOM: [&str; 2] = ["-o", "min_free=0"];
+
 /// Whether this kernel tells the helper whose a connection is; older ones have no passthrough for ordinary users.
 fn tells() -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -90,7 +93,7 @@ fn the_kernel_reads_and_writes_the_files_of_a_user_itself() {
         return;
     }
     let content = bytes(3_000_000, 1);
-    let mut mount = Mounted::of(|remote| fs::write(remote.join("f"), &content).unwrap());
+    let mut mount = Mounted::with(&ROOM, |remote| fs::write(remote.join("f"), &content).unwrap());
     let found = status(&mount);
     assert_eq!(found["passthrough"], true, "{found}");
     assert_eq!(found["passthrough_by"], "dewfs-helper");
@@ -120,7 +123,7 @@ fn it_is_refused_where_the_kernel_does_not_say_whose_a_connection_is() {
     if !helped("it_is_refused_where_the_kernel_does_not_say_whose_a_connection_is", machine) {
         return;
     }
-    let mount = Mounted::empty();
+    let mount = Mounted::with(&ROOM, |_| {});
     let found = status(&mount);
     assert_eq!(found["passthrough"], false);
     let reason = found["passthrough_reason"].as_str().unwrap();
@@ -134,7 +137,7 @@ fn mappings_and_many_opens_of_a_user_are_right() {
     if !helped("mappings_and_many_opens_of_a_user_are_right", HELPED) {
         return;
     }
-    let mount = Mounted::empty();
+    let mount = Mounted::with(&ROOM, |_| {});
     let mut content = bytes(100_000, 4);
     let path = mount.path("f");
     fs::write(&path, &content).unwrap();
@@ -178,7 +181,7 @@ fn a_killed_helper_is_done_without_and_found_again() {
         return;
     }
     let content = bytes(300_000, 5);
-    let mount = Mounted::empty();
+    let mount = Mounted::with(&ROOM, |_| {});
     fs::write(mount.path("f"), &content).unwrap();
     fs::write(mount.path("g"), &content).unwrap();
     let before = open(&mount.path("f"));
@@ -211,7 +214,7 @@ fn a_helper_that_stands_still_holds_nobody_up() {
     if !helped("a_helper_that_stands_still_holds_nobody_up", HELPED) {
         return;
     }
-    let mount = Mounted::empty();
+    let mount = Mounted::with(&ROOM, |_| {});
     fs::write(mount.path("f"), b"content").unwrap();
     control("stop");
     eventually("an open through the daemon", || {
@@ -235,7 +238,7 @@ fn a_killed_daemon_is_gone_though_the_helper_lives() {
     if !helped("a_killed_daemon_is_gone_though_the_helper_lives", HELPED) {
         return;
     }
-    let mut mount = Mounted::empty();
+    let mut mount = Mounted::with(&ROOM, |_| {});
     for name in ["f", "g", "h"] {
         fs::write(mount.path(name), "closed").unwrap();
     }
@@ -263,7 +266,7 @@ fn a_user_without_the_helper_is_told_so() {
     if !goes_on("a_user_without_the_helper_is_told_so", USUAL) {
         return;
     }
-    let mount = Mounted::empty();
+    let mount = Mounted::with(&ROOM, |_| {});
     let found = status(&mount);
     assert_eq!(found["passthrough"], false);
     assert_eq!(found["passthrough_by"], serde_json::Value::Null);
@@ -272,7 +275,8 @@ fn a_user_without_the_helper_is_told_so() {
     let output = dewfs().arg("doctor").output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     let line = told.lines().find(|line| line.contains("passthrough ")).unwrap();
-    assert!(line.starts_with("ok") && line.contains("dewfs-helper.socket"), "{line}");
+    assert!(!line.starts_with("FAIL") && line.contains("through the daemon"), "{line}");
+    assert!(told.contains("systemctl enable --now dewfs-helper.socket"), "{told}");
 }
 
 #[test]
@@ -291,7 +295,7 @@ fn what_is_past_the_users_limit_goes_through_the_daemon() {
     if !helped("what_is_past_the_users_limit_goes_through_the_daemon", machine) {
         return;
     }
-    let mount = Mounted::empty();
+    let mount = Mounted::with(&ROOM, |_| {});
     let files: Vec<File> = (0..6_u64)
         .map(|at| {
             let path = mount.path(format!("f{at}"));
@@ -320,7 +324,7 @@ fn the_helper_mounts_where_fusermount_is_missing() {
     if !helped("the_helper_mounts_where_fusermount_is_missing", machine) {
         return;
     }
-    let mut mount = Mounted::with(&["-o", "noexec"], |remote| {
+    let mut mount = Mounted::with(&["-o", "noexec,min_free=0"], |remote| {
         fs::write(remote.join("f"), "x").unwrap();
     });
     let shown = dewfs::fuse::mountinfo::at(&mount.places.at).unwrap().unwrap();
@@ -548,7 +552,7 @@ fn who_asks_too_often_or_on_too_many_lines_is_refused() {
     // A mount of his does without.
     let places = Places::new();
     fs::write(places.remote.join("f"), "x").unwrap();
-    let mount = Mounted::at(places, &[]);
+    let mount = Mounted::at(places, &ROOM);
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
     (&File::create(mount.path("g")).unwrap()).write_all(b"y").unwrap();
     mount.arrives("g", b"y");

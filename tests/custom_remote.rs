@@ -96,7 +96,7 @@ async fn an_engine_offers_in_process_what_the_socket_offers() {
     assert_eq!(engine.item_status(a).await.unwrap().present_bytes, 50_000);
     engine.set_pin(a, Pin::Pinned).await.unwrap();
     engine.set_custom_data(a, "icon", Some(b"red")).await.unwrap();
-    assert_eq!(engine.free(a, false).await.unwrap().bytes > 0, true);
+    assert!(engine.free(a, false).await.unwrap().bytes > 0);
     engine.sync_now(Ino::ROOT).await.unwrap();
     assert!(engine.wait_in_sync(Ino::ROOT, None).await.unwrap());
     let told = async { while events.recv().await.unwrap().event != "pin" {} };

@@ -186,3 +186,46 @@ systemd-analyze security --no-pager --threshold=50 dewfs@Nas.service
 "##;
     Guest::new().with_server().run(&[SERVER, script].concat());
 }
+
+/// The helper's own unit, with all that it takes away, does what an ordinary user's mount needs.
+#[test]
+fn the_helper_that_systemd_starts_gives_a_user_passthrough() {
+    let guest = Guest::new();
+    guest.run(
+        r##"
+not systemctl is-active dewfs-helper.service
+systemctl enable --now dewfs-helper.socket
+test "$(stat -c %a:%u /run/dewfs-helper.sock)" = 666:0
+# Every machine's systemd does this at boot, a container's does not.
+if ! mountpoint -q /sys/fs/fuse/connections; then
+    mount -o remount,rw /sys
+    mkdir -p /sys/fs/fuse/connections
+    mount -t fusectl fusectl /sys/fs/fuse/connections
+fi
+person alice
+# Not on the guest's own disk: it may be stacked on another.
+install -d -o alice /guest/state
+login alice <<'END'
+mkdir remote Cloud
+echo content > remote/f
+dewfs doctor | grep 'dewfs-helper asks the kernel for it'
+dewfs mount remote Cloud -o state_dir=/guest/state,min_free=0
+dewfs status --json Cloud | tee status
+grep -q '"passthrough_by":"dewfs-helper"' status
+dewfs hydrate Cloud/f
+test "$(cat Cloud/f)" = content
+echo more >> Cloud/f
+dewfs sync --wait Cloud
+test "$(cat remote/f)" = "content
+more"
+dewfs umount Cloud
+END
+systemctl is-active dewfs-helper.service
+pid=$(systemctl show -P MainPID dewfs-helper.service)
+# CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN.
+grep -q '^CapBnd:.*00000000002000c0$' "/proc/$pid/status"
+grep -q '^NoNewPrivs:.*1$' "/proc/$pid/status"
+grep -q '^Seccomp:.*2$' "/proc/$pid/status"
+"##,
+    );
+}
