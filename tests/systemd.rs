@@ -144,6 +144,9 @@ wait_for is_logged_out alice
     cp /usr/bin/dewfs /usr/bin/dewfs.new
     mv /usr/bin/dewfs.new /usr/bin/dewfs
     touch /home/alice/installed
+    wait_for test -s /home/alice/pid
+    # Only root may look at a process that may hold secrets.
+    readlink /proc/$(cat /home/alice/pid)/exe > /home/alice/exe
 ) &
 login alice <<'END'
 wait_for is_mounted ~/Cloud
@@ -154,7 +157,9 @@ echo 'still the old one' > Cloud/update2
 test "$(cat Cloud/old)" = theirs
 dewfs status --short
 systemctl --user restart dewfs@Cloud.service
-readlink /proc/$(systemctl --user show -p MainPID --value dewfs@Cloud.service)/exe | grep -v deleted
+systemctl --user show -p MainPID --value dewfs@Cloud.service > pid
+wait_for test -s exe
+test "$(cat exe)" = /usr/bin/dewfs
 test "$(cat Cloud/update)" = 'to the old one'
 test "$(cat Cloud/update2)" = 'still the old one'
 END
@@ -170,6 +175,10 @@ fn secrets_come_and_go_under_a_mount_in_use() {
 person alice
 echo alice:one > /srv/control/users
 chmod 666 /srv/control/users
+(
+    until test -s /home/alice/pid; do sleep 0.1; done
+    cat /proc/$(cat /home/alice/pid)/environ > /home/alice/environ
+) &
 login alice <<'END'
 # The wrong one: nothing is set up.
 echo wrong | dewfs setup Cloud http://alice@127.0.0.1:8080/ --yes --password-stdin && false || test $? = 4
@@ -225,7 +234,9 @@ test -z "$(find .config/dewfs -type f)"
 # From the environment it gets into the file, and into no other process.
 DEWFS_USER=alice DEWFS_PASSWORD=three dewfs setup Cloud http://127.0.0.1:8080/ --yes
 test "$(cat Cloud/f)" = fourth
-not grep -az DEWFS_PASSWORD /proc/$(systemctl --user show -p MainPID --value dewfs@Cloud.service)/environ
+systemctl --user show -p MainPID --value dewfs@Cloud.service > pid
+wait_for grep -qaz ^HOME= environ
+not grep -az DEWFS_PASSWORD environ
 END
 "##;
     Guest::new().with_server().run(&[guest::SERVER, script].concat());
