@@ -46,6 +46,8 @@ use client::Client;
 use cloud::Cloud;
 use failure::Outcome;
 pub use login_flow::{Granted, LoginFlow};
+#[doc(hidden)]
+pub use multistatus::count_entries;
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
 use paths::Root;
 use places::Marked;

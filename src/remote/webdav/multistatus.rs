@@ -170,6 +170,16 @@ impl Bounded for &[u8] {
     fn refill(&mut self) {}
 }
 
+/// How many entries a whole answer names, if it is one; there to be measured.
+pub fn count_entries(answer: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    let outcome = parse(answer, &mut |_entry| {
+        count += 1;
+        Ok(())
+    });
+    outcome.ok().map(|_token| count)
+}
+
 #[derive(Default)]
 struct State {
     open: Vec<Tag>,
