@@ -60,7 +60,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// S52 "A program that writes waits while uploads make room, as long as these go on."
+/// S62 "A program that writes waits while uploads make room, as long as these go on."
 #[test]
 fn a_copy_of_three_times_the_cache_succeeds_on_a_slow_server() {
     let server = Server::start(Product::Apache);
@@ -158,7 +158,7 @@ fn write_until_refused(file: &mut File, most: usize) -> (usize, Option<i32>) {
     (taken, None)
 }
 
-/// S53 "Who writes past the daemon is stopped (`EPERM`) before `min_free` or `cache_size` is passed, where the file system can do
+/// S63 "Who writes past the daemon is stopped (`EPERM`) before `min_free` or `cache_size` is passed, where the file system can do
 /// that (ext4); elsewhere it is only looked at, and the disk may get full."
 #[test]
 fn who_writes_past_the_daemon_is_stopped_before_the_disk_is_full() {

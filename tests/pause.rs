@@ -14,7 +14,7 @@ async fn state(world: &World) -> MountState {
     world.engine.mount_status().await.unwrap().state
 }
 
-/// S46 "What is paused stands still, also over a restart, and is shown as `paused`; what a program waits for goes on."
+/// S64 "What is paused stands still, also over a restart, and is shown as `paused`; what a program waits for goes on."
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_paused_stands_still_until_it_is_resumed() {
     let world = World::new().await;

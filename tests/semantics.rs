@@ -58,6 +58,10 @@ fn every_promise_is_quoted_above_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let promises = promises(&fs::read_to_string(root.join("docs/SEMANTICS.md")).unwrap());
     assert!(promises.len() >= 24, "{promises:?}");
+    let mut names: Vec<_> = promises.iter().map(|(name, _)| name).collect();
+    names.sort();
+    let twice: Vec<_> = names.windows(2).filter(|two| two[0] == two[1]).collect();
+    assert!(twice.is_empty(), "names of two promises: {twice:?}");
     let mut found = String::new();
     for dir in ["tests", "src"] {
         comments(&root.join(dir), &mut found);

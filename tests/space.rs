@@ -87,7 +87,7 @@ async fn readers_and_writers_leave_the_disk_what_must_stay_free() {
     sampler.end(0);
 }
 
-/// S50 "What content occupies here stays within `cache_size` at every instant, whoever reads or writes at once."
+/// S60 "What content occupies here stays within `cache_size` at every instant, whoever reads or writes at once."
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_of_files_larger_than_the_cache_stay_within_it() {
     let (world, sampler) = world(limited(8 * MIB)).await;
@@ -113,7 +113,7 @@ async fn readers_of_files_larger_than_the_cache_stay_within_it() {
     sampler.end(6 * MIB as u64);
 }
 
-/// S51 "What was used longest ago goes first, also of one file: a file that is partly used gives back its cold parts."
+/// S61 "What was used longest ago goes first, also of one file: a file that is partly used gives back its cold parts."
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cold_part_of_an_open_file_goes_first() {
     let (world, sampler) = world(limited(8 * MIB)).await;
@@ -190,7 +190,7 @@ async fn what_is_unsent_or_pinned_keeps_all_its_parts() {
     sampler.end(0);
 }
 
-/// S52 "A program that writes waits while uploads make room, as long as these go on."
+/// S62 "A program that writes waits while uploads make room, as long as these go on."
 #[tokio::test(flavor = "multi_thread")]
 async fn three_times_the_cache_is_written_on_a_slow_remote() {
     let (world, sampler) = world(limited(8 * MIB)).await;

@@ -26,6 +26,9 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("du", &["~/Cloud"]),
     ("largest", &["~/Cloud -N 20"]),
     ("recent", &["~/Cloud -N 20"]),
+    ("pause", &["~/Cloud", "~/Cloud --lane bulk"]),
+    ("resume", &["~/Cloud"]),
+    ("watch", &["~/Cloud"]),
     ("cache", &["stat ~/Cloud", "verify ~/Cloud", "clear -n ~/Cloud"]),
     (
         "setup",

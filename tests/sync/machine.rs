@@ -1,5 +1,7 @@
 //! The events of a history.
 
+use std::os::unix::fs::DirBuilderExt as _;
+
 use super::*;
 
 impl Machine {
@@ -42,7 +44,7 @@ impl Machine {
         for _ in 0..profile.engines {
             let state = tempfile::tempdir_in(&scratch).unwrap();
             let dir = state.path().join("state");
-            std::fs::create_dir(&dir).unwrap();
+            std::fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
             // The room kept for a full disk is not what histories are about: it is there, and small.
             std::fs::write(dir.join("ballast"), [1; 4096]).unwrap();
             let desk = machine.start(Arc::new(state)).await;
