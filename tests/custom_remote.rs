@@ -87,7 +87,8 @@ async fn an_engine_offers_in_process_what_the_socket_offers() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(KeyValue::open(dir.path().join("store").to_str().unwrap()).unwrap());
     store.write(&at("a"), upload(&[7; 50_000]), Expect::Absent).await.unwrap();
-    let start = || Engine::start(Settings::default(), dir.path(), store.clone());
+    let state = dir.path().join("state");
+    let start = || Engine::start(Settings::default(), &state, store.clone());
     let engine = start().await.unwrap();
     let mut events = engine.events();
     let a = engine.resolve(b"a", true).await.unwrap();

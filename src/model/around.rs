@@ -212,3 +212,12 @@ pub(super) fn new_base(place: Place, seen: &Observed, edition: Edition) -> Base 
         extra: seen.extra.clone(),
     }
 }
+
+/// Whether the remote path of `ino` is still `known`.
+pub(super) fn is_still_at<R: Rows>(
+    rows: &R,
+    ino: Ino,
+    known: &RemotePath,
+) -> Result<bool, R::Error> {
+    Ok(path(rows, ino)?.as_ref() == Some(known))
+}

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::around::{by_names, is_attempted_above, is_parked, path, places};
+use super::around::{by_names, is_attempted_above, is_parked, is_still_at, path, places};
 use super::reconcile::{
-    Replaced, Trust, is_still_at, look_at_everything, mark, mark_deep, miss, reconcile, vanish,
+    Replaced, Trust, look_at_everything, mark, mark_deep, miss, reconcile, vanish,
 };
 use super::sights::{TOGETHER, apply_part};
 use super::{Base, Ino, Kind, Name, Observed, RemotePath, Rows, Tick, Version};

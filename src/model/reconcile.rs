@@ -2,9 +2,10 @@
 
 use super::around::{
     HIDDEN, PARKED, attempted, by_names, is_attempted_above, is_edited, is_judged, is_version_of,
-    new_base, path, wanted,
+    new_base, wanted,
 };
 use super::relocate::relocate;
+use super::revive::revive;
 use super::touch::touch;
 use super::{Base, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows, Tick, Version};
 
@@ -360,8 +361,11 @@ pub(super) fn vanish<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
             vanish(rows, child)?;
         }
         rows.set_base(ino, None)?;
-        if node.local.is_some() && !rows.has_children(ino)? {
-            rows.set_local(ino, None)?;
+        match (node.local.is_some(), rows.has_children(ino)?) {
+            (true, false) => rows.set_local(ino, None)?,
+            // It was hidden while its move was awaited: what is in it here, and is nowhere else, keeps it.
+            (false, true) => revive(rows, ino)?,
+            _ => {}
         }
     } else {
         vanish_file(rows, &node, &base)?;
@@ -387,13 +391,4 @@ fn vanish_file<R: Rows>(rows: &mut R, node: &Node, base: &Base) -> Result<(), R:
         rows.set_outbox(ino, row)?;
     }
     Ok(())
-}
-
-/// Whether the remote path of `ino` is still `known`.
-pub(super) fn is_still_at<R: Rows>(
-    rows: &R,
-    ino: Ino,
-    known: &RemotePath,
-) -> Result<bool, R::Error> {
-    Ok(path(rows, ino)?.as_ref() == Some(known))
 }

@@ -1,7 +1,8 @@
 //! What users do to names, in terms of rows. The checks that POSIX asks for are made before, in the same transaction.
 
-use super::around::{is_above, is_kept_here};
+use super::around::{is_above, is_kept_here, line};
 use super::reconcile::mark;
+use super::revive::revive;
 use super::touch::{touch, touch_moved};
 use super::{Ino, Kind, Place, Rows};
 
@@ -70,9 +71,19 @@ pub fn exchange<R: Rows>(rows: &mut R, one: Ino, two: Ino) -> Result<bool, R::Er
     Ok(true)
 }
 
-/// After a start no handle is open: what only a handle held is let go.
+/// After a start no handle is open: what only a handle held is let go. Nothing that waits to be sent stays in a folder
+/// without a place, where nobody would find it.
 pub fn recover<R: Rows>(rows: &mut R) -> Result<(), R::Error> {
-    rows.outbox_all()?.into_iter().try_for_each(|ino| handled(rows, ino))
+    for ino in rows.outbox_all()? {
+        handled(rows, ino)?;
+        let lost = line(rows, ino)?.pop().filter(|top| top.ino != ino && top.ino != Ino::ROOT);
+        if let Some(top) = lost
+            && rows.base(top.ino)?.is_none()
+        {
+            revive(rows, top.ino)?;
+        }
+    }
+    Ok(())
 }
 
 /// A handle was opened or closed, or the inode was created or edited: the outbox is made true.

@@ -113,7 +113,10 @@ impl Machine {
     async fn differences(&self) -> Option<String> {
         for who in 0..self.desks.len() {
             let engine = self.engine(who);
-            engine.sync_now(Ino::ROOT).await.unwrap();
+            // A file that changed while it was read under a coarse version is an error of that one time.
+            if let Err(error) = engine.sync_now(Ino::ROOT).await {
+                return Some(format!("engine {who} cannot sync: {error}"));
+            }
             let left = engine.mount_status().await.map_or(1, |status| status.pending);
             if left > 0 {
                 drop(engine.wait_in_sync(Ino::ROOT, Some(Duration::from_millis(100))).await);

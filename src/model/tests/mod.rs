@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 mod author;
 mod cloud;
+mod hidden;
 mod machine;
 mod rules;
 mod tree_rows;
