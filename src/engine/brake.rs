@@ -95,6 +95,10 @@ impl Core {
     ) {
         let Ok(usage) = self.cache.usage() else { return };
         let least = LEAST.min(usage.limit_bytes / 8);
+        if usage.room() < least / 2 {
+            // Before anything is freed: that may take longer than it takes to use up the rest.
+            self.set_brake(written, true);
+        }
         if usage.room() < least && freed_nothing.is_none_or(|when| when.elapsed() > AGAIN) {
             let freed = self.evict(least + overrun(&usage)).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "cannot free what is written past the limit");
@@ -103,11 +107,18 @@ impl Core {
             *freed_nothing = (freed == 0).then(Instant::now);
         }
         let Ok(usage) = self.cache.usage() else { return };
+        match usage.room() {
+            room if room < least / 2 => self.set_brake(written, true),
+            room if room >= least => self.set_brake(written, false),
+            _ => {}
+        }
+    }
+
+    fn set_brake(&self, written: &[Written], stop: bool) {
         if !self.space.brake {
             return;
         }
-        let (stop, go_on) = (usage.room() < least / 2, usage.room() >= least);
-        for one in written.iter().filter(|_| stop || go_on) {
+        for one in written {
             match one.data.brake(stop) {
                 Ok(()) if stop => {
                     tracing::debug!(ino = one.ino.0, "its writers are stopped: no room is left");

@@ -90,6 +90,8 @@ async fn serve(
         let _silent = stream.read_buf(&mut bytes).await;
         return;
     }
+    // Each connection has one answer; who is not told that may ask again on one that is just being closed.
+    let text = text.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     let _gone = stream.write_all(text.as_bytes()).await;
     let _gone = stream.shutdown().await;
 }

@@ -101,6 +101,9 @@ impl WebDavRemote {
                 continue;
             };
             if path == *folder {
+                if !one.props.collection {
+                    return Err(Failure::new(ErrorKind::NotFound, "it is a file"));
+                }
                 own = Some(self.observed(&one.props, &headers)?);
             } else if let Some(raw) = name_in(&path, folder) {
                 self.take_child(raw, &one, &headers, &mut children)?;
@@ -108,11 +111,8 @@ impl WebDavRemote {
                 tracing::debug!(href = one.href, "an entry outside the folder is left out");
             }
         }
-        match own {
-            Some(own) if own.kind == Kind::Folder => Ok((own, children)),
-            Some(_) => Err(Failure::new(ErrorKind::NotFound, "it is a file")),
-            None => Err(Failure::corrupt("the listing lacks the folder itself")),
-        }
+        let own = own.ok_or_else(|| Failure::corrupt("the listing lacks the folder itself"))?;
+        Ok((own, children))
     }
 
     /// Servers refuse to list a file in many ways.
