@@ -26,7 +26,7 @@ RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 
 # How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
-HISTORIES ?= 20000
+HISTORIES ?= 3000
 
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
@@ -63,6 +63,9 @@ soak:
 		DEWFS_FIRST=$$first DEWFS_HISTORIES=3000 $(CARGO) test --quiet --locked --test sync -- --nocapture || exit 1; \
 		first=$$((first + 1000)); \
 	done
+
+fuzz:
+	@scripts/fuzz
 
 bench: build
 	scripts/test-servers

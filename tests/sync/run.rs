@@ -87,8 +87,11 @@ fn number(variable: &str) -> Option<u64> {
 /// What is to be run: profile and seed.
 fn chosen() -> Vec<(Profile, u64)> {
     let only = std::env::var("DEWFS_PROFILE").ok();
-    let profiles: Vec<&Profile> =
-        PROFILES.iter().filter(|p| only.as_deref().is_none_or(|only| only == p.name)).collect();
+    let is_chosen = |p: &&Profile| match only.as_deref() {
+        Some(only) => only == p.name,
+        None => p.share > 0,
+    };
+    let profiles: Vec<&Profile> = PROFILES.iter().filter(is_chosen).collect();
     let first = number("DEWFS_SEED").or(number("DEWFS_FIRST")).unwrap_or(0);
     if number("DEWFS_SEED").is_some() {
         let repeat = number("DEWFS_REPEAT").unwrap_or(1);
@@ -97,10 +100,10 @@ fn chosen() -> Vec<(Profile, u64)> {
         return profiles.iter().flat_map(again).collect();
     }
     let many = number("DEWFS_HISTORIES").unwrap_or(1000);
-    let shares: u64 = profiles.iter().map(|profile| profile.share).sum();
+    let shares: u64 = profiles.iter().map(|profile| profile.share.max(1)).sum();
     let mut all = Vec::new();
     for profile in profiles {
-        let count = (many * profile.share).div_ceil(shares);
+        let count = (many * profile.share.max(1)).div_ceil(shares);
         all.extend((first..first + count).map(|seed| (*profile, seed)));
     }
     // Long ones are spread, and a run that is cut short has something of everything.

@@ -204,7 +204,8 @@ impl Machine {
             },
             _ => None,
         };
-        let mode = RenameMode::Replace;
+        // Where nothing was seen nothing is to be replaced: somebody else's may come there in this very moment.
+        let mode = if victim.is_some() { RenameMode::Replace } else { RenameMode::NoReplace };
         let outcome =
             engine.rename(parent, &name(last), to_parent, name(to_last), mode).wait().await;
         match (outcome, victim) {
