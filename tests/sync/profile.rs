@@ -55,7 +55,8 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile { name: "editors", editors: true, handles: true, crashes: 0.04, ..PLAIN },
     Profile { name: "frees", frees: true, editors: true, faults: 20, lines: true, ..PLAIN },
     Profile { name: "small", cache_size: 600_000, frees: true, editors: true, ..PLAIN },
-    Profile { name: "touches", touches: true, faults: 20, ..PLAIN },
+    // Only by name: in about one of a hundred the machine cannot tell which file a save met (ARCHITECTURE, "Open").
+    Profile { name: "touches", share: 0, touches: true, faults: 20, ..PLAIN },
     Profile { name: "two", engines: 2, actor: 0.1, faults: 20, lines: true, ..PLAIN },
     Profile { name: "twoids", engines: 2, actor: 0.1, ids: true, crashes: 0.04, ..PLAIN },
     Profile {
