@@ -340,6 +340,10 @@ fn what_an_older_mapping_writes_is_seen_by_whoever_opens_the_file_again() {
 fn what_a_mapping_writes_after_the_file_was_sent_goes_soon() {
     // 300 times that is what an open file rests.
     let mount = Mounted::with(&["-o", "write_back_delay=300ms"], |_| {});
+    if !goes_past(&mount) {
+        // There the kernel keeps the file open for its mapping, and it rests as open files do.
+        return;
+    }
     let mut content = bytes(100_000, 4);
     fs::write(mount.path("f"), &content).unwrap();
     let file = open(&mount.path("f"));
