@@ -94,8 +94,8 @@ a "finds 'ok  ' clock 'differs from' Web:"
 echo alice:other > /srv/control/users
 a "finds FAIL remote 'dewfs login Web:' Web:"
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName=IP:127.0.0.1 \
-    -keyout /root/key.pem -out /home/alice/cert.pem 2> /dev/null
-systemd-run -q --unit=tls openssl s_server -accept 8443 -key /root/key.pem -cert /home/alice/cert.pem -www
+    -keyout /srv/key.pem -out /home/alice/cert.pem 2> /dev/null
+systemd-run -q --unit=tls openssl s_server -accept 8443 -key /srv/key.pem -cert /home/alice/cert.pem -www
 wait_for bash -c ': < /dev/tcp/127.0.0.1/8443'
 a "finds FAIL remote 'ca_file=FILE' https://127.0.0.1:8443/"
 a "finds FAIL remote 'does not speak TLS' https://127.0.0.1:8080/"
