@@ -93,6 +93,7 @@ impl History {
             }
             let content = content(&mut random);
             server.put(name, &content);
+            println!("{seed}: {} bytes are in {name}", content.len());
             told.insert(name, content);
         }
         let proxy = Proxy::start(server.port);

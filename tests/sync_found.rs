@@ -6,12 +6,12 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dewfs::engine::Engine;
+use dewfs::engine::{Engine, SetAttributes};
 use dewfs::model::Ino;
 use dewfs::remote::ErrorKind;
 use dewfs::remote::folder::FolderRemote;
-use dewfs::remote::memory::{Fault, FaultRule, Operation};
-use support::world::{ME, World, name, quick_settings};
+use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation, VersionKind};
+use support::world::{ME, READ, World, name, quick_settings};
 
 /// The page of a first listing was passed over while the folder's own move was on its way, yet the folder counted as listed:
 /// it looked empty, and a file saved in it became a conflict copy with nobody to conflict with.
@@ -116,4 +116,41 @@ async fn regression_what_is_renamed_before_it_takes_over_a_version_takes_over_no
     let names: Vec<String> = world.there().into_iter().map(|(path, _)| path).collect();
     assert_eq!(names, ["c"]);
     assert_eq!(world.content_there("c").unwrap(), b"saved");
+}
+
+/// What a file was emptied to while the content that had come was being read counted as what the remote has: removed, it came
+/// back, and what was saved under its name became a conflict copy with nobody to conflict with.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_is_written_while_what_came_is_told_is_not_what_the_remote_has() {
+    let options =
+        MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() };
+    let world = World::with(options, quick_settings()).await;
+    world.store.put("a", "first").unwrap();
+    let (reached, at) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(Some((reached, goes)));
+    world.engine.on_crash_point(Arc::new(move |point| {
+        let hit = point == "record: before the content that came is known";
+        if let Some((reached, goes)) = hit.then(|| gate.lock().unwrap().take()).flatten() {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| goes.recv().unwrap());
+        }
+        false
+    }));
+    let (ino, handle) = world.open("a", READ).await;
+    world.engine.read(ino, handle, 0, 5).wait().await.unwrap();
+    world.until("its content is about to be known", async || at.try_recv().is_ok()).await;
+    let emptied = SetAttributes { size: Some(0), ..SetAttributes::default() };
+    let answer = world.engine.set_attributes(ino, None, emptied, ME);
+    let emptied = tokio::spawn(answer.wait());
+    world.until("it is emptied", async || world.stat("a").await.size == 0).await;
+    go.send(()).unwrap();
+    emptied.await.unwrap().unwrap();
+    world.close(ino, handle).await;
+    world.remove("a").await.unwrap();
+    world.store.tick();
+    world.in_sync().await;
+    assert_eq!(world.there(), []);
+    assert_eq!(world.names("").await, [""; 0]);
 }

@@ -62,6 +62,7 @@ impl Core {
             }
             return Ok(());
         };
+        crash_here!(self, "record: before the content that came is known");
         // Without it the content is only read again later.
         let known = match self.content_of_fetched(live, &news).await {
             Ok(known) => known,
@@ -148,14 +149,18 @@ impl Core {
         };
         let (core, open) = (self.clone(), live.open_data());
         let (ino, generation) = (live.ino, live.generation);
+        let Some((stamp, _)) = news.stamp else { return Ok(None) };
         let digest = self
-            .blocking(move || match open {
-                Some(data) => Ok(Some(data.digest()?)),
-                // Read by a handle that is closed by now.
-                None => {
-                    let data = core.cache.open_data(ino, generation, Access::Read)?;
-                    Ok(data.map(|data| data.digest()).transpose()?)
-                }
+            .blocking(move || {
+                let data = match open {
+                    Some(data) => Some(data),
+                    // Read by a handle that is closed by now.
+                    None => core.cache.open_data(ino, generation, Access::Read)?.map(Arc::new),
+                };
+                let Some(data) = data else { return Ok(None) };
+                let digest = data.digest()?;
+                // What is written meanwhile is not what came.
+                Ok(data.unmoved_since(stamp)?.then_some(digest))
             })
             .await?;
         let Some(digest) = digest else { return Ok(None) };

@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Names a way in which a request goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     upstream: u16,
+    begun: Instant,
 }
 
 /// A running proxy; stopped when dropped.
@@ -96,8 +97,8 @@ impl Proxy {
             deed: None,
             is_over: false,
         };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), upstream });
+        let (state, changed, begun) = (Mutex::new(state), Condvar::new(), Instant::now());
+        let shared = Arc::new(Shared { state, changed, upstream, begun });
         let all = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -186,6 +187,14 @@ impl Shared {
         };
         state.count += usize::from(fault != Fault::None);
         fault
+    }
+
+    /// What came by, for whoever looks for the reason of a failure.
+    fn note(&self, message: &Message, fault: &Fault) {
+        let of = |name| message.header(name).unwrap_or_default();
+        let about = [of("destination"), of("if-match"), of("content-length"), of("etag")].join(" ");
+        let after = self.begun.elapsed().as_millis();
+        println!("  {after} ms: {} {about} ({fault:?})", message.first);
     }
 
     /// Half of a slow body is through.
@@ -281,6 +290,7 @@ fn serve(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     while let Some(begun) = read_head(&mut client)? {
         let method = begun.message.first.split(' ').next().unwrap_or_default().to_owned();
         let fault = shared.fault(&method);
+        shared.note(&begun.message, &fault);
         if let Fault::Thin(speed) = fault
             && begun.length.is_some_and(|length| length > 0)
         {
@@ -314,6 +324,7 @@ fn serve(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
             _ => {}
         }
         let mut answer = ask(shared.upstream, &mut request, &method)?;
+        shared.note(&answer, &fault);
         if !deliver(shared, &mut client, &mut answer, &fault)? {
             break;
         }
