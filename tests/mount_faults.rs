@@ -338,8 +338,7 @@ impl Case<'_> {
         let there = stage.server.root().join(&self.folder);
         let mut last = String::new();
         patiently(&format!("what was expected: {}", self.what()), || {
-            let (mut seen, shown) = (contents(&there), contents(&self.here("")));
-            seen.retain(|(name, bytes)| !self.may_come_late(name, bytes));
+            let (seen, shown) = (contents(&there), contents(&self.here("")));
             let is_right = matches(&seen, &expected) && seen == shown;
             let said = format!("there {:?}, here {:?}", names_of(&seen), names_of(&shown));
             if !is_right && said != last {
@@ -348,14 +347,6 @@ impl Case<'_> {
             }
             is_right
         });
-    }
-}
-
-impl Case<'_> {
-    /// What a killed daemon had handed to the network may get to the server after the next daemon looked: as a hidden
-    /// temporary that nobody comes back for, and that is removed a month later (`webdav/left.rs`).
-    fn may_come_late(&self, name: &str, bytes: &[u8]) -> bool {
-        self.killed == Killed::Daemon && name.starts_with(".dewfs-tmp.") && bytes == self.new
     }
 }
 

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 /// How long anything may take that is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// The file system type that statfs(2) tells of FUSE.
+const FUSE: i64 = 0x6573_5546;
 
 /// The program under test; a test that runs as another user finds it at another place.
 pub(crate) fn dewfs() -> Command {
@@ -167,8 +169,9 @@ impl Mounted {
             if let Some(status) = daemon.try_wait().unwrap() {
                 panic!("dewfs mount -f ended with {status}:\n{}", self.log());
             }
-            // What a killed daemon left is a mount as well, but no room is known of it.
-            self.places.is_mounted() && rustix::fs::statfs(&self.places.at).is_ok()
+            // What a killed daemon left is a mount as well, but no room is known of it; once it is gone, and before the new
+            // one is there, the room is that of the bare directory.
+            rustix::fs::statfs(&self.places.at).is_ok_and(|room| room.f_type == FUSE)
         });
         self.daemon = Some(daemon);
     }
