@@ -31,7 +31,7 @@ fn path_only(path: &Path) -> OwnedFd {
 /// S105 "The helper registers only the caller's own regular files, opened for reading and writing, for his own mounts."
 #[test]
 fn files_that_are_not_the_callers_to_write_are_refused() {
-    if !helped("files_that_are_not_the_callers_to_write_are_refused", HELPED) {
+    if !helped("misuse::files_that_are_not_the_callers_to_write_are_refused", HELPED) {
         return;
     }
     let own = Own::new();
@@ -83,7 +83,7 @@ fn files_that_are_not_the_callers_to_write_are_refused() {
 
 #[test]
 fn connections_that_are_not_the_callers_are_refused() {
-    if !helped("connections_that_are_not_the_callers_are_refused", HELPED) {
+    if !helped("misuse::connections_that_are_not_the_callers_are_refused", HELPED) {
         return;
     }
     let own = Own::new();
@@ -105,7 +105,7 @@ fn connections_that_are_not_the_callers_are_refused() {
 
 #[test]
 fn places_that_a_user_may_not_cover_are_refused() {
-    if !helped("places_that_a_user_may_not_cover_are_refused", HELPED) {
+    if !helped("misuse::places_that_a_user_may_not_cover_are_refused", HELPED) {
         return;
     }
     let places = Places::new();
@@ -128,7 +128,7 @@ fn places_that_a_user_may_not_cover_are_refused() {
 
 #[test]
 fn malformed_requests_get_an_error_and_nothing_else() {
-    if !helped("malformed_requests_get_an_error_and_nothing_else", HELPED) {
+    if !helped("misuse::malformed_requests_get_an_error_and_nothing_else", HELPED) {
         return;
     }
     let own = Own::new();
@@ -165,7 +165,7 @@ fn malformed_requests_get_an_error_and_nothing_else() {
 #[test]
 fn a_user_has_no_more_than_the_limits() {
     let machine = Machine { helper: Some("3"), ..USUAL };
-    if !helped("a_user_has_no_more_than_the_limits", machine) {
+    if !helped("misuse::a_user_has_no_more_than_the_limits", machine) {
         return;
     }
     let mut own = Own::new();
@@ -189,7 +189,7 @@ fn a_user_has_no_more_than_the_limits() {
 #[test]
 fn who_asks_too_often_or_on_too_many_lines_is_refused() {
     let machine = Machine { helper: Some("100 50"), ..USUAL };
-    if !helped("who_asks_too_often_or_on_too_many_lines_is_refused", machine) {
+    if !helped("misuse::who_asks_too_often_or_on_too_many_lines_is_refused", machine) {
         return;
     }
     let asks = Asks::new();
