@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::{
-    AttemptTag, Body, Conditional, Digest, ErrorKind, Expect, FeedKind, Hint, Listed, Locator,
-    Name, Observed, Remote, RemotePath, Upload, names,
+    AttemptTag, Body, Conditional, Cursor, Digest, ErrorKind, Expect, FeedKind, Hint, Listed,
+    Locator, Name, Observed, Remote, RemotePath, Upload, names,
 };
 use tempfile::TempDir;
 
@@ -446,6 +446,75 @@ async fn a_folder_that_moves_is_watched_under_its_new_name() {
             std::fs::write(root.path().join("g/late"), count.to_string()).unwrap();
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Follows a remote as an engine does, until a hint is about `path`.
+async fn hear(remote: &FolderRemote, cursor: &mut Cursor, path: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let page = remote.changes(Some(cursor)).await.unwrap();
+        *cursor = page.cursor;
+        let mut heard = false;
+        for hint in page.hints {
+            let (Hint::Entry(about) | Hint::Folder(about)) = &hint;
+            heard |= about.to_string() == path;
+            if matches!(hint, Hint::Folder(_)) {
+                list(remote, &about.to_string()).await;
+            }
+        }
+        if heard {
+            return;
+        }
+        assert!(Instant::now() < end, "{path} is not heard of");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The watcher took the watch back when it read that the name went; the folder at it counted as watched for ever, and what
+/// others removed there was shown for ever.
+#[tokio::test]
+async fn regression_a_folder_that_moved_away_and_back_is_still_watched() {
+    let (root, remote) = open();
+    let path = |name: &str| root.path().join(name);
+    std::fs::create_dir_all(path("f/below")).unwrap();
+    for folder in ["", "f", "f/below"] {
+        list(&remote, folder).await;
+    }
+    let mut cursor = remote.changes(None).await.unwrap().cursor;
+    std::fs::rename(path("f"), path("g")).unwrap();
+    std::fs::rename(path("g"), path("f")).unwrap();
+    std::fs::write(path("then"), "").unwrap();
+    hear(&remote, &mut cursor, "/then").await;
+    for late in ["f/late", "f/below/late"] {
+        std::fs::write(path(late), "").unwrap();
+        hear(&remote, &mut cursor, &format!("/{late}")).await;
+    }
+}
+
+/// The same, when a folder was made and watched at the name before the watcher had read that the one before it went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_folder_made_where_another_one_was_is_watched() {
+    let (root, remote) = open();
+    let path = |name: &str| root.path().join(name);
+    list(&remote, "").await;
+    let mut cursor = remote.changes(None).await.unwrap().cursor;
+    for round in 0..50 {
+        // Many changes keep the watcher busy.
+        for other in 0..50 {
+            std::fs::write(path(&format!("other{other}")), "").unwrap();
+        }
+        std::fs::create_dir(path("f")).unwrap();
+        list(&remote, "f").await;
+        std::fs::remove_dir(path("f")).unwrap();
+        std::fs::create_dir(path("f")).unwrap();
+        list(&remote, "f").await;
+        let then = format!("then{round}");
+        std::fs::write(path(&then), "").unwrap();
+        hear(&remote, &mut cursor, &format!("/{then}")).await;
+        std::fs::write(path("f/late"), "").unwrap();
+        hear(&remote, &mut cursor, "/f/late").await;
+        std::fs::remove_dir_all(path("f")).unwrap();
     }
 }
 

@@ -4,13 +4,16 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dewfs::engine::{Engine, SetAttributes};
+use dewfs::engine::{Engine, SetAttributes, SetTime};
 use dewfs::model::Ino;
-use dewfs::remote::ErrorKind;
 use dewfs::remote::folder::FolderRemote;
-use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation, VersionKind};
+use dewfs::remote::memory::{
+    Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
+};
+use dewfs::remote::{ErrorKind, FeedKind};
 use support::world::{ME, READ, World, name, quick_settings};
 
 /// The page of a first listing was passed over while the folder's own move was on its way, yet the folder counted as listed:
@@ -153,4 +156,94 @@ async fn regression_what_is_written_while_what_came_is_told_is_not_what_the_remo
     world.in_sync().await;
     assert_eq!(world.there(), []);
     assert_eq!(world.names("").await, [""; 0]);
+}
+
+/// The time of a file was being set when its content was replaced there and it was replaced here: refused, the setting took
+/// the new version for the one that was to go, and the save was made over a content that nobody had seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_came_while_a_time_was_set_is_not_replaced_unseen() {
+    let world = World::new().await;
+    world.store.put("a", "first").unwrap();
+    world.read("a").await.unwrap();
+    world.in_sync().await;
+    let at_the_door =
+        |step: &Step| step.operation == Operation::SetMetadata && step.moment == Moment::Arrives;
+    let (gate, mut held) = Gate::holding(at_the_door);
+    world.store.gate(Some(gate));
+    let mtime = Some(SetTime::At(1_000_000_000_000_000_000));
+    let set = SetAttributes { mtime, ..SetAttributes::default() };
+    let ino = world.ino("a").await;
+    world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
+    let setting = held.recv().await.unwrap();
+    world.store.put("a", "theirs").unwrap();
+    world.write("t", b"saved").await;
+    world.rename("t", "a").await.unwrap();
+    setting.pass();
+    drop(held);
+    world.in_sync().await;
+    let mut there: Vec<_> = world.there().into_iter().filter_map(|(_, content)| content).collect();
+    there.sort();
+    assert_eq!(there, [b"saved".to_vec(), b"theirs".to_vec()]);
+}
+
+/// Where folders are listed in turn, what was missed was given up between two rounds; a round that always had something to
+/// list, because there is much or because somebody asks again and again, never ended: the file was shown for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_was_removed_goes_though_something_is_always_due() {
+    let options =
+        MemoryOptions { feed: FeedKind::None, stable_ids: true, ..MemoryOptions::default() };
+    let world = World::with(options, quick_settings()).await;
+    world.store.put("a", "a").unwrap();
+    world.store.put("b", "b").unwrap();
+    assert_eq!(world.names("").await, ["a", "b"]);
+    let engine = world.engine.clone();
+    let asking = tokio::spawn(async move {
+        loop {
+            engine.sync_now(Ino::ROOT).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    world.store.rm("a").unwrap();
+    world.until("it is gone", async || world.names("").await == ["b"]).await;
+    asking.abort();
+}
+
+/// Where changes are told, what was missed was given up after a moment in which nothing was told: beside a file that is
+/// written all the time there was none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_was_removed_goes_though_something_always_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("remote");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(root.join("gone"), "gone").unwrap();
+    let remote = Arc::new(FolderRemote::open(&root).unwrap());
+    let engine = Engine::start(quick_settings(), &dir.path().join("state"), remote).await.unwrap();
+    let shown = async |name: &str| {
+        let all = engine.read_dir(Ino::ROOT, 0, 10).wait().await.unwrap();
+        all.iter().any(|entry| entry.name.lossy() == name)
+    };
+    assert!(shown("gone").await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stops, log) = (stop.clone(), root.join("log"));
+    let writer = std::thread::spawn(move || {
+        for line in 0.. {
+            std::fs::write(&log, format!("{line}")).unwrap();
+            if stops.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    });
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !shown("log").await {
+        assert!(tokio::time::Instant::now() < end, "what is made is never seen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::remove_file(root.join("gone")).unwrap();
+    while shown("gone").await {
+        assert!(tokio::time::Instant::now() < end, "what is removed is shown for ever");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    engine.stop().await;
 }

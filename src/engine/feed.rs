@@ -199,14 +199,16 @@ impl Core {
         page: ChangePage,
         due: Vec<(Ino, Tick)>,
     ) -> Result<(), EngineError> {
-        let quiet = page.hints.is_empty() && !page.more;
+        // All that was told since these were missed is in this page or was in an earlier one; a page without hints may never
+        // come where something always changes.
+        let drained = !page.more;
         let hints: Vec<Hint> =
             page.hints.into_iter().collect::<HashSet<Hint>>().into_iter().collect();
         let ids = self.remotes.feed.capabilities().stable_ids;
         let (since, paths) =
             change(self, move |tx| Ok((tx.tick()?, worth_a_look(tx, hints, ids)?))).await?;
         let mut looks = self.look_at_hints(paths, since).await?;
-        let mut gone = if quiet { self.look_for(due).await? } else { Vec::new() };
+        let mut gone = if drained { self.look_for(due).await? } else { Vec::new() };
         self.make_sure(&mut looks, &mut gone).await?;
         crash_point!(self, "feed: before a page is applied");
         let (losses, limit, pause) =

@@ -102,6 +102,10 @@ impl Turns {
         !self.root && self.used.is_empty() && self.oldest.is_empty()
     }
 
+    fn clear(&mut self) {
+        *self = Self { used_was_last: self.used_was_last, ..Self::default() };
+    }
+
     fn next(&mut self) -> Option<Ino> {
         if std::mem::take(&mut self.root) {
             return Some(Ino::ROOT);
@@ -230,15 +234,19 @@ impl Core {
         if weight == Weight::Doubted { Err(self.doubt()) } else { Ok(()) }
     }
 
-    /// Lists what is due, until nothing is; answers when the next will be.
+    /// Lists what is due, until nothing is or an interval is over: what was missed is settled between rounds, also where
+    /// something is always due. Answers when the next will be.
     async fn list_in_turn(self: &Arc<Self>) -> Result<Duration, EngineError> {
         self.remember_used().await?;
         let mut failed = HashSet::new();
         let mut under_way = FuturesUnordered::new();
         let mut running = HashSet::new();
         let (mut chosen, mut since) = (Turns::default(), None::<tokio::time::Instant>);
+        let end = tokio::time::Instant::now() + self.settings.poll;
         loop {
-            if chosen.is_empty() || since.is_none_or(|since| since.elapsed() > self.part()) {
+            if tokio::time::Instant::now() >= end {
+                chosen.clear();
+            } else if chosen.is_empty() || since.is_none_or(|since| since.elapsed() > self.part()) {
                 self.choose_folders(&mut chosen, &running, &failed)?;
                 since = Some(tokio::time::Instant::now());
             }

@@ -72,12 +72,14 @@ pub fn found_to_fetch<R: Rows>(
     looked: &Looked,
     seen: Option<&Observed>,
 ) -> Result<bool, R::Error> {
-    let hydrated = rows.node(ino)?.is_none_or(|node| node.hydrated);
-    if hydrated || !is_as_looked(rows, ino, looked)? {
+    let Some(node) = rows.node(ino)?.filter(|node| !node.hydrated) else { return Ok(false) };
+    if !is_as_looked(rows, ino, looked)? {
         return Ok(false);
     }
     match seen.filter(|seen| seen.kind == Kind::File) {
         Some(seen) if is_version_of(&looked.base, seen) => return Ok(true),
+        // It was deleted here: the conditional remove finds that there is something nobody saw.
+        Some(_) if node.local.is_none() => {}
         Some(seen) => refresh(rows, ino, seen)?,
         None => miss_by_settle(rows, ino)?,
     }

@@ -1,6 +1,6 @@
 //! Times and modes set here after the content was sent: the remote gets them by a step of their own.
 
-use super::around::is_edited;
+use super::around::{is_edited, wanted};
 use super::reconcile::{mark, miss_by_settle, refresh};
 use super::settle::{Begun, Refusal, current};
 use super::touch::touch;
@@ -66,8 +66,8 @@ pub fn metadata_refused<R: Rows>(
         Some(seen) if seen.kind != node.kind => mark(rows, base.place.parent)?,
         Some(_) if refusal != Refusal::Mismatch => {}
         Some(seen) if is_known(&base, seen) => rows.set_base(ino, Some(moved_on(base, seen)))?,
-        // Of an edited one, the conditional write will find it.
-        Some(_) if is_edited(&node, Some(&base)) => {}
+        // Of an edited or a deleted one, the conditional write or remove will find it: what nobody saw is not removed.
+        Some(_) if is_edited(&node, Some(&base)) || wanted(rows, &node)?.is_none() => {}
         Some(seen) => refresh(rows, ino, seen)?,
     }
     touch(rows, ino)

@@ -1,20 +1,20 @@
-//! A directory as a remote whose requests and answers get lost.
+//! One engine's way to the remote: requests and answers get lost on it, changes are held back on it.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::{
-    AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
-    Metadata, Observed, PageToken, Remote, RemoteError, Result, Space, Upload, Version,
+    AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, FeedKind,
+    ListPage, Locator, Metadata, Observed, PageToken, Remote, RemoteError, Result, Space, Upload,
+    Version,
 };
 use fastrand::Rng;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use tokio::sync::watch;
 
 /// Says to which requests something happens.
 #[derive(Debug)]
@@ -57,20 +57,28 @@ enum Strike {
     Cut,
 }
 
-/// Is one incarnation's way to the directory.
+/// Is one incarnation's way to the remote.
 #[derive(Clone, Debug)]
 pub(super) struct Flaky {
-    inner: FolderRemote,
+    inner: Arc<dyn Remote>,
     dice: Arc<Dice>,
     cut: Arc<AtomicBool>,
     online: Arc<AtomicBool>,
+    /// Nobody tells of changes.
+    deaf: bool,
+    /// Changes wait while this is true.
+    held: Arc<watch::Sender<bool>>,
 }
 
 impl Flaky {
-    pub(super) fn open(root: &Path, dice: Arc<Dice>) -> Self {
-        let inner = FolderRemote::open(root).unwrap();
+    pub(super) fn new(inner: Arc<dyn Remote>, dice: Arc<Dice>, deaf: bool) -> Self {
         let (cut, online) = (Arc::default(), Arc::new(AtomicBool::new(true)));
-        Self { inner, dice, cut, online }
+        Self { inner, dice, cut, online, deaf, held: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// Lets no change begin, or lets those that wait go on.
+    pub(super) fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     pub(super) fn cut_off(&self) {
@@ -83,6 +91,12 @@ impl Flaky {
 
     fn lost(&self) -> bool {
         self.cut.load(Ordering::SeqCst) || !self.online.load(Ordering::SeqCst)
+    }
+
+    async fn change<T>(&self, at: &Locator, ask: impl Future<Output = Result<T>>) -> Result<T> {
+        // Nobody else has the sender: it lives as long as this.
+        drop(self.held.subscribe().wait_for(|held| !held).await);
+        self.call(at, ask).await
     }
 
     async fn call<T>(&self, at: &Locator, ask: impl Future<Output = Result<T>>) -> Result<T> {
@@ -105,7 +119,8 @@ impl Flaky {
 #[async_trait]
 impl Remote for Flaky {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let can = self.inner.capabilities();
+        if self.deaf { Capabilities { feed: FeedKind::Walk, ..can } } else { can }
     }
     async fn probe(&self) -> Result<Capabilities> {
         if self.lost() {
@@ -135,10 +150,10 @@ impl Remote for Flaky {
         Ok(ByteStream { length: stream.length, bytes })
     }
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
-        self.call(at, self.inner.write(at, body, expect)).await
+        self.change(at, self.inner.write(at, body, expect)).await
     }
     async fn make_folder(&self, at: &Locator) -> Result<Observed> {
-        self.call(at, self.inner.make_folder(at)).await
+        self.change(at, self.inner.make_folder(at)).await
     }
     async fn rename(
         &self,
@@ -147,13 +162,13 @@ impl Remote for Flaky {
         expect: Expect,
         tag: &AttemptTag,
     ) -> Result<Observed> {
-        self.call(from, self.inner.rename(from, to, expect, tag)).await
+        self.change(from, self.inner.rename(from, to, expect, tag)).await
     }
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
-        self.call(at, self.inner.remove(at, expect, tag)).await
+        self.change(at, self.inner.remove(at, expect, tag)).await
     }
     async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
-        self.call(at, self.inner.tidy(at, expect, tag)).await
+        self.change(at, self.inner.tidy(at, expect, tag)).await
     }
     async fn set_metadata(
         &self,
@@ -161,19 +176,24 @@ impl Remote for Flaky {
         metadata: &Metadata,
         expect: Expect,
     ) -> Result<Observed> {
-        self.call(at, self.inner.set_metadata(at, metadata, expect)).await
+        self.change(at, self.inner.set_metadata(at, metadata, expect)).await
     }
     async fn space(&self) -> Result<Option<Space>> {
         self.inner.space().await
     }
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let root = Locator::at(dewfs::remote::RemotePath::root());
+        if self.deaf {
+            return Err(RemoteError::new(ErrorKind::Unsupported, "changes of", &root.path));
+        }
         self.call(&root, self.inner.changes(since)).await
     }
     fn watch(&self) -> Option<BoxStream<'static, ()>> {
-        self.inner.watch()
+        if self.deaf { None } else { self.inner.watch() }
     }
     fn interested(&self, folder: &Locator) {
-        self.inner.interested(folder);
+        if !self.deaf {
+            self.inner.interested(folder);
+        }
     }
 }

@@ -20,7 +20,7 @@ impl Machine {
                     told.lock().unwrap().push(line);
                 }
                 if step.moment == Moment::Answers
-                    && step.operation == Operation::Write
+                    && matches!(step.operation, Operation::Write | Operation::SetMetadata)
                     && let Some(store) = kept.upgrade()
                 {
                     note_version(&store, &noted, step.path.to_string().trim_start_matches('/'));

@@ -55,8 +55,7 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile { name: "editors", editors: true, handles: true, crashes: 0.04, ..PLAIN },
     Profile { name: "frees", frees: true, editors: true, faults: 20, lines: true, ..PLAIN },
     Profile { name: "small", cache_size: 600_000, frees: true, editors: true, ..PLAIN },
-    // Only by name: in about one of a hundred the machine cannot tell which file a save met (ARCHITECTURE, "Open").
-    Profile { name: "touches", share: 0, touches: true, faults: 20, ..PLAIN },
+    Profile { name: "touches", touches: true, faults: 20, ..PLAIN },
     Profile { name: "two", engines: 2, actor: 0.1, faults: 20, lines: true, ..PLAIN },
     Profile { name: "twoids", engines: 2, actor: 0.1, ids: true, crashes: 0.04, ..PLAIN },
     Profile {
@@ -71,11 +70,20 @@ pub(super) const PROFILES: &[Profile] = &[
     },
     Profile { name: "folder", share: 2, folder: true, frees: true, faults: 20, ..PLAIN },
     Profile { name: "foldercrash", share: 2, folder: true, crashes: 0.05, handles: true, ..PLAIN },
-    // Only by name: in about one of a hundred, a machine goes on showing what the other one removed (ARCHITECTURE, "Open").
     Profile {
         name: "foldertwo",
-        share: 0,
+        share: 2,
         folder: true,
+        engines: 2,
+        actor: 0.1,
+        faults: 20,
+        ..PLAIN
+    },
+    Profile {
+        name: "folderwalk",
+        share: 2,
+        folder: true,
+        feed: FeedKind::None,
         engines: 2,
         actor: 0.1,
         faults: 20,
@@ -117,7 +125,9 @@ impl Profile {
         Settings {
             exclude: vec!["*~".into()],
             write_back_delay: Duration::from_millis(3),
-            poll: Duration::from_millis(20),
+            poll: Duration::from_millis(
+                std::env::var("DEWFS_POLL").map_or(20, |p| p.parse().unwrap()),
+            ),
             timeout: Duration::from_secs(2),
             requests: 100_000,
             guard: 0,

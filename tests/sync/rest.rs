@@ -64,6 +64,7 @@ impl Machine {
             }
         }
         let lost = self.ledger.lost(&present);
+        run::UNSURE.fetch_add(u64::from(self.unsure), Ordering::Relaxed);
         assert!(
             lost.is_empty() || self.unsure,
             "lost {lost:?}, there is {:?}\n{}",

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::memory::{Fault, MemoryOptions, MemoryRemote, MemoryStore, RandomFaults};
-use dewfs::remote::{ErrorKind, Remote};
+use dewfs::remote::{ErrorKind, FeedKind, Remote};
 use tempfile::TempDir;
 
 use super::Profile;
@@ -15,37 +16,42 @@ use super::flaky::{Dice, Flaky};
 /// Is where everything is sent to.
 pub(super) enum There {
     Memory(Arc<MemoryStore>),
-    Folder(TempDir, Arc<Dice>),
+    /// With whether nobody tells of changes.
+    Folder(TempDir, Arc<Dice>, bool),
 }
 
 /// Is one engine's way to the remote.
 #[derive(Clone)]
-pub(super) enum Line {
-    Memory(MemoryRemote),
-    Folder(Flaky),
+pub(super) struct Line {
+    way: Flaky,
+    /// What knows by itself when it is away.
+    memory: Option<MemoryRemote>,
 }
 
 impl Line {
     pub(super) fn remote(&self) -> Arc<dyn Remote> {
-        match self {
-            Self::Memory(remote) => Arc::new(remote.clone()),
-            Self::Folder(remote) => Arc::new(remote.clone()),
-        }
+        Arc::new(self.way.clone())
     }
 
     /// For ever, as a crash does.
     pub(super) fn cut_off(&self) {
-        match self {
-            Self::Memory(remote) => remote.cut_off(),
-            Self::Folder(remote) => remote.cut_off(),
+        match &self.memory {
+            Some(remote) => remote.cut_off(),
+            None => self.way.cut_off(),
         }
+        self.way.hold(false);
     }
 
     pub(super) fn set_online(&self, online: bool) {
-        match self {
-            Self::Memory(remote) => remote.set_online(online),
-            Self::Folder(remote) => remote.set_online(online),
+        match &self.memory {
+            Some(remote) => remote.set_online(online),
+            None => self.way.set_online(online),
         }
+    }
+
+    /// Lets no change begin, or lets those that wait go on.
+    pub(super) fn hold(&self, held: bool) {
+        self.way.hold(held);
     }
 }
 
@@ -54,7 +60,7 @@ impl There {
         if profile.folder {
             let dir = tempfile::tempdir_in(scratch).unwrap();
             std::fs::create_dir(dir.path().join("remote")).unwrap();
-            return Self::Folder(dir, Dice::new(seed));
+            return Self::Folder(dir, Dice::new(seed), profile.feed == FeedKind::None);
         }
         Self::Memory(MemoryStore::new(MemoryOptions {
             seed,
@@ -70,9 +76,15 @@ impl There {
     /// A way to it for another incarnation of an engine.
     pub(super) fn line(&self) -> Line {
         match self {
-            Self::Memory(store) => Line::Memory(store.remote()),
-            Self::Folder(dir, dice) => {
-                Line::Folder(Flaky::open(&dir.path().join("remote"), dice.clone()))
+            Self::Memory(store) => {
+                let remote = store.remote();
+                let way = Flaky::new(Arc::new(remote.clone()), Dice::new(0), false);
+                Line { way, memory: Some(remote) }
+            }
+            Self::Folder(dir, dice, deaf) => {
+                let remote = FolderRemote::open(&dir.path().join("remote")).unwrap();
+                let way = Flaky::new(Arc::new(remote), dice.clone(), *deaf);
+                Line { way, memory: None }
             }
         }
     }
@@ -87,7 +99,7 @@ impl There {
     fn at(&self, path: &str) -> PathBuf {
         match self {
             Self::Memory(_) => PathBuf::new(),
-            Self::Folder(dir, _) => dir.path().join("remote").join(path),
+            Self::Folder(dir, ..) => dir.path().join("remote").join(path),
         }
     }
 
@@ -106,7 +118,7 @@ impl There {
                 faults.extend(late.then_some(Fault::DeliverLate));
                 store.random_faults((per_mille > 0).then_some(RandomFaults { per_mille, faults }));
             }
-            Self::Folder(_, dice) => dice.faults(per_mille),
+            Self::Folder(_, dice, _) => dice.faults(per_mille),
         }
     }
 
@@ -160,7 +172,7 @@ impl There {
                 store.put(path, content.to_vec()).ok()?;
                 Some(over.filter(|_| before.is_some()))
             }
-            Self::Folder(dir, _) => {
+            Self::Folder(dir, ..) => {
                 let (temp, at) = (dir.path().join("put"), self.at(path));
                 std::fs::write(&temp, content).unwrap();
                 // Exchanged, so that what was there is known for certain.
@@ -199,7 +211,7 @@ impl There {
                 let over = self.content(path);
                 store.rm(path).ok().and(over)
             }
-            Self::Folder(dir, _) => {
+            Self::Folder(dir, ..) => {
                 let at = self.at(path);
                 if at.is_dir() {
                     drop(std::fs::remove_dir(at));

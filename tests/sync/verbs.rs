@@ -10,14 +10,28 @@ const PIECE: usize = 131_072;
 
 /// Is a file that is about to be destroyed: what a user saw in it, its version, and whether it was read at all.
 struct Victim {
+    ino: Ino,
     over: Vec<Vec<u8>>,
     version: Option<String>,
     unread: bool,
+    /// Held open, it stands for what was seen: what the remote has instead is another inode.
+    handle: Handle,
 }
 
 impl Machine {
     /// What a user sees in a file; of one never read, whatever its version may stand for.
     async fn victim(&self, who: usize, ino: Ino) -> Option<Victim> {
+        let handle = self.engine(who).open(ino, READ).wait().await.ok()?.handle;
+        let seen = self.seen(who, ino).await;
+        if seen.is_none() {
+            self.engine(who).release(ino, handle);
+        }
+        let (over, version, unread) = seen?;
+        Some(Victim { ino, over, version, unread, handle })
+    }
+
+    /// What is in a file, its version, and whether it is not here.
+    async fn seen(&self, who: usize, ino: Ino) -> Option<(Vec<Vec<u8>>, Option<String>, bool)> {
         let engine = self.engine(who);
         if !self.profile.may_be_blind() {
             engine.hydrate(ino).await.ok()?;
@@ -25,15 +39,14 @@ impl Machine {
         let item = engine.item_status(ino).await.ok()?;
         let version = item.version;
         if item.content == Content::Hydrated {
-            let over = self.bytes(who, ino).await.into_iter().collect();
-            return Some(Victim { over, version, unread: false });
+            return Some((self.bytes(who, ino).await.into_iter().collect(), version, false));
         }
         if !self.profile.may_be_blind() {
             return None;
         }
         self.note_all();
         let over = self.behind(version.as_deref().unwrap_or_default());
-        Some(Victim { over, version, unread: true })
+        Some((over, version, true))
     }
 
     async fn bytes(&self, who: usize, ino: Ino) -> Option<Vec<u8>> {
@@ -110,17 +123,17 @@ impl Machine {
             .item_status(ino)
             .await
             .is_ok_and(|item| item.version.is_none() && item.size == 0);
-        let victim = if is_new { None } else { self.victim(who, ino).await };
-        if !is_new && victim.is_none() {
+        let seen = if is_new { None } else { self.seen(who, ino).await };
+        if !is_new && seen.is_none() {
             return false;
         }
-        let over = victim.as_ref().map(|victim| victim.over.clone()).unwrap_or_default();
+        let (over, version, unread) = seen.unwrap_or_default();
         let cut = SetAttributes { size: Some(0), ..SetAttributes::default() };
         if let Err(error) = engine.set_attributes(ino, Some(handle), cut, ME).wait().await {
             self.allow(Some(error));
             return false;
         }
-        if let Some(version) = victim.filter(|victim| victim.unread).and_then(|one| one.version) {
+        if let Some(version) = version.filter(|_| unread) {
             self.ledger.blind.push((version, Some(label(content).into_bytes())));
         }
         self.made(content);
@@ -165,29 +178,44 @@ impl Machine {
             return self.allow(engine.remove_folder(parent, &name(last)).wait().await.err());
         }
         let Some(victim) = self.victim(who, stat.ino).await else { return };
+        self.desk(who).line.hold(true);
         if engine.unlink(parent, &name(last)).wait().await.is_ok() {
-            self.destroyed(who, stat.ino, victim).await;
+            self.destroyed(who, &victim, None).await;
         }
+        self.desk(who).line.hold(false);
+        engine.release(victim.ino, victim.handle);
     }
 
-    /// A user removed what they saw; if the version changed in that very moment, what it is now as well.
-    async fn destroyed(&mut self, who: usize, ino: Ino, victim: Victim) {
-        let Victim { over, version, unread } = victim;
-        self.ledger.blind.extend(version.clone().filter(|_| unread).map(|version| (version, None)));
+    /// A user removed a file, or put `newcomer` in its place. Nothing was sent since: what that destroys is still known here.
+    async fn destroyed(&mut self, who: usize, victim: &Victim, newcomer: Option<Ino>) {
+        let Victim { ino, over, version, unread, .. } = victim;
+        self.ledger
+            .blind
+            .extend(version.clone().filter(|_| *unread).map(|version| (version, None)));
         let what = over.iter().map(|over| label(over)).collect::<Vec<_>>().join(" ");
-        let engine = self.engine(who);
-        if engine.stat(ino).wait().await.is_ok_and(|stat| stat.links > 0) {
+        if !self.was_destroyed(who, victim, newcomer).await {
             // The name meant another file when it was removed than when it was looked at.
             self.unsure = true;
-            return self.say("    destroyed something else".into());
+            return self.say(format!("    destroyed something else than {what} ({})", ino.0));
         }
         self.say(format!("    destroyed {what}"));
         self.ledger.gone.extend(over.iter().map(|one| label(one).into_bytes()));
-        let now = engine.item_status(ino).await.ok().and_then(|item| item.version);
-        if let Some(now) = now.filter(|now| Some(now) != version.as_ref()) {
-            self.unsure |= !self.profile.may_be_blind();
-            self.ledger.gone.extend(self.behind(&now));
+    }
+
+    /// Whether it is what was seen that is to go from the remote, or never was there.
+    async fn was_destroyed(&self, who: usize, victim: &Victim, newcomer: Option<Ino>) -> bool {
+        let engine = self.engine(who);
+        let version = async |ino| engine.item_status(ino).await.ok().and_then(|item| item.version);
+        if engine.stat(victim.ino).wait().await.is_ok_and(|stat| stat.links > 0) {
+            return false;
         }
+        // Its row is there, or the newcomer took over what it stands for; else another inode had taken its place.
+        let tombstone = version(victim.ino).await.is_some() || victim.version.is_none();
+        tombstone
+            || match newcomer {
+                Some(newcomer) => version(newcomer).await == victim.version,
+                None => false,
+            }
     }
 
     pub(super) async fn rename(&mut self, who: usize, from: &str, to: &str) {
@@ -199,18 +227,25 @@ impl Machine {
         let victim = match engine.lookup(to_parent, &name(to_last)).wait().await {
             Ok(stat) if stat.ino == source.ino => return,
             Ok(stat) if stat.kind == Kind::File => match self.victim(who, stat.ino).await {
-                Some(victim) => Some((stat.ino, victim)),
+                Some(victim) => Some(victim),
                 None => return,
             },
             _ => None,
         };
         // Where nothing was seen nothing is to be replaced: somebody else's may come there in this very moment.
-        let mode = if victim.is_some() { RenameMode::Replace } else { RenameMode::NoReplace };
+        let is_alone = self.profile.actor == 0.0 && self.profile.engines == 1;
+        let replace = victim.is_some() || is_alone;
+        let mode = if replace { RenameMode::Replace } else { RenameMode::NoReplace };
+        self.desk(who).line.hold(victim.is_some());
         let outcome =
             engine.rename(parent, &name(last), to_parent, name(to_last), mode).wait().await;
-        match (outcome, victim) {
-            (Ok(()), Some((ino, victim))) => self.destroyed(who, ino, victim).await,
-            (outcome, _) => self.allow(outcome.err()),
+        match (&outcome, &victim) {
+            (Ok(()), Some(victim)) => self.destroyed(who, victim, Some(source.ino)).await,
+            _ => self.allow(outcome.err()),
+        }
+        self.desk(who).line.hold(false);
+        if let Some(victim) = victim {
+            engine.release(victim.ino, victim.handle);
         }
     }
 

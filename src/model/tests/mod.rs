@@ -11,6 +11,7 @@ mod rules;
 mod tree_rows;
 #[path = "../../../tests/support/tried.rs"]
 mod tried;
+mod unseen;
 mod world;
 
 use author::{random, shrink};

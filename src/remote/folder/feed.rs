@@ -170,6 +170,11 @@ impl Feed {
             at.unwatch(&name, &self.path(&name));
         }
         match at.watcher.watch(&path, RecursiveMode::NonRecursive) {
+            // Another directory came to the name meanwhile, and perhaps it is that one that is watched now.
+            Ok(()) if inode(&path) != Some(now) => {
+                at.unwatch(folder, &path);
+                self.tell([Hint::Folder(folder.clone())]);
+            }
             Ok(()) => {
                 at.folders.insert(folder.clone(), now);
                 at.names.insert(now, folder.clone());
@@ -194,25 +199,36 @@ impl Feed {
             std::fs::read_dir(self.path(folder)).map_or(true, |mut all| all.next().is_none());
         if !is_empty {
             // Somebody was there before the watch.
-            lock(&self.queue).push(Hint::Folder(folder.clone()));
-            self.woken.send_modify(|count| *count += 1);
+            self.tell([Hint::Folder(folder.clone())]);
         }
     }
 
-    /// Takes back the watches of folders that are not at their names any more, and of all below them.
+    /// Gives up the watches of names that went, and of all below them. The watcher takes them back by itself, by name and
+    /// after the fact, whoever has the name by then: so a folder that is there is to be listed again, which watches it anew.
     fn drop_stale(&self, watching: &mut Watching) {
         let stale = std::mem::take(&mut lock(&self.queue).stale);
+        let mut unwatched = Vec::new();
         for gone in stale {
             let below = watching.folders.range(gone.clone()..);
-            let below = below.take_while(|(path, _)| path.starts_with(&gone));
-            let below: Vec<_> = below.map(|(path, inode)| (path.clone(), *inode)).collect();
-            for (folder, known) in below {
+            let below = below.map(|(path, _)| path).take_while(|path| path.starts_with(&gone));
+            for folder in below.cloned().collect::<Vec<_>>() {
                 let path = self.path(&folder);
-                if inode(&path) != Some(known) {
-                    watching.unwatch(&folder, &path);
+                watching.unwatch(&folder, &path);
+                if inode(&path).is_some() {
+                    unwatched.push(Hint::Folder(folder));
                 }
             }
         }
+        if !unwatched.is_empty() {
+            self.tell(unwatched);
+        }
+    }
+
+    fn tell(&self, hints: impl IntoIterator<Item = Hint>) {
+        let mut queue = lock(&self.queue);
+        hints.into_iter().for_each(|hint| queue.push(hint));
+        drop(queue);
+        self.woken.send_modify(|count| *count += 1);
     }
 
     pub(super) fn changes(&self, since: Option<&Cursor>, in_place: bool) -> Result<ChangePage> {
