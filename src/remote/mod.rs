@@ -6,6 +6,7 @@
 //! store either: lengths, ranges and listings are checked, and names that cannot be names here are shown under a
 //! reversible escape.
 
+mod behind;
 mod error;
 pub mod folder;
 pub mod layers;
