@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use faults::{Fault, Proxy};
-use mount::{Mounted, bytes, dewfs, eventually, names};
+use mount::{Mounted, bytes, dewfs, eventually, names, patiently};
 use rustix::io::Errno;
 use servers::{Product, Server};
 
@@ -153,15 +153,6 @@ fn make_folder(server: &Server, doing: Doing, case: usize) {
         file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     }
     fs::rename(server.root().join(making), server.root().join(format!("c{case}"))).unwrap();
-}
-
-/// Waits until all has come to rest: after each failure the next try is made later, and other tests run beside this one.
-fn patiently(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(90), "not in 90 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Does it, and fails the test if it takes too long.

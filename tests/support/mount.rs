@@ -26,10 +26,19 @@ pub(crate) fn dewfs() -> Command {
 }
 
 /// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(LIMIT, what, condition);
+}
+
+/// The same where all must come to rest: after each failure the next try is made later, and other tests run beside this one.
+pub(crate) fn patiently(what: &str, condition: impl FnMut() -> bool) {
+    within(Duration::from_secs(90), what, condition);
+}
+
+fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < LIMIT, "not in {LIMIT:?}: {what}");
+        assert!(start.elapsed() < limit, "not in {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
