@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dewfs::engine::{Engine, SetAttributes, SetTime};
-use dewfs::model::Ino;
+use dewfs::model::{Ino, Kind};
 use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::memory::{
     Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
 use dewfs::remote::{ErrorKind, FeedKind};
-use support::world::{ME, READ, World, name, quick_settings};
+use futures_util::FutureExt as _;
+use support::world::{ME, READ, WRITE, World, name, quick_settings};
 
 /// The page of a first listing was passed over while the folder's own move was on its way, yet the folder counted as listed:
 /// it looked empty, and a file saved in it became a conflict copy with nobody to conflict with.
@@ -158,6 +159,17 @@ async fn regression_what_is_written_while_what_came_is_told_is_not_what_the_remo
     assert_eq!(world.names("").await, [""; 0]);
 }
 
+fn is_setting(step: &Step) -> bool {
+    step.operation == Operation::SetMetadata && step.moment == Moment::Arrives
+}
+
+async fn set_time(world: &World, path: &str) {
+    let mtime = Some(SetTime::At(1_000_000_000_000_000_000));
+    let set = SetAttributes { mtime, ..SetAttributes::default() };
+    let ino = world.ino(path).await;
+    world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
+}
+
 /// The time of a file was being set when its content was replaced there and it was replaced here: refused, the setting took
 /// the new version for the one that was to go, and the save was made over a content that nobody had seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,6 +196,30 @@ async fn regression_what_came_while_a_time_was_set_is_not_replaced_unseen() {
     let mut there: Vec<_> = world.there().into_iter().filter_map(|(_, content)| content).collect();
     there.sort();
     assert_eq!(there, [b"saved".to_vec(), b"theirs".to_vec()]);
+}
+
+/// The time of a file was to be set where somebody had put a folder in its place: it was tried again and again for ever, and
+/// the file was shown for as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_folder_that_took_the_place_of_a_file_whose_time_is_set_is_shown() {
+    let world = World::new().await;
+    world.store.put("a", "first").unwrap();
+    world.read("a").await.unwrap();
+    world.in_sync().await;
+    let (gate, mut held) = Gate::holding(is_setting);
+    world.store.gate(Some(gate));
+    set_time(&world, "a").await;
+    let setting = held.recv().await.unwrap();
+    world.store.rm("a").unwrap();
+    world.store.mkdir("a").unwrap();
+    setting.pass();
+    drop(held);
+    let is_folder = async || {
+        let shown = world.engine.lookup(Ino::ROOT, &name("a")).wait().await;
+        shown.is_ok_and(|stat| stat.kind == Kind::Folder)
+    };
+    world.until("the folder is shown", is_folder).await;
+    world.in_sync().await;
 }
 
 /// Where folders are listed in turn, what was missed was given up between two rounds; a round that always had something to
@@ -246,4 +282,45 @@ async fn regression_what_was_removed_goes_though_something_always_changes() {
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
     engine.stop().await;
+}
+
+/// A file was opened and written between the choice to send it and the copy that was sent: others saw a part of what was
+/// written.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_is_opened_just_before_it_is_sent_is_not_sent_in_part() {
+    let world = World::new().await;
+    let (reached, at) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(Some((reached, goes)));
+    let copied = Arc::new(AtomicBool::new(false));
+    let has_copied = copied.clone();
+    world.engine.on_crash_point(Arc::new(move |point| {
+        let hit = point == "write: before it is copied";
+        if let Some((reached, goes)) = hit.then(|| gate.lock().unwrap().take()).flatten() {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| goes.recv().unwrap());
+        }
+        has_copied.fetch_or(point == "write: snapshot taken", Ordering::SeqCst);
+        false
+    }));
+    let (seen, store) = (Arc::new(std::sync::Mutex::new(Vec::new())), world.store.clone());
+    let notes = (seen.clone(), Arc::downgrade(&store));
+    store.gate(Some(Gate(Arc::new(move |step: Step| {
+        if (step.operation, step.moment) == (Operation::Write, Moment::Answers) {
+            let content = notes.1.upgrade().and_then(|store| store.content("a"));
+            notes.0.lock().unwrap().extend(content.map(|bytes| bytes.to_vec()));
+        }
+        std::future::ready(None).boxed()
+    }))));
+    world.write("a", b"first").await;
+    world.until("it is about to be copied", async || at.try_recv().is_ok()).await;
+    let (ino, handle) = world.open("a", WRITE).await;
+    world.write_at(ino, handle, 0, b"other").await;
+    go.send(()).unwrap();
+    world.until("it is copied", async || copied.load(Ordering::SeqCst)).await;
+    world.write_at(ino, handle, 5, b" and the rest").await;
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(*seen.lock().unwrap(), [b"other and the rest".to_vec()]);
 }

@@ -37,6 +37,15 @@ struct Noted {
     ours: Vec<Digest>,
 }
 
+/// Says what became of noting an upload.
+enum Noting {
+    Noted(Box<Noted>),
+    /// Somebody has begun to write it: what was copied may be a part of what they mean.
+    Written,
+    /// It is not what was copied any more, or something else is to be done first.
+    Other,
+}
+
 /// Ends the progress of an upload when it is over.
 struct Shown<'a>(&'a Core, Ino);
 
@@ -56,6 +65,7 @@ impl Core {
         if self.is_held_as_bulk(ino)? {
             return Ok(Ended::Later(PAUSE));
         }
+        crash_point!(self, "write: before it is copied");
         let parcel = match self.take_snapshot(ino).await {
             Ok(Some(parcel)) => parcel,
             Ok(None) => return Ok(Ended::Later(MOVING)),
@@ -63,7 +73,11 @@ impl Core {
             Err(error) => return Err(error),
         };
         crash_point!(self, "write: snapshot taken");
-        let Some(noted) = self.note_write(ino, &parcel).await? else { return Ok(Ended::Done) };
+        let noted = match self.note_write(ino, &parcel).await? {
+            Noting::Noted(noted) => *noted,
+            Noting::Written => return Ok(Ended::Later(MOVING)),
+            Noting::Other => return Ok(Ended::Done),
+        };
         let Some(path) = noted.begun.target.clone() else { return Ok(Ended::Done) };
         let target = locator(path, noted.begun.base.as_ref());
         let is_new = noted.begun.attempt.expect == Expect::Absent;
@@ -154,14 +168,21 @@ impl Core {
         self: &Arc<Self>,
         ino: Ino,
         parcel: &Parcel,
-    ) -> Result<Option<Noted>, EngineError> {
+    ) -> Result<Noting, EngineError> {
         let (stamp, digest) = (parcel.snapshot.stamp, parcel.snapshot.digest);
         let (mtime, generation) = (parcel.data.mtime()?, parcel.generation);
-        let core = self.clone();
+        let (core, data) = (self.clone(), parcel.data.clone());
         change(self, move |tx| {
             let inode = tx.inode(ino)?.filter(|inode| inode.generation == generation);
             if inode.is_none() {
-                return Ok(None);
+                return Ok(Noting::Other);
+            }
+            // When the step was chosen nobody wrote, or nobody who is waited for.
+            if core.is_being_written(tx, ino)? {
+                return Ok(Noting::Written);
+            }
+            if tx.handles(ino).writers == 0 && data.stamp().ok() != Some(stamp) {
+                return Ok(Noting::Other);
             }
             // From here on the edition is the one whose bytes were copied.
             tx.observe(ino, generation, stamp, mtime)?;
@@ -169,11 +190,21 @@ impl Core {
             busy.remove(&ino);
             let wanted = Step { kind: StepKind::Write, ino };
             if model::plan(tx, ino, &busy)? != wanted {
-                return Ok(None);
+                return Ok(Noting::Other);
             }
-            note(tx, ino, digest)
+            Ok(note(tx, ino, digest)?.map_or(Noting::Other, |noted| Noting::Noted(Box::new(noted))))
         })
         .await
+    }
+
+    /// Whether a writer has it open who is waited for.
+    fn is_being_written(&self, tx: &Tx, ino: Ino) -> Result<bool, CatalogError> {
+        let mapped = u32::from(self.open.is_mapped(ino));
+        if tx.handles(ino).writers <= mapped || lock(&self.workers.urgent).contains(&ino) {
+            return Ok(false);
+        }
+        let since = tx.outbox_item(ino)?.map(|item| item.since);
+        Ok(since.is_some_and(|since| now() - since < nanos(self.writer_pause())))
     }
 
     fn upload_of<'a>(

@@ -63,7 +63,10 @@ pub fn metadata_refused<R: Rows>(
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
     match seen {
         None => miss_by_settle(rows, ino)?,
-        Some(seen) if seen.kind != node.kind => mark(rows, base.place.parent)?,
+        Some(seen) if seen.kind != node.kind => {
+            mark(rows, base.place.parent)?;
+            miss_by_settle(rows, ino)?;
+        }
         Some(_) if refusal != Refusal::Mismatch => {}
         Some(seen) if is_known(&base, seen) => rows.set_base(ino, Some(moved_on(base, seen)))?,
         // Of an edited or a deleted one, the conditional write or remove will find it: what nobody saw is not removed.

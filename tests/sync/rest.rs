@@ -35,6 +35,7 @@ impl Machine {
 
     async fn come_to_rest(&self) {
         let end = tokio::time::Instant::now() + self.patience;
+        let mut pause = Duration::from_millis(10);
         loop {
             self.with_store(MemoryStore::tick);
             match self.differences().await {
@@ -42,8 +43,10 @@ impl Machine {
                 Some(why) if tokio::time::Instant::now() > end => {
                     panic!("no rest: {why}\n{}", self.pending().await);
                 }
-                Some(_) => tokio::time::sleep(Duration::from_millis(15)).await,
+                // Each look at everything costs more than most histories.
+                Some(_) => tokio::time::sleep(pause).await,
             }
+            pause = (pause * 3 / 2).min(Duration::from_millis(200));
         }
     }
 
