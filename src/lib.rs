@@ -20,4 +20,5 @@ pub mod fuse;
 pub mod model;
 pub mod remote;
 
-pub use cli::{Schemes, main_with};
+pub use cli::main_with;
+pub use config::Schemes;

@@ -32,7 +32,7 @@ pub use resolve::{
     resolve, resolve_remote,
 };
 pub use saved::{NewRemote, SavedPlace, write_secret};
-pub use schemes::add_schemes;
+pub use schemes::{Open, Schemes};
 pub use spec::{RemoteSpec, Spec};
 pub use values::{Amount, parse_duration, parse_size};
 pub use who::Who;
