@@ -13,6 +13,8 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(feature = "desktop")]
+pub mod desktop;
 #[cfg(any(test, fuzzing))]
 pub mod doors;
 pub mod engine;

@@ -16,6 +16,7 @@ mod resolve;
 mod saved;
 mod schemes;
 mod spec;
+mod thrift;
 mod values;
 mod who;
 
@@ -34,5 +35,6 @@ pub use resolve::{
 pub use saved::{NewRemote, SavedPlace, write_secret};
 pub use schemes::{Open, Schemes};
 pub use spec::{RemoteSpec, Spec};
+pub use thrift::Thrift;
 pub use values::{Amount, parse_duration, parse_size};
 pub use who::Who;

@@ -9,7 +9,7 @@ use super::options::split_options;
 use super::places::{resolved, state_id};
 use super::spec::{RemoteSpec, Spec};
 use super::values::Amount;
-use super::{ConfigError, ConfigFiles, Options, Places, Schemes, Who};
+use super::{ConfigError, ConfigFiles, Options, Places, Schemes, Thrift, Who};
 
 /// Says who may use the mount; the kernel checks permissions for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub struct MountOptions {
     pub log: Option<String>,
     /// Where figures are shown, if it was said.
     pub metrics: Option<std::net::SocketAddr>,
+    /// What stands still while the network is metered, or on the battery.
+    pub thrift: Thrift,
     /// The kinds of remotes besides dewfs's own.
     pub schemes: Schemes,
 }
@@ -158,6 +160,7 @@ fn resolve_with(
         nonempty: options.nonempty,
         log: options.log.clone(),
         metrics: options.metrics,
+        thrift: Thrift::of(options.metered, options.battery),
         schemes: request.schemes.clone(),
         who: who.clone(),
         remote,
