@@ -548,3 +548,36 @@ fn close_and_fsync_wait_for_the_server_where_they_are_told_to() {
     mount.arrives("later", b"content");
     mount.arrives("by fsync", b"half and half");
 }
+
+/// A root that takes no new folder, as that of a NAS which lists its shares, made the whole mount one that nothing is sent
+/// from, and nobody was told.
+#[test]
+fn regression_shares_below_a_root_that_takes_nothing_are_written() {
+    let server = Server::start(Product::Apache);
+    server.make_folder("share");
+    server.put("share/f", "old");
+    let closed = |path: &str, mode| {
+        fs::set_permissions(server.root().join(path), Permissions::from_mode(mode)).unwrap();
+    };
+    closed("", 0o555);
+    let mount = mounted(&server, &["-o", "poll=200ms"]);
+    fs::write(mount.path("share/f"), "new").unwrap();
+    fs::write(mount.path("share/g"), "more").unwrap();
+    mount.arrives("share/f", b"new");
+    mount.arrives("share/g", b"more");
+    drop(mount);
+    closed("share", 0o555);
+    let mount = mounted(&server, &["-o", "poll=200ms"]);
+    assert_eq!(names(&mount.path("share")), ["f", "g"]);
+    let refused = |act: &dyn Fn() -> std::io::Result<()>| {
+        eventually("it is known to be read-only", || {
+            act().is_err_and(|error| error.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+        });
+    };
+    refused(&|| fs::write(mount.path("share/h"), "none"));
+    refused(&|| fs::write(mount.path("share/f"), "none"));
+    refused(&|| fs::remove_file(mount.path("share/f")));
+    refused(&|| fs::rename(mount.path("share/f"), mount.path("share/x")));
+    closed("", 0o755);
+    closed("share", 0o755);
+}

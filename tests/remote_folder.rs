@@ -543,3 +543,35 @@ async fn regression_our_own_bytes_of_a_broken_write_are_no_copy_beside_the_file(
     remote.tidy(&at("a"), &version(&base), &tag(1)).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }
+
+/// Access lists and attributes of users were lost with the inode that a write replaces, and the group of the list got what
+/// only the list had.
+#[tokio::test]
+async fn regression_a_replaced_file_keeps_its_access_list_and_attributes() {
+    use rustix::fs::{XattrFlags, getxattr, listxattr, setxattr};
+    const ACCESS: &str = "system.posix_acl_access";
+    let root = tempfile::tempdir().unwrap();
+    let remote = FolderRemote::open(root.path()).unwrap();
+    let file = root.path().join("f");
+    std::fs::write(&file, "old").unwrap();
+    // acl(5) as the kernel has it: who, what, whose. The user, another user, the group, the mask, all others.
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, u32::MAX), (2, 6, 1), (4, 0, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (who, what, whose) in entries {
+        list.extend([who.to_le_bytes(), what.to_le_bytes()].concat());
+        list.extend(whose.to_le_bytes());
+    }
+    setxattr(&file, ACCESS, &list, XattrFlags::empty()).unwrap();
+    setxattr(&file, "user.colour", b"green", XattrFlags::empty()).unwrap();
+    let seen = settled(&remote, "f").await;
+    remote.write(&at("f"), upload(b"new", 1), version(&seen)).await.unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    let mut value = [0; 256];
+    let length = getxattr(&file, ACCESS, &mut value).unwrap();
+    assert_eq!(value[..length], list);
+    let length = getxattr(&file, "user.colour", &mut value).unwrap();
+    assert_eq!(value[..length], *b"green");
+    let length = listxattr(&file, &mut value).unwrap();
+    assert!(!String::from_utf8_lossy(&value[..length]).contains("dewfs"));
+}

@@ -272,13 +272,16 @@ async fn what_nobody_comes_back_for_is_removed() {
             age(&path, days);
         }
     }
-    for name in [".dewfs-probe-1", ".dewfs-probe-2", "new/.dewfs-probe-3"] {
+    stage.server.make_folder("new/in");
+    for name in [".dewfs-probe-1", ".dewfs-probe-2", "new/.dewfs-probe-3", "new/in/.dewfs-probe-4"]
+    {
         stage.server.make_folder(name);
         stage.server.put(format!("{name}/a"), b"0123");
     }
     age(".dewfs-probe-1", 0);
     age("new/.dewfs-probe-3", 0);
-    for folder in ["", "old", "new"] {
+    age("new/in/.dewfs-probe-4", 0);
+    for folder in ["", "old", "new", "new/in"] {
         stage.remote.list(&at(folder), None).await.unwrap();
     }
     let names = |folder: &str| -> Vec<String> {
@@ -286,8 +289,10 @@ async fn what_nobody_comes_back_for_is_removed() {
     };
     assert_eq!(names(""), [".dewfs-probe-2", "new", "old"]);
     assert_eq!(names("old"), [".dewfs-held.other.1.2--x", ".dewfs-other"]);
-    let kept = [".dewfs-held.other.1.2--x", ".dewfs-other", ".dewfs-probe-3", temp];
+    let kept = [".dewfs-held.other.1.2--x", ".dewfs-other", temp, "in"];
     assert_eq!(names("new"), kept);
+    // Nobody tries a server deeper than in a folder of its root.
+    assert_eq!(names("new/in"), [".dewfs-probe-4"]);
 }
 
 /// What a killed daemon had handed to the network came after the next one had tidied up, and stayed, hidden, for a month.

@@ -499,3 +499,76 @@ async fn the_servers_clock_is_known_from_its_answers() {
     let years = remote.clock_ahead().unwrap() / (365 * 24 * 3600);
     assert!(years < -25, "{years}");
 }
+
+/// A server whose tags are weak for ever had no version to rely on: nothing was ever sent a second time.
+#[tokio::test]
+async fn regression_tags_that_stay_weak_are_sure_once_they_are_old() {
+    let props = |modified: &str| {
+        format!(
+            "<d:resourcetype/><d:getcontentlength>5</d:getcontentlength><d:getetag>W/\"5-1\"</d:getetag><d:getlastmodified>{modified}</d:getlastmodified>"
+        )
+    };
+    for (modified, settled) in [("Mon, 12 Jan 2026 09:25:56 GMT", true), ("", false)] {
+        let answer = multistatus(&entry("/f", &props(modified)));
+        let liar = Liar::start(move |_| answer.clone()).await;
+        let seen = open(&liar).stat(&at("f")).await.unwrap().unwrap();
+        assert_eq!(seen.settled, settled, "{modified}");
+    }
+}
+
+/// Reads that are sent on to a store with tags of its own were taken for another version, and never read.
+#[tokio::test]
+async fn regression_reads_are_sent_on_to_a_store_with_tags_of_its_own() {
+    let part = "HTTP/1.1 206 Partial Content\r\nETag: \"stored\"\r\nContent-Range: bytes 2-5/9\r\nContent-Length: 4\r\n\r\n2345";
+    let store = Liar::start(move |_| part.to_owned()).await;
+    for (version, expected) in
+        [("v", Ok("2345".to_owned())), ("w", Err(ErrorKind::VersionMismatch))]
+    {
+        let to = store.url.clone();
+        let entry = multistatus(&entry(
+            "/f",
+            &format!(
+                "<d:resourcetype/><d:getcontentlength>9</d:getcontentlength><d:getetag>\"{version}\"</d:getetag>"
+            ),
+        ));
+        let liar = Liar::start(move |asked| match asked.method.as_str() {
+            "GET" => {
+                format!("HTTP/1.1 302 Found\r\nLocation: {to}blob\r\nContent-Length: 0\r\n\r\n")
+            }
+            _ => entry.clone(),
+        })
+        .await;
+        let read = async {
+            let stream = open(&liar).read(&at("f"), &v(), 2..6).await.map_err(|e| e.kind)?;
+            let bytes: Vec<bytes::Bytes> = stream.bytes.try_collect().await.map_err(|e| e.kind)?;
+            Ok(String::from_utf8(bytes.concat()).unwrap())
+        };
+        assert_eq!(read.await, expected);
+    }
+}
+
+/// What a proxy compressed on its way was taken for the content.
+#[tokio::test]
+async fn regression_compressed_answers_are_not_the_content() {
+    let props =
+        "<d:resourcetype/><d:getcontentlength>9</d:getcontentlength><d:getetag>\"v\"</d:getetag>";
+    let answers = [
+        ("Transfer-Encoding: chunked\r\n\r\n9\r\ncompressd\r\n0\r\n\r\n", false),
+        ("Content-Length: 8\r\n\r\ncompress", false),
+        // a compressed file that the server labels as such
+        ("Content-Length: 9\r\n\r\n012345678", true),
+    ];
+    for (rest, is_content) in answers {
+        let listed = multistatus(&entry("/f", props));
+        let liar = Liar::start(move |asked| match asked.method.as_str() {
+            "GET" => format!("HTTP/1.1 200 OK\r\nETag: \"v\"\r\nContent-Encoding: gzip\r\n{rest}"),
+            _ => listed.clone(),
+        })
+        .await;
+        let outcome = open(&liar).read(&at("f"), &v(), 2..6).await;
+        assert_eq!(
+            outcome.map(drop).map_err(|error| error.kind),
+            if is_content { Ok(()) } else { Err(ErrorKind::Corrupt) }
+        );
+    }
+}

@@ -33,7 +33,7 @@ impl Engine {
     ) -> Answer<Stat> {
         let _who = (handle, caller);
         let core = self.core.clone();
-        if core.settings.read_only {
+        if core.takes_no_changes() {
             return EngineError::ReadOnly.into();
         }
         let Some(size) = set.size else { return core.set_row(ino, set) };

@@ -23,7 +23,7 @@ impl Engine {
     /// Opens a file.
     pub fn open(&self, ino: Ino, mode: OpenMode) -> Answer<Opened> {
         let core = self.core.clone();
-        if mode.write && core.settings.read_only {
+        if mode.write && core.takes_no_changes() {
             return EngineError::ReadOnly.into();
         }
         core.note_opened(ino);
@@ -509,7 +509,7 @@ impl Engine {
         caller: Caller,
     ) -> Result<NewInode, EngineError> {
         let settings = &self.core.settings;
-        if settings.read_only {
+        if self.core.takes_no_changes() {
             return Err(EngineError::ReadOnly);
         }
         if name.as_bytes().starts_with(crate::remote::OWN_PREFIX) {

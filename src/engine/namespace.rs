@@ -100,7 +100,7 @@ impl Engine {
     }
 
     fn remove(&self, parent: Ino, name: &Name, folder: bool) -> Answer<()> {
-        if self.core.settings.read_only {
+        if self.core.takes_no_changes() {
             return EngineError::ReadOnly.into();
         }
         let victim = match self.core.catalog.read(|rows| rows.lookup(parent, name)) {
@@ -138,7 +138,7 @@ impl Engine {
         to_name: Name,
         mode: RenameMode,
     ) -> Answer<()> {
-        if self.core.settings.read_only {
+        if self.core.takes_no_changes() {
             return EngineError::ReadOnly.into();
         }
         if is_ours(&to_name) {

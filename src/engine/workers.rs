@@ -126,10 +126,12 @@ impl Core {
 
     /// Whether anything can be sent now.
     pub(crate) fn can_send(&self) -> bool {
-        !self.settings.read_only
-            && !self.uploads_paused()
-            && self.connection_state().is_none()
-            && self.remotes.transfer.capabilities().writable
+        !self.takes_no_changes() && !self.uploads_paused() && self.connection_state().is_none()
+    }
+
+    /// Whether nothing may be changed: the mount is read-only, or the remote, as far as it was asked, is.
+    pub(crate) fn takes_no_changes(&self) -> bool {
+        self.settings.read_only || !self.remotes.transfer.capabilities().writable
     }
 
     /// What keeps the mount from being online, if anything.

@@ -16,6 +16,7 @@ mod awaited;
 mod change;
 mod disk;
 mod feed;
+mod inherit;
 mod read;
 mod requests;
 mod write;

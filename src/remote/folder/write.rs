@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    self, AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid,
-    XattrFlags,
+    self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 
 use super::FolderRemote;
 use super::disk::{Found, Meta, look, look_open, refused};
+use super::inherit::{bits, inherit};
 use crate::remote::names;
 use crate::remote::{
     AttemptTag, Body, ErrorKind, Expect, Kind, Name, Observed, RemoteError, RemotePath, Result,
@@ -139,7 +139,7 @@ pub(super) fn sync_folder(folder: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// The attribute by which bytes of an attempt are known again after a crash, whatever name they have then.
-const MARK: &str = "user.dewfs.attempt";
+pub(super) const MARK: &str = "user.dewfs.attempt";
 
 fn mark_of(tag: &AttemptTag) -> String {
     format!("{}.{}.{}", tag.mount, tag.item, tag.nonce)
@@ -264,17 +264,13 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
             .error(ErrorKind::Other)
             .because("the body is not as long as it should be"));
     }
-    if let Some(there) = there {
-        // Only root may give files away; for everybody else the new file is the writer's own, as after any safe-save.
-        let (user, group) = there.owner;
-        let owner = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
-        if fs::fchown(&file, owner.0, owner.1).is_err() {
-            tracing::trace!(path = %spot.at, "a replaced file's owner cannot be kept");
-        }
-    }
+    let mode = match (there, mode) {
+        (Some(there), Some(mode)) => Some(inherit(spot, there, &file, mode)),
+        (_, mode) => mode,
+    };
     let finish = || {
         if let Some(mode) = mode {
-            fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
+            fs::fchmod(&file, bits(mode))?;
         }
         if let Some(mtime) = body.mtime {
             fs::futimens(&file, &timestamps(mtime))?;

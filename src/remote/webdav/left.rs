@@ -94,7 +94,7 @@ impl WebDavRemote {
                 }
                 UPLOAD_OVER
             }
-            _ if !is_file && folder.0.is_empty() && child.raw.starts_with(PROBE.as_bytes()) => {
+            _ if !is_file && folder.0.len() <= 1 && child.raw.starts_with(PROBE.as_bytes()) => {
                 PROBE_OVER
             }
             _ => return false,

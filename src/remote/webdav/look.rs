@@ -195,8 +195,10 @@ impl WebDavRemote {
         let now = self.client.clock.now();
         match etag {
             Some(etag) => {
-                let is_young = mtime.is_some() && young_for(mtime, now, self.tick()).is_some();
-                seen.settled = !etag.weak && !is_young;
+                // Some servers have weak ones only: then time alone tells when they are sure.
+                let tick = if etag.weak { self.tick().max(TICK) } else { self.tick() };
+                let is_young = mtime.is_some() && young_for(mtime, now, tick).is_some();
+                seen.settled = !is_young && (mtime.is_some() || !etag.weak);
                 seen.version = etag.version();
             }
             None => {

@@ -9,12 +9,13 @@ use super::WebDavRemote;
 use super::client::{Payload, Request};
 use super::failure::{Failure, Outcome, refusal, shown_url};
 use super::left::PROBE;
-use super::look::TICK;
+use super::look::{Child, TICK};
 use super::multistatus::Props;
 use super::paths::RawPath;
 use super::profile::{Known, Profile};
 use super::upload::Sending;
 use super::version::{Etag, condition, nanos};
+use crate::remote::names::is_hidden;
 use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, Kind, Version};
 
 /// An ETag that no file has.
@@ -25,6 +26,8 @@ const LONG_AGO: i64 = 1_000_000_000;
 const RACES: usize = 4;
 /// The longest tick of a local file system's clock.
 const FILE_TICK: Duration = Duration::from_millis(11);
+/// So many folders of a root that takes none itself are tried.
+const SHARES: usize = 8;
 /// How many writes in a row must get versions of their own.
 const REWRITES: usize = 5;
 
@@ -52,23 +55,45 @@ impl WebDavRemote {
         known.profile.keeps_ids = cloud.is_some() && root.file_id.is_some();
         known.profile.folder_versions = cloud.is_some() && root.etag.is_some();
         known.profile.syncs = self.try_sync().await?;
-        let name = format!("{PROBE}{:016x}", fastrand::u64(..));
-        let folder = RawPath(vec![name.into_bytes()]);
-        let made = self.send_dav("MKCOL", &self.root.folder(&folder)?).await?;
-        if made.status().is_success() {
-            let found = self.try_all(&folder, &mut known).await;
-            let removed = self.delete(&folder, Kind::Folder, None).await;
-            found?;
-            if let Err(failure) = removed {
-                tracing::warn!(%failure, "the probe's hidden folder stays behind");
-            }
-        } else {
-            known.capabilities.writable = is_only_full(&made)?;
-        }
+        self.try_somewhere(&mut known).await?;
         known.feed();
         let capabilities = known.capabilities.clone();
         self.learn(known);
         Ok(capabilities)
+    }
+
+    /// Tries everything in the root or, where that takes no new folder, in one of its folders: the root of some servers is
+    /// a fixed list of shares.
+    async fn try_somewhere(&self, known: &mut Known) -> Outcome<()> {
+        let root = RawPath(Vec::new());
+        if self.try_in(&root, known).await? {
+            return Ok(());
+        }
+        let is_share = |child: &Child| child.entry.kind == Kind::Folder && !is_hidden(&child.raw);
+        for share in self.children(&root).await?.into_iter().filter(is_share).take(SHARES) {
+            if self.try_in(&root.child(&share.raw), known).await? {
+                return Ok(());
+            }
+        }
+        known.capabilities.writable = false;
+        Ok(())
+    }
+
+    /// Whether this folder could be written; what was learnt there is in `known`.
+    async fn try_in(&self, place: &RawPath, known: &mut Known) -> Outcome<bool> {
+        let folder = place.child(format!("{PROBE}{:016x}", fastrand::u64(..)).as_bytes());
+        let made = self.send_dav("MKCOL", &self.root.folder(&folder)?).await?;
+        if !made.status().is_success() {
+            return is_only_full(&made);
+        }
+        known.capabilities.writable = true;
+        let found = self.try_all(&folder, known).await;
+        let removed = self.delete(&folder, Kind::Folder, None).await;
+        found?;
+        if let Err(failure) = removed {
+            tracing::warn!(%failure, "the probe's hidden folder stays behind");
+        }
+        Ok(known.capabilities.writable)
     }
 
     /// Whether there is a WebDAV folder at all, and who serves it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap};
 use reqwest::{Method, Response};
 
 use super::WebDavRemote;
@@ -117,9 +117,17 @@ impl WebDavRemote {
         total: Option<u64>,
         answer: &Response,
     ) -> Outcome<()> {
+        if is_encoded(answer) {
+            let seen = self.look(path).await?;
+            if seen.is_none_or(|seen| Some(seen.size) != total) {
+                return Err(Failure::corrupt("the answer is compressed, which nobody asked for"));
+            }
+        }
         match told(answer.headers(), total, version) {
             Some(told) if told == *version => Ok(()),
-            Some(_) => Err(other_version()),
+            // Where a read was sent on to may have versions of its own.
+            Some(_) if self.client.is_home(answer.url()) => Err(other_version()),
+            Some(_) => self.check_version(path, version).await,
             None => self.check_version(path, version).await,
         }
     }
@@ -178,6 +186,12 @@ impl Part {
             Err(_) => Err(stalled(stall)),
         }
     }
+}
+
+/// Whether the bytes are said to be an encoding of the content, which is so of any `.gz` that a server labels as one.
+fn is_encoded(answer: &Response) -> bool {
+    let encoding = answer.headers().get(CONTENT_ENCODING);
+    encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn other_version() -> Failure {
