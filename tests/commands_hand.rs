@@ -207,3 +207,17 @@ fn figures_are_shown_to_prometheus_on_loopback_only() {
     let refused = desk.dewfs(&["mount", "remote", "mnt", "-o", "metrics=192.0.2.1:1"]);
     assert!(support::desk::told(&refused).contains("loopback"));
 }
+
+#[test]
+fn uploads_keep_to_their_rate() {
+    let desk = Desk::new();
+    let options = format!("{},rate_up=200K", desk.options());
+    let output = desk.dewfs(&["mount", "remote", "mnt", "-o", &options]);
+    assert_eq!(output.status.code(), Some(0), "{}", support::desk::told(&output));
+    let begun = std::time::Instant::now();
+    std::fs::write(desk.at("mnt/new"), vec![1; 400 << 10]).unwrap();
+    desk.run(0, "sync mnt --wait --timeout 60s");
+    // 2 s at this rate, less what may go at once after a rest. How much longer it takes is the machine's affair.
+    assert!(begun.elapsed() > std::time::Duration::from_millis(1700), "{:?}", begun.elapsed());
+    assert_eq!(std::fs::read(desk.at("remote/new")).unwrap().len(), 400 << 10);
+}
