@@ -52,7 +52,7 @@ impl Watch {
     /// Resolves when things have changed; never, if nobody tells.
     pub(super) async fn changed(&mut self) {
         if self.told.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
