@@ -5,6 +5,7 @@ use crate::config::{Login, RemoteOptions, RemoteSpec};
 use super::Failure;
 
 /// Whose secret for which server; `None` where nobody signs in.
+#[cfg(feature = "desktop")]
 fn place<'a>(spec: &'a RemoteSpec, with: &'a RemoteOptions) -> Option<(&'a str, Option<&'a str>)> {
     match spec {
         RemoteSpec::WebDav { url, .. } => {
