@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["model", "catalog", "cache", "remote"]),
     ("fuse", &["model", "engine", "config"]),
     ("control", &["model", "engine", "config"]),
-    ("config", &["model", "remote", "engine", "cache"]),
+    ("config", &["model", "remote", "engine", "cache", "desktop"]),
     ("desktop", &[]),
     ("doors", &["model", "remote", "control", "config"]),
     ("cli", &["model", "remote", "engine", "fuse", "control", "config", "cache", "desktop"]),

@@ -207,3 +207,52 @@ fn figures_are_shown_to_prometheus_on_loopback_only() {
     let refused = desk.dewfs(&["mount", "remote", "mnt", "-o", "metrics=192.0.2.1:1"]);
     assert!(support::desk::told(&refused).contains("loopback"));
 }
+
+#[test]
+fn uploads_keep_to_their_rate() {
+    let desk = Desk::new();
+    let options = format!("{},rate_up=200K", desk.options());
+    let output = desk.dewfs(&["mount", "remote", "mnt", "-o", &options]);
+    assert_eq!(output.status.code(), Some(0), "{}", support::desk::told(&output));
+    let begun = std::time::Instant::now();
+    std::fs::write(desk.at("mnt/new"), vec![1; 400 << 10]).unwrap();
+    desk.run(0, "sync mnt --wait --timeout 60s");
+    // 2 s at this rate, less what may go at once after a rest. How much longer it takes is the machine's affair.
+    assert!(begun.elapsed() > std::time::Duration::from_millis(1700), "{:?}", begun.elapsed());
+    assert_eq!(std::fs::read(desk.at("remote/new")).unwrap().len(), 400 << 10);
+}
+
+/// How often the threads of a process were woken so far, and how many they are.
+fn woken(pid: u64) -> (usize, u64) {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.map_or(0, |number| number.trim().parse().unwrap())
+    };
+    let switches: Vec<u64> = tasks.map(|task| of(task.unwrap())).collect();
+    (switches.len(), switches.iter().sum())
+}
+
+/// S122 "A daemon with nothing to do sleeps: it is not woken but by its remote's `poll=`."
+#[test]
+fn a_daemon_with_nothing_to_do_sleeps() {
+    let desk = Desk::new();
+    let options = format!("{},poll=1h", desk.options());
+    let output = desk.dewfs(&["mount", "remote", "mnt", "-o", &options]);
+    assert_eq!(output.status.code(), Some(0), "{}", support::desk::told(&output));
+    std::fs::write(desk.at("mnt/new"), "new").unwrap();
+    std::fs::read(desk.at("mnt/big")).unwrap();
+    desk.run(0, "sync mnt --wait --timeout 20s");
+    let pid = desk.json(0, "status mnt")[0]["pid"].as_u64().unwrap();
+    // It comes to rest once: what ran beside ends after ten seconds without work.
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let before = woken(pid);
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        if woken(pid) == before {
+            return;
+        }
+        assert!(std::time::Instant::now() < limit, "it never rests: {before:?}, {:?}", woken(pid));
+    }
+}

@@ -293,6 +293,28 @@ fn an_sqlite_database_works() {
 }
 
 #[test]
+fn an_sqlite_database_with_a_write_ahead_log_works() {
+    let mount = Mounted::empty();
+    // The second one reads and writes while the first has it open, by memory that both share.
+    let script = "sqlite3 db 'pragma journal_mode=wal; create table t(x)' >/dev/null; \
+                  { echo 'insert into t select value from generate_series(1,5000);'; \
+                    echo '.shell sqlite3 db \"insert into t values (0); select count(*) from t\" > seen'; \
+                    echo '.shell ls > open'; \
+                    echo 'insert into t values (-1);'; } | sqlite3 db; \
+                  test \"$(cat seen)\" = 5001; grep -qx db-wal open; grep -qx db-shm open; \
+                  test \"$(sqlite3 db 'pragma integrity_check; select count(*) from t')\" = \"$(printf 'ok\\n5002')\"; \
+                  sqlite3 db 'pragma wal_checkpoint(truncate)' >/dev/null";
+    shell(&mount.places.at, script);
+    let content = fs::read(mount.path("db")).unwrap();
+    mount.arrives("db", &content);
+    let there = mount.remote("db");
+    shell(
+        &mount.places.state,
+        &format!("test \"$(sqlite3 '{}' 'select count(*) from t')\" = 5002", there.display()),
+    );
+}
+
+#[test]
 fn rsync_works_both_ways() {
     let mount = Mounted::of(|remote| fs::write(remote.join("f"), bytes(500_000, 4)).unwrap());
     let out = mount.places.state.with_extension("out");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dewfs::engine::{Lane, MountState, Settings};
 use dewfs::model::{Ino, Pin};
-use dewfs::remote::memory::MemoryOptions;
+use dewfs::remote::memory::{Gate, MemoryOptions, Moment, Operation};
 use support::world::{World, pattern, quick_settings};
 
 async fn state(world: &World) -> MountState {
@@ -67,4 +67,56 @@ async fn reads_keep_to_their_rate() {
     assert_eq!(world.read("file").await.unwrap(), pattern(400 << 10, 1));
     // 2 s at this rate, less what may go at once after a rest. How much longer it takes is the machine's affair.
     assert!(begun.elapsed() > Duration::from_millis(1700), "{:?}", begun.elapsed());
+}
+
+/// Whether the gate holds back the upload of a file whose name begins like this.
+fn uploads_of(prefix: &'static str) -> impl Fn(&dewfs::remote::memory::Step) -> bool {
+    move |step| {
+        step.operation == Operation::Write
+            && step.moment == Moment::Arrives
+            && step.path.to_string().starts_with(prefix)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_does_not_wait_for_large_ones() {
+    let settings = Settings { transfers: 2, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    let (gate, mut held) = Gate::holding(uploads_of("/large"));
+    world.store.gate(Some(gate));
+    world.engine.pause(Lane::All).await.unwrap();
+    // More of them than are looked at in one go.
+    for n in 0..70 {
+        world.write(&format!("large{n}"), &pattern(1 + (1 << 20), n)).await;
+    }
+    world.engine.resume().await.unwrap();
+    let first = held.recv().await.unwrap();
+    world.write("small", b"small").await;
+    world.until("the small one is sent", async || world.content_there("small").is_some()).await;
+    assert!(held.try_recv().is_err(), "the place that is kept for small ones was taken");
+    world.store.gate(None);
+    drop((first, held));
+    world.in_sync().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_files_go_before_large_ones() {
+    let settings = Settings { transfers: 1, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    let (gate, mut held) = Gate::holding(uploads_of("/"));
+    world.store.gate(Some(gate));
+    world.engine.pause(Lane::All).await.unwrap();
+    for n in 0..3 {
+        world.write(&format!("large{n}"), &pattern(2 << 20, n)).await;
+    }
+    world.write("small", b"small").await;
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.engine.resume().await.unwrap();
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let one = held.recv().await.unwrap();
+        order.push(one.step.path.to_string());
+    }
+    assert_eq!(order[0], "/small", "{order:?}");
+    world.in_sync().await;
 }

@@ -74,6 +74,17 @@ impl Reader {
         self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
+    /// The same without files of more than so many bytes.
+    pub fn outbox_due_small(&self, now: i64, most: u64, limit: usize) -> Result<Vec<Ino>> {
+        let sql = "SELECT o.ino FROM outbox o CROSS JOIN inode i ON i.ino = o.ino
+                   WHERE o.endpoint = 0 AND o.due <= ?1 AND i.size <= ?2 ORDER BY o.due LIMIT ?3";
+        self.all(
+            sql,
+            (now, count(usize::try_from(most).unwrap_or(usize::MAX)), count(limit)),
+            |row| codec::ino(row, 0),
+        )
+    }
+
     /// Whether more than so many rows are about what the remote has and nobody let go or holds: only these can yet remove or
     /// overwrite something there.
     pub fn has_more_of_the_remote(&self, than: usize) -> Result<bool> {

@@ -14,7 +14,7 @@ use crate::fuse::mountinfo::mounts;
 use super::saved::Saved;
 use super::target::Target;
 use super::units::Units;
-use super::{Common, DONE, Failure, browser, remote, remotes};
+use super::{Common, DONE, Failure, browser, keyring, remote, remotes};
 
 /// Who signs in where.
 #[derive(Args, Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct LoginArgs {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    /// Keep the secret in the desktop's keyring instead of a file
+    #[arg(long)]
+    keyring: bool,
 }
 
 /// Who signs out where.
@@ -56,7 +59,17 @@ pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
         exit: failure.exit,
         ..failure.about("nothing was changed")
     })?;
-    keep(&saved, &login)?;
+    if args.keyring && with.credentials.is_some() {
+        return Err(Failure::failed(format!(
+            "{}: its secret is in the file that credentials= names; without that option it can be in the keyring",
+            saved.name
+        )));
+    }
+    if args.keyring || with.credentials.is_none() && keyring::has(spec, with) {
+        keyring::keep(&saved.name, spec, with, &login)?;
+    } else {
+        keep(&saved, &login)?;
+    }
     resume(&saved)?;
     Ok(DONE)
 }
@@ -73,6 +86,7 @@ pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failu
                 file.display()
             )));
         }
+        None if keyring::forget(&saved.mount.remote, &saved.mount.remote_options)? => {}
         None => {
             return Err(Failure::failed(format!("{}: nobody is signed in", saved.name)));
         }

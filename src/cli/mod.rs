@@ -15,6 +15,7 @@ mod find;
 mod free;
 mod held;
 mod hydrate;
+mod keyring;
 mod login;
 mod ls;
 mod man;

@@ -247,6 +247,11 @@ fn forget(saved: &Saved) -> Result<(), Failure> {
         fs::remove_dir_all(dir).map_err(|error| about(dir, &error))?;
     }
     saved.place.forget()?;
+    let mount = &saved.mount;
+    if mount.remote_options.credentials.is_none() {
+        // Without a keyring there is nothing in it.
+        let _forgotten = super::keyring::forget(&mount.remote, &mount.remote_options);
+    }
     // Somebody may keep something in it.
     drop(fs::remove_dir(&saved.mount.mountpoint));
     Ok(())

@@ -35,6 +35,9 @@ pub struct SetupArgs {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    /// Keep the secret in the desktop's keyring instead of a file
+    #[arg(long)]
+    keyring: bool,
     /// Mount options to be saved with it, as in mount.dewfs(8)
     #[arg(short = 'o', long = "options", value_name = "OPT,...")]
     options: Vec<String>,
@@ -51,7 +54,7 @@ pub(super) fn run(args: &SetupArgs, common: &Common) -> Result<u8, Failure> {
     if !args.yes && std::io::stdin().is_terminal() && !plan.is_confirmed(common) {
         return Err(Failure { exit: FAILED, message: "nothing was set up".into() });
     }
-    plan.write(login.as_ref())?;
+    plan.write(login.as_ref(), args.keyring.then_some((common, &who)))?;
     let made = plan.mount(common, &who);
     if made.is_err() {
         plan.place.forget()?;
@@ -87,12 +90,13 @@ pub(super) fn add(
         mountpoint: None,
         yes: true,
         password_stdin: false,
+        keyring: false,
         options: options.to_vec(),
     };
     let who = Who::current();
     let plan = Plan::of(&args, common, &who)?;
     let login = plan.check(&args, common, &who)?;
-    plan.write(login.as_ref())?;
+    plan.write(login.as_ref(), None)?;
     Ok(DONE)
 }
 
@@ -182,8 +186,10 @@ impl Plan {
             return Ok(Some(login));
         }
         probe_patiently(&opened)?;
-        // A file that was named stays the place of the secret.
-        Ok(known().filter(|_| with.credentials.is_none()))
+        // A file that was named stays the place of the secret, and so does the keyring.
+        let stays = with.credentials.is_some()
+            || opened.signs.as_ref().is_some_and(|signs| signs.credentials.is_in_keyring());
+        Ok(known().filter(|_| !stays))
     }
 
     fn is_confirmed(&self, common: &Common) -> bool {
@@ -196,10 +202,20 @@ impl Plan {
         matches!(answer.trim(), "" | "y" | "Y" | "yes" | "Yes")
     }
 
-    /// Saves the remote and its secret.
-    fn write(&self, login: Option<&Login>) -> Result<(), Failure> {
+    /// Saves the remote and its secret, which is `in_keyring` or in a file.
+    fn write(
+        &self,
+        login: Option<&Login>,
+        in_keyring: Option<(&Common, &Who)>,
+    ) -> Result<(), Failure> {
         let mut options = self.options.clone();
-        if let Some(login) = login {
+        if let (Some(login), Some((common, who))) = (login, in_keyring) {
+            let cwd = std::env::current_dir()?;
+            let (spec, config) = (OsStr::new(&self.spec), common.config.as_deref());
+            let (target, with) =
+                resolve_remote(spec, &self.words, config, who, &cwd, &common.schemes)?;
+            super::keyring::keep(&self.name, &target, &with, login)?;
+        } else if let Some(login) = login {
             self.place.write_secret(login)?;
             let file = self.place.secret.to_string_lossy().into_owned();
             options.push(Assignment { key: "credentials".into(), value: Some(file) });

@@ -1,4 +1,5 @@
-//! Who signs in, and where the secret comes from: a file, systemd, the environment, a terminal, in this order.
+//! Who signs in, and where the secret comes from: a file, systemd, the environment, the desktop's keyring, a terminal, in this
+//! order.
 //!
 //! A secret is never an argument and never in a child's environment: what stood in the environment is moved to an unnamed
 //! file before anything else happens ([`hide_secrets_in_environment`]). Files are read anew each time the remote refuses what
@@ -15,8 +16,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{ConfigError, Who};
 
@@ -54,6 +55,8 @@ pub struct Credentials {
     known: Mutex<Option<Login>>,
     may_ask: AtomicBool,
     given_once: AtomicBool,
+    /// Whether what is known is the keyring's.
+    is_in_keyring: AtomicBool,
 }
 
 impl Credentials {
@@ -75,13 +78,18 @@ impl Credentials {
             known: Mutex::new(None),
             may_ask: AtomicBool::new(true),
             given_once: AtomicBool::new(false),
+            is_in_keyring: AtomicBool::new(false),
             file,
         };
         let login = match &found.file {
             Some(file) => found.read_file(file)?,
             None => found.take_handed_over()?,
         };
+        let is_none = login.is_none() && found.file.is_none();
         found.remember(login);
+        if is_none {
+            found.read_keyring();
+        }
         Ok(found)
     }
 
@@ -96,7 +104,13 @@ impl Credentials {
             known: Mutex::new(Some(login)),
             may_ask: AtomicBool::new(false),
             given_once: AtomicBool::new(false),
+            is_in_keyring: AtomicBool::new(false),
         }
+    }
+
+    /// Whether what it signs with is in the keyring, and is to stay there.
+    pub fn is_in_keyring(&self) -> bool {
+        self.is_in_keyring.load(Ordering::SeqCst)
     }
 
     /// What it signs with since it was last asked.
@@ -117,7 +131,7 @@ impl Credentials {
         }
     }
 
-    /// What to sign with now. Asked again, after what it gave was refused, it reads the file again or, while
+    /// What to sign with now. Asked again, after what it gave was refused, it reads the file or the keyring again or, while
     /// [`stop_asking`](Self::stop_asking) was not called, asks on the terminal. `None`: sign nothing.
     pub fn current(&self) -> Option<Login> {
         let again = self.given_once.swap(true, Ordering::SeqCst);
@@ -129,12 +143,21 @@ impl Credentials {
                 Ok(login) => self.remember(login),
                 Err(error) => tracing::warn!("{error}."),
             },
-            None if self.may_ask.load(Ordering::SeqCst) => {
-                if let Some(login) = self.ask() {
+            None => {
+                let before = self.remembered();
+                // What the environment gave is not to be had again, and nobody else's is put in its place.
+                if before.is_none() || self.is_in_keyring() {
+                    self.read_keyring();
+                }
+                let is_new = !same(before.as_ref(), self.remembered().as_ref());
+                if !is_new
+                    && self.may_ask.load(Ordering::SeqCst)
+                    && let Some(login) = self.ask()
+                {
+                    self.is_in_keyring.store(false, Ordering::SeqCst);
                     self.remember(Some(login));
                 }
             }
-            None => {}
         }
         self.remembered()
     }
@@ -201,8 +224,46 @@ impl Credentials {
         Some(Login::Basic { user, password: lines.password? })
     }
 
+    /// Takes what the keyring has for this place, or that it has nothing any more; where it cannot be asked, nothing changes.
+    #[cfg(feature = "desktop")]
+    fn read_keyring(&self) {
+        let kept = match crate::desktop::keyring::find(&self.place, self.user.as_deref()) {
+            Ok(kept) => kept,
+            Err(error) => return tracing::debug!("{error}."),
+        };
+        let login = kept.and_then(|kept| match kept.is_token {
+            true => Some(Login::Bearer(kept.secret)),
+            false => {
+                let user = self.user.clone().or(kept.user)?;
+                Some(Login::Basic { user, password: kept.secret })
+            }
+        });
+        if login.is_some() || self.is_in_keyring() {
+            self.is_in_keyring.store(true, Ordering::SeqCst);
+            self.remember(login);
+        }
+    }
+
+    #[cfg(not(feature = "desktop"))]
+    fn read_keyring(&self) {}
+
     fn ask(&self) -> Option<Login> {
         ask_login(self.user.as_deref(), &self.place)
+    }
+}
+
+/// Whether both sign in alike.
+fn same(one: Option<&Login>, other: Option<&Login>) -> bool {
+    match (one, other) {
+        (Some(Login::Bearer(one)), Some(Login::Bearer(other))) => {
+            one.expose_secret() == other.expose_secret()
+        }
+        (
+            Some(Login::Basic { user: one, password: a }),
+            Some(Login::Basic { user: other, password: b }),
+        ) => one == other && a.expose_secret() == b.expose_secret(),
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -330,8 +391,6 @@ pub fn hide_secrets_in_environment() -> Result<(), ConfigError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt as _;
-
-    use secrecy::ExposeSecret as _;
 
     use super::*;
 

@@ -1,7 +1,6 @@
 //! The outbox worker: chooses rows whose time has come, plans a step for each, runs a few at once, and puts off what
 //! cannot go, with the reason in plain words.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,96 +9,52 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::EngineError;
+use super::choose::{Choosing, Chosen, LOOKED_AT, Load, Room};
 use super::core::{Core, steady as now};
 use super::observe::change;
-use super::open::{OpenTable, lock};
-use super::outcome::{LONGEST_WAIT, word};
+use super::open::lock;
+use super::outcome::word;
 use super::send::nanos;
-use crate::catalog::{CatalogError, Durability, Tx};
-use crate::model::{self, Busy, Ino, Kind, Rows as _, Step, StepKind};
+use crate::catalog::Durability;
+use crate::model::{self, Ino, Kind, Rows as _, Step};
 use crate::remote::ErrorKind;
 use crate::remote::layers::Connection;
 
-/// Rows planned in one transaction.
-const LOOKED_AT: usize = 64;
-/// How long a row rests that waits for another one's step, if nobody wakes it before.
-const WAIT: Duration = Duration::from_millis(300);
 /// Steps without bytes at once, for each transfer that may be under way: they wait for answers, not for the line.
 const LIGHT: usize = 4;
-/// How long a held row rests; a person's release wakes it.
-const HELD: Duration = Duration::from_secs(60);
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// Is what choosing needs to know.
-struct Choosing {
-    now: i64,
-    busy: Busy,
-    urgent: HashSet<Ino>,
-    writers_rest: i64,
-    /// How many steps that move bytes, and how many that do not, may begin.
-    room: (usize, usize),
-    limit: usize,
-    guard: super::guard::Shared,
-    open: Arc<OpenTable>,
-}
-
-/// Is what choosing found.
-#[derive(Default)]
-struct Chosen {
-    /// Steps to run, each with the row that led to it.
-    steps: Vec<(Step, Ino)>,
-    /// Rows that wait for the step of another inode.
-    waiting: Vec<(Ino, Ino)>,
-    /// How many rows were looked at.
-    looked_at: usize,
-    /// How many of the steps move bytes, and how many do not.
-    taken: (usize, usize),
-    /// Whether there is no more room for the ones, and for the others.
-    full: (bool, bool),
-    /// Whether one was left for want of room.
-    skipped: bool,
-}
-
-impl Chosen {
-    /// Whether there is room for such a step.
-    fn has_room(&mut self, step: Step, room: (usize, usize)) -> bool {
-        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
-        if moves_bytes(step.kind) { !self.full.0 } else { !self.full.1 }
-    }
-
-    /// Counts a step for which there is room.
-    fn take(&mut self, step: Step, room: (usize, usize)) {
-        let taken = if moves_bytes(step.kind) { &mut self.taken.0 } else { &mut self.taken.1 };
-        *taken += 1;
-        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
-    }
-}
-
-fn moves_bytes(kind: StepKind) -> bool {
-    matches!(kind, StepKind::Write | StepKind::Fetch)
-}
-
 /// Is a step under way, counted.
-struct Counted(Arc<Core>, StepKind);
+struct Counted(Arc<Core>, Load);
 
 impl Counted {
-    fn new(core: Arc<Core>, kind: StepKind) -> Self {
-        let counted = Self(core, kind);
-        counted.count().fetch_add(1, Ordering::Relaxed);
+    fn new(core: Arc<Core>, load: Load) -> Self {
+        let counted = Self(core, load);
+        for count in counted.counts() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         counted
     }
 
-    fn count(&self) -> &AtomicUsize {
+    fn counts(&self) -> impl Iterator<Item = &AtomicUsize> {
         let workers = &self.0.workers;
-        if moves_bytes(self.1) { &workers.heavy } else { &workers.light }
+        match self.1 {
+            Load::Light => [Some(&workers.light), None],
+            Load::Small => [Some(&workers.heavy), None],
+            Load::Large => [Some(&workers.heavy), Some(&workers.large)],
+        }
+        .into_iter()
+        .flatten()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.count().fetch_sub(1, Ordering::Relaxed);
+        for count in self.counts() {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -146,10 +101,13 @@ impl Core {
     /// Starts as many steps as there is room for; `true` if there may be more to choose at once.
     async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> bool {
         let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        let heavy = most.saturating_sub(under_way(&self.workers.heavy));
-        let light = (most * LIGHT).saturating_sub(under_way(&self.workers.light));
-        let room = (heavy, light);
-        if room == (0, 0) {
+        let room = Room {
+            light: (most * LIGHT).saturating_sub(under_way(&self.workers.light)),
+            heavy: most.saturating_sub(under_way(&self.workers.heavy)),
+            // Where several may go at once, one is kept for small files: they do not wait for large ones.
+            large: (most - 1).max(1).saturating_sub(under_way(&self.workers.large)),
+        };
+        if room.is_none() {
             return false;
         }
         let chosen = match self.choose(room).await {
@@ -164,10 +122,10 @@ impl Core {
         }
         // Those that found no room wait for the end of a step.
         let again = chosen.looked_at >= LOOKED_AT && !chosen.skipped;
-        for (step, row) in chosen.steps {
+        for (step, row, load) in chosen.steps {
             let core = self.clone();
             lock(&self.workers.busy).insert(step.ino);
-            let counted = Counted::new(core.clone(), step.kind);
+            let counted = Counted::new(core.clone(), load);
             running.spawn(async move {
                 core.run_step(step, row).await;
                 drop(counted);
@@ -176,7 +134,7 @@ impl Core {
         again
     }
 
-    async fn choose(self: &Arc<Self>, room: (usize, usize)) -> Result<Chosen, EngineError> {
+    async fn choose(self: &Arc<Self>, room: Room) -> Result<Chosen, EngineError> {
         let choosing = Choosing {
             now: now(),
             busy: lock(&self.workers.busy).clone(),
@@ -307,75 +265,6 @@ impl Core {
             })
             .await
             .map_err(EngineError::from)
-    }
-}
-
-impl Choosing {
-    fn run(self, tx: &mut Tx) -> Result<Chosen, CatalogError> {
-        let mut guard = lock(&self.guard);
-        let guarding = guard.guard(tx, self.limit)?;
-        let mut busy = self.busy.clone();
-        let mut chosen = Chosen::default();
-        for row in tx.outbox_due(self.now, LOOKED_AT)? {
-            if chosen.full == (true, true) {
-                chosen.skipped = true;
-                break;
-            }
-            chosen.looked_at += 1;
-            let step = model::plan(tx, row, &busy)?;
-            if step.kind == StepKind::Held && step.ino != row {
-                guard.behind.insert(row);
-            } else {
-                guard.behind.remove(&row);
-            }
-            if let Some(rest) = self.rest_of(tx, row, step)? {
-                if step.kind == StepKind::Wait && busy.contains(&step.ino) {
-                    chosen.waiting.push((row, step.ino));
-                }
-                tx.outbox_defer(row, self.now.saturating_add(rest))?;
-                continue;
-            }
-            if !chosen.has_room(step, self.room) {
-                chosen.skipped = true;
-                continue;
-            }
-            if !guard.passes(tx, step, guarding)? {
-                tx.outbox_defer(row, self.now.saturating_add(super::guard::rest()))?;
-                continue;
-            }
-            chosen.take(step, self.room);
-            busy.insert(step.ino);
-            chosen.steps.push((step, row));
-        }
-        Ok(chosen)
-    }
-
-    /// How long this row rests instead of being run, nanoseconds; `None` if its step may go.
-    fn rest_of(&self, tx: &Tx, row: Ino, step: Step) -> Result<Option<i64>, CatalogError> {
-        if let Some(item) = tx.outbox_item(step.ino)?.filter(|_| step.ino != row)
-            && let Some(left) = item.not_before.map(|when| when - self.now).filter(|l| *l > 0)
-            && step.kind != StepKind::Wait
-        {
-            return Ok(Some(left.min(nanos(LONGEST_WAIT))));
-        }
-        // A file that is only mapped is asked about by its step: nobody tells of the end.
-        let mapped = u32::from(self.open.is_mapped(step.ino));
-        let writing = tx.handles(step.ino).writers > mapped;
-        Ok(match step.kind {
-            StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
-            StepKind::Held => Some(nanos(HELD)),
-            StepKind::Settled if writing => Some(self.writers_rest),
-            StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
-                Some(self.writers_rest)
-            }
-            _ => None,
-        })
-    }
-
-    /// Whether a file that is being written is to be sent all the same.
-    fn may_interrupt(&self, tx: &Tx, ino: Ino) -> Result<bool, CatalogError> {
-        let since = tx.outbox_item(ino)?.map_or(self.now, |item| item.since);
-        Ok(self.urgent.contains(&ino) || self.now - since >= self.writers_rest)
     }
 }
 

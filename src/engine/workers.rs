@@ -66,6 +66,8 @@ pub(crate) struct Workers {
     pub(super) walk: super::walk::Walk,
     /// Steps under way that move bytes, and those that do not.
     pub(super) heavy: AtomicUsize,
+    /// Of those that move bytes, those that move many.
+    pub(super) large: AtomicUsize,
     pub(super) light: AtomicUsize,
     /// How many bytes of pinned content do not fit in the cache, at least.
     pub(super) pins_short: AtomicU64,

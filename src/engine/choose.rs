@@ -1,0 +1,222 @@
+//! Which rows of the outbox go next: those whose time has come, small ones before large ones, as many as there is room for.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guard::{Guarding, Memory};
+use super::open::{OpenTable, lock};
+use super::outcome::LONGEST_WAIT;
+use super::pause::BULK;
+use super::send::nanos;
+use crate::catalog::{CatalogError, Tx};
+use crate::model::{self, Busy, Ino, Rows as _, Step, StepKind};
+
+/// Rows planned in one transaction.
+pub(super) const LOOKED_AT: usize = 64;
+/// How long a row rests that waits for another one's step, if nobody wakes it before.
+const WAIT: Duration = Duration::from_millis(300);
+/// How long a held row rests; a person's release wakes it.
+const HELD: Duration = Duration::from_secs(60);
+
+/// Says how much a step moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    /// No bytes.
+    Light,
+    /// Few bytes.
+    Small,
+    /// Many.
+    Large,
+}
+
+/// Is how many steps may begin.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    /// Of those that move no bytes.
+    pub(super) light: usize,
+    /// Of those that do.
+    pub(super) heavy: usize,
+    /// Of these, how many may move many.
+    pub(super) large: usize,
+}
+
+impl Room {
+    /// Whether nothing may begin.
+    pub(super) fn is_none(self) -> bool {
+        self.light == 0 && self.heavy == 0
+    }
+
+    fn has(self, load: Load) -> bool {
+        match load {
+            Load::Light => self.light > 0,
+            Load::Small => self.heavy > 0,
+            Load::Large => self.heavy > 0 && self.large > 0,
+        }
+    }
+
+    fn take(&mut self, load: Load) {
+        match load {
+            Load::Light => self.light = self.light.saturating_sub(1),
+            Load::Small => self.heavy = self.heavy.saturating_sub(1),
+            Load::Large => {
+                self.heavy = self.heavy.saturating_sub(1);
+                self.large = self.large.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// Is what choosing needs to know.
+pub(super) struct Choosing {
+    pub(super) now: i64,
+    pub(super) busy: Busy,
+    pub(super) urgent: HashSet<Ino>,
+    pub(super) writers_rest: i64,
+    pub(super) room: Room,
+    pub(super) limit: usize,
+    pub(super) guard: super::guard::Shared,
+    pub(super) open: Arc<OpenTable>,
+}
+
+/// Is what choosing found.
+#[derive(Default)]
+pub(super) struct Chosen {
+    /// Steps to run, each with the row that led to it.
+    pub(super) steps: Vec<(Step, Ino, Load)>,
+    /// Rows that wait for the step of another inode.
+    pub(super) waiting: Vec<(Ino, Ino)>,
+    /// How many rows were looked at.
+    pub(super) looked_at: usize,
+    /// Whether one was left for want of room.
+    pub(super) skipped: bool,
+    /// Large ones, which go if there is room after the small ones.
+    large: Vec<(Step, Ino)>,
+    /// Whether a large one was among those looked at.
+    passed_over: bool,
+}
+
+impl Choosing {
+    /// Chooses, and puts off what cannot go.
+    pub(super) fn run(mut self, tx: &mut Tx) -> Result<Chosen, CatalogError> {
+        let shared = self.guard.clone();
+        let mut memory = lock(&shared);
+        let guarding = memory.guard(tx, self.limit)?;
+        let mut guard = (&mut *memory, guarding);
+        let mut chosen = Chosen::default();
+        let rows = tx.outbox_due(self.now, LOOKED_AT)?;
+        self.look(tx, &rows, &mut guard, &mut chosen)?;
+        if rows.len() >= LOOKED_AT && self.room.heavy > 0 && chosen.passed_over {
+            // Small files do not wait until fewer large ones are before them.
+            let mut small = tx.outbox_due_small(self.now, BULK, LOOKED_AT)?;
+            small.retain(|row| !rows.contains(row));
+            self.look(tx, &small, &mut guard, &mut chosen)?;
+        }
+        for (step, row) in std::mem::take(&mut chosen.large) {
+            if self.room.has(Load::Large) {
+                self.take(tx, (step, row, Load::Large), &mut guard, &mut chosen)?;
+            } else {
+                chosen.skipped = true;
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Takes of these rows what may go, and puts the large ones by.
+    fn look(
+        &mut self,
+        tx: &mut Tx,
+        rows: &[Ino],
+        guard: &mut (&mut Memory, Guarding),
+        chosen: &mut Chosen,
+    ) -> Result<(), CatalogError> {
+        for row in rows.iter().copied() {
+            if self.room.is_none() {
+                chosen.skipped = true;
+                break;
+            }
+            chosen.looked_at += 1;
+            let step = model::plan(tx, row, &self.busy)?;
+            if step.kind == StepKind::Held && step.ino != row {
+                guard.0.behind.insert(row);
+            } else {
+                guard.0.behind.remove(&row);
+            }
+            if let Some(rest) = self.rest_of(tx, row, step)? {
+                if step.kind == StepKind::Wait && self.busy.contains(&step.ino) {
+                    chosen.waiting.push((row, step.ino));
+                }
+                tx.outbox_defer(row, self.now.saturating_add(rest))?;
+                continue;
+            }
+            let load = load_of(tx, step)?;
+            chosen.passed_over |= load == Load::Large;
+            if !self.room.has(load) {
+                chosen.skipped = true;
+            } else if load == Load::Large {
+                self.busy.insert(step.ino);
+                chosen.large.push((step, row));
+            } else {
+                self.take(tx, (step, row, load), guard, chosen)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        tx: &mut Tx,
+        (step, row, load): (Step, Ino, Load),
+        guard: &mut (&mut Memory, Guarding),
+        chosen: &mut Chosen,
+    ) -> Result<(), CatalogError> {
+        if !guard.0.passes(tx, step, guard.1)? {
+            return tx.outbox_defer(row, self.now.saturating_add(super::guard::rest()));
+        }
+        self.room.take(load);
+        self.busy.insert(step.ino);
+        chosen.steps.push((step, row, load));
+        Ok(())
+    }
+
+    /// How long this row rests instead of being run, nanoseconds; `None` if its step may go.
+    fn rest_of(&self, tx: &Tx, row: Ino, step: Step) -> Result<Option<i64>, CatalogError> {
+        if let Some(item) = tx.outbox_item(step.ino)?.filter(|_| step.ino != row)
+            && let Some(left) = item.not_before.map(|when| when - self.now).filter(|l| *l > 0)
+            && step.kind != StepKind::Wait
+        {
+            return Ok(Some(left.min(nanos(LONGEST_WAIT))));
+        }
+        // A file that is only mapped is asked about by its step: nobody tells of the end.
+        let mapped = u32::from(self.open.is_mapped(step.ino));
+        let writing = tx.handles(step.ino).writers > mapped;
+        Ok(match step.kind {
+            StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
+            StepKind::Held => Some(nanos(HELD)),
+            StepKind::Settled if writing => Some(self.writers_rest),
+            StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
+                Some(self.writers_rest)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether a file that is being written is to be sent all the same.
+    fn may_interrupt(&self, tx: &Tx, ino: Ino) -> Result<bool, CatalogError> {
+        let since = tx.outbox_item(ino)?.map_or(self.now, |item| item.since);
+        Ok(self.urgent.contains(&ino) || self.now - since >= self.writers_rest)
+    }
+}
+
+/// How much a step moves: of a file that is fetched to be compared, too little is known.
+fn load_of(tx: &Tx, step: Step) -> Result<Load, CatalogError> {
+    Ok(match step.kind {
+        StepKind::Write
+            if tx.inode(step.ino)?.is_some_and(|inode| inode.attributes.size > BULK) =>
+        {
+            Load::Large
+        }
+        StepKind::Write | StepKind::Fetch => Load::Small,
+        _ => Load::Light,
+    })
+}

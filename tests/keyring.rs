@@ -1,0 +1,272 @@
+//! The desktop's keyring as the place of a secret, on a bus of the test's own: a Secret Service that is strict about what it is
+//! asked.
+#![cfg(feature = "desktop")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/bus.rs"]
+mod bus;
+#[path = "support/cloud.rs"]
+mod cloud;
+#[path = "support/ordinary.rs"]
+mod ordinary;
+#[path = "support/mount.rs"]
+mod support;
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use bus::{Bus, Reply};
+use cloud::{CloudServer, LOGIN, Options, PASSWORD};
+use ordinary::{USUAL, goes_on, home};
+use support::{dewfs, eventually};
+use zbus::message::Message;
+use zbus::{OwnedObjectPath, OwnedVariant, Variant};
+
+const SESSION: &str = "/org/freedesktop/secrets/session/s1";
+const ITEMS: &str = "/org/freedesktop/secrets/collection/login/";
+
+type Attributes = HashMap<String, String>;
+type Wire = (OwnedObjectPath, Vec<u8>, Vec<u8>, String);
+
+#[derive(Default)]
+struct Kept {
+    items: Vec<(Attributes, Vec<u8>)>,
+    locked: bool,
+    /// How often a secret was given away.
+    given: usize,
+}
+
+/// A Secret Service and what it keeps.
+struct Keyring {
+    bus: Bus,
+    kept: Arc<Mutex<Kept>>,
+    _service: zbus::Connection,
+}
+
+fn path(text: &str) -> OwnedObjectPath {
+    OwnedObjectPath::try_from(text).unwrap()
+}
+
+impl Keyring {
+    fn start() -> Self {
+        let bus = Bus::start();
+        let kept = Arc::<Mutex<Kept>>::default();
+        let shared = kept.clone();
+        let service = bus.serve("org.freedesktop.secrets", move |_, call| {
+            answer(&mut shared.lock().unwrap(), call)
+        });
+        Self { bus, kept, _service: service }
+    }
+
+    fn put(&self, secret: &str) {
+        let mut kept = self.kept.lock().unwrap();
+        kept.items.clear();
+        kept.items.push((ours(), secret.into()));
+    }
+
+    fn secrets(&self) -> Vec<(Attributes, String)> {
+        let kept = self.kept.lock().unwrap();
+        let text = |secret: &Vec<u8>| String::from_utf8(secret.clone()).unwrap();
+        kept.items.iter().map(|(about, secret)| (about.clone(), text(secret))).collect()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = dewfs();
+        command.args(words).env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
+        command
+    }
+
+    /// Runs it with this on its standard input, wants this exit status, and answers what was said.
+    fn said(&self, status: i32, words: &[&str], input: &str) -> String {
+        let mut command = self.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+        said
+    }
+}
+
+fn ours() -> Attributes {
+    [("application", "dewfs"), ("server", "127.0.0.1"), ("username", LOGIN)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn built<B: serde::Serialize + zbus::DynamicType>(call: &Message, body: &B) -> Reply {
+    Reply::Built(Message::method_return(&call.header()).build(body).unwrap())
+}
+
+/// Answers as the specification of the Secret Service says, and refuses everything else.
+fn answer(kept: &mut Kept, call: &Message) -> Reply {
+    let header = call.header();
+    let (at, method) = (header.path().unwrap().to_string(), header.member().unwrap().to_string());
+    let interface = header.interface().unwrap().to_string();
+    let number = at.strip_prefix(ITEMS).and_then(|number| number.parse::<usize>().ok());
+    let none = path("/");
+    if number.is_some_and(|number| number >= kept.items.len()) {
+        return Reply::Refused("org.freedesktop.DBus.Error.UnknownObject", at);
+    }
+    match (interface.as_str(), method.as_str(), number) {
+        ("org.freedesktop.Secret.Service", "OpenSession", None) => {
+            let (kind, input): (String, OwnedVariant) = call.body().deserialize().unwrap();
+            assert_eq!(kind, "plain");
+            assert!(matches!(&*input, Variant::Str(text) if text.as_str().is_empty()));
+            built(call, &(Variant::from(""), path(SESSION)))
+        }
+        ("org.freedesktop.Secret.Service", "SearchItems", None) => {
+            let wanted: Attributes = call.body().deserialize().unwrap();
+            let has = |about: &Attributes| {
+                wanted.iter().all(|(key, value)| about.get(key) == Some(value))
+            };
+            let found = kept.items.iter().enumerate().filter(|(_, (about, _))| has(about));
+            let found: Vec<OwnedObjectPath> =
+                found.map(|(number, _)| path(&format!("{ITEMS}{number}"))).collect();
+            let nothing = Vec::<OwnedObjectPath>::new();
+            match kept.locked {
+                true => built(call, &(nothing, found)),
+                false => built(call, &(found, nothing)),
+            }
+        }
+        ("org.freedesktop.DBus.Properties", "Get", Some(number)) => {
+            let asked: (String, String) = call.body().deserialize().unwrap();
+            assert_eq!(
+                (asked.0.as_str(), asked.1.as_str()),
+                ("org.freedesktop.Secret.Item", "Attributes")
+            );
+            Reply::Value(Variant::from(kept.items[number].0.clone()))
+        }
+        ("org.freedesktop.Secret.Item", "GetSecret", Some(number)) => {
+            let session: OwnedObjectPath = call.body().deserialize().unwrap();
+            assert_eq!(session.as_str(), SESSION);
+            assert!(!kept.locked);
+            kept.given += 1;
+            let secret = kept.items[number].1.clone();
+            let wire: Wire = (session, Vec::new(), secret, "text/plain".into());
+            built(call, &(wire,))
+        }
+        ("org.freedesktop.Secret.Item", "Delete", Some(number)) => {
+            kept.items.remove(number);
+            built(call, &none)
+        }
+        ("org.freedesktop.Secret.Collection", "CreateItem", None) => {
+            assert_eq!(at, "/org/freedesktop/secrets/aliases/default");
+            let body = call.body();
+            let (about, wire, replace): (HashMap<String, OwnedVariant>, Wire, bool) =
+                body.deserialize().unwrap();
+            assert!(replace && wire.0.as_str() == SESSION);
+            let label = about["org.freedesktop.Secret.Item.Label"].try_clone().unwrap();
+            assert!(String::try_from(label).unwrap().starts_with("dewfs: "));
+            if kept.locked {
+                return built(call, &(none, path("/org/freedesktop/secrets/prompt/p1")));
+            }
+            let about = about["org.freedesktop.Secret.Item.Attributes"].try_clone().unwrap();
+            let about: Attributes = about.try_into().unwrap();
+            kept.items.retain(|(other, _)| *other != about);
+            kept.items.push((about, wire.2));
+            built(call, &(path(&format!("{ITEMS}{}", kept.items.len() - 1)), none))
+        }
+        other => Reply::Refused("org.freedesktop.DBus.Error.UnknownMethod", format!("{other:?}")),
+    }
+}
+
+fn cloud() -> (tokio::runtime::Runtime, CloudServer) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(CloudServer::start(Options::nextcloud()));
+    server.put("notes.txt", b"theirs");
+    (runtime, server)
+}
+
+fn state(keyring: &Keyring) -> String {
+    keyring.said(0, &["status", "Cloud", "--json"], "")
+}
+
+/// S121 "A secret in the desktop's keyring signs in where no file and no environment has one; it stays there, and is read again
+/// when it is refused, as a file is."
+#[test]
+fn a_secret_in_the_keyring_signs_in_and_is_read_again() {
+    if !goes_on("a_secret_in_the_keyring_signs_in_and_is_read_again", USUAL) {
+        return;
+    }
+    let (_runtime, server) = cloud();
+    let keyring = Keyring::start();
+    keyring.put(PASSWORD);
+    std::env::set_current_dir(home()).unwrap();
+    keyring.said(
+        0,
+        &["setup", "Cloud", &server.url(), "--yes", "-o", "poll=1s,write_back_delay=0"],
+        "",
+    );
+    assert_eq!(std::fs::read(home().join("Cloud/notes.txt")).unwrap(), b"theirs");
+    assert!(!home().join(".config/dewfs/secrets/Cloud").exists(), "it stays in the keyring");
+    keyring.said(0, &["umount", "Cloud"], "");
+    keyring.put("another one");
+    keyring.said(0, &["mount", "Cloud:"], "");
+    std::fs::write(home().join("Cloud/mine.txt"), "mine").unwrap();
+    eventually("it is refused", || state(&keyring).contains("auth-required"));
+    keyring.put(PASSWORD);
+    eventually("what was written is there", || server.content("mine.txt").is_some());
+    keyring.said(0, &["remove", "Cloud"], "");
+}
+
+#[test]
+fn setup_and_login_put_the_secret_into_the_keyring() {
+    if !goes_on("setup_and_login_put_the_secret_into_the_keyring", USUAL) {
+        return;
+    }
+    let (_runtime, server) = cloud();
+    let keyring = Keyring::start();
+    std::env::set_current_dir(home()).unwrap();
+    let (url, user) = (server.url(), format!("username={LOGIN}"));
+    let setup = ["setup", "Cloud", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
+    keyring.kept.lock().unwrap().locked = true;
+    let said = keyring.said(1, &setup, &format!("{PASSWORD}\n"));
+    assert!(said.contains("the keyring is locked"), "{said}");
+    keyring.kept.lock().unwrap().locked = false;
+    keyring.said(0, &setup, &format!("{PASSWORD}\n"));
+    assert_eq!(keyring.secrets(), [(ours(), PASSWORD.to_owned())]);
+    assert!(!home().join(".config/dewfs/secrets/Cloud").exists());
+    assert_eq!(std::fs::read(home().join("Cloud/notes.txt")).unwrap(), b"theirs");
+    let said = keyring.said(4, &["login", "Cloud", "--password-stdin"], "wrong\n");
+    assert!(said.contains("nothing was changed"), "{said}");
+    keyring.put("old");
+    keyring.said(0, &["login", "Cloud", "--password-stdin"], &format!("{PASSWORD}\n"));
+    assert_eq!(keyring.secrets(), [(ours(), PASSWORD.to_owned())], "in its place, and no file");
+    assert!(!home().join(".config/dewfs/secrets/Cloud").exists());
+    keyring.said(0, &["logout", "Cloud"], "");
+    assert_eq!(keyring.secrets(), []);
+    eventually("nobody is signed in", || state(&keyring).contains("auth-required"));
+    keyring.said(0, &["login", "Cloud", "--password-stdin", "--keyring"], &format!("{PASSWORD}\n"));
+    eventually("it goes on", || state(&keyring).contains("\"online\""));
+    keyring.said(0, &["remove", "Cloud"], "");
+    assert_eq!(keyring.secrets(), [], "nothing of it stays");
+}
+
+#[test]
+fn file_and_environment_come_before_the_keyring() {
+    if !goes_on("file_and_environment_come_before_the_keyring", USUAL) {
+        return;
+    }
+    let (_runtime, server) = cloud();
+    let keyring = Keyring::start();
+    keyring.put("wrong");
+    let file = home().join("secret");
+    std::fs::write(&file, format!("username={LOGIN}\npassword={PASSWORD}\n")).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let option = format!("credentials={}", file.display());
+    keyring.said(0, &["remote", "test", &server.url(), "-o", &option], "");
+    let url = server.url();
+    let mut by_environment = keyring.command(&["remote", "test", &url]);
+    by_environment.env("DEWFS_USER", LOGIN).env("DEWFS_PASSWORD", PASSWORD);
+    let output = by_environment.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(keyring.kept.lock().unwrap().given, 0, "nobody asked for it");
+    // Alone it is tried, and refused.
+    keyring.said(4, &["remote", "test", &url], "");
+    assert!(keyring.kept.lock().unwrap().given > 0);
+}

@@ -1,0 +1,84 @@
+//! The `.rpm`: what is in it, and that it is installed, replaced and removed. (The `.deb` is tested under systemd.)
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Makes the package of what was built for this test.
+fn package(version: &str, out: &Path) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_dewfs")).parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--package", "mount-helper"]);
+    if built.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/package");
+    let made = Command::new(script)
+        .args(["--only", "rpm", "--pack", "gzip", "--version", version, "--built"])
+        .args([built, out])
+        .env_remove("MAKEFLAGS")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
+}
+
+/// Runs rpm and answers what it printed.
+fn rpm(words: &[&str]) -> String {
+    let output = Command::new("rpm").args(words).output().expect("rpm: scripts/test-servers");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "rpm {words:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_rpm_is_installed_replaced_and_removed() {
+    assert!(rustix::process::geteuid().is_root(), "packages are installed as root");
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (first, second) = (package("0.1.0", dir.path()), package("0.2.0", dir.path()));
+    let file = |path: &Path| path.to_str().unwrap().to_owned();
+    let files = rpm(&["-qpl", &file(&first)]);
+    for wanted in [
+        "/usr/bin/dewfs",
+        "/usr/sbin/mount.dewfs",
+        "/usr/libexec/dewfs-helper",
+        "/usr/lib/systemd/user/dewfs@.service",
+        "/usr/lib/systemd/system/dewfs@.service",
+        "/usr/lib/systemd/system/dewfs-helper.socket",
+        "/usr/lib/systemd/system/dewfs-helper.service",
+        "/usr/share/man/man1/dewfs.1.gz",
+        "/usr/share/man/man8/mount.dewfs.8.gz",
+        "/usr/share/bash-completion/completions/dewfs",
+        "/etc/dewfs/remotes",
+    ] {
+        assert!(files.lines().any(|line| line == wanted), "{wanted} is not in it:\n{files}");
+    }
+    let needs = rpm(&["-qp", "--requires", &file(&first)]);
+    assert!(needs.lines().any(|line| line == "fuse3"), "{needs}");
+    assert!(!needs.contains("python"), "{needs}");
+    let about = rpm(&["-qp", "--qf", "%{NAME} %{VERSION} %{LICENSE}", &file(&first)]);
+    assert_eq!(about, "dewfs 0.1.0 MIT OR Apache-2.0");
+
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let root = file(&root);
+    let at = |path: &str| Path::new(&root).join(path);
+    // An empty root has neither a shell for the scripts nor what the package needs.
+    let put = |how: &str, package: &Path| {
+        rpm(&["--root", &root, "--nodeps", "--noscripts", "--noplugins", how, &file(package)]);
+    };
+    put("-i", &first);
+    assert!(at("usr/bin/dewfs").exists() && at("etc/dewfs/remotes").is_dir());
+    assert_eq!(rpm(&["--root", &root, "-V", "--nodeps", "dewfs"]), "", "all is as it was packed");
+    // What people have written stays.
+    fs::write(at("etc/dewfs/config.toml"), "[mount]\n").unwrap();
+    put("-U", &second);
+    assert!(rpm(&["--root", &root, "-q", "dewfs"]).starts_with("dewfs-0.2.0"));
+    let version = Command::new(at("usr/bin/dewfs")).arg("--version").output().unwrap();
+    assert!(version.status.success(), "{version:?}");
+    rpm(&["--root", &root, "--noscripts", "--noplugins", "-e", "dewfs"]);
+    assert!(!at("usr/bin/dewfs").exists() && !at("usr/lib/systemd/user/dewfs@.service").exists());
+    assert!(at("etc/dewfs/config.toml").exists());
+}
