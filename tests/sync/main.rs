@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dewfs::engine::{Engine, EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState};
-use dewfs::model::{Content, Ino, Kind};
+use dewfs::model::{Content, Ino, Kind, Name};
 use dewfs::remote::memory::{Gate, HintFaults, MemoryStore, Moment, Operation, Step, VersionKind};
 use dewfs::remote::{Conditional, FeedKind};
 use futures_util::FutureExt as _;

@@ -1,7 +1,6 @@
 //! Rules of `docs/RULES.md` that are about what the real engine and its stores do, each with the history that breaks without
 //! it.
 
-use dewfs::model::Name;
 use dewfs::remote::memory::{Held, MemoryOptions};
 use dewfs::remote::names::is_hidden;
 use support::world::{World, quick_settings};
