@@ -1,7 +1,7 @@
 //! Where bytes of others come in, each as one function that must stand whatever they are. For the fuzzer, and for the tests
 //! that run what it kept; not part of the program.
 
-use crate::config::{self, Options, RemoteSpec, Spec};
+use crate::config::{self, Options, RemoteSpec, Schemes, Spec};
 use crate::control;
 use crate::model::{BLOCK, BlockSet};
 use crate::remote::webdav;
@@ -22,7 +22,8 @@ pub const ALL: [(&str, Door); 5] = [
 fn options(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (spec, list) = text.split_once('\n').unwrap_or((text, ""));
-    if let Ok(Spec::Remote(remote)) = Spec::parse(spec, std::path::Path::new("/here")) {
+    let here = std::path::Path::new("/here");
+    if let Ok(Spec::Remote(remote)) = Spec::parse(spec, here, &Schemes::new()) {
         if let RemoteSpec::WebDav { url, .. } = &remote {
             assert!(url.password().is_none(), "a password in a URL");
             assert!(matches!(url.scheme(), "http" | "https"), "{url}");

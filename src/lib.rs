@@ -13,6 +13,8 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(feature = "desktop")]
+pub mod desktop;
 #[cfg(any(test, fuzzing))]
 pub mod doors;
 pub mod engine;
@@ -20,4 +22,5 @@ pub mod fuse;
 pub mod model;
 pub mod remote;
 
-pub use cli::{Schemes, main_with};
+pub use cli::main_with;
+pub use config::Schemes;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dewfs::main_with(dewfs::Schemes::new())
+    dewfs::main_with(&dewfs::Schemes::new())
 }

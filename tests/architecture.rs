@@ -15,8 +15,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fuse", &["model", "engine", "config"]),
     ("control", &["model", "engine", "config"]),
     ("config", &["model", "remote", "engine", "cache"]),
+    ("desktop", &[]),
     ("doors", &["model", "remote", "control", "config"]),
-    ("cli", &["model", "remote", "engine", "fuse", "control", "config", "cache"]),
+    ("cli", &["model", "remote", "engine", "fuse", "control", "config", "cache", "desktop"]),
     // for the fuzzer and the tests only
     ("doors", &["model", "remote", "control", "config"]),
 ];
@@ -27,6 +28,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("reqwest", &["remote"]),
     ("quick_xml", &["remote"]),
     ("fuser::", &["fuse"]),
+    ("zbus::", &["desktop"]),
 ];
 
 /// Files that may hold unsafe code, each with its reasons beside it.

@@ -65,9 +65,10 @@ impl Actor for Other {
     }
     async fn names(&self, folder: &str) -> BTreeSet<String> {
         let folder = at(folder).path;
-        let inside = |key: &RemotePath| key.parent().as_ref() == Some(&folder);
-        let keys = self.0.keys().into_iter().filter(inside);
-        keys.map(|key| key.name().unwrap().lossy().into_owned()).collect()
+        let saved = std::fs::read(self.1.path().join("store")).unwrap_or(b"[]".to_vec());
+        let saved: Vec<(RemotePath, serde_json::Value)> = serde_json::from_slice(&saved).unwrap();
+        let inside = saved.iter().filter(|(key, _)| key.parent().as_ref() == Some(&folder));
+        inside.map(|(key, _)| key.name().unwrap().lossy().into_owned()).collect()
     }
     async fn tick(&self) {}
 }

@@ -406,3 +406,34 @@ async fn folders_are_listed_again_in_turn_and_never_faster_than_allowed() {
     assert!(age(status.oldest_look) < elapsed + Duration::from_secs(1), "{status:?}");
     assert_eq!(status.feed_detail, "listing");
 }
+
+/// More folders in use than requests a second: the folders used last took every turn, and the others, the root with them,
+/// were not looked at any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_all_folders_have_their_turn_and_the_root_every_interval_however_many_are_used()
+{
+    const FOLDERS: usize = 60;
+    let plain = Options { sync: false, ..Options::sync() };
+    let settings = Settings { requests: 20, poll: Duration::from_secs(1), ..settings() };
+    let here = Here::with(plain, settings, |server| {
+        for number in 0..FOLDERS {
+            server.make_folder(&format!("folder {number:02}"));
+        }
+    })
+    .await;
+    for folder in here.names("").await {
+        here.names(&folder).await;
+    }
+    let before = here.server.count();
+    let looks = |path: &str| {
+        let asked = here.server.since(before);
+        asked.into_iter().filter(|one| one.path == path && one.depth == "1").collect::<Vec<_>>()
+    };
+    here.until("a round over all", async || {
+        (0..FOLDERS).all(|number| !looks(&format!("folder {number:02}")).is_empty())
+    })
+    .await;
+    let root = looks("");
+    let longest = root.windows(2).map(|two| two[1].at - two[0].at).max().unwrap();
+    assert!(longest < Duration::from_millis(1500), "looked at after {longest:?}");
+}

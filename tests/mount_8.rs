@@ -29,6 +29,11 @@ struct Script {
 
 impl Script {
     fn run(script: &str) -> Self {
+        Self::run_with(Path::new(env!("CARGO_BIN_EXE_dewfs")), script)
+    }
+
+    /// With this program in the place of dewfs.
+    fn run_with(program: &Path, script: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "mount(8) is tested as root");
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let this = Self { dir };
@@ -39,7 +44,7 @@ impl Script {
             .current_dir(this.dir.path())
             .env("T", this.dir.path())
             .env("HELPER", helper())
-            .env("DEWFS", env!("CARGO_BIN_EXE_dewfs"))
+            .env("DEWFS", program)
             .output()
             .unwrap();
         let trace = String::from_utf8_lossy(&output.stderr);
@@ -55,9 +60,13 @@ impl Script {
 
 /// The helper, built with this test's own profile.
 fn helper() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_dewfs")).with_file_name("mount-dewfs");
+    built("mount-dewfs", &["--package", "mount-helper"])
+}
+
+fn built(name: &str, what: &[&str]) -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_dewfs")).with_file_name(name);
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "mount-helper"]);
+    cargo.args(["build", "--quiet", "--locked"]).args(what);
     if beside.components().any(|part| part.as_os_str() == "release") {
         cargo.arg("--release");
     }
@@ -232,6 +241,29 @@ test -z "$(ls mnt)"
 test "$(nsenter -m -t $other cat "$PWD/mnt/f")" = content
 nsenter -m -t $other umount "$PWD/mnt"
 kill $other
+"#,
+    );
+}
+
+#[test]
+fn a_store_of_ones_own_is_mounted_by_its_scheme() {
+    let program = built("examples/custom_remote", &["--example", "custom_remote"]);
+    Script::run_with(
+        &program,
+        r#"
+mount -t dewfs "mystore://$PWD/store" mnt -o "$S"
+mkdir mnt/folder; echo kept > mnt/folder/note
+findmnt -no SOURCE,FSTYPE mnt | grep -q "^mystore://$PWD/store *fuse.dewfs$"
+"$DEWFS" sync --wait --timeout 20s mnt
+umount mnt
+test -z "$(ls mnt)"
+# a state that knows nothing yet has it from the store alone
+echo "mystore://$PWD/store $PWD/mnt dewfs noauto,_netdev,state_dir=$PWD/fresh 0 0" > /etc/fstab
+mount mnt
+test "$(cat mnt/folder/note)" = kept
+umount mnt
+rc=0; mount -t dewfs "otherstore://$PWD/store" mnt -o "$S" 2>err || rc=$?
+test $rc = 1; grep -q 'unknown kind of remote "otherstore".*mystore' err
 "#,
     );
 }

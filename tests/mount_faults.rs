@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use faults::{Fault, Proxy};
-use mount::{Mounted, bytes, dewfs, eventually, names};
+use mount::{Mounted, bytes, dewfs, eventually, names, patiently};
 use rustix::io::Errno;
 use servers::{Product, Server};
 
@@ -153,15 +153,6 @@ fn make_folder(server: &Server, doing: Doing, case: usize) {
         file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     }
     fs::rename(server.root().join(making), server.root().join(format!("c{case}"))).unwrap();
-}
-
-/// Waits until all has come to rest: after each failure the next try is made later, and other tests run beside this one.
-fn patiently(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(90), "not in 90 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Does it, and fails the test if it takes too long.
@@ -338,8 +329,7 @@ impl Case<'_> {
         let there = stage.server.root().join(&self.folder);
         let mut last = String::new();
         patiently(&format!("what was expected: {}", self.what()), || {
-            let (mut seen, shown) = (contents(&there), contents(&self.here("")));
-            seen.retain(|(name, bytes)| !self.may_come_late(name, bytes));
+            let (seen, shown) = (contents(&there), contents(&self.here("")));
             let is_right = matches(&seen, &expected) && seen == shown;
             let said = format!("there {:?}, here {:?}", names_of(&seen), names_of(&shown));
             if !is_right && said != last {
@@ -348,14 +338,6 @@ impl Case<'_> {
             }
             is_right
         });
-    }
-}
-
-impl Case<'_> {
-    /// What a killed daemon had handed to the network may get to the server after the next daemon looked: as a hidden
-    /// temporary that nobody comes back for, and that is removed a month later (`webdav/left.rs`).
-    fn may_come_late(&self, name: &str, bytes: &[u8]) -> bool {
-        self.killed == Killed::Daemon && name.starts_with(".dewfs-tmp.") && bytes == self.new
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use faults::{Fault, Proxy};
-use mount::{Mounted, dewfs};
+use mount::{Mounted, dewfs, patiently};
 use rustix::io::Errno;
 use servers::{Product, Server};
 
@@ -276,15 +276,6 @@ fn content(random: &mut Rng) -> Vec<u8> {
     let mut bytes = vec![0; length];
     random.fill(&mut bytes);
     bytes
-}
-
-/// Waits until all has come to rest: after each failure the next try is made later, and other tests run beside this one.
-fn patiently(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(90), "not in 90 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Does it, and fails the test if it takes too long.

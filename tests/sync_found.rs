@@ -324,3 +324,50 @@ async fn regression_what_is_opened_just_before_it_is_sent_is_not_sent_in_part() 
     world.in_sync().await;
     assert_eq!(*seen.lock().unwrap(), [b"other and the rest".to_vec()]);
 }
+
+/// A world whose remote is a directory.
+async fn on_folder(root: &std::path::Path) -> World {
+    let world = World::new().await;
+    world.engine.stop().await;
+    let remote = Arc::new(FolderRemote::open(root).unwrap());
+    let state = world.state.path().join("on folder");
+    let engine = Engine::start(quick_settings(), &state, remote).await.unwrap();
+    World { engine, ..world }
+}
+
+/// Two names of one file at a folder remote were one entry that moved to and fro: only one of them was shown, and what was
+/// done here to one befell the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_two_names_of_one_file_at_the_remote_are_two_files() {
+    let root = tempfile::tempdir().unwrap();
+    let there = |name: &str| root.path().join(name);
+    std::fs::create_dir(there("d")).unwrap();
+    std::fs::write(there("a"), "one").unwrap();
+    for other in ["b", "d/c"] {
+        std::fs::hard_link(there("a"), there(other)).unwrap();
+    }
+    std::fs::write(there("alone"), "alone").unwrap();
+    let world = on_folder(root.path()).await;
+    assert_eq!(world.names("").await, ["a", "alone", "b", "d"]);
+    assert_eq!(world.names("d").await, ["c"]);
+    world.remove("b").await.unwrap();
+    world.write("d/c", b"edited").await;
+    // One that is alone gets a second name, and loses the first, while an edit of it waits.
+    let (ino, handle) = world.open("alone", WRITE).await;
+    world.write_at(ino, handle, 5, b" no more").await;
+    std::fs::hard_link(there("alone"), there("copy")).unwrap();
+    world.until("the copy is seen", async || world.names("").await.len() == 4).await;
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    let read = |name: &str| std::fs::read_to_string(there(name)).unwrap();
+    assert_eq!(
+        ["a", "d/c", "alone", "copy"].map(read),
+        ["one", "edited", "alone no more", "alone"]
+    );
+    assert_eq!(world.names("").await, ["a", "alone", "copy", "d"]);
+    std::fs::remove_file(there("copy")).unwrap();
+    world.until("one name is left", async || world.names("").await == ["a", "alone", "d"]).await;
+    assert_eq!(&world.read("alone").await.unwrap()[..], b"alone no more");
+    assert_eq!(&world.read("a").await.unwrap()[..], b"one");
+    world.engine.stop().await;
+}

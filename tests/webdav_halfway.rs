@@ -10,7 +10,7 @@ mod tried;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use dewfs::remote::webdav::{WebDavOptions, WebDavRemote};
 use dewfs::remote::{
@@ -288,4 +288,35 @@ async fn what_nobody_comes_back_for_is_removed() {
     assert_eq!(names("old"), [".dewfs-held.other.1.2--x", ".dewfs-other"]);
     let kept = [".dewfs-held.other.1.2--x", ".dewfs-other", ".dewfs-probe-3", temp];
     assert_eq!(names("new"), kept);
+}
+
+/// What a killed daemon had handed to the network came after the next one had tidied up, and stayed, hidden, for a month.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_an_upload_of_ours_that_comes_late_is_removed_when_it_is_seen() {
+    let stage = Stage::new(Product::Apache).await;
+    stage.make("f", &vec![]);
+    let late = ".dewfs-tmp.halfway.7.1--a";
+    let others = ".dewfs-tmp.other.7.1--a";
+    let names = || stage.tree("f").into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    stage.remote.tidy(&at("f/a"), &Expect::Absent, &tag(1)).await.unwrap();
+    for name in [late, others] {
+        stage.server.put(format!("f/{name}"), b"late");
+    }
+    // One of ours that is under way stays.
+    stage.proxy.set(Fault::Slow(Duration::from_secs(1)), &["PUT"]);
+    let (file, content) = (at("f/b"), b"under way".to_vec());
+    let writing = stage.remote.write(&file, upload(content.clone(), 2), Expect::Absent);
+    let listing = async {
+        let all = || names().iter().any(|name| name.contains(".7.2--"));
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !all() {
+            assert!(Instant::now() < limit, "the upload does not begin");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stage.remote.list(&at("f"), None).await.unwrap();
+    };
+    let (written, ()) = tokio::join!(writing, listing);
+    written.unwrap();
+    assert_eq!(names(), [others, "b"]);
+    assert_eq!(fs::read(stage.place("f/b")).unwrap(), content);
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::config::Schemes;
+
 use super::examples::EXAMPLES;
 use super::{
     cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pause, pin,
@@ -59,6 +61,9 @@ pub struct Common {
     /// Print JSON documents, one a line
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub json: bool,
+    /// The kinds of remotes that the program has besides dewfs's own.
+    #[arg(skip)]
+    pub schemes: Schemes,
 }
 
 /// Says when to use colours.

@@ -68,7 +68,7 @@ impl Check {
 pub(super) fn run(args: &DoctorArgs, common: &Common) -> Result<u8, Failure> {
     let who = Who::current();
     let mut checks = machine::checks(&who, common);
-    checks.extend(mounts::checks(&who)?);
+    checks.extend(mounts::checks(&who, &common.schemes)?);
     if let Some(spec) = &args.spec {
         checks.extend(remote::checks(spec, common));
     }

@@ -46,22 +46,28 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
+use crate::config::Schemes;
+
 pub use args::{Cli, Command, Common};
 pub use exit::{ATTENTION, DONE, FAILED, Failure, LEFT, USAGE};
 pub use mount::{Order, Voice, run as run_mount};
-pub use schemes::{Open, Schemes, main_with};
+pub use schemes::main_with;
 
-/// Runs the program with these arguments (the first is its name) and answers its exit status.
-pub fn run(arguments: &[OsString]) -> ExitCode {
+/// Runs the program with these arguments (the first is its name) and kinds of remotes, and answers its exit status.
+pub fn run(arguments: &[OsString], schemes: &Schemes) -> ExitCode {
     if args::is_mount_like(arguments) {
-        return mounting::run_like_mount(arguments.get(1..).unwrap_or_default());
+        return mounting::run_like_mount(arguments.get(1..).unwrap_or_default(), schemes);
     }
     if let Some(name) = args::not_yet(arguments) {
         let failure = Failure::usage(format!("{name}: not available in this version"));
         return ExitCode::from(exit::report(&failure));
     }
     let matches = args::command_line().try_get_matches_from(arguments);
-    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let read = matches.and_then(|matches| Cli::from_arg_matches(&matches)).map(|mut cli| {
+        cli.common.schemes = schemes.clone();
+        cli
+    });
+    match read {
         Ok(Cli { common, command: Command::Mount(args) }) => mounting::run(&args, &common),
         Ok(cli) => {
             let outcome = dispatch(&cli);

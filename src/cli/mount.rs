@@ -9,6 +9,7 @@ mod failure;
 mod log;
 mod remote;
 mod service;
+mod thrift;
 
 use std::process::ExitCode;
 

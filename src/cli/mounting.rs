@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::{ConfigError, MountOptions, MountRequest, Who, own_mountpoint, resolve};
+use crate::config::{
+    ConfigError, MountOptions, MountRequest, Schemes, Who, own_mountpoint, resolve,
+};
 
 use super::mount::{Order, Voice, run as mount};
 use super::{Common, Failure, exit};
@@ -45,9 +47,9 @@ pub(super) fn run(args: &MountArgs, common: &Common) -> ExitCode {
 }
 
 /// Runs `dewfs SPEC DIR [-o …]`.
-pub(super) fn run_like_mount(arguments: &[OsString]) -> ExitCode {
+pub(super) fn run_like_mount(arguments: &[OsString], schemes: &Schemes) -> ExitCode {
     let (args, common, sloppy) = match read(arguments) {
-        Ok(read) => read,
+        Ok((args, common, sloppy)) => (args, Common { schemes: schemes.clone(), ..common }, sloppy),
         Err(why) => return refuse(USAGE, &why),
     };
     match order(&args, &common, sloppy, Voice::Mount8) {
@@ -70,7 +72,7 @@ fn order(
     sloppy: bool,
     voice: Voice,
 ) -> Result<Order, ConfigError> {
-    let options = resolved(args, common.config.as_deref(), sloppy)?;
+    let options = resolved(args, common, sloppy)?;
     Ok(Order {
         options,
         foreground: args.foreground,
@@ -79,20 +81,18 @@ fn order(
     })
 }
 
-fn resolved(
-    args: &MountArgs,
-    config: Option<&Path>,
-    sloppy: bool,
-) -> Result<MountOptions, ConfigError> {
+fn resolved(args: &MountArgs, common: &Common, sloppy: bool) -> Result<MountOptions, ConfigError> {
+    let (config, schemes) = (common.config.as_deref(), &common.schemes);
     let cwd = std::env::current_dir()
         .map_err(|error| ConfigError::Place(format!("the current directory: {error}")))?;
     let who = Who::current();
     let own = match &args.dir {
         Some(_) => None,
-        None => Some(make_own(own_mountpoint(&args.spec, config, &who, &cwd)?)?),
+        None => Some(make_own(own_mountpoint(&args.spec, config, &who, &cwd, schemes)?)?),
     };
     let dir = args.dir.as_ref().or(own.as_ref()).map_or(Path::new(""), PathBuf::as_path);
-    let request = MountRequest { spec: &args.spec, dir, options: &args.options, config, sloppy };
+    let options = &args.options;
+    let request = MountRequest { spec: &args.spec, dir, options, config, sloppy, schemes };
     resolve(&request, &who, &cwd)
 }
 

@@ -74,7 +74,7 @@ pub(super) fn run(args: &RemoteArgs, common: &Common) -> Result<u8, Failure> {
 
 fn list(common: &Common) -> Result<u8, Failure> {
     let output = Output::of(common);
-    for name in ConfigFiles::of(&Who::current(), None).names() {
+    for name in ConfigFiles::of(&Who::current(), None).names(&common.schemes) {
         let saved = match Saved::find(&name, common) {
             Ok(saved) => saved,
             // One that is written wrongly does not hide the others.
@@ -107,9 +107,9 @@ pub(super) fn look(spec: &OsString, options: &[String], common: &Common) -> Resu
     let bare =
         spec.to_str().filter(|name| !name.contains([':', '/', '.']) && !cwd.join(name).is_dir());
     let spec = bare.map_or_else(|| spec.clone(), |name| OsString::from(format!("{name}:")));
-    let (remote, opened_with) =
-        resolve_remote(&spec, options, common.config.as_deref(), &who, &cwd)?;
-    let opened = remotes::open(&remote, &opened_with, &who, STALL)?;
+    let (config, schemes) = (common.config.as_deref(), &common.schemes);
+    let (remote, opened_with) = resolve_remote(&spec, options, config, &who, &cwd, schemes)?;
+    let opened = remotes::open(&remote, &opened_with, &who, STALL, schemes)?;
     let (abilities, space) = probe(&opened)?;
     let clock_ahead = opened.remote.clock_ahead();
     Ok(Found { clock_ahead, ..Found::of(remote.to_string(), abilities, space) })

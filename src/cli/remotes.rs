@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::{Credentials, Login, MountOptions, RemoteOptions, RemoteSpec, Who};
+use crate::config::{Credentials, Login, MountOptions, RemoteOptions, RemoteSpec, Schemes, Who};
 use crate::remote::Remote;
 use crate::remote::folder::AwaitedFolder;
 use crate::remote::webdav::{AddressedServer, Credentials as Signature, WebDavOptions};
@@ -43,7 +43,8 @@ impl Signs {
 
 /// Opens the remote of a mount.
 pub fn open_for(mount: &MountOptions) -> Result<Opened, Failure> {
-    open(&mount.remote, &mount.remote_options, &mount.who, mount.settings.timeout)
+    let (with, stall) = (&mount.remote_options, mount.settings.timeout);
+    open(&mount.remote, with, &mount.who, stall, &mount.schemes)
 }
 
 /// Opens a remote. Asks it nothing yet; reads the credentials.
@@ -52,6 +53,7 @@ pub fn open(
     options: &RemoteOptions,
     who: &Who,
     stall: Duration,
+    schemes: &Schemes,
 ) -> Result<Opened, Failure> {
     match spec {
         RemoteSpec::Folder(path) => {
@@ -66,7 +68,7 @@ pub fn open(
             open_webdav(url, options, found, stall)
         }
         RemoteSpec::Added { scheme, address } => {
-            let opened = super::schemes::open(scheme, address, options);
+            let opened = schemes.open(scheme, address, options);
             let remote = opened.map_err(|why| Failure::failed(format!("{spec}: {why}")))?;
             Ok(Opened { remote, signs: None })
         }

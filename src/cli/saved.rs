@@ -28,13 +28,15 @@ impl Saved {
     pub(super) fn find(given: &str, common: &Common) -> Result<Self, Failure> {
         let who = Who::current();
         let name = given.strip_suffix(':').unwrap_or(given).to_owned();
-        let place = SavedPlace::of(&who, &name)?;
+        let schemes = &common.schemes;
+        let place = SavedPlace::of(&who, &name, schemes)?;
         let config = common.config.as_deref();
         let written = ConfigFiles::of(&who, config).remote(&name)?;
         let spec = OsString::from(format!("{name}:"));
         let cwd = std::env::current_dir()?;
-        let dir: PathBuf = own_mountpoint(&spec, config, &who, &cwd)?;
-        let request = MountRequest { spec: &spec, dir: &dir, options: &[], config, sloppy: false };
+        let dir: PathBuf = own_mountpoint(&spec, config, &who, &cwd, schemes)?;
+        let request =
+            MountRequest { spec: &spec, dir: &dir, options: &[], config, sloppy: false, schemes };
         let mount = resolve(&request, &who, &cwd)?;
         Ok(Self { name, written, place, mount })
     }

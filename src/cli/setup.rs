@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::config::{
-    Assignment, ConfigFiles, Login, NewRemote, SavedPlace, Spec, Who, ask, resolve_remote,
+    Assignment, ConfigFiles, Login, NewRemote, SavedPlace, Schemes, Spec, Who, ask, resolve_remote,
     split_options,
 };
 
@@ -125,7 +125,7 @@ impl Plan {
             None => ask("What to call it (such as Cloud): ", true)
                 .ok_or_else(|| Failure::usage("say what to call it: dewfs setup NAME SPEC"))?,
         };
-        let place = SavedPlace::of(who, &name)?;
+        let place = SavedPlace::of(who, &name, &common.schemes)?;
         if ConfigFiles::of(who, None).remote(&name).is_ok() {
             return Err(Failure::failed(format!(
                 "{name}: a remote of this name is saved already; dewfs remove {name} takes it away"
@@ -137,7 +137,7 @@ impl Plan {
                 .ok_or_else(|| Failure::usage("say what to mount: dewfs setup NAME SPEC"))?,
         };
         let cwd = std::env::current_dir()?;
-        let spec = as_people_know_it(&spec, &cwd)?;
+        let spec = as_people_know_it(&spec, &cwd, &common.schemes)?;
         let mut options = Vec::new();
         for text in &args.options {
             options.extend(split_options(text)?);
@@ -152,7 +152,8 @@ impl Plan {
         };
         let plan = Self { name, spec, mountpoint, options, words: args.options.clone(), place };
         // What is written wrongly is said before anything is asked.
-        resolve_remote(OsStr::new(&plan.spec), &plan.words, common.config.as_deref(), who, &cwd)?;
+        let (spec, config) = (OsStr::new(&plan.spec), common.config.as_deref());
+        resolve_remote(spec, &plan.words, config, who, &cwd, &common.schemes)?;
         Ok(plan)
     }
 
@@ -164,15 +165,15 @@ impl Plan {
         who: &Who,
     ) -> Result<Option<Login>, Failure> {
         let cwd = std::env::current_dir()?;
-        let config = common.config.as_deref();
+        let (config, schemes) = (common.config.as_deref(), &common.schemes);
         let spec = OsStr::new(&self.spec);
-        let (target, with) = resolve_remote(spec, &self.words, config, who, &cwd)?;
+        let (target, with) = resolve_remote(spec, &self.words, config, who, &cwd, schemes)?;
         if args.password_stdin {
             let login = super::login::from_stdin(with.username.as_deref())?;
             super::login::check(&target, &with, &login)?;
             return Ok(Some(login));
         }
-        let opened = super::remotes::open(&target, &with, who, remote::STALL)?;
+        let opened = super::remotes::open(&target, &with, who, remote::STALL, schemes)?;
         let known = || opened.signs.as_ref().and_then(|signs| signs.credentials.known());
         if known().is_none()
             && let Some(login) = browser::sign_in(&target, &with, remote::STALL)?
@@ -264,7 +265,7 @@ fn mount_without_systemd(name: &str) -> Result<(), Failure> {
 }
 
 /// The specification that is meant: an address without `https://` is one, and a folder is named from the root.
-fn as_people_know_it(given: &str, cwd: &Path) -> Result<String, Failure> {
+fn as_people_know_it(given: &str, cwd: &Path, schemes: &Schemes) -> Result<String, Failure> {
     let given = given.trim();
     let host = given.split('/').next().unwrap_or_default();
     let is_host = !given.contains("://")
@@ -273,7 +274,7 @@ fn as_people_know_it(given: &str, cwd: &Path) -> Result<String, Failure> {
         && !host.ends_with(':')
         && !cwd.join(given).exists();
     let full = if is_host { format!("https://{given}") } else { given.to_owned() };
-    match Spec::parse(&full, cwd)? {
+    match Spec::parse(&full, cwd, schemes)? {
         Spec::Saved { .. } => Err(Failure::usage(format!(
             "{given}: names a saved remote; say the address or folder itself"
         ))),
@@ -294,7 +295,7 @@ mod tests {
     fn addresses_are_taken_as_people_know_them() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("a.folder")).unwrap();
-        let meant = |given: &str| as_people_know_it(given, dir.path());
+        let meant = |given: &str| as_people_know_it(given, dir.path(), &Schemes::new());
         let here = dir.path().to_str().unwrap();
         assert_eq!(meant("cloud.example.org").unwrap(), "https://cloud.example.org");
         assert_eq!(meant(" cloud.example.org/dav ").unwrap(), "https://cloud.example.org/dav");

@@ -95,7 +95,8 @@ pub(super) fn place_of(given: &Path, common: &Common) -> Result<PathBuf, Failure
         return Ok(given.to_owned());
     }
     let cwd = std::env::current_dir()?;
-    Ok(own_mountpoint(text, common.config.as_deref(), &Who::current(), &cwd)?)
+    let config = common.config.as_deref();
+    Ok(own_mountpoint(text, config, &Who::current(), &cwd, &common.schemes)?)
 }
 
 /// The path somebody gave, or the current directory.

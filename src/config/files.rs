@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::options::Assignment;
-use super::{ConfigError, Options, Who};
+use super::{ConfigError, Options, Schemes, Who};
 
 /// Where the configuration of the machine is.
 pub(super) const SITE: &str = "/etc/dewfs";
@@ -98,13 +98,13 @@ impl ConfigFiles {
     }
 
     /// The names of all saved remotes, in order.
-    pub fn names(&self) -> Vec<String> {
+    pub fn names(&self, schemes: &Schemes) -> Vec<String> {
         let folders = self.dirs.iter().filter_map(|dir| dir.join("remotes").read_dir().ok());
         let files = folders.flatten().filter_map(|entry| Some(entry.ok()?.path()));
         let mut names: Vec<String> = files
             .filter(|path| path.extension().is_some_and(|end| end == "toml"))
             .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-            .filter(|name| super::spec::check_name(name).is_ok())
+            .filter(|name| super::spec::check_name(name, schemes).is_ok())
             .collect();
         names.sort();
         names.dedup();

@@ -38,6 +38,8 @@ pub(super) const VALUED: &[&str] = &[
     "proxy",
     "rate_down",
     "rate_up",
+    "metered",
+    "battery",
     "name",
     "log",
     "metrics",

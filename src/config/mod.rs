@@ -16,6 +16,7 @@ mod resolve;
 mod saved;
 mod schemes;
 mod spec;
+mod thrift;
 mod values;
 mod who;
 
@@ -32,7 +33,8 @@ pub use resolve::{
     resolve, resolve_remote,
 };
 pub use saved::{NewRemote, SavedPlace, write_secret};
-pub use schemes::add_schemes;
+pub use schemes::{Open, Schemes};
 pub use spec::{RemoteSpec, Spec};
+pub use thrift::Thrift;
 pub use values::{Amount, parse_duration, parse_size};
 pub use who::Who;

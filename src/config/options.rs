@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::{Hydration, Population, Returns};
+use crate::engine::{Hydration, Lane, Population, Returns};
 
 use super::ConfigError;
 use super::known::{FLAGS, NOT_YET, VALUED, foreign, is_generic, nearest};
@@ -156,6 +156,10 @@ pub struct Options {
     pub rate_down: Option<u64>,
     /// `rate_up=`, bytes a second.
     pub rate_up: Option<u64>,
+    /// `metered=`.
+    pub metered: Option<Option<Lane>>,
+    /// `battery=`.
+    pub battery: Option<Option<Lane>>,
     /// `metrics=`.
     pub metrics: Option<SocketAddr>,
 }
@@ -343,6 +347,8 @@ impl Options {
             "name" => self.name = Some(value.to_owned()),
             "rate_down" => self.rate_down = Some(rate(key, value)?),
             "rate_up" => self.rate_up = Some(rate(key, value)?),
+            "metered" => self.metered = Some(super::thrift::parse(key, value)?),
+            "battery" => self.battery = Some(super::thrift::parse(key, value)?),
             "metrics" => self.metrics = Some(metrics(value)?),
             "log" => {
                 let levels = ["error", "warn", "info", "debug", "trace", "off"];
@@ -418,6 +424,7 @@ mod tests {
             ("namespace=remote", "namespace=remote: not available in this version"),
             ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
+            ("metered=on", "one of bulk, uploads, all, ignore"),
             ("metrics=:9", "metrics=:9"),
             ("metrics=192.0.2.1:9464", "loopback"),
             ("poll=soon", "poll=soon"),
@@ -474,6 +481,8 @@ mod tests {
             ("metrics", "127.0.0.1:0"),
             ("rate_down", "2M"),
             ("rate_up", "500K"),
+            ("metered", "ignore"),
+            ("battery", "uploads"),
             ("ca_file", "/c"),
             ("client_cert", "/c"),
             ("client_key", "/c"),

@@ -9,7 +9,7 @@ use super::options::split_options;
 use super::places::{resolved, state_id};
 use super::spec::{RemoteSpec, Spec};
 use super::values::Amount;
-use super::{ConfigError, ConfigFiles, Options, Places, Who};
+use super::{ConfigError, ConfigFiles, Options, Places, Schemes, Thrift, Who};
 
 /// Says who may use the mount; the kernel checks permissions for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,10 @@ pub struct MountOptions {
     pub log: Option<String>,
     /// Where figures are shown, if it was said.
     pub metrics: Option<std::net::SocketAddr>,
+    /// What stands still while the network is metered, or on the battery.
+    pub thrift: Thrift,
+    /// The kinds of remotes besides dewfs's own.
+    pub schemes: Schemes,
 }
 
 /// Is what somebody asked for, as written.
@@ -105,6 +109,8 @@ pub struct MountRequest<'a> {
     pub config: Option<&'a Path>,
     /// mount(8)'s `-s`: words in `options` that mean nothing here are left alone.
     pub sloppy: bool,
+    /// The kinds of remotes besides dewfs's own.
+    pub schemes: &'a Schemes,
 }
 
 /// Reads the files, joins them with the words, and fills in the rest. Touches nothing.
@@ -125,7 +131,7 @@ fn resolve_with(
 ) -> Result<MountOptions, ConfigError> {
     let mut options = Options::default();
     files.apply_general(&mut options, request.config.is_some())?;
-    let remote = open_spec(request.spec, cwd, files, &mut options)?;
+    let remote = open_spec(request.spec, cwd, files, request.schemes, &mut options)?;
     for one in request.options.iter().map(|text| split_options(text)) {
         for one in one?.iter().filter(|one| !request.sloppy || one.is_known()) {
             options.apply(one)?;
@@ -154,6 +160,8 @@ fn resolve_with(
         nonempty: options.nonempty,
         log: options.log.clone(),
         metrics: options.metrics,
+        thrift: Thrift::of(options.metered, options.battery),
+        schemes: request.schemes.clone(),
         who: who.clone(),
         remote,
         mountpoint,
@@ -166,9 +174,10 @@ fn open_spec(
     spec: &OsStr,
     cwd: &Path,
     files: &ConfigFiles,
+    schemes: &Schemes,
     options: &mut Options,
 ) -> Result<RemoteSpec, ConfigError> {
-    let (name, sub) = match Spec::parse(spec, cwd)? {
+    let (name, sub) = match Spec::parse(spec, cwd, schemes)? {
         Spec::Remote(remote) => return Ok(remote),
         Spec::Saved { name, sub } => (name, sub),
     };
@@ -177,7 +186,7 @@ fn open_spec(
         ConfigError::Option(why) => ConfigError::Option(format!("saved remote {name}: {why}")),
         other => other,
     })?;
-    match Spec::parse(&saved.spec, Path::new("/"))? {
+    match Spec::parse(&saved.spec, Path::new("/"), schemes)? {
         Spec::Remote(remote) => remote.below(&sub),
         Spec::Saved { .. } => Err(ConfigError::Spec(format!(
             "saved remote {name}: its spec {} names another saved remote",
@@ -193,11 +202,12 @@ pub fn resolve_remote(
     config: Option<&Path>,
     who: &Who,
     cwd: &Path,
+    schemes: &Schemes,
 ) -> Result<(RemoteSpec, RemoteOptions), ConfigError> {
     let files = ConfigFiles::of(who, config);
     let mut options = Options::default();
     files.apply_general(&mut options, config.is_some())?;
-    let remote = open_spec(spec, cwd, &files, &mut options)?;
+    let remote = open_spec(spec, cwd, &files, schemes, &mut options)?;
     words.iter().try_for_each(|text| options.apply_string(text))?;
     let user = options.username.clone().or_else(|| match &remote {
         RemoteSpec::WebDav { user, .. } => user.clone(),
@@ -213,9 +223,10 @@ pub fn own_mountpoint(
     config: Option<&Path>,
     who: &Who,
     cwd: &Path,
+    schemes: &Schemes,
 ) -> Result<PathBuf, ConfigError> {
     let shown = spec.to_string_lossy();
-    let name = match Spec::parse(spec, cwd)? {
+    let name = match Spec::parse(spec, cwd, schemes)? {
         Spec::Saved { name, sub } if sub.is_empty() => name,
         _ => {
             return Err(ConfigError::Option(format!(

@@ -40,6 +40,7 @@ impl Desk {
             options: &options,
             config: None,
             sloppy: false,
+            schemes: &Schemes::new(),
         };
         resolve(&request, &self.who, &self.at(""))
     }

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use super::known::VALUED;
 use super::options::Assignment;
 use super::spec::check_name;
-use super::{ConfigError, Login, Who};
+use super::{ConfigError, Login, Schemes, Who};
 
 /// Is where a saved remote is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub struct NewRemote<'a> {
 
 impl SavedPlace {
     /// The place of this name: root's remotes are every user's.
-    pub fn of(who: &Who, name: &str) -> Result<Self, ConfigError> {
-        check_name(name)?;
+    pub fn of(who: &Who, name: &str, schemes: &Schemes) -> Result<Self, ConfigError> {
+        check_name(name, schemes)?;
         let dir = if who.is_root() {
             PathBuf::from(super::files::SITE)
         } else {
@@ -160,7 +160,7 @@ mod tests {
     fn a_saved_remote_comes_back_and_goes() {
         let dir = tempfile::tempdir().unwrap();
         let who = Who { config_home: Some(dir.path().into()), uid: 4_000_001, ..Who::current() };
-        let place = SavedPlace::of(&who, "my-cloud").unwrap();
+        let place = SavedPlace::of(&who, "my-cloud", &Schemes::new()).unwrap();
         let options =
             split_options("cache_size=5G,ro,exclude=*.o,exclude=\"a,b\",poll=1,poll=2").unwrap();
         let new =
@@ -184,7 +184,7 @@ mod tests {
             .map(|one| format!("{}={}", one.key, one.value.as_deref().unwrap_or("-")))
             .collect();
         assert_eq!(words, ["cache_size=5G", "exclude=*.o", "exclude=a,b", "poll=2", "ro=-"]);
-        assert_eq!(files.names(), ["my-cloud"]);
+        assert_eq!(files.names(&Schemes::new()), ["my-cloud"]);
         place.forget().unwrap();
         place.forget().unwrap();
         assert!(files.remote("my-cloud").is_err());
@@ -193,6 +193,6 @@ mod tests {
 
     #[test]
     fn a_name_that_leads_elsewhere_is_none() {
-        assert!(SavedPlace::of(&Who::current(), "../x").is_err());
+        assert!(SavedPlace::of(&Who::current(), "../x", &Schemes::new()).is_err());
     }
 }

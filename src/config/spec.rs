@@ -7,8 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::ConfigError;
-use super::schemes::{OWN, added, is_added};
+use super::{ConfigError, Schemes};
 
 /// Is a remote that can be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +46,11 @@ pub enum Spec {
 
 impl Spec {
     /// Reads a specification; a relative folder is taken from `cwd`.
-    pub fn parse(given: impl AsRef<OsStr>, cwd: &Path) -> Result<Self, ConfigError> {
+    pub fn parse(
+        given: impl AsRef<OsStr>,
+        cwd: &Path,
+        schemes: &Schemes,
+    ) -> Result<Self, ConfigError> {
         let given = given.as_ref();
         let Some(text) = given.to_str() else {
             // Only the names of folders can be anything.
@@ -63,10 +66,10 @@ impl Spec {
             return Ok(Self::folder(&cwd.join(text)));
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            return url_spec(text, &scheme.to_ascii_lowercase()).map(Self::Remote);
+            return url_spec(text, &scheme.to_ascii_lowercase(), schemes).map(Self::Remote);
         }
         match text.split_once(':') {
-            Some((name, sub)) => saved(text, name, sub),
+            Some((name, sub)) => saved(text, name, sub, schemes),
             None if cwd.join(text).is_dir() => Ok(Self::folder(&cwd.join(text))),
             None => Err(ConfigError::Spec(format!(
                 "{text}: no remote specification; write ./{text} for a folder, {text}: for a saved remote, https://… for WebDAV"
@@ -125,16 +128,16 @@ impl std::fmt::Display for RemoteSpec {
     }
 }
 
-fn url_spec(text: &str, scheme: &str) -> Result<RemoteSpec, ConfigError> {
+fn url_spec(text: &str, scheme: &str, schemes: &Schemes) -> Result<RemoteSpec, ConfigError> {
     let shown = without_password(text);
     let target = match scheme {
         "file" => return file_url(text, &shown),
         "http" | "dav" => "http",
         "https" | "davs" => "https",
         "s3" | "az" | "gs" => return Err(ConfigError::Unavailable(format!("{scheme}:// remotes"))),
-        _ if is_added(scheme) => return added_spec(text, scheme, &shown),
+        _ if schemes.is_added(scheme) => return added_spec(text, scheme, &shown),
         _ => {
-            let more: String = added().iter().map(|name| format!(", {name}")).collect();
+            let more: String = schemes.added().map(|name| format!(", {name}")).collect();
             return Err(ConfigError::Spec(format!(
                 "{shown}: unknown kind of remote \"{scheme}\"; known are folders, file, http, https, dav, davs{more}"
             )));
@@ -195,20 +198,18 @@ fn without_password(text: &str) -> String {
     }
 }
 
-fn saved(text: &str, name: &str, sub: &str) -> Result<Spec, ConfigError> {
-    let lower = name.to_ascii_lowercase();
-    if OWN.contains(&lower.as_str()) || is_added(&lower) {
+fn saved(text: &str, name: &str, sub: &str, schemes: &Schemes) -> Result<Spec, ConfigError> {
+    if schemes.is_kind(&name.to_ascii_lowercase()) {
         return Err(ConfigError::Spec(format!("{text}: write {name}://…")));
     }
-    check_name(name)?;
+    check_name(name, schemes)?;
     Ok(Spec::Saved { name: name.to_owned(), sub: sub.to_owned() })
 }
 
 /// Checks the name of a saved remote.
-pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
+pub(super) fn check_name(name: &str, schemes: &Schemes) -> Result<(), ConfigError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let lower = name.to_ascii_lowercase();
-    if OWN.contains(&lower.as_str()) || is_added(&lower) {
+    if schemes.is_kind(&name.to_ascii_lowercase()) {
         return Err(ConfigError::Spec(format!(
             "\"{name}\" is a kind of remote and cannot be the name of a saved one"
         )));
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Spec, ConfigError> {
-        Spec::parse(text, Path::new("/here"))
+        Spec::parse(text, Path::new("/here"), &Schemes::new())
     }
 
     fn canonical(text: &str) -> String {

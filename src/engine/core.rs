@@ -94,6 +94,8 @@ pub(crate) struct Core {
     pub(crate) pins: Notify,
     /// What a person paused.
     pub(crate) paused: Mutex<Option<super::Lane>>,
+    /// What circumstances hold back.
+    pub(crate) restraint: Mutex<Option<super::pause::Restraint>>,
     /// The pin rules changed.
     pub(crate) rules: Notify,
     /// Content may be freed, or something waits for room.

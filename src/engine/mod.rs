@@ -70,7 +70,7 @@ pub use error::EngineError;
 pub use events::Happening;
 pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
-pub use pause::Lane;
+pub use pause::{Lane, Restraint};
 pub use private::claim_state_dir;
 pub use rules::{OwnPin, RuleStatus};
 pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};

@@ -40,26 +40,68 @@ impl Lane {
     }
 }
 
+/// Is a lane that circumstances hold back, and why: `the network is metered`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restraint {
+    /// What stands still.
+    pub lane: Lane,
+    /// Why, in words for people.
+    pub why: &'static str,
+}
+
 impl Engine {
     /// Stops a lane; another one that is paused stays so.
     pub async fn pause(&self, lane: Lane) -> Result<(), EngineError> {
-        let lane = match self.core.paused() {
+        let lane = match *lock(&self.core.paused) {
             Some(before) if before != lane => Lane::All,
             _ => lane,
         };
-        self.core.set_paused(Some(lane)).await
+        self.core.set_paused(Some(lane), false).await
     }
 
     /// Lets everything go on.
     pub async fn resume(&self) -> Result<(), EngineError> {
-        self.core.set_paused(None).await
+        *lock(&self.core.restraint) = None;
+        self.core.set_paused(None, true).await
+    }
+
+    /// Holds a lane back while circumstances last; `None` lets it go on. It is not kept over a restart, and a person who
+    /// resumes is not held back until the circumstances change.
+    pub async fn restrain(&self, restraint: Option<Restraint>) -> Result<(), EngineError> {
+        let before = std::mem::replace(&mut *lock(&self.core.restraint), restraint);
+        if before == restraint {
+            return Ok(());
+        }
+        let paused = *lock(&self.core.paused);
+        self.core.set_paused(paused, before.is_some()).await
     }
 }
 
 impl Core {
-    /// What is paused, if anything.
+    /// What stands still, if anything: by a person, or by circumstances.
     pub(crate) fn paused(&self) -> Option<Lane> {
-        *lock(&self.paused)
+        let restrained = lock(&self.restraint).map(|restraint| restraint.lane);
+        match (*lock(&self.paused), restrained) {
+            (Some(one), Some(other)) if one != other => Some(Lane::All),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Why something stands still, in words for people.
+    pub(crate) fn why_paused(&self) -> Option<String> {
+        let word = |lane| match lane {
+            Lane::Bulk => "large transfers are",
+            Lane::Uploads => "sending is",
+            Lane::All => "background transfer is",
+        };
+        let lane = self.paused()?;
+        let restraint = lock(&self.restraint).filter(|_| lock(&self.paused).is_none());
+        Some(match restraint {
+            None => format!("{} paused: dewfs resume lets it go on", word(lane)),
+            Some(Restraint { why, .. }) => {
+                format!("{} put off, {why}: dewfs resume lets it go on all the same", word(lane))
+            }
+        })
     }
 
     /// Whether nothing is sent.
@@ -84,12 +126,16 @@ impl Core {
         Ok(())
     }
 
-    async fn set_paused(self: &Arc<Self>, lane: Option<Lane>) -> Result<(), EngineError> {
+    /// `wakes` those that were put off: they find out by themselves whether they are still held back.
+    async fn set_paused(
+        self: &Arc<Self>,
+        lane: Option<Lane>,
+        wakes: bool,
+    ) -> Result<(), EngineError> {
         self.catalog
             .write(Durability::Synced, Origin::Engine, move |tx| {
                 tx.set_state(PAUSED, lane.map(|lane| lane.word().as_bytes()))?;
-                // What was put off meanwhile need not wait any longer.
-                if lane.is_none() { tx.outbox_wake_all() } else { Ok(()) }
+                if wakes { tx.outbox_wake_all() } else { Ok(()) }
             })
             .await
             .map_err(EngineError::from)?;

@@ -128,6 +128,7 @@ impl Engine {
             listing: Notify::new(),
             pins: Notify::new(),
             paused: Mutex::default(),
+            restraint: Mutex::default(),
             rules: Notify::new(),
             room: Notify::new(),
             negatives: Mutex::default(),

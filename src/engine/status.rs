@@ -61,16 +61,8 @@ impl Core {
         if let Some(state) = self.connection_state() {
             return state;
         }
-        if let Some(lane) = self.paused() {
-            let what = match lane {
-                super::Lane::Bulk => "large transfers are",
-                super::Lane::Uploads => "sending is",
-                super::Lane::All => "background transfer is",
-            };
-            return (
-                MountState::Paused,
-                Some(format!("{what} paused: dewfs resume lets it go on")),
-            );
+        if let Some(why) = self.why_paused() {
+            return (MountState::Paused, Some(why));
         }
         if held > 0 {
             let reason = format!(

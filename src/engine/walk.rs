@@ -85,6 +85,42 @@ impl Walk {
     }
 }
 
+/// Is whose turn it is: the root, and by turns the folders used last and those looked at longest ago, so that however many
+/// are used, the others are looked at as well.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Before all others, whatever is used: its look tells that everything is gone, or that this is another remote.
+    root: bool,
+    used: VecDeque<Ino>,
+    oldest: VecDeque<Ino>,
+    /// Which of them was last. Choosing anew does not change it.
+    used_was_last: bool,
+}
+
+impl Turns {
+    fn is_empty(&self) -> bool {
+        !self.root && self.used.is_empty() && self.oldest.is_empty()
+    }
+
+    fn clear(&mut self) {
+        *self = Self { used_was_last: self.used_was_last, ..Self::default() };
+    }
+
+    fn next(&mut self) -> Option<Ino> {
+        if std::mem::take(&mut self.root) {
+            return Some(Ino::ROOT);
+        }
+        self.used_was_last = !self.used_was_last && !self.used.is_empty() || self.oldest.is_empty();
+        let (queue, other) = match self.used_was_last {
+            true => (&mut self.used, &mut self.oldest),
+            false => (&mut self.oldest, &mut self.used),
+        };
+        let folder = queue.pop_front()?;
+        other.retain(|ino| *ino != folder);
+        Some(folder)
+    }
+}
+
 impl Core {
     /// A program uses this folder: it is looked at again before others.
     pub(super) fn note_used(&self, folder: Ino) {
@@ -205,17 +241,17 @@ impl Core {
         let mut failed = HashSet::new();
         let mut under_way = FuturesUnordered::new();
         let mut running = HashSet::new();
-        let (mut chosen, mut since) = (VecDeque::new(), None::<tokio::time::Instant>);
+        let (mut chosen, mut since) = (Turns::default(), None::<tokio::time::Instant>);
         let end = tokio::time::Instant::now() + self.settings.poll;
         loop {
             if tokio::time::Instant::now() >= end {
                 chosen.clear();
             } else if chosen.is_empty() || since.is_none_or(|since| since.elapsed() > self.part()) {
-                chosen = self.choose_folders(&running, &failed)?;
+                self.choose_folders(&mut chosen, &running, &failed)?;
                 since = Some(tokio::time::Instant::now());
             }
             while under_way.len() < self.at_once()
-                && let Some(folder) = chosen.pop_front()
+                && let Some(folder) = chosen.next()
             {
                 if running.insert(folder) {
                     let flight = self.flight(folder, Cause::Feed);
@@ -249,12 +285,13 @@ impl Core {
         self.settings.poll.saturating_sub(self.settings.poll / PARTS * 2)
     }
 
-    /// Folders whose turn it is, the most urgent first: as many as background requests go while the choice holds.
+    /// Chooses anew whose turn it is: as many as background requests go in a second.
     fn choose_folders(
         &self,
+        chosen: &mut Turns,
         running: &HashSet<Ino>,
         failed: &HashSet<Ino>,
-    ) -> Result<VecDeque<Ino>, EngineError> {
+    ) -> Result<(), EngineError> {
         let most = usize::try_from(self.settings.requests).unwrap_or(usize::MAX).clamp(1, 1000);
         let opened = std::mem::take(&mut *lock(&self.workers.walk.opened));
         for file in opened {
@@ -267,27 +304,24 @@ impl Core {
         let before = now().saturating_sub(nanos(self.period())).max(asked);
         let used = self.workers.walk.used_since(now().saturating_sub(nanos(RECENTLY)));
         let is_free = |ino: &Ino| !running.contains(ino) && !failed.contains(ino);
-        Ok(self.catalog.read(|rows| {
-            let mut chosen = VecDeque::new();
-            for (folder, _) in used.iter().filter(|(ino, _)| is_free(ino)) {
-                // However many are used, the others have their turn as well.
-                if chosen.len() >= most.div_ceil(2) {
+        self.catalog.read(|rows| {
+            let is_due = |ino| rows.looked(ino).map(|at| at.is_some_and(|looked| looked < before));
+            chosen.root = is_free(&Ino::ROOT) && is_due(Ino::ROOT)?;
+            chosen.used.clear();
+            for (folder, _) in used.iter().filter(|(ino, _)| *ino != Ino::ROOT && is_free(ino)) {
+                if chosen.used.len() >= most {
                     break;
                 }
-                if rows.looked(*folder)?.is_some_and(|looked| looked < before) {
-                    chosen.push_back(*folder);
+                if is_due(*folder)? {
+                    chosen.used.push_back(*folder);
                 }
             }
-            for (folder, looked) in rows.oldest_looks(most + running.len() + failed.len())? {
-                if chosen.len() >= most || looked >= before {
-                    break;
-                }
-                if is_free(&folder) && !chosen.contains(&folder) {
-                    chosen.push_back(folder);
-                }
-            }
-            Ok(chosen)
-        })?)
+            let oldest = rows.oldest_looks(most + running.len() + failed.len())?.into_iter();
+            let due = oldest.take_while(|(_, looked)| *looked < before).map(|(ino, _)| ino);
+            chosen.oldest = due.filter(|ino| *ino != Ino::ROOT && is_free(ino)).collect();
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// When the first folder is due again.

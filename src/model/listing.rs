@@ -292,7 +292,7 @@ pub fn settle_missing<R: Rows>(
         return Ok(());
     }
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
-    let is_back = seen.is_some_and(|seen| seen.id == base.id && seen.kind == node.kind);
+    let is_back = seen.is_some_and(|seen| !base.is_other_than(seen) && seen.kind == node.kind);
     if !is_back && may_be_found(rows, stamp)? {
         return Ok(());
     }

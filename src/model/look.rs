@@ -159,8 +159,8 @@ pub fn resolve<R: Rows>(
 
 /// Whether what is at the target of a rename is what was at its source.
 fn is_same_entry(kind: Kind, base: &Base, here: Option<&Observed>, there: &Observed) -> bool {
-    match &base.id {
-        Some(id) => there.id.as_ref() == Some(id),
+    match base.id.as_ref().zip(there.id.as_ref()) {
+        Some((known, there)) => known == there,
         None => {
             let content = base.known.is_some() && base.known == there.digest;
             here.is_none() && (kind == Kind::Folder || there.version == base.version || content)

@@ -105,7 +105,7 @@ fn judge<R: Rows>(
     }
     let Some(ino) = known else { return appear(rows, place, seen) };
     let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
-    let other_id = base.id != seen.id && mover != Some(ino) && is_judged(rows, ino)?;
+    let other_id = base.is_other_than(seen) && mover != Some(ino) && is_judged(rows, ino)?;
     if rows.is_listing(place.parent) {
         // A page under way may be older, and without it.
         rows.touch_folder(place.parent)?;
@@ -215,9 +215,15 @@ fn changed<R: Rows>(
     base: &Base,
     seen: &Observed,
 ) -> Result<(), R::Error> {
-    if base.id != seen.id {
+    if base.is_other_than(seen) {
         return mark(rows, base.place.parent);
     }
+    let named = Base { id: seen.id.clone(), ..base.clone() };
+    if base.id != seen.id {
+        // A second name of it came or went there: while it has several, none of them tells who it is.
+        rows.set_base(node.ino, Some(named.clone()))?;
+    }
+    let base = &named;
     if node.kind == Kind::Folder {
         return folder_changed(rows, node.ino, base, seen);
     }

@@ -43,6 +43,13 @@ pub struct Base {
     pub extra: Option<Vec<u8>>,
 }
 
+impl Base {
+    /// Whether what was seen is another entry than this. One that has no identity just now, or had none, may be the same.
+    pub fn is_other_than(&self, seen: &Observed) -> bool {
+        self.id.is_some() && seen.id.is_some() && self.id != seen.id
+    }
+}
+
 /// Says under which condition the remote may be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {

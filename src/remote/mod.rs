@@ -6,11 +6,13 @@
 //! store either: lengths, ranges and listings are checked, and names that cannot be names here are shown under a
 //! reversible escape.
 
+mod behind;
 mod error;
 pub mod folder;
 pub mod layers;
 pub mod memory;
 pub mod names;
+pub mod store;
 pub mod webdav;
 
 use std::fmt;

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 /// How long anything may take that is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// The file system type that statfs(2) tells of FUSE.
+const FUSE: i64 = 0x6573_5546;
 
 /// The program under test; a test that runs as another user finds it at another place.
 pub(crate) fn dewfs() -> Command {
@@ -24,10 +26,19 @@ pub(crate) fn dewfs() -> Command {
 }
 
 /// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(LIMIT, what, condition);
+}
+
+/// The same where all must come to rest: after each failure the next try is made later, and other tests run beside this one.
+pub(crate) fn patiently(what: &str, condition: impl FnMut() -> bool) {
+    within(Duration::from_secs(90), what, condition);
+}
+
+fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < LIMIT, "not in {LIMIT:?}: {what}");
+        assert!(start.elapsed() < limit, "not in {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -167,8 +178,9 @@ impl Mounted {
             if let Some(status) = daemon.try_wait().unwrap() {
                 panic!("dewfs mount -f ended with {status}:\n{}", self.log());
             }
-            // What a killed daemon left is a mount as well, but no room is known of it.
-            self.places.is_mounted() && rustix::fs::statfs(&self.places.at).is_ok()
+            // What a killed daemon left is a mount as well, but no room is known of it; once it is gone, and before the new
+            // one is there, the room is that of the bare directory.
+            rustix::fs::statfs(&self.places.at).is_ok_and(|room| room.f_type == FUSE)
         });
         self.daemon = Some(daemon);
     }

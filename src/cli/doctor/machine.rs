@@ -114,7 +114,7 @@ fn who_lets_others_in(who: &Who, common: &Common) -> Option<String> {
     if matches!(general.access, Some(Access::Everyone | Access::OwnerAndRoot)) {
         return Some("config.toml".to_owned());
     }
-    files.names().into_iter().find(|name| {
+    files.names(&common.schemes).into_iter().find(|name| {
         let mut options = general.clone();
         let saved = files.remote(name).map(|saved| saved.options).unwrap_or_default();
         let read = saved.iter().try_for_each(|one| options.apply(one));

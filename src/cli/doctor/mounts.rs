@@ -11,7 +11,7 @@ use crate::cli::Failure;
 use crate::cli::output::{number, text};
 use crate::cli::target::Target;
 use crate::cli::units::Units;
-use crate::config::{ConfigFiles, Who};
+use crate::config::{ConfigFiles, Schemes, Who};
 use crate::control::{Client, Request, Scope, find_daemon};
 use crate::fuse::mountinfo::{Mount, mounts};
 
@@ -19,7 +19,7 @@ use crate::fuse::mountinfo::{Mount, mounts};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One or more checks for each mount and unit of the caller.
-pub(super) fn checks(who: &Who) -> Result<Vec<Check>, Failure> {
+pub(super) fn checks(who: &Who, schemes: &Schemes) -> Result<Vec<Check>, Failure> {
     let all = mounts()?;
     let mine: Vec<Mount> = all
         .into_iter()
@@ -29,7 +29,7 @@ pub(super) fn checks(who: &Who) -> Result<Vec<Check>, Failure> {
     for mount in mine {
         checks.extend(one(mount, who));
     }
-    checks.extend(units(who));
+    checks.extend(units(who, schemes));
     Ok(checks)
 }
 
@@ -155,9 +155,9 @@ fn speed(place: &str, status: &Value) -> Check {
 }
 
 /// Units of saved remotes that failed.
-fn units(who: &Who) -> Vec<Check> {
+fn units(who: &Who, schemes: &Schemes) -> Vec<Check> {
     let Some(units) = Units::of(who) else { return Vec::new() };
-    let names = ConfigFiles::of(who, None).names();
+    let names = ConfigFiles::of(who, None).names(schemes);
     let failed = names.into_iter().filter_map(|name| {
         let why = units.why_failed(&name)?;
         let user = if who.is_root() { "" } else { " --user" };

@@ -12,11 +12,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::failure::{Failure, Kind};
-use super::{Order, background, log, remote, service};
+use super::{Order, background, log, remote, service, thrift};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{Client, MetricsServer, MountInfo, Note, Request, Server, StopSignal};
-use crate::engine::{Engine, StartError, claim_state_dir};
+use crate::engine::{Engine, Restraint, StartError, claim_state_dir};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
 use crate::remote::Remote;
@@ -82,6 +82,7 @@ struct Daemon {
     mounted: Mounted,
     signals: Signals,
     signs: Option<Signs>,
+    thrift: thrift::Watch,
     stop: StopSignal,
     drain: Duration,
     /// What who mounts should know although it worked.
@@ -106,7 +107,9 @@ impl Daemon {
         let mountpoint = fuse::examine(&options.mountpoint, options.nonempty)?;
         let opened = remote::open(options)?;
         let before = catalogs_set_aside(&options.places.state_dir);
+        let mut thrift = thrift::Watch::start(options.thrift).await;
         let engine = start_engine(options, opened.remote).await?;
+        restrain(&engine, thrift.now()).await;
         let notice = damaged(&options.places.state_dir, before);
         let stop = StopSignal::default();
         let socket = serve_socket(&engine, options, &stop).await;
@@ -131,6 +134,7 @@ impl Daemon {
                     mounted,
                     signals,
                     signs,
+                    thrift,
                     stop,
                     drain,
                     notice,
@@ -152,6 +156,7 @@ impl Daemon {
             () = self.signals.next() => End::Signal,
             () = self.stop.asked() => End::Stop,
             never = service::attend(&self.engine) => match never {},
+            never = be_thrifty(&mut self.thrift, &self.engine) => match never {},
             never = sign_in_when_asked(&self.stop, self.signs.as_ref(), &self.engine) => match never {},
         };
         service::stopping(self.drain + STOP + MARGIN);
@@ -204,6 +209,23 @@ async fn sign_in_when_asked(
         if let Err(why) = engine.sync_now(Ino::ROOT).await {
             info!("the remote cannot be asked with the new secret: {why}");
         }
+    }
+}
+
+/// Holds back what is to be held back, each time that circumstances change.
+async fn be_thrifty(thrift: &mut thrift::Watch, engine: &Engine) -> Infallible {
+    loop {
+        thrift.changed().await;
+        restrain(engine, thrift.now()).await;
+    }
+}
+
+async fn restrain(engine: &Engine, restraint: Option<Restraint>) {
+    if let Some(Restraint { lane, why }) = restraint {
+        info!("{}: {why}.", lane.word());
+    }
+    if let Err(error) = engine.restrain(restraint).await {
+        warn!("nothing is held back: {error}.");
     }
 }
 

@@ -33,11 +33,17 @@ pub(super) struct Root {
     pub(super) product: String,
     /// Whether changes by other machines are told to nobody here.
     pub(super) is_shared: bool,
+    /// Which file system, and which mount of it, this is.
+    seat: (u32, u32, u64),
     /// Two changes within this long may leave the same mtime.
     pub(super) tick: Duration,
     /// By how many nanoseconds the clock that stamps files there is ahead of ours.
     pub(super) skew: AtomicI64,
 }
+
+/// What is asked of the kernel about an entry.
+const WANTED: StatxFlags =
+    StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
 /// Is what the kernel says about one file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,10 @@ pub(super) struct Meta {
     pub(super) inode: u64,
     pub(super) born: i128,
     pub(super) has_born: bool,
+    /// How many names it has in this file system.
+    links: u32,
+    /// Which file system, and which mount of it, it was seen through.
+    seat: (u32, u32, u64),
     pub(super) size: u64,
     pub(super) mtime: i128,
     /// When content or attributes last changed; nobody can set it.
@@ -108,6 +118,8 @@ fn meta(stat: &Statx) -> Option<Meta> {
         inode: stat.stx_ino,
         born: if has_born { nanoseconds(stat.stx_btime) } else { 0 },
         has_born,
+        links: stat.stx_nlink,
+        seat: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id),
         size: stat.stx_size,
         mtime: nanoseconds(stat.stx_mtime),
         changed: nanoseconds(stat.stx_ctime),
@@ -138,8 +150,7 @@ impl Found {
 
 /// Says what is at `name` in a folder.
 pub(super) fn look(folder: &OwnedFd, name: &Name) -> rustix::io::Result<Found> {
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    match fs::statx(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW, wanted) {
+    match fs::statx(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW, WANTED) {
         Ok(stat) => Ok(meta(&stat).map_or(Found::Strange, Found::Entry)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(Found::Nothing),
         Err(error) => Err(error),
@@ -148,8 +159,7 @@ pub(super) fn look(folder: &OwnedFd, name: &Name) -> rustix::io::Result<Found> {
 
 /// Says what an open descriptor is; `None` for what is neither file nor folder.
 pub(super) fn look_open(file: &OwnedFd) -> rustix::io::Result<Option<Meta>> {
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    fs::statx(file, "", AtFlags::EMPTY_PATH, wanted).map(|stat| meta(&stat))
+    fs::statx(file, "", AtFlags::EMPTY_PATH, WANTED).map(|stat| meta(&stat))
 }
 
 impl Root {
@@ -164,11 +174,19 @@ impl Root {
             mtime: i64::try_from(meta.mtime).ok(),
             version: meta.version(),
             settled: is_old || meta.kind == Kind::Folder,
-            id: meta.has_born.then(|| RemoteId(format!("{:x}-{:x}", meta.inode, meta.born))),
+            id: self.id_of(meta),
             digest: None,
             mode: Some(meta.mode),
             extra: None,
         }
+    }
+
+    /// What tells an entry from all others below this root: not what has several names, nor what is seen through another
+    /// mount or is in another volume, where the same may be seen twice (bind mounts, snapshots).
+    fn id_of(&self, meta: &Meta) -> Option<RemoteId> {
+        let is_one = meta.kind == Kind::Folder || meta.links <= 1;
+        let is_known = meta.has_born && is_one && meta.seat == self.seat;
+        is_known.then(|| RemoteId(format!("{:x}-{:x}", meta.inode, meta.born)))
     }
 
     pub(super) fn open(path: &Path) -> Result<Self> {
@@ -196,6 +214,7 @@ impl Root {
                 identity: format!("{fsid:x}-{:x}-{:x}", meta.inode, meta.born),
                 product: format!("directory on {}", system.name),
                 is_shared: system.is_shared,
+                seat: meta.seat,
                 tick: system.tick,
                 skew: AtomicI64::new(0),
             }),

@@ -1,21 +1,17 @@
 //! A server by the address that people know: a WebDAV folder, or any page of a Nextcloud, ownCloud or OpenCloud. Which of
 //! these it is, is found out at the first request; until then nothing is assumed.
 
-use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
 
 use super::WebDavRemote;
 use super::cloud::Cloud;
 use super::failure::{Failure, Outcome};
 use super::options::WebDavOptions;
 use super::profile::Known;
-use crate::remote::{
-    AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
-    Metadata, Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
-};
+use crate::remote::behind::Behind;
+use crate::remote::{Capabilities, ErrorKind, Remote, RemotePath, Result};
 
 /// Is the server behind an address.
 #[derive(Debug)]
@@ -38,29 +34,16 @@ impl AddressedServer {
 
     /// Reads the secret anew, as after signing in or out.
     pub fn sign_again(&self) {
-        for server in std::iter::once(self.plain.clone()).chain(self.known()) {
+        for server in std::iter::once(self.plain.clone()).chain(self.found()) {
             server.sign_again();
         }
     }
 
-    fn known(&self) -> Option<Arc<WebDavRemote>> {
+    fn found(&self) -> Option<Arc<WebDavRemote>> {
         self.found.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn server(&self) -> Result<Arc<WebDavRemote>> {
-        if let Some(known) = self.known() {
-            return Ok(known);
-        }
-        let _only_one = self.finding.lock().await;
-        if let Some(known) = self.known() {
-            return Ok(known);
-        }
-        let found = self.find().await.map_err(|f| f.at("open", &RemotePath::root()))?;
-        *self.found.write().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
-        Ok(found)
-    }
-
-    async fn find(&self) -> Outcome<Arc<WebDavRemote>> {
+    async fn ask(&self) -> Outcome<Arc<WebDavRemote>> {
         let client = &self.plain.client;
         let address = client.root().clone();
         let inside = address.path().contains("/remote.php/");
@@ -95,82 +78,25 @@ fn is_passing(failure: &Failure) -> bool {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Remote for AddressedServer {
-    fn capabilities(&self) -> Capabilities {
-        self.known().unwrap_or_else(|| self.plain.clone()).capabilities()
+impl Behind for AddressedServer {
+    fn known(&self) -> Option<Arc<dyn Remote>> {
+        Some(self.found().unwrap_or_else(|| self.plain.clone()))
     }
 
-    async fn probe(&self) -> Result<Capabilities> {
-        self.server().await?.probe().await
+    fn assumed(&self) -> Capabilities {
+        self.plain.capabilities()
     }
 
-    async fn identity(&self) -> Result<Option<String>> {
-        self.server().await?.identity().await
+    async fn find(&self) -> Result<Arc<dyn Remote>> {
+        if let Some(found) = self.found() {
+            return Ok(found);
+        }
+        let _only_one = self.finding.lock().await;
+        if let Some(found) = self.found() {
+            return Ok(found);
+        }
+        let found = self.ask().await.map_err(|f| f.at("open", &RemotePath::root()))?;
+        *self.found.write().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
+        Ok(found)
     }
-
-    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
-        self.server().await?.stat(at).await
-    }
-
-    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
-        self.server().await?.list(folder, page).await
-    }
-
-    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
-        self.server().await?.read(at, version, range).await
-    }
-
-    async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
-        self.server().await?.write(at, body, expect).await
-    }
-
-    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
-        self.server().await?.make_folder(at).await
-    }
-
-    async fn rename(
-        &self,
-        from: &Locator,
-        to: &Locator,
-        expect: Expect,
-        tag: &AttemptTag,
-    ) -> Result<Observed> {
-        self.server().await?.rename(from, to, expect, tag).await
-    }
-
-    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
-        self.server().await?.remove(at, expect, tag).await
-    }
-
-    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
-        self.server().await?.tidy(at, expect, tag).await
-    }
-
-    async fn set_metadata(
-        &self,
-        at: &Locator,
-        metadata: &Metadata,
-        expect: Expect,
-    ) -> Result<Observed> {
-        self.server().await?.set_metadata(at, metadata, expect).await
-    }
-
-    fn clock_ahead(&self) -> Option<i64> {
-        self.known().unwrap_or_else(|| self.plain.clone()).clock_ahead()
-    }
-
-    async fn space(&self) -> Result<Option<Space>> {
-        self.server().await?.space().await
-    }
-
-    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
-        self.server().await?.changes(since).await
-    }
-
-    fn watch(&self) -> Option<BoxStream<'static, ()>> {
-        self.plain.watch()
-    }
-
-    fn interested(&self, _folder: &Locator) {}
 }

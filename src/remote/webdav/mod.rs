@@ -45,6 +45,7 @@ use aside::Site;
 use client::Client;
 use cloud::Cloud;
 use failure::Outcome;
+use left::Attempts;
 pub use login_flow::{Granted, LoginFlow};
 #[doc(hidden)]
 pub use multistatus::count_entries;
@@ -60,6 +61,7 @@ pub struct WebDavRemote {
     root: Root,
     known: RwLock<Known>,
     marked: Marked,
+    attempts: Attempts,
     /// What kind of server it is, if it is one that is known by more than WebDAV.
     cloud: Option<Cloud>,
 }
@@ -70,8 +72,9 @@ impl WebDavRemote {
     pub fn open(options: &WebDavOptions) -> Result<Self> {
         let client = Client::new(options)?;
         let root = Root::new(client.root().clone());
-        let (known, marked) = (RwLock::new(Known::careful()), Marked::default());
-        Ok(Self { client, root, known, marked, cloud: None })
+        let known = RwLock::new(Known::careful());
+        let (marked, attempts) = (Marked::default(), Attempts::default());
+        Ok(Self { client, root, known, marked, attempts, cloud: None })
     }
 
     /// Asks for credentials now, not only when the server refuses the last ones.
@@ -137,6 +140,7 @@ impl Remote for WebDavRemote {
     }
 
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
+        let _under_way = self.attempts.begin(&body.tag);
         let written = async {
             let site = self.site(at, &body.tag).await?;
             self.write_file(&site, &body, &expect).await
@@ -174,6 +178,8 @@ impl Remote for WebDavRemote {
     }
 
     async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
+        // From here on what comes late of it is known as ours.
+        let _under_way = self.attempts.begin(tag);
         let tidied = async { self.sweep(&self.site(at, tag).await?, expect).await };
         tidied.await.map_err(|f| f.at("tidy", &at.path))
     }

@@ -1,17 +1,19 @@
 //! An ordinary user's mounts with the privileged helper, and what the helper refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/mount.rs"]
+#[path = "../support/mount.rs"]
 mod support;
 
-#[path = "support/ordinary.rs"]
+#[path = "../support/ordinary.rs"]
 mod ordinary;
 
-#[path = "support/asks.rs"]
+#[path = "../support/asks.rs"]
 mod asks;
 
-#[path = "support/mapping.rs"]
+#[path = "../support/mapping.rs"]
 mod mapping;
+
+mod misuse;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -340,222 +342,6 @@ fn the_helper_mounts_where_fusermount_is_missing() {
     assert_eq!(status(&mount)["passthrough_by"], "dewfs-helper");
     mount.unmount();
     assert!(!mount.places.is_mounted());
-}
-
-/// The places of the user, with an empty mount and a file of his own.
-struct Own {
-    mount: Option<Nothing>,
-    file: PathBuf,
-    /// Removed last: all of it lies there.
-    places: Places,
-}
-
-impl Own {
-    fn new() -> Self {
-        let places = Places::new();
-        let file = places.remote.join("own");
-        fs::write(&file, "own").unwrap();
-        let mount = Some(Nothing::at(&places.at));
-        Self { mount, file, places }
-    }
-
-    fn fuse(&self) -> &OwnedFd {
-        &self.mount.as_ref().unwrap().fuse
-    }
-}
-
-fn path_only(path: &Path) -> OwnedFd {
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
-}
-
-/// S105 "The helper registers only the caller's own regular files, opened for reading and writing, for his own mounts."
-#[test]
-fn files_that_are_not_the_callers_to_write_are_refused() {
-    if !helped("files_that_are_not_the_callers_to_write_are_refused", HELPED) {
-        return;
-    }
-    let own = Own::new();
-    let asks = Asks::new();
-    let refuses = |what: &str, errno: i32, file: &OwnedFd, proof: &OwnedFd| {
-        let outcome = asks.ask(&[REGISTER], &[own.fuse().as_fd(), file.as_fd(), proof.as_fd()]);
-        assert_eq!(outcome, Err(errno), "{what}");
-        // An error and nothing else: the next one who asks rightly is served.
-        let id = asks.register(own.fuse(), &own.file).unwrap();
-        assert_eq!(asks.unregister(own.fuse(), id), Ok(0), "{what}");
-    };
-    let read = |path: &Path| OwnedFd::from(File::open(path).unwrap());
-    let both = |path: &Path| OwnedFd::from(open(path));
-    let (reads, writes) = (read(&own.file), both(&own.file));
-
-    let everybodys = boxed("everybodys");
-    refuses("another user's", libc::EPERM, &read(&everybodys), &both(&everybodys));
-    let shadow = path_only(Path::new("/etc/shadow"));
-    refuses("/etc/shadow by O_PATH", libc::EPERM, &shadow, &shadow);
-    refuses("one's own by O_PATH", libc::EACCES, &path_only(&own.file), &writes);
-    refuses("a proof by O_PATH", libc::EACCES, &reads, &path_only(&own.file));
-    refuses("read-only", libc::EACCES, &reads, &reads);
-    let appends = OpenOptions::new().read(true).append(true).open(&own.file).unwrap();
-    refuses("append-only", libc::EACCES, &reads, &appends.into());
-    let writer: OwnedFd = OpenOptions::new().write(true).open(&own.file).unwrap().into();
-    refuses("write-only", libc::EACCES, &writer, &writes);
-    let other = own.places.remote.join("other");
-    fs::write(&other, "other").unwrap();
-    refuses("another file's proof", libc::EACCES, &reads, &both(&other));
-    let folder = read(&own.places.remote);
-    refuses("a directory", libc::EINVAL, &folder, &folder);
-    let fifo = own.places.remote.join("fifo");
-    rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
-    let fifo: OwnedFd = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&fifo)
-        .unwrap()
-        .into();
-    refuses("a fifo", libc::EINVAL, &fifo, &fifo);
-    let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
-    let socket = OwnedFd::from(socket);
-    refuses("a socket", libc::EINVAL, &socket, &socket);
-    // Regular, his own, and written to by who opened it, not by who writes.
-    let memory = both(Path::new("/proc/self/mem"));
-    refuses("the kernel's own", libc::EPERM, &memory, &memory);
-}
-
-#[test]
-fn connections_that_are_not_the_callers_are_refused() {
-    if !helped("connections_that_are_not_the_callers_are_refused", HELPED) {
-        return;
-    }
-    let own = Own::new();
-    let asks = Asks::new();
-    let root = device_of_root();
-    // Its kernel's side would register anything.
-    let _session = asks::greeted(&root);
-    assert_eq!(fs::metadata(&own.file).unwrap().uid(), rustix::process::geteuid().as_raw());
-    assert_eq!(asks.register(&root, &own.file), Err(libc::EPERM));
-    assert_eq!(asks.unregister(&root, 1), Err(libc::EPERM));
-    assert_eq!(asks.register(&device(), &own.file), Err(libc::ENOTCONN));
-    let null: OwnedFd = open(Path::new("/dev/null")).into();
-    assert_eq!(asks.register(&null, &own.file), Err(libc::ENOTTY));
-    assert_eq!(asks.register(&open(&own.file).into(), &own.file), Err(libc::ENOTTY));
-    assert_eq!(asks.mount(&root, &own.places.state, 0), Err(libc::EINVAL));
-    assert_eq!(asks.mount(own.fuse(), &own.places.state, 0), Err(libc::EINVAL));
-    assert!(asks.register(own.fuse(), &own.file).is_ok());
-}
-
-#[test]
-fn places_that_a_user_may_not_cover_are_refused() {
-    if !helped("places_that_a_user_may_not_cover_are_refused", HELPED) {
-        return;
-    }
-    let places = Places::new();
-    let asks = Asks::new();
-    let refuses = |at: &Path, flags: u32, errno: i32| {
-        assert_eq!(asks.mount(&device(), at, flags), Err(errno), "{}", at.display());
-    };
-    refuses(Path::new("/usr"), 0, libc::EACCES);
-    refuses(Path::new("/etc/passwd"), 0, libc::ENOTDIR);
-    refuses(&boxed("sticky"), 0, libc::EPERM);
-    refuses(Path::new("/proc/self/fd"), 0, libc::EACCES);
-    // Others are let in only where /etc/fuse.conf says so.
-    refuses(&places.at, 8, libc::EACCES);
-    refuses(&places.at, 16, libc::EINVAL);
-    assert!(!places.is_mounted());
-    let null: OwnedFd = open(Path::new("/dev/null")).into();
-    assert_eq!(asks.mount(&null, &places.at, 0), Err(libc::ENOTTY));
-    drop(Nothing::at(&places.at));
-}
-
-#[test]
-fn malformed_requests_get_an_error_and_nothing_else() {
-    if !helped("malformed_requests_get_an_error_and_nothing_else", HELPED) {
-        return;
-    }
-    let own = Own::new();
-    let asks = Asks::new();
-    let fuse = own.fuse().as_fd();
-    let file = open(&own.file);
-    let file = file.as_fd();
-    let seven = [fuse; 7];
-    let long = [vec![3, 0, 0, 0, 0, 0, 0, 0], vec![b'x'; 100_000]].concat();
-    let cases: [(&str, &[u8], &[std::os::fd::BorrowedFd<'_>]); 12] = [
-        ("one byte", b"x", &[]),
-        ("an unknown request", &99_u32.to_ne_bytes(), &[fuse]),
-        ("the greeting", &0_u32.to_ne_bytes(), &[]),
-        ("no descriptors", &REGISTER.to_ne_bytes(), &[]),
-        ("too few descriptors", &REGISTER.to_ne_bytes(), &[fuse, file]),
-        ("too many descriptors", &REGISTER.to_ne_bytes(), &[fuse, file, file, file]),
-        ("far too many descriptors", &REGISTER.to_ne_bytes(), &seven),
-        ("more than asked for", &[1, 0, 0, 0, 0], &[fuse, file, file]),
-        ("no number", &UNREGISTER.to_ne_bytes(), &[fuse]),
-        ("half a number", &[2, 0, 0, 0, 1], &[fuse]),
-        ("no source", &[3, 0, 0, 0, 0, 0, 0, 0], &[fuse, file]),
-        ("too long", &long, &[fuse, file]),
-    ];
-    let before = fs::read_dir("/proc/self/fd").unwrap().count();
-    for (what, bytes, with) in cases {
-        assert_eq!(asks.raw(bytes, with), Err(libc::EINVAL), "{what}");
-    }
-    assert_eq!(fs::read_dir("/proc/self/fd").unwrap().count(), before);
-    assert_eq!(asks.ask(&[MOUNT, 0, 0], &[file, file]), Err(libc::ENOTTY));
-    assert_eq!(asks.unregister(own.fuse(), 12_345), Err(libc::ENOENT));
-    assert!(asks.register(own.fuse(), &own.file).is_ok());
-}
-
-#[test]
-fn a_user_has_no_more_than_the_limits() {
-    let machine = Machine { helper: Some("3"), ..USUAL };
-    if !helped("a_user_has_no_more_than_the_limits", machine) {
-        return;
-    }
-    let mut own = Own::new();
-    let fill = |own: &Own| {
-        let asks = Asks::new();
-        let ids: Vec<u32> = (0..3).map(|_| asks.register(own.fuse(), &own.file).unwrap()).collect();
-        assert_eq!(asks.register(own.fuse(), &own.file), Err(libc::ENFILE));
-        asks.unregister(own.fuse(), ids[1]).unwrap();
-        asks.register(own.fuse(), &own.file).unwrap();
-        assert_eq!(asks.register(own.fuse(), &own.file), Err(libc::ENFILE));
-    };
-    fill(&own);
-    // Another connection to the helper is the same user.
-    assert_eq!(Asks::new().register(own.fuse(), &own.file), Err(libc::ENFILE));
-    // What the kernel dropped with the mount does not count.
-    drop(own.mount.take());
-    own.mount = Some(Nothing::at(&own.places.at));
-    fill(&own);
-}
-
-#[test]
-fn who_asks_too_often_or_on_too_many_lines_is_refused() {
-    let machine = Machine { helper: Some("100 50"), ..USUAL };
-    if !helped("who_asks_too_often_or_on_too_many_lines_is_refused", machine) {
-        return;
-    }
-    let asks = Asks::new();
-    let outcomes: Vec<_> = (0..200).map(|_| asks.raw(b"x", &[])).collect();
-    assert!(outcomes[..50].iter().all(|outcome| *outcome == Err(libc::EINVAL)), "{outcomes:?}");
-    assert!(outcomes.contains(&Err(libc::EAGAIN)), "{outcomes:?}");
-    eventually("to be served again", || asks.raw(b"x", &[]) == Err(libc::EINVAL));
-
-    let mut lines = vec![asks];
-    let refused = loop {
-        match Asks::try_new() {
-            Ok(line) => lines.push(line),
-            Err(errno) => break errno,
-        }
-        assert!(lines.len() < 100);
-    };
-    assert_eq!((lines.len(), refused), (32, libc::EUSERS as u32));
-    lines.pop();
-    eventually("a free place", || Asks::try_new().is_ok());
-    // A mount of his does without.
-    let places = Places::new();
-    fs::write(places.remote.join("f"), "x").unwrap();
-    let mount = Mounted::at(places, &ROOM);
-    assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
-    (&File::create(mount.path("g")).unwrap()).write_all(b"y").unwrap();
-    mount.arrives("g", b"y");
 }
 
 /// The helper's unit and what it starts are where `make install` puts them, and systemd understands them.
