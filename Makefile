@@ -26,10 +26,7 @@ RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 
 # How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
-HISTORIES ?= 20000
-
-# The engine is compiled a second time for them: what that takes they give back several times.
-FAST = --config 'profile.dev.package.dewfs.opt-level=1'
+HISTORIES ?= 10000
 
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
@@ -57,13 +54,13 @@ test:
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
 	fi && \
-	DEWFS_HISTORIES=$(HISTORIES) $(CARGO) test --quiet --locked $(FAST) --test sync; \
+	DEWFS_HISTORIES=$(HISTORIES) $(CARGO) test --quiet --locked --test sync; \
 	outcome=$$?; scripts/tried $(TRIED); exit $$outcome
 
 soak:
-	$(CARGO) test --locked $(FAST) --test sync --no-run
+	$(CARGO) test --locked --test sync --no-run
 	@first=$${DEWFS_FIRST:-$$(date +%s)}; while :; do \
-		DEWFS_FIRST=$$first DEWFS_HISTORIES=3000 $(CARGO) test --quiet --locked $(FAST) --test sync -- --nocapture || exit 1; \
+		DEWFS_FIRST=$$first DEWFS_HISTORIES=3000 $(CARGO) test --quiet --locked --test sync -- --nocapture || exit 1; \
 		first=$$((first + 1000)); \
 	done
 
