@@ -38,9 +38,11 @@ impl Link {
         self.outages.load(Ordering::Acquire)
     }
 
-    /// Tells when that changes.
+    /// Tells when that changes from now on.
     pub(crate) fn watch(&self) -> watch::Receiver<Connection> {
-        self.connection.clone()
+        let mut connection = self.connection.clone();
+        connection.mark_unchanged();
+        connection
     }
 
     /// How long the remote took to answer, by operation, and how many requests failed, by class.
@@ -92,5 +94,36 @@ impl Remotes {
             transfer: Arc::new(link.transfer.clone()),
         };
         (remotes, link)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::remote::memory::{MemoryOptions, MemoryStore};
+    use crate::remote::{Locator, RemotePath};
+
+    /// Whoever waited for a change was told of one long past, again and again: after the first outage a worker of the mount
+    /// never rested, and took a whole processor for as long as the daemon ran.
+    #[tokio::test(start_paused = true)]
+    async fn regression_a_change_of_the_connection_is_told_once() {
+        let remote = MemoryStore::new(MemoryOptions::default()).remote();
+        let (remotes, link) = Remotes::layered(Arc::new(remote.clone()), &Settings::default());
+        remote.set_online(false);
+        let root = Locator::at(RemotePath::root());
+        while link.connection() == Connection::Online {
+            remotes.user.stat(&root).await.unwrap_err();
+        }
+        let mut told = link.watch();
+        assert!(!told.has_changed().unwrap());
+        remote.set_online(true);
+        while link.connection() != Connection::Online {
+            drop(remotes.user.stat(&root).await);
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        told.changed().await.unwrap();
+        assert!(!told.has_changed().unwrap() && !link.watch().has_changed().unwrap());
     }
 }

@@ -301,6 +301,7 @@ impl Core {
     /// Lists what is asked for or marked look-again; ends with the engine.
     pub(crate) async fn run_lister(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
+        let mut link = self.link.watch();
         loop {
             let mut waits = Duration::from_secs(3600);
             let listable = match self.connection_state() {
@@ -325,7 +326,6 @@ impl Core {
             if self.connection_state().is_some() {
                 waits = waits.max(FIRST_WAIT);
             }
-            let mut link = self.link.watch();
             tokio::select! {
                 () = self.listing.notified() => {}
                 _ = link.changed() => {}

@@ -80,6 +80,15 @@ impl Machine {
         self.versions.lock().unwrap().get(version).cloned().unwrap_or_default()
     }
 
+    /// Whether the remote had this content under a version that stood for another one as well, as versions that tick do: then
+    /// nobody can tell the two apart while they are young.
+    pub(super) fn looks_like_another(&self, word: &str) -> bool {
+        self.note_all();
+        let versions = self.versions.lock().unwrap();
+        let word = word.as_bytes();
+        versions.values().any(|all| all.len() > 1 && all.iter().any(|one| one == word))
+    }
+
     /// What a content is as a whole.
     pub(super) fn made(&mut self, content: &[u8]) {
         self.whole.insert(label(content), content.to_vec());

@@ -16,6 +16,7 @@ mod machine;
 mod others;
 mod profile;
 mod rest;
+mod rules;
 mod run;
 mod script;
 mod there;
@@ -27,8 +28,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dewfs::engine::{Engine, EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState};
-use dewfs::model::{Content, Ino, Kind};
-use dewfs::remote::memory::{Gate, HintFaults, MemoryStore, Moment, Operation, VersionKind};
+use dewfs::model::{Content, Ino, Kind, Name};
+use dewfs::remote::memory::{Gate, HintFaults, MemoryStore, Moment, Operation, Step, VersionKind};
 use dewfs::remote::{Conditional, FeedKind};
 use futures_util::FutureExt as _;
 use support::world::{ME, READ, WRITE, name, split};

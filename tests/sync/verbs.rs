@@ -20,11 +20,15 @@ struct Victim {
 
 impl Machine {
     /// What a user sees in a file; of one never read, whatever its version may stand for.
-    async fn victim(&self, who: usize, ino: Ino) -> Option<Victim> {
-        let handle = self.engine(who).open(ino, READ).wait().await.ok()?.handle;
+    async fn victim(&self, who: usize, folder: Ino, last: &Name, ino: Ino) -> Option<Victim> {
+        let engine = self.engine(who);
+        let handle = engine.open(ino, READ).wait().await.ok()?.handle;
         let seen = self.seen(who, ino).await;
-        if seen.is_none() {
-            self.engine(who).release(ino, handle);
+        let now = engine.lookup(folder, last).wait().await;
+        // Whose name means another file by then looks no further.
+        if seen.is_none() || now.is_ok_and(|stat| stat.ino != ino) {
+            engine.release(ino, handle);
+            return None;
         }
         let (over, version, unread) = seen?;
         Some(Victim { ino, over, version, unread, handle })
@@ -177,7 +181,7 @@ impl Machine {
         if stat.kind == Kind::Folder {
             return self.allow(engine.remove_folder(parent, &name(last)).wait().await.err());
         }
-        let Some(victim) = self.victim(who, stat.ino).await else { return };
+        let Some(victim) = self.victim(who, parent, &name(last), stat.ino).await else { return };
         self.desk(who).line.hold(true);
         if engine.unlink(parent, &name(last)).wait().await.is_ok() {
             self.destroyed(who, &victim, None).await;
@@ -210,12 +214,23 @@ impl Machine {
             return false;
         }
         // Its row is there, or the newcomer took over what it stands for; else another inode had taken its place.
+        if self.is_pushed_aside(who, victim.ino) {
+            return false;
+        }
         let tombstone = version(victim.ino).await.is_some() || victim.version.is_none();
         tombstone
             || match newcomer {
                 Some(newcomer) => version(newcomer).await == victim.version,
                 None => false,
             }
+    }
+
+    /// Whether the remote has another entry in its place, so that nobody knows where it is.
+    fn is_pushed_aside(&self, who: usize, ino: Ino) -> bool {
+        let file = self.desk(who).state.path().join("state/catalog.db");
+        let catalog = rusqlite::Connection::open(file).unwrap();
+        let name = "SELECT 1 FROM base WHERE ino = ?1 AND CAST(name AS TEXT) LIKE '.dewfs-%'";
+        catalog.prepare(name).unwrap().exists([i64::try_from(ino.0).unwrap()]).unwrap()
     }
 
     pub(super) async fn rename(&mut self, who: usize, from: &str, to: &str) {
@@ -226,10 +241,13 @@ impl Machine {
         let Ok(source) = engine.lookup(parent, &name(last)).wait().await else { return };
         let victim = match engine.lookup(to_parent, &name(to_last)).wait().await {
             Ok(stat) if stat.ino == source.ino => return,
-            Ok(stat) if stat.kind == Kind::File => match self.victim(who, stat.ino).await {
-                Some(victim) => Some(victim),
-                None => return,
-            },
+            Ok(stat) if stat.kind == Kind::File => {
+                let victim = self.victim(who, to_parent, &name(to_last), stat.ino).await;
+                if victim.is_none() {
+                    return;
+                }
+                victim
+            }
             _ => None,
         };
         // Where nothing was seen nothing is to be replaced: somebody else's may come there in this very moment.
@@ -323,7 +341,7 @@ impl Machine {
         let Some((ino, handle)) = self.opened(who, path, false).await else { return };
         let all = self.all_of(who, ino, handle).await;
         self.engine(who).release(ino, handle);
-        if let Some(all) = all {
+        if let Some(all) = all.filter(|all| !self.looks_like_another(&label(all))) {
             assert!(self.is_whole(&all), "read a mixture under {}", label(&all));
         }
     }
@@ -337,7 +355,8 @@ impl Machine {
         engine.release(ino, handle);
         let (Ok(part), Ok(head)) = (part, head) else { return };
         let word = label(&head);
-        if let Some(whole) = self.whole.get(&word).filter(|_| !self.doubtful.contains(&word)) {
+        let is_known = !self.doubtful.contains(&word) && !self.looks_like_another(&word);
+        if let Some(whole) = self.whole.get(&word).filter(|_| is_known) {
             let from = whole.len().min(offset as usize);
             let to = whole.len().min(from + 3000);
             assert!(part == whole[from..to], "read another part than of {word} at {offset}");

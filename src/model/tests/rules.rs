@@ -1,6 +1,11 @@
 //! Each rule of `docs/RULES.md` with the shortest history that breaks without it, as a test of its own.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::super::*;
 use super::author::replay;
+use super::tree_rows::{Ledger, TreeRows};
 use super::world::profile;
 
 fn holds(setup: &str, history: &str) {
@@ -59,6 +64,41 @@ fn rule_sidestep_cycles() {
         "quiet",
         "remote 0 put a · user 0 create b · work 0 lister 0 whole · work 0 upload 0 whole · user 0 exchange b a",
     );
+}
+
+/// That name is an ordinary visible one: should its folder move meanwhile, it is found there.
+#[test]
+fn rule_sidestep_visible() {
+    holds(
+        "crash",
+        "remote 0 mkdir c · remote 0 put c/a · remote 0 put c/b · list 0 / · work 0 lister 0 whole · list 0 c · work 0 lister 0 whole · user 0 exchange c/a c/b · work 0 upload 0 whole · remote 0 mv c d",
+    );
+}
+
+/// A listing whose folder moved meanwhile starts again: what is told of the old path is about another folder.
+#[test]
+fn rule_restart_moved_listing() {
+    let mut rows = TreeRows::new('r', Rc::new(RefCell::new(Ledger::default())));
+    let seen = |kind| Observed {
+        kind,
+        size: 7,
+        mtime: None,
+        version: Version("v1".into()),
+        settled: true,
+        id: None,
+        digest: None,
+        mode: None,
+        extra: None,
+    };
+    let name = |text: &str| Name::new(text).unwrap();
+    let folder = rows.new_in(Ino::ROOT, &[(name("d"), seen(Kind::Folder))]).unwrap()[0];
+    let mut listing = begin_listing(&mut rows, folder).unwrap().unwrap();
+    let base = rows.base(folder).unwrap().unwrap();
+    let moved = Base { place: Place::new(Ino::ROOT, name("e")), ..base };
+    rows.set_base(folder, Some(moved)).unwrap();
+    let page = [(name("of another"), seen(Kind::File))];
+    assert!(!list_page(&mut rows, &mut listing, page).unwrap());
+    assert!(!rows.has_children(folder).unwrap());
 }
 
 /// A folder we moved, and the folders below it, are looked at again.
