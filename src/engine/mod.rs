@@ -7,6 +7,7 @@ mod ahead;
 mod answer;
 mod attributes;
 mod brake;
+mod choose;
 mod close;
 mod core;
 mod crash;

@@ -1,7 +1,5 @@
-//! The outbox worker: chooses rows whose time has come, plans a step for each, runs a few at once, and puts off what
-//! cannot go, with the reason in plain words.
+//! The outbox worker: has rows chosen whose time has come, and runs a few steps at once.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,76 +8,22 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::EngineError;
+use super::choose::{Choosing, Chosen, LOOKED_AT, moves_bytes};
 use super::core::{Core, steady as now};
 use super::observe::change;
-use super::open::{OpenTable, lock};
-use super::outcome::{LONGEST_WAIT, word};
+use super::open::lock;
+use super::outcome::word;
 use super::send::nanos;
-use crate::catalog::{CatalogError, Durability, Tx};
-use crate::model::{self, Busy, Ino, Kind, Rows as _, Step, StepKind};
+use crate::catalog::Durability;
+use crate::model::{self, Ino, Kind, Rows as _, Step, StepKind};
 use crate::remote::ErrorKind;
 use crate::remote::layers::Connection;
 
-/// Rows planned in one transaction.
-const LOOKED_AT: usize = 64;
-/// How long a row rests that waits for another one's step, if nobody wakes it before.
-const WAIT: Duration = Duration::from_millis(300);
 /// Steps without bytes at once, for each transfer that may be under way: they wait for answers, not for the line.
 const LIGHT: usize = 4;
-/// How long a held row rests; a person's release wakes it.
-const HELD: Duration = Duration::from_secs(60);
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
-
-/// Is what choosing needs to know.
-struct Choosing {
-    now: i64,
-    busy: Busy,
-    urgent: HashSet<Ino>,
-    writers_rest: i64,
-    /// How many steps that move bytes, and how many that do not, may begin.
-    room: (usize, usize),
-    limit: usize,
-    guard: super::guard::Shared,
-    open: Arc<OpenTable>,
-}
-
-/// Is what choosing found.
-#[derive(Default)]
-struct Chosen {
-    /// Steps to run, each with the row that led to it.
-    steps: Vec<(Step, Ino)>,
-    /// Rows that wait for the step of another inode.
-    waiting: Vec<(Ino, Ino)>,
-    /// How many rows were looked at.
-    looked_at: usize,
-    /// How many of the steps move bytes, and how many do not.
-    taken: (usize, usize),
-    /// Whether there is no more room for the ones, and for the others.
-    full: (bool, bool),
-    /// Whether one was left for want of room.
-    skipped: bool,
-}
-
-impl Chosen {
-    /// Whether there is room for such a step.
-    fn has_room(&mut self, step: Step, room: (usize, usize)) -> bool {
-        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
-        if moves_bytes(step.kind) { !self.full.0 } else { !self.full.1 }
-    }
-
-    /// Counts a step for which there is room.
-    fn take(&mut self, step: Step, room: (usize, usize)) {
-        let taken = if moves_bytes(step.kind) { &mut self.taken.0 } else { &mut self.taken.1 };
-        *taken += 1;
-        self.full = (self.taken.0 >= room.0, self.taken.1 >= room.1);
-    }
-}
-
-fn moves_bytes(kind: StepKind) -> bool {
-    matches!(kind, StepKind::Write | StepKind::Fetch)
-}
 
 /// Is a step under way, counted.
 struct Counted(Arc<Core>, StepKind);
@@ -149,7 +93,8 @@ impl Core {
         let heavy = most.saturating_sub(under_way(&self.workers.heavy));
         let light = (most * LIGHT).saturating_sub(under_way(&self.workers.light));
         let room = (heavy, light);
-        if room == (0, 0) {
+        // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
+        if room == (0, 0) || !self.is_anything_due() {
             return false;
         }
         let chosen = match self.choose(room).await {
@@ -185,9 +130,15 @@ impl Core {
             room,
             limit: usize::try_from(self.settings.guard).unwrap_or(usize::MAX),
             guard: self.workers.guard.clone(),
+            heavy: self.workers.heavy_rows.clone(),
             open: self.open.clone(),
         };
         change(self, move |tx| choosing.run(tx)).await
+    }
+
+    fn is_anything_due(&self) -> bool {
+        let due = self.catalog.read(|rows| rows.next_due());
+        due.map_or(true, |due| due.is_some_and(|due| due <= now()))
     }
 
     fn until_next_due(&self) -> Duration {
@@ -307,75 +258,6 @@ impl Core {
             })
             .await
             .map_err(EngineError::from)
-    }
-}
-
-impl Choosing {
-    fn run(self, tx: &mut Tx) -> Result<Chosen, CatalogError> {
-        let mut guard = lock(&self.guard);
-        let guarding = guard.guard(tx, self.limit)?;
-        let mut busy = self.busy.clone();
-        let mut chosen = Chosen::default();
-        for row in tx.outbox_due(self.now, LOOKED_AT)? {
-            if chosen.full == (true, true) {
-                chosen.skipped = true;
-                break;
-            }
-            chosen.looked_at += 1;
-            let step = model::plan(tx, row, &busy)?;
-            if step.kind == StepKind::Held && step.ino != row {
-                guard.behind.insert(row);
-            } else {
-                guard.behind.remove(&row);
-            }
-            if let Some(rest) = self.rest_of(tx, row, step)? {
-                if step.kind == StepKind::Wait && busy.contains(&step.ino) {
-                    chosen.waiting.push((row, step.ino));
-                }
-                tx.outbox_defer(row, self.now.saturating_add(rest))?;
-                continue;
-            }
-            if !chosen.has_room(step, self.room) {
-                chosen.skipped = true;
-                continue;
-            }
-            if !guard.passes(tx, step, guarding)? {
-                tx.outbox_defer(row, self.now.saturating_add(super::guard::rest()))?;
-                continue;
-            }
-            chosen.take(step, self.room);
-            busy.insert(step.ino);
-            chosen.steps.push((step, row));
-        }
-        Ok(chosen)
-    }
-
-    /// How long this row rests instead of being run, nanoseconds; `None` if its step may go.
-    fn rest_of(&self, tx: &Tx, row: Ino, step: Step) -> Result<Option<i64>, CatalogError> {
-        if let Some(item) = tx.outbox_item(step.ino)?.filter(|_| step.ino != row)
-            && let Some(left) = item.not_before.map(|when| when - self.now).filter(|l| *l > 0)
-            && step.kind != StepKind::Wait
-        {
-            return Ok(Some(left.min(nanos(LONGEST_WAIT))));
-        }
-        // A file that is only mapped is asked about by its step: nobody tells of the end.
-        let mapped = u32::from(self.open.is_mapped(step.ino));
-        let writing = tx.handles(step.ino).writers > mapped;
-        Ok(match step.kind {
-            StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
-            StepKind::Held => Some(nanos(HELD)),
-            StepKind::Settled if writing => Some(self.writers_rest),
-            StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
-                Some(self.writers_rest)
-            }
-            _ => None,
-        })
-    }
-
-    /// Whether a file that is being written is to be sent all the same.
-    fn may_interrupt(&self, tx: &Tx, ino: Ino) -> Result<bool, CatalogError> {
-        let since = tx.outbox_item(ino)?.map_or(self.now, |item| item.since);
-        Ok(self.urgent.contains(&ino) || self.now - since >= self.writers_rest)
     }
 }
 

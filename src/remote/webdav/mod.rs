@@ -50,7 +50,7 @@ pub use login_flow::{Granted, LoginFlow};
 pub use multistatus::count_entries;
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
 use paths::Root;
-use places::Marked;
+use places::{Marked, Parents};
 use profile::{Known, Profile};
 
 /// Is a folder on a WebDAV server.
@@ -60,6 +60,7 @@ pub struct WebDavRemote {
     root: Root,
     known: RwLock<Known>,
     marked: Marked,
+    parents: Parents,
     /// What kind of server it is, if it is one that is known by more than WebDAV.
     cloud: Option<Cloud>,
 }
@@ -71,7 +72,7 @@ impl WebDavRemote {
         let client = Client::new(options)?;
         let root = Root::new(client.root().clone());
         let (known, marked) = (RwLock::new(Known::careful()), Marked::default());
-        Ok(Self { client, root, known, marked, cloud: None })
+        Ok(Self { client, root, known, marked, parents: Parents::default(), cloud: None })
     }
 
     /// Asks for credentials now, not only when the server refuses the last ones.
@@ -162,6 +163,7 @@ impl Remote for WebDavRemote {
             return Err(error.because("a folder cannot be moved into itself"));
         }
         let moved = async {
+            self.parents.forget();
             let (from, to) = (self.place(from).await?, self.place_of(&to.path).await?);
             self.move_entry(&from, &to, &expect).await
         };
@@ -169,6 +171,7 @@ impl Remote for WebDavRemote {
     }
 
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        self.parents.forget();
         let removed = async { self.remove_entry(&self.site(at, tag).await?, &expect).await };
         removed.await.map_err(|f| f.at("remove", &at.path))
     }
