@@ -36,7 +36,7 @@ def short(symbol):
     """A name that a person can read: without arguments, types and hashes."""
     symbol = re.sub(r"\+0x[0-9a-f]+$| \(inlined\)$", "", symbol)
     for _ in range(8):
-        symbol = re.sub(r"<impl ([^<>]*)>", r"\1", symbol)
+        symbol = re.sub(r"[\w:]*<impl ([^<>]*)>", r"\1", symbol)
         symbol = re.sub(r"<[^<>]*>", "", symbol)
     return re.sub(r"::\{\{?closure\}?\}|::\{closure#\d+\}|::\{async_fn#\d+\}|::\{impl#\d+\}", "", symbol).strip(":") or "?"
 
@@ -47,7 +47,7 @@ PLUMBING = re.compile(r"^(core|alloc|std|tokio|futures_util|__rust|_?start_threa
 
 def stacks(recording):
     """Stacks from the thread down, each with how often it was seen."""
-    said = subprocess.run(["perf", "script", "-i", recording, "-F", "comm,ip,sym"], stdout=subprocess.PIPE,
+    said = subprocess.run(["perf", "script", "--no-inline", "-i", recording, "-F", "comm,ip,sym"], stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, text=True).stdout
     counted = collections.Counter()
     for block in said.split("\n\n"):

@@ -197,13 +197,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let memory = Arc::new(Nobody(Exclude::new::<&str>(&[])));
         let catalog = Catalog::open(&dir.path().join("catalog.db"), memory).unwrap();
-        let write = |act: Box<dyn FnOnce(&mut Tx) -> Result<u64, CatalogError> + Send>| {
-            catalog.write_blocking(Durability::Soon, Origin::Engine, act).unwrap()
-        };
-        write(Box::new(|tx| {
-            (0..LOOKED_AT).try_for_each(|number| tx.create(new(number)).map(drop))?;
-            Ok(0)
-        }));
+        let (soon, engine) = (Durability::Soon, Origin::Engine);
+        let fill =
+            |tx: &mut Tx| (0..LOOKED_AT).try_for_each(|number| tx.create(new(number)).map(drop));
+        catalog.write_blocking(soon, engine, fill).unwrap();
         let heavy = super::super::workers::Heavy::default();
         let choose = |room: (usize, usize), busy: Busy, steps: usize| {
             let choosing = Choosing {
@@ -217,13 +214,14 @@ mod tests {
                 heavy: heavy.clone(),
                 open: Arc::default(),
             };
-            write(Box::new(move |tx| {
+            let count = move |tx: &mut Tx| {
                 let before = tx.statements();
                 let chosen = choosing.run(tx)?;
                 assert_eq!(chosen.steps.len(), steps);
                 assert!(chosen.skipped, "there is more than there is room for");
-                Ok(tx.statements() - before)
-            }))
+                Ok::<_, CatalogError>(tx.statements() - before)
+            };
+            catalog.write_blocking(soon, engine, count).unwrap()
         };
         let all = choose((1, 4), Busy::default(), 1);
         let first = lock(&heavy).clone();

@@ -100,7 +100,9 @@ impl Core {
         let chosen = match self.choose(room).await {
             Ok(chosen) => chosen,
             Err(error) => {
-                tracing::warn!(%error, "cannot choose what to send");
+                if !self.is_stopped() {
+                    tracing::warn!(%error, "cannot choose what to send");
+                }
                 return false;
             }
         };
