@@ -4,6 +4,7 @@
     benches/bench.py                     # everything; some minutes
     benches/bench.py names small_writes  # only these rows
     benches/bench.py --quick             # an eighth of the sizes
+    benches/bench.py --runs 3            # three times over; the medians, with the least and the most
     benches/bench.py --json FILE         # the figures for programs, too
 
 Ratios are what counts: seconds of different runs or machines mean nothing beside each other. Needs nginx with its WebDAV
@@ -31,11 +32,40 @@ def print_figure(figure):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def once(asked, chosen, told):
+    """Runs these rows in a world of their own; answers the figures, and whether a row failed."""
+    figures, failed = [], False
+    with World(os.path.realpath(asked.dewfs), 8 if asked.quick else 1) as world:
+        for row in chosen:
+            log(row.__doc__)
+            try:
+                for figure in row(world):
+                    figures.append(figure)
+                    told(figure)
+            except Exception as error:  # one row that fails must not take the others with it
+                failed = True
+                traceback.print_exc()
+                print("| | %s FAILED: %s | | | | | NO |" % (row.__name__, error), flush=True)
+    return figures, failed
+
+
+def medians(runs):
+    """One figure for all of its kind: the run in the middle, with the least and the most."""
+    kinds = {}
+    for figure in (figure for run in runs for figure in run):
+        kinds.setdefault((figure.row, figure.what), []).append(figure)
+    for same in kinds.values():
+        same.sort(key=lambda figure: figure.ratio)
+        middle = same[(len(same) - 1) // 2]
+        yield middle._replace(what="%s (%.2f–%.2f)" % (middle.what, same[0].ratio, same[-1].ratio))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.__name__ for row in rows.ROWS))
     parser.add_argument("--dewfs", default=os.path.join(HERE, "..", "target", "release", "dewfs"), help="the program")
     parser.add_argument("--quick", action="store_true", help="an eighth of the sizes")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="so often; shows medians")
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     asked = parser.parse_args()
     unknown = set(asked.rows) - {row.__name__ for row in rows.ROWS}
@@ -49,18 +79,13 @@ def main():
     print("Linux %s, %d cores, %s, load %.1f" % (
         platform.release(), os.cpu_count(), time.strftime("%Y-%m-%d %H:%M"), os.getloadavg()[0]))
     print("\n| row | what | dewfs | limit | ratio | goal | reached |\n| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    figures, failed = [], False
-    with World(os.path.realpath(asked.dewfs), 8 if asked.quick else 1) as world:
-        for row in chosen:
-            log(row.__doc__)
-            try:
-                for figure in row(world):
-                    figures.append(figure)
-                    print_figure(figure)
-            except Exception as error:  # one row that fails must not take the others with it
-                failed = True
-                traceback.print_exc()
-                print("| | %s FAILED: %s | | | | | NO |" % (row.__name__, error), flush=True)
+    told = print_figure if asked.runs == 1 else lambda figure: log(figure.row, figure.what, "%.2f" % figure.ratio)
+    runs = [once(asked, chosen, told) for _ in range(asked.runs)]
+    figures, failed = runs[0][0], any(failed for _, failed in runs)
+    if asked.runs > 1:
+        figures = list(medians([figures for figures, _ in runs]))
+        for figure in figures:
+            print_figure(figure)
     if asked.json:
         with open(asked.json, "w") as file:
             json.dump([figure._asdict() for figure in figures], file, indent=1)

@@ -171,6 +171,9 @@ fn with_passthrough_a_read_makes_no_system_call() {
     held("open, read 4 KiB, close, with passthrough", &mount, |number| {
         assert_eq!(fs::read(file(number)).unwrap(), [7; 4096]);
     });
+    held("create, write 4 KiB, close, with passthrough", &mount, |number| {
+        fs::write(mount.path(format!("folder/new-{number}")), [7; 4096]).unwrap();
+    });
     let open = File::open(file(0)).unwrap();
     held("read from an open file with passthrough", &mount, |_| {
         open.read_exact_at(&mut [0; 4096], 0).unwrap();

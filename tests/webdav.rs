@@ -619,6 +619,45 @@ async fn a_small_new_file_is_four_requests() {
     assert_eq!(on_disk(&server, ""), ["new"], "and nothing hidden stays");
 }
 
+/// The next ones into the same folder are three: whether the folder is there was seen a moment ago.
+#[tokio::test]
+async fn small_new_files_one_after_the_other_are_three_requests_each() {
+    let server = Server::start(Product::Nginx);
+    let remote = open(&server);
+    remote.probe().await.unwrap();
+    write(&remote, "first", b"0123456789", Expect::Absent).await.unwrap();
+    let before = server.logged().len();
+    for number in 0..10 {
+        let name = format!("new-{number}");
+        write(&remote, &name, b"0123456789", Expect::Absent).await.unwrap();
+    }
+    let logged = server.logged().split_off(before);
+    let looks = logged.iter().filter(|one| one.method == "PROPFIND").count();
+    // Of its own accord a folder is believed in for a second, and a busy machine may take longer.
+    assert!(looks < 20, "{looks} looks: {logged:?}");
+}
+
+/// What was seen a moment ago tells nothing any more of a folder that was removed or moved since.
+#[tokio::test]
+async fn a_folder_that_was_taken_away_is_not_made_anew() {
+    let server = Server::start(Product::Nginx);
+    let remote = open(&server);
+    remote.probe().await.unwrap();
+    for away in ["removed", "moved"] {
+        remote.make_folder(&at(away)).await.unwrap();
+        let inside = format!("{away}/new");
+        let written = write(&remote, &inside, b"x", Expect::Absent).await.unwrap();
+        if away == "moved" {
+            remote.rename(&at(away), &at("elsewhere"), Expect::Folder, &tag(1)).await.unwrap();
+        } else {
+            remote.remove(&at(&inside), Expect::Version(written.version), &tag(2)).await.unwrap();
+            remote.remove(&at(away), Expect::Folder, &tag(3)).await.unwrap();
+        }
+        let refused = write(&remote, &inside, b"y", Expect::Absent).await;
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::NoParent, "{away}");
+    }
+}
+
 macro_rules! on_every_server {
     ($($name:ident),* $(,)?) => { $( mod $name {
         use super::servers::Product;

@@ -98,15 +98,31 @@ impl Cache {
         Ok(stamp)
     }
 
+    /// Whether nothing was written since a snapshot with this stamp was taken, not even through a mapping.
+    pub fn is_still(&self, data: &DataFile, stamp: Stamp) -> Result<bool> {
+        match self.stamp_tick() {
+            Some(_) => data.unmoved_since(stamp),
+            None => Ok(data.stamp()? == stamp),
+        }
+    }
+
     /// Takes something of a file between two equal stamps.
     pub(super) fn whole_moment<T>(
         &self,
         data: &DataFile,
         take: impl FnOnce() -> Result<T>,
     ) -> Result<(Stamp, T)> {
-        let stamp = self.ripe_stamp(data)?;
+        let stamp = if self.stamp_tick().is_some() {
+            self.ripe_stamp(data)?
+        } else {
+            // What is stored through a mapping from here to the sync may leave the stamp, and is among what is taken. After
+            // the sync it is the first to touch its page, and moves the stamp.
+            let stamp = data.stamp()?;
+            data.sync_data()?;
+            stamp
+        };
         let taken = take()?;
-        if data.unmoved_since(stamp)? {
+        if self.is_still(data, stamp)? {
             return Ok((stamp, taken));
         }
         Err(CacheError::Moving { path: data.path().to_owned() })

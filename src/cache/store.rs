@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::budget::{Disk, Limits, Reservation, Usage, reserve};
@@ -122,6 +122,26 @@ impl Cache {
             other => other,
         };
         self.adopt(ino, file.map_err(|e| CacheError::io("create", &path, e))?, path, Access::Write)
+    }
+
+    /// The same, but with a descriptor for reading only, which does not stand in the way of the read lease; `None`, and
+    /// nothing is done, if it is already there.
+    pub fn create_to_read(&self, ino: Ino, generation: Generation) -> Result<Option<DataFile>> {
+        let path = self.data_path(ino, generation);
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let make = || rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+        let made = match make() {
+            Err(Errno::NOENT) => {
+                path.parent().map_or(Ok(()), make_private_dir)?;
+                make()
+            }
+            other => other,
+        };
+        match made {
+            Ok(file) => self.adopt(ino, file.into(), path, Access::Read).map(Some),
+            Err(Errno::EXIST) => Ok(None),
+            Err(error) => Err(CacheError::io("create", &path, error)),
+        }
     }
 
     /// Opens a data file; `None` if there is none.

@@ -49,6 +49,8 @@ pub type Result<T> = std::result::Result<T, CatalogError>;
 /// Says what a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
+    /// A killed process, once it is committed: nobody waits for that, so it may go along with the change that comes next.
+    Later,
     /// A killed process.
     Soon,
     /// A power cut as well: the commit is synced before it is answered, with everything before it.

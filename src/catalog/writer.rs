@@ -1,7 +1,7 @@
 //! The one thread that writes: changes from a queue, many to a transaction, each in a savepoint of its own.
 //!
-//! It never waits for more to come: it takes what is queued when it begins, so a lone change is committed at once and many
-//! at a time share one commit.
+//! It takes what is queued when it begins, so a lone change is committed at once and many at a time share one commit. Only
+//! a change that nobody waits for stays for a moment, to go along with the next one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -19,6 +19,8 @@ use super::{CatalogError, Change, Durability, Origin, Result, Tx};
 const MOST: usize = 256;
 /// Time after which a transaction takes no more changes, for the same reason.
 const LONG: Duration = Duration::from_millis(50);
+/// Time that a change waits for others to go along with, if nobody waits for it.
+const MOMENT: Duration = Duration::from_millis(5);
 /// Time without a change after which the WAL is emptied.
 const IDLE: Duration = Duration::from_secs(3);
 /// Room on the disk below which the ballast is given up before a commit. A failed commit cannot be tried again, since its
@@ -129,18 +131,21 @@ impl Writer {
     /// Serves the queue until it is closed.
     pub(super) fn serve(mut self) {
         while let Some(first) = self.next() {
+            let mut may_wait = first.0 == Durability::Later;
+            let until = Instant::now() + MOMENT;
             let mut batch = vec![first];
             let mut open = true;
             while batch.len() < MOST {
-                match self.queue.try_recv() {
-                    Ok(Message::Change(durability, origin, job)) => {
+                match self.more(may_wait.then_some(until)) {
+                    Some(Message::Change(durability, origin, job)) => {
+                        may_wait &= durability == Durability::Later;
                         batch.push((durability, origin, job));
                     }
-                    Ok(Message::Close) => {
+                    Some(Message::Close) => {
                         open = false;
                         break;
                     }
-                    Err(_) => break,
+                    None => break,
                 }
             }
             self.run(batch);
@@ -149,6 +154,14 @@ impl Writer {
             }
         }
         self.checkpoint();
+    }
+
+    /// What else is queued, now or until then.
+    fn more(&self, until: Option<Instant>) -> Option<Message> {
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(left) => self.queue.recv_timeout(left).ok(),
+            None => self.queue.try_recv().ok(),
+        }
     }
 
     /// Waits for a change; a while without one empties the WAL.
@@ -250,9 +263,10 @@ impl Writer {
 
     /// Gives up the ballast while there still is room to commit in.
     fn make_room(&mut self) {
-        if self.room() < LOW {
-            self.ask_for_room();
+        if self.room() >= LOW {
+            return;
         }
+        self.ask_for_room();
         if self.room() < NONE && self.dirty {
             self.checkpoint();
         }

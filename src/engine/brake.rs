@@ -2,6 +2,7 @@
 //! and where the file system can do that they are stopped before it is used up.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
@@ -34,15 +35,21 @@ impl Core {
     /// writers where that does not help; ends with the last such writer.
     pub(crate) fn watch_room(self: &Arc<Self>) {
         if !self.open.begin_watch() {
-            self.space.writer_came.notify_one();
+            // Else it is looked at soon enough.
+            if self.space.watch_rests.load(Ordering::SeqCst) {
+                self.space.writer_came.notify_one();
+            }
             return;
         }
         let core = self.clone();
         self.runtime.spawn(async move {
             let mut freed_nothing = None;
             loop {
+                let looked = tokio::time::Instant::now();
                 let pause = core.pause_of_watch();
                 let _either = tokio::time::timeout(pause, core.space.writer_came.notified()).await;
+                // Who comes is looked at as soon as one who has been here, and no sooner: many may come.
+                tokio::time::sleep_until(looked + pause.min(core.pause_of_watch())).await;
                 let written = core.written_past();
                 if written.is_empty() && core.open.end_watch() || core.is_stopped() {
                     return;
@@ -57,7 +64,13 @@ impl Core {
         let room = self.cache.usage().map_or(0, |usage| usage.room());
         let fits = WATCH.iter().find(|(least, _)| room >= *least);
         let pause = fits.map_or(MAPPED, |(_, pause)| *pause);
-        if self.open.written_through().is_empty() { pause.max(MAPPED) } else { pause }
+        // In this order: a writer who comes after the look at the table rings.
+        self.space.watch_rests.store(true, Ordering::SeqCst);
+        if self.open.written_through().is_empty() {
+            return pause.max(MAPPED);
+        }
+        self.space.watch_rests.store(false, Ordering::SeqCst);
+        pause
     }
 
     /// The last writer of a file closes it: it is stopped no longer, so that it can be told of, sent and removed.

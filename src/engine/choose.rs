@@ -16,6 +16,8 @@ use crate::model::{self, Busy, Ino, Rows as _, Step, StepKind};
 pub(super) const LOOKED_AT: usize = 64;
 /// How long a row rests that waits for another one's step, if nobody wakes it before.
 const WAIT: Duration = Duration::from_millis(300);
+/// How long a look at what was sent gives way at most.
+const GIVE_WAY: Duration = Duration::from_secs(30);
 /// How long a held row rests; a person's release wakes it.
 const HELD: Duration = Duration::from_secs(60);
 
@@ -76,6 +78,8 @@ pub(super) struct Choosing {
     pub(super) room: Room,
     pub(super) limit: usize,
     pub(super) guard: super::guard::Shared,
+    /// Rows known to move bytes, for which there was no room.
+    pub(super) heavy: super::workers::Heavy,
     pub(super) open: Arc<OpenTable>,
 }
 
@@ -104,13 +108,17 @@ impl Choosing {
         let guarding = memory.guard(tx, self.limit)?;
         let mut guard = (&mut *memory, guarding);
         let mut chosen = Chosen::default();
+        let is_full = self.room.heavy == 0;
         let rows = tx.outbox_due(self.now, LOOKED_AT)?;
-        self.look(tx, &rows, &mut guard, &mut chosen)?;
+        if rows.len() < LOOKED_AT {
+            lock(&self.heavy).retain(|row| rows.contains(row));
+        }
+        self.look(tx, (&rows, is_full), &mut guard, &mut chosen)?;
         if rows.len() >= LOOKED_AT && self.room.heavy > 0 && chosen.passed_over {
             // Small files do not wait until fewer large ones are before them.
             let mut small = tx.outbox_due_small(self.now, BULK, LOOKED_AT)?;
             small.retain(|row| !rows.contains(row));
-            self.look(tx, &small, &mut guard, &mut chosen)?;
+            self.look(tx, (&small, is_full), &mut guard, &mut chosen)?;
         }
         for (step, row) in std::mem::take(&mut chosen.large) {
             if self.room.has(Load::Large) {
@@ -122,27 +130,36 @@ impl Choosing {
         Ok(chosen)
     }
 
-    /// Takes of these rows what may go, and puts the large ones by.
+    /// Takes of these rows what may go, and puts the large ones by; `is_full`: there was no room for bytes from the start.
     fn look(
         &mut self,
         tx: &mut Tx,
-        rows: &[Ino],
+        (rows, is_full): (&[Ino], bool),
         guard: &mut (&mut Memory, Guarding),
         chosen: &mut Chosen,
     ) -> Result<(), CatalogError> {
+        let heavy = self.heavy.clone();
+        let mut heavy = lock(&heavy);
         for row in rows.iter().copied() {
             if self.room.is_none() {
                 chosen.skipped = true;
                 break;
             }
             chosen.looked_at += 1;
+            // It is planned anew when there is room: planning all that wait with every step that ends costs more than the
+            // steps.
+            if self.room.heavy == 0 && heavy.contains(&row) {
+                chosen.skipped = true;
+                continue;
+            }
+            heavy.remove(&row);
             let step = model::plan(tx, row, &self.busy)?;
             if step.kind == StepKind::Held && step.ino != row {
                 guard.0.behind.insert(row);
             } else {
                 guard.0.behind.remove(&row);
             }
-            if let Some(rest) = self.rest_of(tx, row, step)? {
+            if let Some(rest) = self.rest_of(tx, row, step, is_full)? {
                 if step.kind == StepKind::Wait && self.busy.contains(&step.ino) {
                     chosen.waiting.push((row, step.ino));
                 }
@@ -152,6 +169,9 @@ impl Choosing {
             let load = load_of(tx, step)?;
             chosen.passed_over |= load == Load::Large;
             if !self.room.has(load) {
+                if load != Load::Light {
+                    heavy.insert(row);
+                }
                 chosen.skipped = true;
             } else if load == Load::Large {
                 self.busy.insert(step.ino);
@@ -180,7 +200,13 @@ impl Choosing {
     }
 
     /// How long this row rests instead of being run, nanoseconds; `None` if its step may go.
-    fn rest_of(&self, tx: &Tx, row: Ino, step: Step) -> Result<Option<i64>, CatalogError> {
+    fn rest_of(
+        &self,
+        tx: &Tx,
+        row: Ino,
+        step: Step,
+        is_full: bool,
+    ) -> Result<Option<i64>, CatalogError> {
         if let Some(item) = tx.outbox_item(step.ino)?.filter(|_| step.ino != row)
             && let Some(left) = item.not_before.map(|when| when - self.now).filter(|l| *l > 0)
             && step.kind != StepKind::Wait
@@ -193,12 +219,19 @@ impl Choosing {
         Ok(match step.kind {
             StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
             StepKind::Held => Some(nanos(HELD)),
+            StepKind::Confirm if is_full && self.gives_way(tx, step.ino)? => Some(nanos(WAIT)),
             StepKind::Settled if writing => Some(self.writers_rest),
             StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
                 Some(self.writers_rest)
             }
             _ => None,
         })
+    }
+
+    /// Whether a look at what was sent gives way to what is yet to be sent.
+    fn gives_way(&self, tx: &Tx, ino: Ino) -> Result<bool, CatalogError> {
+        let since = tx.outbox_item(ino)?.map_or(self.now, |item| item.since);
+        Ok(!self.urgent.contains(&ino) && self.now - since < nanos(GIVE_WAY))
     }
 
     /// Whether a file that is being written is to be sent all the same.
@@ -219,4 +252,74 @@ fn load_of(tx: &Tx, step: Step) -> Result<Load, CatalogError> {
         StepKind::Write | StepKind::Fetch => Load::Small,
         _ => Load::Light,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::catalog::Durability;
+    use crate::catalog::{Catalog, NewInode, Origin};
+    use crate::model::Kind;
+    use crate::model::{Exclude, Handles, Place};
+
+    struct Nobody(Exclude);
+
+    impl crate::catalog::Memory for Nobody {
+        fn handles(&self, _ino: Ino) -> Handles {
+            Handles::default()
+        }
+
+        fn exclude(&self) -> &Exclude {
+            &self.0
+        }
+    }
+
+    fn new(number: usize) -> NewInode {
+        let name = crate::model::Name::new(format!("new-{number}")).unwrap();
+        let place = Place::new(Ino::ROOT, name);
+        let kind = Kind::File;
+        NewInode { kind, place, mode: 0o644, uid: None, gid: None, now: 1, target: None }
+    }
+
+    /// Each step that ends makes room for one: what waits is not planned for that again and again.
+    #[test]
+    fn what_waits_for_room_is_planned_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Arc::new(Nobody(Exclude::new::<&str>(&[])));
+        let catalog = Catalog::open(&dir.path().join("catalog.db"), memory).unwrap();
+        let (soon, engine) = (Durability::Soon, Origin::Engine);
+        let fill =
+            |tx: &mut Tx| (0..LOOKED_AT).try_for_each(|number| tx.create(new(number)).map(drop));
+        catalog.write_blocking(soon, engine, fill).unwrap();
+        let heavy = super::super::workers::Heavy::default();
+        let choose = |(heavy_room, light): (usize, usize), busy: Busy, steps: usize| {
+            let choosing = Choosing {
+                now: i64::MAX,
+                busy,
+                urgent: HashSet::new(),
+                writers_rest: 0,
+                room: Room { light, heavy: heavy_room, large: heavy_room },
+                limit: 0,
+                guard: super::super::guard::Shared::default(),
+                heavy: heavy.clone(),
+                open: Arc::default(),
+            };
+            let count = move |tx: &mut Tx| {
+                let before = tx.statements();
+                let chosen = choosing.run(tx)?;
+                assert_eq!(chosen.steps.len(), steps);
+                assert!(chosen.skipped, "there is more than there is room for");
+                Ok::<_, CatalogError>(tx.statements() - before)
+            };
+            catalog.write_blocking(soon, engine, count).unwrap()
+        };
+        let all = choose((1, 4), Busy::default(), 1);
+        let first = lock(&heavy).clone();
+        assert_eq!(first.len(), LOOKED_AT - 1);
+        let next = choose((1, 4), Busy::default(), 1);
+        assert!(next * 8 < all, "{next} statements for one step, {all} for all");
+        let none = choose((0, 4), Busy::default(), 0);
+        assert!(none * 16 < all, "{none} statements for nothing");
+    }
 }

@@ -42,13 +42,14 @@ impl Core {
             };
             state.recording += u32::from(left.is_some());
             state.wrote = false;
+            state.closing = true;
             left
         };
         drop(data);
         let (ino, generation, rests) = (live.ino, live.generation, self.rests());
         let (core, live) = (self.clone(), live.clone());
         self.catalog.submit(
-            Durability::Soon,
+            Durability::Later,
             Origin::Kernel,
             move |tx| {
                 if let Some((stamp, mtime)) = left {
@@ -76,10 +77,12 @@ impl Core {
         self.open.note_told();
         {
             let mut state = live.state();
+            state.closing = false;
             state.recording = state.recording.saturating_sub(u32::from(left.is_some()));
             state.wrote |= left.is_some() && outcome.is_err();
         }
         if self.open.handles(live.ino).open == 0 {
+            self.ask_again_who_writes(live);
             live.close_data();
             if !matches!(outcome, Ok(true)) {
                 self.forget_unnamed(live.ino);
@@ -90,6 +93,16 @@ impl Core {
         }
         self.outbox.notify_one();
         self.pulse();
+    }
+
+    /// The kernel lets go of the data file a little after it told of the close, which looks like a mapping until then.
+    fn ask_again_who_writes(&self, live: &Live) {
+        if self.open.is_mapped(live.ino)
+            && let Some(data) = live.open_data()
+            && data.nobody_can_write().unwrap_or(false)
+        {
+            self.open.note_mapped(live.ino, false);
+        }
     }
 
     async fn tell_slowly(self: Arc<Self>, live: Arc<Live>, last_writer: bool) {

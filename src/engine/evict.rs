@@ -39,8 +39,10 @@ pub(crate) struct Space {
     pub(crate) no_holes: AtomicBool,
     /// Whether who writes past us can be stopped.
     pub(crate) brake: bool,
-    /// Rung when somebody begins to write past us.
+    /// Rung when somebody begins to write past us while the watch rests.
     pub(crate) writer_came: Notify,
+    /// Whether the watch over the room rests for long, because nobody writes past us.
+    pub(crate) watch_rests: AtomicBool,
 }
 
 impl Space {

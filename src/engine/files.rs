@@ -373,12 +373,18 @@ impl Core {
             Some(_) => self.open.opened_through(live.ino, live.generation, mode.write),
             None => self.open.same_as_last(live.ino, live.generation),
         };
+        let is_whole = live.is_known_whole();
         let handle = self.open.insert(live, mode, backing);
         if mode.write && passthrough.is_some() {
             self.watch_room();
         }
         let keep_pages = same && passthrough.is_none();
-        Ok(Opened { handle, keep_pages, stale_attributes: !same, passthrough, direct })
+        // What the kernel writes itself is in the data file when it returns, and its row tells of it: a close has nothing
+        // to wait for, unless it is to wait for the remote.
+        let is_quiet = passthrough.is_some() && self.settings.close == Returns::Local;
+        let silent_close = !mode.write || is_quiet && is_whole;
+        let stale_attributes = !same;
+        Ok(Opened { handle, keep_pages, stale_attributes, passthrough, direct, silent_close })
     }
 
     fn open_for_writing(
@@ -431,7 +437,11 @@ impl Core {
         let Inode { ino, generation, content, edited, .. } = *inode;
         let live = Live::new(ino, generation, 0, content, blocks, None, edited);
         let opened = self.opened(self.open.adopt(Arc::new(live)), mode)?;
-        Ok((self.stat_now(inode, BELIEVE), opened))
+        // The kernel knows nothing of it yet, and forgets of itself what its own writes change. A mapping, of which it
+        // would not know, changes nothing before there is a byte.
+        let opened = Opened { stale_attributes: false, ..opened };
+        let stat = Stat { believe: BELIEVE, ..self.stat_now(inode, BELIEVE) };
+        Ok((stat, opened))
     }
 
     fn open_created(

@@ -15,6 +15,7 @@ use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::live::{Failure, Live, State};
+use super::siblings::SMALL;
 use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 
@@ -161,7 +162,11 @@ impl Core {
 
     /// Opens a data file of an earlier use before room is asked for: it may hold what can be given back.
     async fn open_what_is_there(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), EngineError> {
-        if live.open_data().is_some() {
+        let asks_little = {
+            let state = live.state();
+            state.size <= SMALL && state.blocks.is_empty()
+        };
+        if live.open_data().is_some() || asks_little {
             return Ok(());
         }
         let (core, live) = (self.clone(), live.clone());

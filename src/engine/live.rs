@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) wrote: bool,
     /// How many times over such writes are just being told to the catalog.
     pub(crate) recording: u32,
+    /// Whether it is a close that is being told, of a content that the catalog knows to be whole.
+    pub(crate) closing: bool,
     /// Whether the catalog knows that this partial content was edited.
     pub(crate) edit_recorded: bool,
     /// When bytes last came.
@@ -150,6 +152,7 @@ impl Live {
             blocks_unrecorded: hydrated && content != Content::Hydrated,
             wrote: false,
             recording: 0,
+            closing: false,
             edit_recorded: edited,
             progress: Instant::now(),
             seen: None,
@@ -241,7 +244,7 @@ impl Live {
     /// Whether all is here and the catalog knows it: then its row and the data file alone tell what was written.
     pub(crate) fn is_known_whole(&self) -> bool {
         let state = self.state();
-        state.hydrated && !state.blocks_unrecorded && !self.is_telling()
+        state.hydrated && !state.blocks_unrecorded && (state.closing || !self.is_telling())
     }
 
     /// Whether a user wrote what the catalog does not know of yet: as good as an open writer, for whoever would take the

@@ -31,6 +31,16 @@ impl Core {
         at: &Locator,
         ours: &[Digest],
     ) -> Result<Option<Observed>, RemoteError> {
+        self.stat_unless(at, ours, |_| false).await
+    }
+
+    /// The same; without a digest where `is_enough` says that one would tell nothing.
+    pub(super) async fn stat_unless(
+        self: &Arc<Self>,
+        at: &Locator,
+        ours: &[Digest],
+        is_enough: impl Fn(&Observed) -> bool + Send,
+    ) -> Result<Option<Observed>, RemoteError> {
         let remote = &self.remotes.transfer;
         // Content that changes between the look and the read is looked at again, a few times.
         for _ in 0..3 {
@@ -48,7 +58,7 @@ impl Core {
             let may_be_ours = seen.kind == Kind::File
                 && seen.digest.is_none()
                 && ours.iter().any(|digest| digest.size == seen.size);
-            if !may_be_ours {
+            if !may_be_ours || is_enough(&seen) {
                 return Ok(Some(seen));
             }
             match digest_of(remote.as_ref(), at, &seen).await {

@@ -91,6 +91,11 @@ impl OpenTable {
         lock(&self.entries).open.get(&ino).and_then(|entry| entry.live.clone())
     }
 
+    /// How many inodes are open or wait to be told of.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.entries).open.len()
+    }
+
     /// All live contents.
     pub(crate) fn all(&self) -> Vec<Arc<Live>> {
         lock(&self.entries).open.values().filter_map(|entry| entry.live.clone()).collect()

@@ -28,27 +28,8 @@ impl Core {
     ) -> Result<(), EngineError> {
         let ino = step.ino;
         match outcome {
-            Ok(Ended::Done) => {
-                if step.kind == StepKind::Write {
-                    lock(&self.workers.urgent).remove(&ino);
-                }
-                // Most rows are gone with their last step: nothing is to be noted then.
-                let left = self.catalog.read(|rows| {
-                    Ok(rows.outbox_item(ino)?.is_some() || rows.outbox_item(row)?.is_some())
-                })?;
-                if !left {
-                    return Ok(());
-                }
-                change(self, move |tx| {
-                    for one in HashSet::from([ino, row]) {
-                        if tx.outbox(one)?.is_some() {
-                            tx.outbox_progress(one)?;
-                        }
-                    }
-                    Ok(())
-                })
-                .await
-            }
+            Ok(Ended::Done) => self.note_done(step, row, Duration::ZERO).await,
+            Ok(Ended::Ripens(wait)) => self.note_done(step, row, wait).await,
             Ok(Ended::Later(wait)) => {
                 let until = now().saturating_add(nanos(wait));
                 change(self, move |tx| {
@@ -77,6 +58,36 @@ impl Core {
                 self.put_off_row(ino, row, message, "local", None).await
             }
         }
+    }
+
+    /// Notes that a step did something; of its item nothing more can be told for so long.
+    async fn note_done(
+        self: &Arc<Self>,
+        step: Step,
+        row: Ino,
+        ripens: Duration,
+    ) -> Result<(), EngineError> {
+        let ino = step.ino;
+        if step.kind == StepKind::Write {
+            lock(&self.workers.urgent).remove(&ino);
+        }
+        // Most rows are gone with their last step: nothing is to be noted then.
+        let left = self.catalog.read(|rows| {
+            Ok(rows.outbox_item(ino)?.is_some() || rows.outbox_item(row)?.is_some())
+        })?;
+        if !left {
+            return Ok(());
+        }
+        let ripe = now().saturating_add(nanos(ripens));
+        change(self, move |tx| {
+            for one in HashSet::from([ino, row]) {
+                if tx.outbox(one)?.is_some() {
+                    tx.outbox_progress(one)?;
+                }
+            }
+            if ripens.is_zero() { Ok(()) } else { tx.outbox_defer(ino, ripe) }
+        })
+        .await
     }
 
     async fn note_failure(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use rustix::process::{Resource, getrlimit};
 
 use super::EngineError;
 use super::core::Core;
@@ -18,6 +19,12 @@ use crate::model::{
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// How many pauses more while a program reads one small file after the other, unless so many contents are open or waiting,
+/// or that part of the descriptors there may be.
+const MORE_PAUSES: u32 = 8;
+const MANY: u64 = 4096;
+const PART: u64 = 4;
 
 /// Contents recorded at once: disks bring many files down in the time of a few, and every one that waits keeps a descriptor.
 const AT_ONCE: usize = 16;
@@ -289,6 +296,14 @@ impl Core {
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
             tokio::time::sleep(PAUSE).await;
+            let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+            for _ in 0..MORE_PAUSES {
+                // Who reads file after file is not to share disk and catalog with what can wait.
+                if !self.reads_on() || self.open.count() as u64 > MANY.min(descriptors / PART) {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
             let all = stream::iter(self.open.all());
             all.for_each_concurrent(AT_ONCE, |live| self.record_and_settle(live)).await;
         }

@@ -100,16 +100,18 @@ impl Core {
                 let quiet = self.is_quiet(ino, &parcel).await?;
                 drop(parcel);
                 let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
-                change(self, move |tx| {
+                let is_young = change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
                     model::metadata_sent(tx, ino, shown)?;
                     if !quiet && tx.mark_pending(ino)? {
                         tx.outbox_defer(ino, rest)?;
                     }
-                    Ok(())
+                    Ok(quiet && tx.base(ino)?.is_some_and(|base| base.young))
                 })
                 .await?;
-                Ok(Ended::Done)
+                // Before the tick is over there is nothing to be confirmed.
+                let tick = self.remotes.transfer.capabilities().version_tick;
+                Ok(if is_young { Ended::Ripens(tick) } else { Ended::Done })
             }
             Err(error) if is_refusal(&error.kind) => {
                 let seen = match self.stat(&Locator::at(target.path), &ours).await {
@@ -251,8 +253,13 @@ impl Core {
         // Asked first: what is written after the stamp was compared must not be missed.
         let nobody_writes = self.nobody_writes(ino).await?;
         let (data, stamp) = (parcel.data.clone(), parcel.snapshot.stamp);
-        // It waits for the disk: on the runtime's own threads everybody else would wait with it.
-        if !self.blocking(move || Ok(data.unmoved_since(stamp)?)).await? {
+        let core = self.clone();
+        // It may wait for the disk: on the runtime's own threads everybody else would wait with it.
+        let is_still = match self.cache.stamp_tick() {
+            Some(_) => self.blocking(move || Ok(core.cache.is_still(&data, stamp)?)).await?,
+            None => self.cache.is_still(&data, stamp)?,
+        };
+        if !is_still {
             self.observe_data(ino).await?;
             return Ok(true);
         }

@@ -25,6 +25,8 @@ const LEAST_OF_A_FILE: u64 = 16 << 10;
 const LANES: u32 = 8;
 /// A run that stops for so long is over.
 const OVER: Duration = Duration::from_secs(3);
+/// How long after a read a run still goes on.
+const GOES_ON: Duration = Duration::from_millis(200);
 /// How many files a program may pass over and still go in order.
 const PASSED_OVER: usize = 3;
 /// Files looked for at a time.
@@ -155,12 +157,26 @@ impl Core {
         });
     }
 
+    /// Whether somebody reads one small file after the other just now.
+    pub(super) fn reads_on(&self) -> bool {
+        let state = lock(&self.workers.siblings.state);
+        let goes_on = self.workers.siblings.active.load(Ordering::Relaxed);
+        goes_on && state.seen.is_some_and(|seen| seen.elapsed() < GOES_ON)
+    }
+
     fn fetch_ahead(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
         let place = self.catalog.read(|rows| rows.inode(ino))?.and_then(|inode| inode.local);
         let Some(place) = place else { return Ok(()) };
-        let latest = lock(&self.workers.siblings.state).last;
-        // Asked before the state is locked; that it may have moved meanwhile makes a guess worse, no more.
-        let coming = self.next_small(place.parent, latest, PASSED_OVER)?;
+        let (latest, guessed) = {
+            let state = lock(&self.workers.siblings.state);
+            (state.last, state.guesses.contains_key(&ino))
+        };
+        // Asked before the state is locked; that it may have moved meanwhile makes a guess worse, no more. A right guess
+        // goes on whatever follows.
+        let coming = match guessed {
+            true => Vec::new(),
+            false => self.next_small(place.parent, latest, PASSED_OVER)?,
+        };
         let goes_on = {
             let mut state = lock(&self.workers.siblings.state);
             let follows = |_| coming.iter().any(|next| next.ino == ino);
@@ -181,8 +197,12 @@ impl Core {
         if self.connection_state().is_some() {
             return Ok(());
         }
-        let next = self.next_small(folder, after, LOOKED_FOR)?;
         let lanes = self.settings.requests.clamp(1, LANES);
+        // Some at a time: looking for one with each that ends costs more than fetching it.
+        if lock(&self.workers.siblings.state).running > lanes.saturating_sub(2) {
+            return Ok(());
+        }
+        let next = self.next_small(folder, after, LOOKED_FOR)?;
         let taken = lock(&self.workers.siblings.state).take(next, lanes);
         for ino in taken {
             let core = self.clone();

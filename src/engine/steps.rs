@@ -30,6 +30,8 @@ const YOUNG: Duration = Duration::from_secs(1);
 pub(super) enum Ended {
     /// Something was done: plan again.
     Done,
+    /// Something was done, and nothing more can be told of the item before this long.
+    Ripens(Duration),
     /// Nothing can be done before this long.
     Later(Duration),
     /// The remote refused, and what that means is in the rows.
@@ -228,15 +230,13 @@ impl Core {
         let at = locator(looked.path.clone(), Some(&looked.base));
         let version = &looked.base.version;
         // Nothing is compared before it can be relied on.
-        let mut seen = None;
-        for ours in [&[], &ours[..]].into_iter().take(if ours.is_empty() { 1 } else { 2 }) {
-            seen = match self.stat(&at, ours).await {
-                Ok(seen) => seen,
-                Err(error) => return Ok(Ended::Failed(error)),
-            };
-            if seen.as_ref().is_some_and(|seen| !seen.settled && seen.version == *version) {
-                return Ok(Ended::Later(YOUNG));
-            }
+        let is_young = |seen: &Observed| !seen.settled && seen.version == *version;
+        let seen = match self.stat_unless(&at, &ours, is_young).await {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Ended::Failed(error)),
+        };
+        if seen.as_ref().is_some_and(is_young) {
+            return Ok(Ended::Later(YOUNG));
         }
         self.do_rows(move |tx| model::confirmed(tx, ino, &looked, seen.as_ref())).await
     }

@@ -181,17 +181,21 @@ impl Core {
         registrar: Arc<dyn Backings>,
     ) -> Result<Option<Backing>, EngineError> {
         let (ino, generation) = (live.ino, live.generation);
-        let data = match self.cache.open_data(ino, generation, Access::Read)? {
-            Some(data) => data,
-            None if live.state().size > 0 => return Ok(None),
-            None => {
+        // An empty file has most often just been created.
+        let made = match live.state().size {
+            0 => self.cache.create_to_read(ino, generation)?,
+            _ => None,
+        };
+        let data = match made {
+            Some(data) => {
                 // Making it is no writing.
-                live.state().seen = Some(self.cache.create(ino, generation)?.stamp()?);
-                match self.cache.open_data(ino, generation, Access::Read)? {
-                    Some(data) => data,
-                    None => return Ok(None),
-                }
+                live.state().seen = Some(data.stamp()?);
+                data
             }
+            None => match self.cache.open_data(ino, generation, Access::Read)? {
+                Some(data) => data,
+                None => return Ok(None),
+            },
         };
         let usage = self.cache.usage()?;
         let roomy = usage.counted && usage.room() >= MARGIN;

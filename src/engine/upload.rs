@@ -1,5 +1,4 @@
-//! The outbox worker: chooses rows whose time has come, plans a step for each, runs a few at once, and puts off what
-//! cannot go, with the reason in plain words.
+//! The outbox worker: has rows chosen whose time has come, and runs a few steps at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,13 +106,16 @@ impl Core {
             // Where several may go at once, one is kept for small files: they do not wait for large ones.
             large: (most - 1).max(1).saturating_sub(under_way(&self.workers.large)),
         };
-        if room.is_none() {
+        // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
+        if room.is_none() || !self.is_anything_due() {
             return false;
         }
         let chosen = match self.choose(room).await {
             Ok(chosen) => chosen,
             Err(error) => {
-                tracing::warn!(%error, "cannot choose what to send");
+                if !self.is_stopped() {
+                    tracing::warn!(%error, "cannot choose what to send");
+                }
                 return false;
             }
         };
@@ -143,9 +145,15 @@ impl Core {
             room,
             limit: usize::try_from(self.settings.guard).unwrap_or(usize::MAX),
             guard: self.workers.guard.clone(),
+            heavy: self.workers.heavy_rows.clone(),
             open: self.open.clone(),
         };
         change(self, move |tx| choosing.run(tx)).await
+    }
+
+    fn is_anything_due(&self) -> bool {
+        let due = self.catalog.read(|rows| rows.next_due());
+        due.map_or(true, |due| due.is_some_and(|due| due <= now()))
     }
 
     fn until_next_due(&self) -> Duration {

@@ -61,6 +61,8 @@ pub struct Opened {
     pub passthrough: Option<u32>,
     /// Whether the kernel must keep no pages of it: somebody writes it through a mapping that goes past it.
     pub direct: bool,
+    /// Whether closing it has nothing to wait for, so that the kernel need not ask.
+    pub silent_close: bool,
 }
 
 /// Says how a file is opened.

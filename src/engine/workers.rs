@@ -64,6 +64,8 @@ pub(crate) struct Workers {
     pub(super) walks: AtomicBool,
     /// What is known of folders to look at again.
     pub(super) walk: super::walk::Walk,
+    /// Rows that waited for room when they were last planned: their steps move bytes.
+    pub(super) heavy_rows: Heavy,
     /// Steps under way that move bytes, and those that do not.
     pub(super) heavy: AtomicUsize,
     /// Of those that move bytes, those that move many.
@@ -75,6 +77,9 @@ pub(crate) struct Workers {
     #[cfg(debug_assertions)]
     pub(super) crash: CrashPoints,
 }
+
+/// Is rows that only wait for room.
+pub(super) type Heavy = Arc<Mutex<HashSet<Ino>>>;
 
 /// Is how far an upload is.
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ fn open_mode(flags: OpenFlags) -> OpenMode {
     }
 }
 
-fn open_flags(opened: &Opened, mode: OpenMode) -> FopenFlags {
+fn open_flags(opened: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
     if opened.keep_pages {
         flags |= FopenFlags::FOPEN_KEEP_CACHE;
@@ -35,8 +35,7 @@ fn open_flags(opened: &Opened, mode: OpenMode) -> FopenFlags {
     if opened.direct {
         flags |= FopenFlags::FOPEN_DIRECT_IO;
     }
-    if !mode.write {
-        // Closing what was only read has nothing to wait for.
+    if opened.silent_close {
         flags |= FopenFlags::FOPEN_NOFLUSH;
     }
     flags
@@ -70,7 +69,7 @@ impl Kernel {
             {
                 forget_attributes(notifier, number);
             }
-            let (fh, flags) = (FileHandle(opened.handle.0), open_flags(&opened, mode));
+            let (fh, flags) = (FileHandle(opened.handle.0), open_flags(&opened));
             match opened.passthrough {
                 Some(id) => backing::opened(reply, fh, flags, id),
                 None => reply.opened(fh, flags),
@@ -99,7 +98,7 @@ impl Kernel {
             {
                 forget_attributes(notifier, attributes.ino);
             }
-            let (fh, flags) = (FileHandle(opened.handle.0), open_flags(&opened, mode));
+            let (fh, flags) = (FileHandle(opened.handle.0), open_flags(&opened));
             match opened.passthrough {
                 Some(id) => backing::created(reply, &stat.believe, &attributes, fh, flags, id),
                 None => reply.created(&stat.believe, &attributes, GENERATION, fh, flags),

@@ -4,7 +4,7 @@
 //! file, for whose sake a folder that is being removed stays. Until it was looked at it may be the only copy of somebody's
 //! content, so it is removed only when it is what was expected, else brought back, and no folder that holds it is removed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use url::Url;
@@ -131,6 +131,21 @@ impl WebDavRemote {
     pub(super) async fn has_parent(&self, path: &RawPath) -> Outcome<bool> {
         let Some(parent) = path.parent() else { return Ok(true) };
         Ok(self.look(&parent).await?.is_some_and(|seen| seen.kind == Kind::Folder))
+    }
+
+    /// The same, for what is sent file after file: a folder that was there a moment ago is not looked at again. Who removes
+    /// it in that moment finds it made again, as it would be for the sake of what is sent.
+    pub(super) async fn had_parent(&self, path: &RawPath) -> Outcome<bool> {
+        let Some(parent) = path.parent() else { return Ok(true) };
+        if self.parents.was_there(&parent) {
+            return Ok(true);
+        }
+        let seen = Instant::now();
+        let is_there = self.has_parent(path).await?;
+        if is_there {
+            self.parents.note(parent, seen);
+        }
+        Ok(is_there)
     }
 
     /// What is there now, if it is what was expected.

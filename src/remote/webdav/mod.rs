@@ -51,7 +51,7 @@ pub use login_flow::{Granted, LoginFlow};
 pub use multistatus::count_entries;
 pub use options::{Credentials, CredentialsSource, WebDavOptions};
 use paths::Root;
-use places::Marked;
+use places::{Marked, Parents};
 use profile::{Known, Profile};
 
 /// Is a folder on a WebDAV server.
@@ -62,6 +62,7 @@ pub struct WebDavRemote {
     known: RwLock<Known>,
     marked: Marked,
     attempts: Attempts,
+    parents: Parents,
     /// What kind of server it is, if it is one that is known by more than WebDAV.
     cloud: Option<Cloud>,
 }
@@ -72,9 +73,9 @@ impl WebDavRemote {
     pub fn open(options: &WebDavOptions) -> Result<Self> {
         let client = Client::new(options)?;
         let root = Root::new(client.root().clone());
-        let known = RwLock::new(Known::careful());
+        let (known, parents) = (RwLock::new(Known::careful()), Parents::default());
         let (marked, attempts) = (Marked::default(), Attempts::default());
-        Ok(Self { client, root, known, marked, attempts, cloud: None })
+        Ok(Self { client, root, known, marked, attempts, parents, cloud: None })
     }
 
     /// Asks for credentials now, not only when the server refuses the last ones.
@@ -166,6 +167,7 @@ impl Remote for WebDavRemote {
             return Err(error.because("a folder cannot be moved into itself"));
         }
         let moved = async {
+            self.parents.forget();
             let (from, to) = (self.place(from).await?, self.place_of(&to.path).await?);
             self.move_entry(&from, &to, &expect).await
         };
@@ -173,6 +175,7 @@ impl Remote for WebDavRemote {
     }
 
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        self.parents.forget();
         let removed = async { self.remove_entry(&self.site(at, tag).await?, &expect).await };
         removed.await.map_err(|f| f.at("remove", &at.path))
     }

@@ -10,7 +10,7 @@ use crate::remote::{ErrorKind, Name};
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Is where something is on the server: the raw names below the root.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RawPath(pub(super) Vec<Vec<u8>>);
 
 impl RawPath {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::WebDavRemote;
 use super::failure::Outcome;
@@ -30,6 +31,34 @@ impl Marked {
             known.clear();
         }
         known.insert((folder.0.clone(), name.clone()), raw.to_vec());
+    }
+}
+
+/// For how long a folder that was there is taken to be there still.
+const LATELY: Duration = Duration::from_secs(1);
+
+/// Remembers which folders were there a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Parents(Mutex<HashMap<RawPath, Instant>>);
+
+impl Parents {
+    pub(super) fn was_there(&self, folder: &RawPath) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(folder).is_some_and(|when| when.elapsed() < LATELY)
+    }
+
+    /// A folder was seen in an answer to what was asked then.
+    pub(super) fn note(&self, folder: RawPath, asked: Instant) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= REMEMBERED {
+            seen.clear();
+        }
+        seen.insert(folder, asked);
+    }
+
+    /// Something is moved or removed: what was seen before tells nothing any more.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -36,7 +36,7 @@ impl WebDavRemote {
         if profile.straight && is_condition && name_length <= LONGEST_STRAIGHT {
             return self.write_straight(site, upload, expect).await;
         }
-        if profile.put_makes_parents && !self.has_parent(&site.path).await? {
+        if profile.put_makes_parents && !self.had_parent(&site.path).await? {
             return Err(Failure::new(ErrorKind::NoParent, "its folder is not there"));
         }
         // What is small is not looked at in vain: the move finds out.
