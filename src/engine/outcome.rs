@@ -28,7 +28,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         let ino = step.ino;
         match outcome {
-            Ok(Ended::Done) => {
+            Ok(ended @ (Ended::Done | Ended::Rests)) => {
                 if step.kind == StepKind::Write {
                     lock(&self.workers.urgent).remove(&ino);
                 }
@@ -41,7 +41,8 @@ impl Core {
                 }
                 change(self, move |tx| {
                     for one in HashSet::from([ino, row]) {
-                        if tx.outbox(one)?.is_some() {
+                        let rests = one == ino && matches!(ended, Ended::Rests);
+                        if !rests && tx.outbox(one)?.is_some() {
                             tx.outbox_progress(one)?;
                         }
                     }

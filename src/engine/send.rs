@@ -14,7 +14,7 @@ use super::workers::Sending;
 use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
 use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::{
-    self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Step, StepKind,
+    self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Stamp, Step, StepKind,
 };
 use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Upload};
 
@@ -26,6 +26,8 @@ struct Parcel {
     snapshot: Snapshot,
     data: Arc<DataFile>,
     generation: Generation,
+    /// What its row said of the data file before it was copied.
+    seen: Option<Stamp>,
 }
 
 /// Is an upload that was noted.
@@ -100,16 +102,19 @@ impl Core {
                 let quiet = self.is_quiet(ino, &parcel).await?;
                 drop(parcel);
                 let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
-                change(self, move |tx| {
+                let rests = change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
                     model::metadata_sent(tx, ino, shown)?;
-                    if !quiet && tx.mark_pending(ino)? {
+                    // Who closed it since has told when it is to go.
+                    let rests = !quiet && tx.handles(ino).writers > 0 && tx.mark_pending(ino)?;
+                    if rests {
+                        tx.outbox_progress(ino)?;
                         tx.outbox_defer(ino, rest)?;
                     }
-                    Ok(())
+                    Ok(rests)
                 })
                 .await?;
-                Ok(Ended::Done)
+                Ok(if rests { Ended::Rests } else { Ended::Done })
             }
             Err(error) if is_refusal(&error.kind) => {
                 let seen = match self.stat(&Locator::at(target.path), &ours).await {
@@ -140,8 +145,8 @@ impl Core {
             let attempt = u64::try_from(now()).unwrap_or_default();
             match core.cache.snapshot(ino, attempt, &data) {
                 Ok(snapshot) => {
-                    let (data, generation) = (Arc::new(data), inode.generation);
-                    Ok(Some(Parcel { snapshot, data, generation }))
+                    let (data, generation, seen) = (Arc::new(data), inode.generation, inode.stamp);
+                    Ok(Some(Parcel { snapshot, data, generation, seen }))
                 }
                 Err(CacheError::Moving { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -170,11 +175,13 @@ impl Core {
         parcel: &Parcel,
     ) -> Result<Noting, EngineError> {
         let (stamp, digest) = (parcel.snapshot.stamp, parcel.snapshot.digest);
-        let (mtime, generation) = (parcel.data.mtime()?, parcel.generation);
+        let (mtime, generation, seen) = (parcel.data.mtime()?, parcel.generation, parcel.seen);
         let (core, data) = (self.clone(), parcel.data.clone());
         change(self, move |tx| {
             let inode = tx.inode(ino)?.filter(|inode| inode.generation == generation);
-            if inode.is_none() {
+            // What was recorded since is later than what was copied.
+            let stamps = [seen, Some(stamp)];
+            if inode.is_none_or(|inode| !stamps.contains(&inode.stamp)) {
                 return Ok(Noting::Other);
             }
             // When the step was chosen nobody wrote, or nobody who is waited for.
@@ -246,15 +253,20 @@ impl Core {
         (upload, Shown(self, ino))
     }
 
-    /// Whether what was sent is what is here, and nobody can still change it.
+    /// Whether nobody can still change what is here. What was written since the copy is brought to the row.
     async fn is_quiet(self: &Arc<Self>, ino: Ino, parcel: &Parcel) -> Result<bool, EngineError> {
         // Asked first: what is written after the stamp was compared must not be missed.
         let nobody_writes = self.nobody_writes(ino).await?;
         let (data, stamp) = (parcel.data.clone(), parcel.snapshot.stamp);
         // It waits for the disk: on the runtime's own threads everybody else would wait with it.
         if !self.blocking(move || Ok(data.unmoved_since(stamp)?)).await? {
+            let live = self.open.live(ino).filter(|live| live.generation == parcel.generation);
+            if let Some(live) = live {
+                // It may have been written past us.
+                let mut state = live.state();
+                state.wrote |= state.hydrated;
+            }
             self.observe_data(ino).await?;
-            return Ok(true);
         }
         Ok(nobody_writes)
     }
