@@ -28,7 +28,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         let ino = step.ino;
         match outcome {
-            Ok(ended @ (Ended::Done | Ended::Rests)) => {
+            Ok(ended @ (Ended::Done | Ended::Rests(_))) => {
                 if step.kind == StepKind::Write {
                     lock(&self.workers.urgent).remove(&ino);
                 }
@@ -41,9 +41,17 @@ impl Core {
                 }
                 change(self, move |tx| {
                     for one in HashSet::from([ino, row]) {
-                        let rests = one == ino && matches!(ended, Ended::Rests);
-                        if !rests && tx.outbox(one)?.is_some() {
-                            tx.outbox_progress(one)?;
+                        if tx.outbox(one)?.is_none() {
+                            continue;
+                        }
+                        match ended {
+                            Ended::Rests(until) if one == ino => {
+                                // Who closed it since has told when it is to go.
+                                if tx.handles(ino).writers > 0 {
+                                    tx.outbox_defer(ino, until)?;
+                                }
+                            }
+                            _ => tx.outbox_progress(one)?,
                         }
                     }
                     Ok(())

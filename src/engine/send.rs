@@ -114,7 +114,7 @@ impl Core {
                     Ok(rests)
                 })
                 .await?;
-                Ok(if rests { Ended::Rests } else { Ended::Done })
+                Ok(if rests { Ended::Rests(rest) } else { Ended::Done })
             }
             Err(error) if is_refusal(&error.kind) => {
                 let seen = match self.stat(&Locator::at(target.path), &ours).await {

@@ -32,8 +32,8 @@ pub(super) enum Ended {
     Done,
     /// Nothing can be done before this long.
     Later(Duration),
-    /// Something was done, and its row says when it goes on.
-    Rests,
+    /// Something was done; as long as somebody can write it, it goes on not before this time.
+    Rests(i64),
     /// The remote refused, and what that means is in the rows.
     Refused,
     /// The remote refused or did not answer.

@@ -323,6 +323,10 @@ impl Choosing {
             }
             chosen.looked_at += 1;
             let step = model::plan(tx, row, &busy)?;
+            if step == (Step { kind: StepKind::Wait, ino: row }) && busy.contains(&row) {
+                // Its step under way says when it goes on.
+                continue;
+            }
             if step.kind == StepKind::Held && step.ino != row {
                 guard.behind.insert(row);
             } else {

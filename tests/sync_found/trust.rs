@@ -312,6 +312,36 @@ async fn regression_the_rest_of_an_edited_file_that_changed_there_is_asked_for_w
     world.close(ino, handle).await;
 }
 
+/// A file that is written for long was sent again as soon as it was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_is_written_for_long_is_sent_with_pauses() {
+    let world = World::new().await;
+    let slow = Fault::DelayAnswer(Duration::from_millis(400));
+    world.store.inject(FaultRule { times: 1000, ..FaultRule::next(Operation::Write, slow) });
+    world.write("a", b"0").await;
+    world.in_sync().await;
+    let sent = || world.store.counts().get(&Operation::Write).copied().unwrap_or(0);
+    let (ino, handle) = world.open("a", WRITE).await;
+    let before = sent();
+    let mut first = None;
+    for line in 0u32.. {
+        world.write_at(ino, handle, 0, line.to_string().as_bytes()).await;
+        world.engine.sync_file(ino, handle).wait().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        if first.is_none() && sent() > before {
+            first = Some(tokio::time::Instant::now());
+        }
+        if first.is_some_and(|first| first.elapsed() > Duration::from_millis(2500)) {
+            break;
+        }
+        assert!(line < 100, "never sent");
+    }
+    let often = sent() - before;
+    assert!(often <= 2, "sent {often} times in less than a pause");
+    world.close(ino, handle).await;
+    world.in_sync().await;
+}
+
 /// What can never fit pushed out all that was here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_what_can_never_fit_pushes_nothing_out() {
