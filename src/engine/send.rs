@@ -159,7 +159,9 @@ impl Core {
     fn data_to_send(&self, inode: &Inode) -> Result<Option<DataFile>, EngineError> {
         let data = self.cache.open_data(inode.ino, inode.generation, Access::Read)?;
         if data.is_none() && inode.attributes.size == 0 {
-            return Ok(Some(self.cache.open_or_create(inode.ino, inode.generation)?));
+            drop(self.cache.open_or_create(inode.ino, inode.generation)?);
+            // One of our own that may write would be taken for somebody else's.
+            return Ok(self.cache.open_data(inode.ino, inode.generation, Access::Read)?);
         }
         if data.is_none() {
             return Err(EngineError::Disk(std::io::Error::other(
