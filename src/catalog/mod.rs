@@ -70,6 +70,9 @@ pub trait Memory: Send + Sync + 'static {
     /// Called on the writer thread just before each commit with what it will change, to mark inodes stale before anybody
     /// can see the new rows. Must not block. The commit may still fail: a mark too many does no harm.
     fn before_commit(&self, _changes: &[Change]) {}
+    /// Called on the writer thread when an inode gets another local place or loses it, and whether it loses it to the remote.
+    /// The change may still be taken back.
+    fn note_unnamed(&self, _ino: Ino, _by_remote: bool) {}
     /// Called on the writer thread after each commit or rollback, before anything of it is answered: what decisions asked
     /// of handles needs to hold no longer.
     fn ended(&self) {}

@@ -32,6 +32,7 @@ impl Tx {
             ),
         );
         moved.map_err(|error| taken(error, place.as_ref().map(|place| &place.name)))?;
+        self.memory.note_unnamed(ino, place.is_none() && self.origin == Origin::Engine);
         match (&old, &place) {
             (None, Some(_)) => self.count(1, size),
             (Some(_), None) => self.count(-1, -size),

@@ -13,7 +13,7 @@ use super::{Answer, Engine, EngineError};
 use crate::catalog::{
     Attributes, CatalogError, Durability, Inode, Origin, SetAttributes as RowAttributes, Tx,
 };
-use crate::model::{Ino, Kind};
+use crate::model::{BlockSet, Ino, Kind};
 
 /// Set-user-id, and set-group-id where the group may execute, are cleared when somebody else's bytes come.
 const SUID: u32 = 0o4000;
@@ -31,14 +31,14 @@ impl Engine {
         set: SetAttributes,
         caller: Caller,
     ) -> Answer<Stat> {
-        let _who = (handle, caller);
+        let _who = caller;
         let core = self.core.clone();
         if core.takes_no_changes() {
             return EngineError::ReadOnly.into();
         }
         let Some(size) = set.size else { return core.set_row(ino, set) };
         Answer::Pending(Box::pin(async move {
-            core.cut(ino, size).await?;
+            core.cut(ino, size, handle).await?;
             core.set_row(ino, SetAttributes { size: None, ..set }).wait().await
         }))
     }
@@ -183,18 +183,35 @@ impl Core {
     }
 
     /// Cuts or lengthens a file: intent, then bytes, then the fact.
-    async fn cut(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
+    async fn cut(
+        self: &Arc<Self>,
+        ino: Ino,
+        size: u64,
+        handle: Option<Handle>,
+    ) -> Result<(), EngineError> {
+        if size > BlockSet::LARGEST {
+            return Err(EngineError::TooLarge);
+        }
         self.open.begin_later(ino, true).await;
         let writer = Writer { core: self.clone(), ino, counted: true };
-        let outcome = self.cut_open(ino, size).await;
+        let outcome = self.cut_open(ino, size, handle.is_none()).await;
         writer.end().await;
         outcome
     }
 
-    async fn cut_open(self: &Arc<Self>, ino: Ino, size: u64) -> Result<(), EngineError> {
+    async fn cut_open(
+        self: &Arc<Self>,
+        ino: Ino,
+        size: u64,
+        by_name: bool,
+    ) -> Result<(), EngineError> {
+        let open = self.open.clone();
         self.catalog
             .write(Durability::Soon, Origin::Kernel, move |tx| {
-                tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                if by_name {
+                    open.may_be_written(&inode)?;
+                }
                 tx.mark_pending(ino)?;
                 Ok::<_, EngineError>(())
             })
@@ -227,9 +244,12 @@ impl Core {
         length: u64,
         how: Allocate,
     ) -> Result<(), EngineError> {
-        let end = offset.checked_add(length).ok_or(EngineError::Invalid("too large"))?;
+        let end = offset.checked_add(length).ok_or(EngineError::TooLarge)?;
         let size = live.state().size;
         let grows = matches!(how, Allocate::Grow | Allocate::Zero) && end > size;
+        if grows && end > BlockSet::LARGEST {
+            return Err(EngineError::TooLarge);
+        }
         if !live.state().hydrated {
             // Rare, and then mostly on files about to be rewritten: all of it is brought here first.
             self.mark_edited(live).await?;

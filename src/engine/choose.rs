@@ -154,6 +154,10 @@ impl Choosing {
             }
             heavy.remove(&row);
             let step = model::plan(tx, row, &self.busy)?;
+            if step == (Step { kind: StepKind::Wait, ino: row }) && self.busy.contains(&row) {
+                // Its step under way says when it goes on.
+                continue;
+            }
             if step.kind == StepKind::Held && step.ino != row {
                 guard.0.behind.insert(row);
             } else {

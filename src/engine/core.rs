@@ -139,6 +139,10 @@ impl Memory for InMemory {
         self.open.claim(ino)
     }
 
+    fn note_unnamed(&self, ino: Ino, by_remote: bool) {
+        self.open.note_unnamed(ino, by_remote);
+    }
+
     fn exclude(&self) -> &Exclude {
         &self.exclude
     }

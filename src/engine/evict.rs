@@ -12,7 +12,7 @@ use super::EngineError;
 use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
-use crate::cache::Reservation;
+use crate::cache::{CacheError, Reservation};
 use crate::catalog::{Durability, Origin};
 use crate::model::{BLOCK, BlockSet, Ino};
 
@@ -24,6 +24,8 @@ const SOON: i64 = 5_000_000_000;
 const MORE: u64 = 16 << 20;
 /// That part of the limit, at most.
 const PART: u64 = 64;
+/// What is larger than this part of the limit is compared with what must stay first.
+const LARGE: u64 = 8;
 /// How often room is made for one who does not wait, and others take it first.
 const ROUNDS: u32 = 8;
 /// How long is waited for room before it is looked for again unasked.
@@ -64,6 +66,7 @@ impl Core {
         self: &Arc<Self>,
         bytes: u64,
     ) -> Result<Reservation, EngineError> {
+        self.can_ever_fit(bytes)?;
         let mut last_progress = Instant::now();
         let mut sent = self.bytes_sent();
         loop {
@@ -97,11 +100,25 @@ impl Core {
             if let Ok(reservation) = self.cache.reserve(bytes) {
                 return Ok(reservation);
             }
+            self.can_ever_fit(bytes)?;
             if self.evict(bytes).await? == 0 {
                 break;
             }
         }
         Ok(self.cache.reserve(bytes)?)
+    }
+
+    /// Refuses what does not fit beside what must stay: all that may go would go for nothing.
+    fn can_ever_fit(&self, bytes: u64) -> Result<(), EngineError> {
+        let limit = self.settings.cache_size;
+        if bytes <= limit / LARGE {
+            return Ok(());
+        }
+        let used = self.pinned_bytes()?;
+        if used.saturating_add(bytes) <= limit {
+            return Ok(());
+        }
+        Err(CacheError::OverLimit { needed: bytes, used, limit }.into())
     }
 
     /// Drops content that may go, until about `bytes` are free; answers how many are.

@@ -54,12 +54,13 @@ impl Engine {
         let rests = core.rests();
         // Intent before bytes: the outbox row is there before the first write can be.
         Answer::Queued(Box::new(move |done| {
-            let catalog = core.catalog.clone();
+            let (catalog, table) = (core.catalog.clone(), core.open.clone());
             catalog.submit(
                 Durability::Soon,
                 Origin::Kernel,
                 move |tx| {
                     let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                    table.may_be_written(&inode)?;
                     if tx.mark_pending(ino)? {
                         rest(tx, ino, rests)?;
                     }

@@ -23,6 +23,8 @@ use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 const PIECE: usize = 256 << 10;
 /// Longest run fetched by one request, bytes: others may fetch beside it.
 const LONGEST_RUN: u64 = 64 << 20;
+/// How often is looked where the remote has what is being moved.
+const MOVING: Duration = Duration::from_millis(50);
 /// How often a stream that is cut short is taken up again without any progress.
 const TRIES: u32 = 3;
 
@@ -185,14 +187,7 @@ impl Core {
         bytes: &mut Range<u64>,
         cause: Cause,
     ) -> Result<(), EngineError> {
-        let source = live.source().ok_or(EngineError::Stale)?;
-        let locator = self.locator(live.ino)?;
-        let remote = self.remotes.of(cause);
-        let version = self.version_of(live)?.unwrap_or(source.version);
-        let stream = match remote.read(&locator, &version, bytes.clone()).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(self.read_failed(live, &locator, error)),
-        };
+        let (stream, locator) = self.stream_of(live, bytes.clone(), cause).await?;
         if stream.length != bytes.end - bytes.start {
             return Err(EngineError::Corrupt(format!(
                 "{}: {} bytes promised, {} asked",
@@ -202,6 +197,33 @@ impl Core {
             )));
         }
         self.take_stream(live, stream, bytes, &locator, cause).await
+    }
+
+    /// Asks for bytes where the remote has them; while a move of ours is on its way, waits for where that is.
+    pub(super) async fn stream_of(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        bytes: Range<u64>,
+        cause: Cause,
+    ) -> Result<(ByteStream, Locator), EngineError> {
+        let source = live.source().ok_or(EngineError::Stale)?;
+        let end = Instant::now() + self.settings.timeout;
+        loop {
+            let locator = self.locator(live.ino)?;
+            let version = self.version_of(live)?.unwrap_or_else(|| source.version.clone());
+            let error = match self.remotes.of(cause).read(&locator, &version, bytes.clone()).await {
+                Ok(stream) => return Ok((stream, locator)),
+                Err(error) => error,
+            };
+            let moves = error.kind == ErrorKind::NotFound
+                && Instant::now() < end
+                && (self.is_moving(live.ino).await?
+                    || self.locator(live.ino)?.path != locator.path);
+            if !moves {
+                return Err(self.read_failed(live, &locator, error));
+            }
+            tokio::time::sleep(MOVING).await;
+        }
     }
 
     /// Under which version the remote has a live content now: a move, or times set here, give the same content another one.

@@ -174,8 +174,8 @@ impl Core {
         Ok(Pass::Whole)
     }
 
-    /// Whether a move of ours is on its way that changes where the remote has this folder.
-    async fn is_moving(self: &Arc<Self>, folder: Ino) -> Result<bool, EngineError> {
+    /// Whether a move of ours is on its way that changes where the remote has this folder or file.
+    pub(super) async fn is_moving(self: &Arc<Self>, folder: Ino) -> Result<bool, EngineError> {
         change(self, move |tx| model::is_attempted_above(tx, folder)).await
     }
 

@@ -12,6 +12,7 @@ use super::live::Live;
 use super::show::BELIEVE;
 use super::through::Backing;
 use super::verbs::{Handle, OpenMode};
+use crate::catalog::Inode;
 use crate::model::{Generation, Handles, Ino};
 
 /// How many last-opened generations are remembered for keeping kernel pages.
@@ -56,6 +57,8 @@ struct Entries {
     open: HashMap<Ino, Entry>,
     /// Inodes that a transaction under way takes to be closed: they are not opened before it has ended.
     claimed: HashSet<Ino>,
+    /// The same of those that it takes to have no writer.
+    unwritten: HashSet<Ino>,
 }
 
 /// Is the table of open inodes.
@@ -69,6 +72,8 @@ pub(crate) struct OpenTable {
     watched: AtomicBool,
     /// Files that somebody can write through a mapping, although nobody has them open any more, as far as was asked.
     mapped: Mutex<HashSet<Ino>>,
+    /// Inodes whose names the remote took away: what is written into them would be found by nobody.
+    unnamed: Mutex<HashSet<Ino>>,
     /// How often live contents were told to the catalog.
     told: AtomicU64,
     /// Rung when claims end.
@@ -102,11 +107,11 @@ impl OpenTable {
     }
 
     /// Counts a handle before its row is read, so that nothing replaces the content meanwhile; `false`, and nothing is
-    /// counted, while a transaction relies on the inode being closed.
+    /// counted, while a transaction relies on the inode being closed, or on its not being written.
     #[must_use]
     pub(crate) fn begin(&self, ino: Ino, write: bool) -> bool {
         let mut entries = lock(&self.entries);
-        if entries.claimed.contains(&ino) {
+        if entries.claimed.contains(&ino) || write && entries.unwritten.contains(&ino) {
             return false;
         }
         let entry = entries.open.entry(ino).or_default();
@@ -128,8 +133,8 @@ impl OpenTable {
         }
     }
 
-    /// The handles open on an inode, for a transaction: if there are none, there will be none until it has ended. Writes
-    /// that the catalog does not know of yet count as a writer: else a row that tells of them could be dropped.
+    /// The handles open on an inode, for a transaction: if there are none, or no writers, there will be none until it has
+    /// ended. Writes that the catalog does not know of yet count as a writer: else a row that tells of them could be dropped.
     pub(crate) fn claim(&self, ino: Ino) -> Handles {
         let mut entries = lock(&self.entries);
         let entry = entries.open.get(&ino);
@@ -137,6 +142,8 @@ impl OpenTable {
         let live = entry.and_then(|entry| entry.live.clone());
         if counts.open == 0 {
             entries.claimed.insert(ino);
+        } else if counts.writers == 0 {
+            entries.unwritten.insert(ino);
         }
         // Its state may be locked over a write to the disk; the table must not be.
         drop(entries);
@@ -156,6 +163,27 @@ impl OpenTable {
         }
     }
 
+    /// Notes whether the remote took the name of an inode away. Those that a user unlinked are his as long as they are open.
+    pub(crate) fn note_unnamed(&self, ino: Ino, by_remote: bool) {
+        let mut all = lock(&self.unnamed);
+        if by_remote {
+            all.insert(ino);
+        } else if !all.is_empty() {
+            all.remove(&ino);
+        }
+    }
+
+    /// Whether the remote took the name of an inode away, as far as was noted: its row tells whether it has none.
+    pub(crate) fn is_unnamed(&self, ino: Ino) -> bool {
+        lock(&self.unnamed).contains(&ino)
+    }
+
+    /// Whether somebody may begin to write a file: what is looked up again, by a name that leads somewhere, can be written.
+    pub(crate) fn may_be_written(&self, inode: &Inode) -> Result<(), EngineError> {
+        let lost = inode.local.is_none() && self.is_unnamed(inode.ino);
+        if lost { Err(EngineError::Stale) } else { Ok(()) }
+    }
+
     /// All such files.
     pub(crate) fn all_mapped(&self) -> Vec<Ino> {
         lock(&self.mapped).iter().copied().collect()
@@ -169,8 +197,9 @@ impl OpenTable {
     /// The transaction that asked has ended.
     pub(crate) fn end_claims(&self) {
         let mut entries = lock(&self.entries);
-        if !entries.claimed.is_empty() {
+        if !entries.claimed.is_empty() || !entries.unwritten.is_empty() {
             entries.claimed.clear();
+            entries.unwritten.clear();
             drop(entries);
             self.claims_ended.notify_waiters();
         }
@@ -315,6 +344,11 @@ impl OpenTable {
             last.clear();
         }
         last.insert(ino, generation) == Some(generation)
+    }
+
+    /// What was last opened of an inode is not what it should be.
+    pub(crate) fn forget_last_opened(&self, ino: Ino) {
+        lock(&self.last_opened).remove(&ino);
     }
 
     /// Whether the pages that the kernel has of an inode that is opened past it are those of what is there.

@@ -28,8 +28,9 @@ impl Core {
     ) -> Result<(), EngineError> {
         let ino = step.ino;
         match outcome {
-            Ok(Ended::Done) => self.note_done(step, row, Duration::ZERO).await,
-            Ok(Ended::Ripens(wait)) => self.note_done(step, row, wait).await,
+            Ok(ended @ (Ended::Done | Ended::Ripens(_) | Ended::Rests(_))) => {
+                self.note_done(step, row, ended).await
+            }
             Ok(Ended::Later(wait)) => {
                 let until = now().saturating_add(nanos(wait));
                 change(self, move |tx| {
@@ -65,7 +66,7 @@ impl Core {
         self: &Arc<Self>,
         step: Step,
         row: Ino,
-        ripens: Duration,
+        ended: Ended,
     ) -> Result<(), EngineError> {
         let ino = step.ino;
         if step.kind == StepKind::Write {
@@ -78,14 +79,25 @@ impl Core {
         if !left {
             return Ok(());
         }
-        let ripe = now().saturating_add(nanos(ripens));
         change(self, move |tx| {
             for one in HashSet::from([ino, row]) {
-                if tx.outbox(one)?.is_some() {
-                    tx.outbox_progress(one)?;
+                if tx.outbox(one)?.is_none() {
+                    continue;
+                }
+                match ended {
+                    Ended::Rests(until) if one == ino => {
+                        // Who closed it since has told when it is to go.
+                        if tx.handles(ino).writers > 0 {
+                            tx.outbox_defer(ino, until)?;
+                        }
+                    }
+                    _ => tx.outbox_progress(one)?,
                 }
             }
-            if ripens.is_zero() { Ok(()) } else { tx.outbox_defer(ino, ripe) }
+            match ended {
+                Ended::Ripens(wait) => tx.outbox_defer(ino, now().saturating_add(nanos(wait))),
+                _ => Ok(()),
+            }
         })
         .await
     }

@@ -49,14 +49,8 @@ impl Core {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let locator = self.locator(live.ino)?;
         let length = range.end - range.start;
-        let remote = self.remotes.of(Cause::User);
-        let version = self.version_of(live)?.unwrap_or_else(|| source.version.clone());
-        let stream = match remote.read(&locator, &version, range).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(self.read_failed(live, &locator, error)),
-        };
+        let (stream, _) = self.stream_of(live, range, Cause::User).await?;
         let bytes = collected(stream, length, self.settings.timeout).await?;
         self.counters.bytes_down.fetch_add(length, Ordering::Relaxed);
         Ok(bytes)

@@ -75,6 +75,8 @@ impl Core {
             Ok(known) => known,
             Err(error @ EngineError::Corrupt(_)) => {
                 live.forget_fetched();
+                // The kernel has it in its pages.
+                self.open.forget_last_opened(live.ino);
                 self.note_problem(Some(live.ino), &error.to_string());
                 self.recorder.notify_one();
                 self.look_at(live.ino);
@@ -83,6 +85,7 @@ impl Core {
             Err(_) => None,
         };
         let (ino, generation) = (live.ino, live.generation);
+        let version = live.source().map(|source| source.version);
         let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
         crash_here!(self, "record: before the rows");
         let outcome = self
@@ -94,8 +97,11 @@ impl Core {
                         // An edit since then is found by its stamp: `observe` comes after.
                         let recorded =
                             if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
-                        tx.set_content(ino, generation, Content::Hydrated, recorded)?;
+                        let current =
+                            tx.set_content(ino, generation, Content::Hydrated, recorded)?;
                         if let (Some(known), Some(base)) = (known, tx.base(ino)?)
+                            && current
+                            && version.as_ref() == Some(&base.version)
                             && base.young
                             && tx.node(ino)?.is_some_and(|node| node.edition == base.edition)
                         {
@@ -110,8 +116,9 @@ impl Core {
                     }
                 }
                 // Of a file that is not all here only this tells that it was edited: fetching moves its stamp as well.
-                let whole = tx.inode(ino)?.is_some_and(|row| row.content == Content::Hydrated);
-                if news.wrote && !whole && tx.inode(ino)?.is_some_and(|row| !row.edited) {
+                let row = tx.inode(ino)?.filter(|row| row.generation == generation);
+                let part = row.is_some_and(|row| row.content != Content::Hydrated && !row.edited);
+                if news.wrote && part {
                     tx.mark_edited(ino)?;
                 }
                 if let (true, Some((stamp, mtime))) = (news.wrote, news.stamp) {

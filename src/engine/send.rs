@@ -14,7 +14,7 @@ use super::workers::Sending;
 use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
 use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::{
-    self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Step, StepKind,
+    self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Stamp, Step, StepKind,
 };
 use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Upload};
 
@@ -26,6 +26,8 @@ struct Parcel {
     snapshot: Snapshot,
     data: Arc<DataFile>,
     generation: Generation,
+    /// What its row said of the data file before it was copied.
+    seen: Option<Stamp>,
 }
 
 /// Is an upload that was noted.
@@ -100,18 +102,25 @@ impl Core {
                 let quiet = self.is_quiet(ino, &parcel).await?;
                 drop(parcel);
                 let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
-                let is_young = change(self, move |tx| {
+                let (is_young, rests) = change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
                     model::metadata_sent(tx, ino, shown)?;
-                    if !quiet && tx.mark_pending(ino)? {
+                    // Who closed it since has told when it is to go.
+                    let rests = !quiet && tx.handles(ino).writers > 0 && tx.mark_pending(ino)?;
+                    if rests {
+                        tx.outbox_progress(ino)?;
                         tx.outbox_defer(ino, rest)?;
                     }
-                    Ok(quiet && tx.base(ino)?.is_some_and(|base| base.young))
+                    Ok((quiet && tx.base(ino)?.is_some_and(|base| base.young), rests))
                 })
                 .await?;
                 // Before the tick is over there is nothing to be confirmed.
                 let tick = self.remotes.transfer.capabilities().version_tick;
-                Ok(if is_young { Ended::Ripens(tick) } else { Ended::Done })
+                Ok(match (rests, is_young) {
+                    (true, _) => Ended::Rests(rest),
+                    (false, true) => Ended::Ripens(tick),
+                    (false, false) => Ended::Done,
+                })
             }
             Err(error) if is_refusal(&error.kind) => {
                 let seen = match self.stat(&Locator::at(target.path), &ours).await {
@@ -142,8 +151,8 @@ impl Core {
             let attempt = u64::try_from(now()).unwrap_or_default();
             match core.cache.snapshot(ino, attempt, &data) {
                 Ok(snapshot) => {
-                    let (data, generation) = (Arc::new(data), inode.generation);
-                    Ok(Some(Parcel { snapshot, data, generation }))
+                    let (data, generation, seen) = (Arc::new(data), inode.generation, inode.stamp);
+                    Ok(Some(Parcel { snapshot, data, generation, seen }))
                 }
                 Err(CacheError::Moving { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -156,7 +165,9 @@ impl Core {
     fn data_to_send(&self, inode: &Inode) -> Result<Option<DataFile>, EngineError> {
         let data = self.cache.open_data(inode.ino, inode.generation, Access::Read)?;
         if data.is_none() && inode.attributes.size == 0 {
-            return Ok(Some(self.cache.open_or_create(inode.ino, inode.generation)?));
+            drop(self.cache.open_or_create(inode.ino, inode.generation)?);
+            // One of our own that may write would be taken for somebody else's.
+            return Ok(self.cache.open_data(inode.ino, inode.generation, Access::Read)?);
         }
         if data.is_none() {
             return Err(EngineError::Disk(std::io::Error::other(
@@ -172,11 +183,13 @@ impl Core {
         parcel: &Parcel,
     ) -> Result<Noting, EngineError> {
         let (stamp, digest) = (parcel.snapshot.stamp, parcel.snapshot.digest);
-        let (mtime, generation) = (parcel.data.mtime()?, parcel.generation);
+        let (mtime, generation, seen) = (parcel.data.mtime()?, parcel.generation, parcel.seen);
         let (core, data) = (self.clone(), parcel.data.clone());
         change(self, move |tx| {
             let inode = tx.inode(ino)?.filter(|inode| inode.generation == generation);
-            if inode.is_none() {
+            // What was recorded since is later than what was copied.
+            let stamps = [seen, Some(stamp)];
+            if inode.is_none_or(|inode| !stamps.contains(&inode.stamp)) {
                 return Ok(Noting::Other);
             }
             // When the step was chosen nobody wrote, or nobody who is waited for.
@@ -248,7 +261,7 @@ impl Core {
         (upload, Shown(self, ino))
     }
 
-    /// Whether what was sent is what is here, and nobody can still change it.
+    /// Whether nobody can still change what is here. What was written since the copy is brought to the row.
     async fn is_quiet(self: &Arc<Self>, ino: Ino, parcel: &Parcel) -> Result<bool, EngineError> {
         // Asked first: what is written after the stamp was compared must not be missed.
         let nobody_writes = self.nobody_writes(ino).await?;
@@ -260,8 +273,13 @@ impl Core {
             None => self.cache.is_still(&data, stamp)?,
         };
         if !is_still {
+            let live = self.open.live(ino).filter(|live| live.generation == parcel.generation);
+            if let Some(live) = live {
+                // It may have been written past us.
+                let mut state = live.state();
+                state.wrote |= state.hydrated;
+            }
             self.observe_data(ino).await?;
-            return Ok(true);
         }
         Ok(nobody_writes)
     }

@@ -124,7 +124,8 @@ impl Drop for Going {
             if !self.forgotten {
                 self.blocks.truncate(state.size);
                 state.blocks.union(&self.blocks);
-                state.hydrated = state.blocks.is_full(state.size);
+                // Emptied or cut meanwhile, it may be whole without them.
+                state.hydrated |= state.blocks.is_full(state.size);
             }
         }
         self.live.arrived.notify_waiters();
@@ -179,6 +180,7 @@ impl Core {
         }
         let mut going = Going { live: live.clone(), blocks, forgotten: false };
         let Some((data, stamp)) = self.data_of_ours(live).await? else { return Ok(0) };
+        crash_point!(self, "shed: before parts are forgotten");
         let Some(source) = self.forget_blocks(live, &going.blocks, stamp).await? else {
             return Ok(0);
         };

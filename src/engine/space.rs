@@ -11,7 +11,7 @@ use super::crash::{crash_here, crash_point};
 use super::state::Freed;
 use crate::cache::Access;
 use crate::catalog::{Change, Durability, Inode, Origin};
-use crate::model::{Content, Generation, Ino, Kind, Pin};
+use crate::model::{Content, Generation, Handles, Ino, Kind, Pin};
 
 /// Says why content was kept.
 pub(crate) enum Kept {
@@ -51,12 +51,15 @@ impl Core {
             let kept = row.and_then(|row| reason_to_keep(&row, unsent, stamp)).map(Kept::Because);
             return Ok((if kept.is_some() { 0 } else { bytes }, kept));
         }
-        let open = self.open.clone();
+        crash_point!(self, "free: before the row forgets");
+        let core = self.clone();
         let kept = self
             .catalog
             .write(Durability::Soon, Origin::Engine, move |tx| {
+                crash_here!(core, "free: in the row");
                 let Some(row) = tx.inode(ino)? else { return Ok(Some(Kept::NothingHere)) };
-                if open.claim(ino).open > 0 || row.generation != generation {
+                if core.open.claim(ino) != Handles::default() || row.generation != generation {
+                    // What was written and closed since may be on its way to the row.
                     return Ok(Some(Kept::Because("open")));
                 }
                 if tx.base(ino)?.is_none() {
@@ -225,10 +228,11 @@ impl Core {
                 self.open.forget_live(ino, generation);
                 super::open::lock(&self.space.heat).forget(ino);
                 // Inode numbers are never given again: of one that is gone nothing needs to be known.
-                if self.open.is_mapped(ino)
+                if (self.open.is_mapped(ino) || self.open.is_unnamed(ino))
                     && matches!(self.catalog.read(|rows| rows.inode(ino)), Ok(None))
                 {
                     self.open.note_mapped(ino, false);
+                    self.open.note_unnamed(ino, false);
                 }
                 super::open::lock(&self.forgotten).push((ino, generation));
             }

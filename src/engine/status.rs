@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// Bytes here of files that are pinned.
-    fn pinned_bytes(&self) -> Ready<u64> {
+    pub(super) fn pinned_bytes(&self) -> Ready<u64> {
         let mut bytes = 0;
         for ino in self.catalog.read(|rows| rows.pinned_with_bytes(Ino(0), 10_000))? {
             let live = self.open.live(ino);

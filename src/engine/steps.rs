@@ -34,6 +34,8 @@ pub(super) enum Ended {
     Ripens(Duration),
     /// Nothing can be done before this long.
     Later(Duration),
+    /// Something was done; as long as somebody can write it, it goes on not before this time.
+    Rests(i64),
     /// The remote refused, and what that means is in the rows.
     Refused,
     /// The remote refused or did not answer.
@@ -238,7 +240,15 @@ impl Core {
         if seen.as_ref().is_some_and(is_young) {
             return Ok(Ended::Later(YOUNG));
         }
-        self.do_rows(move |tx| model::confirmed(tx, ino, &looked, seen.as_ref())).await
+        let step = Step { kind: StepKind::Confirm, ino };
+        let core = self.clone();
+        let as_before = change(self, move |tx| {
+            let before = (tx.node(ino)?, tx.base(ino)?);
+            model::confirmed(tx, ino, &looked, seen.as_ref())?;
+            Ok((tx.node(ino)?, tx.base(ino)?) == before && core.is_still_wanted(tx, step)?)
+        })
+        .await?;
+        Ok(if as_before { Ended::Refused } else { Ended::Done })
     }
 
     /// Bytes that came under a young version are told from later ones only by their digest; a part of them not at all.
@@ -347,10 +357,20 @@ impl Core {
             Ok(seen) => seen,
             Err(error) => return Ok(Ended::Failed(error)),
         };
-        let same =
-            change(self, move |tx| model::found_to_fetch(tx, ino, &looked, seen.as_ref())).await?;
+        let step = Step { kind: StepKind::Fetch, ino };
+        let core = self.clone();
+        let (same, as_before) = change(self, move |tx| {
+            let before = (tx.node(ino)?, tx.base(ino)?);
+            let same = model::found_to_fetch(tx, ino, &looked, seen.as_ref())?;
+            let as_before = (tx.node(ino)?, tx.base(ino)?) == before;
+            Ok((same, as_before && core.is_still_wanted(tx, step)?))
+        })
+        .await?;
         if same {
             self.hydrate_whole(ino, Cause::Transfer).await?;
+        } else if as_before {
+            // Who writes it keeps the new version from taking its place.
+            return Ok(Ended::Refused);
         }
         Ok(Ended::Done)
     }

@@ -13,8 +13,6 @@ use crate::cache::CacheError;
 use crate::catalog::{Durability, Origin};
 use crate::model::{BLOCK, BlockSet};
 
-/// The largest file, bytes: what 2^32 blocks hold.
-const LARGEST: u64 = BLOCK << 32;
 /// How often a write looks for room that others take first.
 const ROUNDS: u32 = 100;
 
@@ -39,13 +37,13 @@ impl Core {
         // Locked over the copy into the page cache: a fetch must not see these blocks as absent, nor two appends one end.
         let mut state = live.state();
         let at = if append { state.size } else { offset };
-        let range = at..at + bytes.len() as u64;
-        if range.end > LARGEST {
-            return Some(Err(EngineError::Invalid("too large")));
+        let range = at..at.saturating_add(bytes.len() as u64);
+        if range.end > BlockSet::LARGEST {
+            return Some(Err(EngineError::TooLarge));
         }
-        let settled =
-            state.edit_recorded && edges_here(&state, &range) && !state.is_leaving(&range);
-        if !state.hydrated && !settled {
+        let settled = state.edit_recorded && edges_here(&state, &range);
+        // What is to become a hole may have been cut off and be a part of another whole by now.
+        if state.is_leaving(&range) || !state.hydrated && !settled {
             return None;
         }
         crash_here!(self, "write here: before the bytes");
@@ -85,10 +83,14 @@ impl Core {
             let (edges, range) = {
                 let state = live.state();
                 let at = if append { state.size } else { offset };
-                let range = at..at + bytes.len() as u64;
+                let range = at..at.saturating_add(bytes.len() as u64);
+                if range.end > BlockSet::LARGEST {
+                    return Err(EngineError::TooLarge);
+                }
                 (edges_of(&state, &range), range)
             };
             let _kept = live.keep_here(&range);
+            live.settled(&range).await;
             if !live.state().hydrated {
                 self.mark_edited(live).await?;
                 live.settled(&range).await;

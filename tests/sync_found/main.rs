@@ -1,7 +1,11 @@
 //! Histories that broke something, found by the sync machine and by the crash enumeration.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+#[cfg(debug_assertions)]
+mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
