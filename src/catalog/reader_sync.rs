@@ -290,6 +290,13 @@ impl Reader {
         self.one(sql, [], |row| row.get(0))
     }
 
+    /// Whether a folder marked look-again up to this tick, or with all below it, was not even tried since.
+    pub fn is_left_to_look(&self, until: Tick) -> Result<bool> {
+        let sql = "SELECT 1 FROM look_again
+                   WHERE endpoint = 0 AND due = 0 AND (deep = 1 OR since <= ?1)";
+        self.any(sql, [int(until.0)])
+    }
+
     /// Listed folders, the one looked at longest ago first, with when that was (nanoseconds since 1970, 0: not noted).
     pub fn oldest_looks(&self, limit: usize) -> Result<Vec<(Ino, i64)>> {
         let sql = "SELECT ino, looked FROM base WHERE endpoint = 0 AND listed = 1

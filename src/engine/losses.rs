@@ -17,11 +17,14 @@ use super::open::lock;
 use super::steps::{Ended, Stepped};
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Tx};
-use crate::model::{self, Begun, Ino, Kind, Name, RemotePath, Rows as _};
+use crate::model::{self, Begun, Ino, Kind, Name, RemotePath, Rows as _, Tick};
 use crate::remote::{ErrorKind, Locator, RemoteError};
 
 /// How long losses count as one.
 const WINDOW: Duration = Duration::from_secs(60);
+
+/// After every tick that was given out.
+const LATER: Tick = Tick(i64::MAX.cast_unsigned());
 
 /// How long a root that was seen in place is trusted with what is new: so often it costs a request.
 const SURE: Duration = Duration::from_secs(5);
@@ -35,8 +38,8 @@ pub(super) struct Losses {
     doubted: Option<(HashSet<RemotePath>, Instant)>,
     /// What a second look has told.
     believed: HashSet<RemotePath>,
-    /// A person said that the remote is meant to be as it is.
-    accepted: bool,
+    /// When a person said that the remote is meant to be as it is.
+    accepted: Option<Tick>,
 }
 
 /// Is shared between those who look.
@@ -61,7 +64,7 @@ impl Losses {
         while self.recent.front().is_some_and(|(when, _)| when.elapsed() > WINDOW) {
             self.recent.pop_front();
         }
-        if limit == 0 || self.accepted || lost.is_empty() {
+        if limit == 0 || self.accepted.is_some() || lost.is_empty() {
             return Ok(Weight::Believed);
         }
         let mut count = 0;
@@ -103,15 +106,17 @@ impl Core {
 
     /// Whether a person said that the remote is meant to be as it is.
     pub(super) fn is_accepted(&self) -> bool {
-        self.settings.adopt_remote || lock(&self.workers.losses).accepted
+        self.settings.adopt_remote || lock(&self.workers.losses).accepted.is_some()
     }
 
     /// All that is known was looked at since a person accepted the remote: from now on losses are doubted again.
     pub(super) fn end_acceptance(&self) -> Result<(), EngineError> {
-        if lock(&self.workers.losses).accepted
-            && self.catalog.read(|rows| rows.next_look())?.is_none()
-        {
-            lock(&self.workers.losses).accepted = false;
+        let accepted = lock(&self.workers.losses).accepted;
+        let Some(since) = accepted else { return Ok(()) };
+        // What cannot be looked at, or is marked anew, would keep it for ever.
+        if !self.catalog.read(|rows| rows.is_left_to_look(since))? {
+            let mut losses = lock(&self.workers.losses);
+            losses.accepted = losses.accepted.filter(|now| *now != since);
         }
         Ok(())
     }
@@ -274,14 +279,16 @@ impl Engine {
         let core = &self.core;
         {
             let mut losses = lock(&core.workers.losses);
-            losses.accepted = true;
+            losses.accepted = Some(LATER);
             losses.doubted = None;
         }
-        change(core, |tx| {
+        let since = change(core, |tx| {
             tx.set_cursor(None)?;
-            model::lost_hints(tx)
+            model::lost_hints(tx)?;
+            tx.tick()
         })
         .await?;
+        lock(&core.workers.losses).accepted = Some(since);
         core.workers.followed.store(false, Ordering::Release);
         core.forget_identity();
         core.identify(Cause::User).await?;

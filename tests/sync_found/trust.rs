@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use dewfs::engine::{Engine, EngineError, Handle, OpenMode, SetAttributes};
 use dewfs::model::{Ino, Pin};
-use dewfs::remote::FeedKind;
 use dewfs::remote::memory::{
     Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
+use dewfs::remote::{ErrorKind, FeedKind};
 
-use crate::support::world::{ME, READ, WRITE, World, pattern, quick_settings, same};
+use crate::support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, same};
 
 const MIB: usize = 1 << 20;
 /// Opens for writing what it empties.
@@ -453,4 +453,43 @@ async fn regression_what_was_found_corrupt_is_not_kept_in_pages() {
     assert_eq!(&read_at(&world, ino, again.handle, 0, 5).await[..], b"first");
     world.close(ino, again.handle).await;
     world.close(ino, handle).await;
+}
+
+/// What a person accepted of the remote was accepted for ever where a folder could not be looked at any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_is_accepted_once_is_not_accepted_for_ever() {
+    let settings =
+        dewfs::engine::Settings { guard: 10, poll: Duration::from_millis(500), ..quick_settings() };
+    let options = MemoryOptions { page: 50, ..MemoryOptions::default() };
+    let world = World::with(options, settings).await;
+    for folder in ["shut", "other"] {
+        world.store.mkdir(folder).unwrap();
+        for index in 0..40 {
+            world.store.put(&format!("{folder}/f{index}"), "there").unwrap();
+        }
+    }
+    for folder in ["shut", "other"] {
+        assert_eq!(world.names(folder).await.len(), 40);
+    }
+    let shut = Some(dewfs::model::RemotePath(vec![name("shut")]));
+    let denied = Fault::Fail(ErrorKind::Denied);
+    let rule = FaultRule { path: shut, times: 1000, ..FaultRule::next(Operation::List, denied) };
+    world.store.inject(rule);
+    world.engine.accept_remote().await.unwrap();
+    // Each is told of in a look of its own, and everything else was looked at before.
+    for index in 0..3 {
+        let news = format!("news{index}");
+        world.store.put(&news, "news").unwrap();
+        world.until("it is told of", async || world.try_ino(&news).await.is_ok()).await;
+        let looks = || world.store.counts().get(&Operation::Changes).copied().unwrap_or(0);
+        let before = looks();
+        world.until("it was asked again", async || looks() > before + 1).await;
+    }
+    world.store.rm("other").unwrap();
+    world
+        .until("it is doubted", async || {
+            let reason = world.engine.mount_status().await.unwrap().reason;
+            reason.is_some_and(|why| why.contains("lost most"))
+        })
+        .await;
 }
