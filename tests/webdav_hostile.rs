@@ -195,8 +195,10 @@ async fn answers_without_end_are_given_up() {
 #[tokio::test]
 async fn nothing_is_unpacked() {
     let packed = "HTTP/1.1 206 P\r\nETag: \"v\"\r\nContent-Encoding: gzip\r\nContent-Range: bytes 0-3/4\r\nContent-Length: 4\r\n\r\n\x1f\x1b\x08\x01";
-    let liar = Liar::start(move |asked| match asked.method.as_str() {
-        "GET" => packed.into(),
+    let liar = Liar::start(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
+        ("GET", _) => packed.into(),
+        // The file itself is packed: it is as long as what comes.
+        (_, "/f") => multistatus(&file("/f", "4")),
         _ => multistatus(&folder("/"))
             .replace("Content-Type", "Content-Encoding: gzip\r\nContent-Type"),
     })
