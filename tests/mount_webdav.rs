@@ -112,15 +112,17 @@ const WALK: &str = "ls -lR . >/dev/null; find . -type f -size +1k | wc -l; stat 
 fn a_second_walk_asks_nothing_also_after_a_remount_and_a_kill() {
     let server = Server::start(Product::Nginx);
     plant(&server);
+    // Versions too young to rely on are looked at once more when their tick is over: here there are none.
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    for (name, content) in tree(server.root()) {
+        if content.is_some() {
+            let file = File::options().write(true).open(server.root().join(name)).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+    }
     let mut mount = mounted(&server, STILL);
     assert_eq!(shell(&mount.places.at, WALK).trim(), "30");
     let walk = |mount: &Mounted, when: &str| {
-        // Versions too young to rely on are looked at once more when their tick is over.
-        eventually("nothing is pending", || {
-            let status = mount::dewfs().args(["status", "--json"]).arg(&mount.places.at).output();
-            let status = String::from_utf8(status.unwrap().stdout).unwrap();
-            status.contains("\"pending\":0")
-        });
         let before = quiet(&server);
         assert_eq!(shell(&mount.places.at, WALK).trim(), "30");
         assert_eq!(asked_since(&server, &before), [], "{when}");
