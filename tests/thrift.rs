@@ -37,17 +37,23 @@ fn reason(desk: &Desk) -> (String, String) {
     (text("state"), text("reason"))
 }
 
+/// A mount on a metered network with a large and a small file to send, of which the small one has arrived.
+fn on_a_metered_network(bus: &Bus) -> (Property<'_>, Desk) {
+    let network = Property::metered(bus, YES);
+    let desk = Desk::new();
+    mount(&desk, bus, "");
+    std::fs::write(desk.at("mnt/large"), vec![1; LARGE]).unwrap();
+    std::fs::write(desk.at("mnt/small"), "small").unwrap();
+    until("the small file", || desk.at("remote/small").exists());
+    (network, desk)
+}
+
 /// S120 "While the network is metered, large transfers that nobody waits for stand still (`metered=`), and so they do on the
 /// battery where that was asked for (`battery=`); `status` says why, and it goes on by itself."
 #[test]
 fn a_metered_network_holds_large_files_back_until_it_is_none() {
     let bus = Bus::start();
-    let network = Property::metered(&bus, YES);
-    let desk = Desk::new();
-    mount(&desk, &bus, "");
-    std::fs::write(desk.at("mnt/large"), vec![1; LARGE]).unwrap();
-    std::fs::write(desk.at("mnt/small"), "small").unwrap();
-    until("the small file", || desk.at("remote/small").exists());
+    let (network, desk) = on_a_metered_network(&bus);
     let (state, why) = reason(&desk);
     assert_eq!(state, "paused");
     assert!(why.contains("the network is metered") && why.contains("resume"), "{why}");
@@ -71,12 +77,7 @@ fn a_metered_network_holds_large_files_back_until_it_is_none() {
 #[test]
 fn who_resumes_on_a_metered_network_has_it_sent() {
     let bus = Bus::start();
-    let network = Property::metered(&bus, YES);
-    let desk = Desk::new();
-    mount(&desk, &bus, "");
-    std::fs::write(desk.at("mnt/large"), vec![1; LARGE]).unwrap();
-    std::fs::write(desk.at("mnt/small"), "small").unwrap();
-    until("the small file", || desk.at("remote/small").exists());
+    let (network, desk) = on_a_metered_network(&bus);
     assert!(!desk.at("remote/large").exists());
     desk.run(0, "resume mnt");
     until("the large file", || desk.at("remote/large").exists());
