@@ -26,7 +26,7 @@ mod lease;
 mod ledger;
 mod staging;
 mod store;
-pub mod sys;
+mod sys;
 #[cfg(test)]
 mod tests;
 

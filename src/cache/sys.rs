@@ -5,27 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use rustix::mm::{MapFlags, ProtFlags};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Makes the process ignore SIGIO, whose default action would end it when a lease is broken.
-///
-/// Called before the first thread starts.
-pub fn ignore_sigio() -> io::Result<()> {
-    // SAFETY: SIG_IGN installs no handler, so no code of ours runs in a signal context.
-    let before = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
-    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Raises the limit of open descriptors to the most this process may have, and returns it.
-///
-/// An open inode in cached mode costs one, and the usual soft limit is 1,024.
-pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    }
-    Ok(maximum)
-}
+/// Says which signal tells of a broken lease; asm-generic/fcntl.h. The C library's bindings leave it out.
+const F_SETSIG: libc::c_int = 10;
 
 /// Is a kind of lease on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +20,25 @@ pub(super) enum Lease {
 
 /// Asks for a lease and gives it back at once; `false` if somebody stands in its way.
 pub(super) fn ask_lease(fd: impl AsFd, lease: Lease) -> io::Result<bool> {
+    let granted = take_lease(&fd, lease)?;
+    if granted {
+        set_lease(fd.as_fd(), libc::F_UNLCK)?;
+    }
+    Ok(granted)
+}
+
+/// Takes a lease that lasts until the descriptor is closed; `false` if somebody stands in its way.
+///
+/// Who opens the file in the meantime has the kernel send a signal: by default SIGIO, whose default action ends the process.
+/// SIGURG is asked for instead, whose default action is nothing, whatever program this code runs in.
+pub(super) fn take_lease(fd: impl AsFd, lease: Lease) -> io::Result<bool> {
     let kind = match lease {
         Lease::Read => libc::F_RDLCK,
         Lease::Write => libc::F_WRLCK,
     };
+    set_signal(fd.as_fd(), libc::SIGURG)?;
     match set_lease(fd.as_fd(), kind) {
-        Ok(()) => set_lease(fd.as_fd(), libc::F_UNLCK).map(|()| true),
+        Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
         Err(error) => Err(error),
     }
@@ -52,6 +47,12 @@ pub(super) fn ask_lease(fd: impl AsFd, lease: Lease) -> io::Result<bool> {
 fn set_lease(fd: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: F_SETLEASE takes an integer and touches no memory of ours; the descriptor is borrowed, so it is open.
     let answer = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, kind) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn set_signal(fd: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: F_SETSIG takes an integer and touches no memory of ours; the descriptor is borrowed, so it is open.
+    let answer = unsafe { libc::fcntl(fd.as_raw_fd(), F_SETSIG, signal) };
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

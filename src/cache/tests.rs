@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, Mode, OFlags};
 
-use super::sys::WritablePage;
+use super::sys::{Lease, WritablePage};
 use super::*;
 use crate::model::{Generation, Ino};
 
@@ -190,6 +190,22 @@ fn the_read_lease_is_refused_while_a_mapping_outlives_its_descriptor() {
     let reader = cache.open_data(Ino(3), G, Access::Read).unwrap().unwrap();
     assert!(reader.nobody_can_write().unwrap(), "readers do not disturb");
     assert!(cache.nobody_can_write(Ino(3), G).unwrap());
+}
+
+/// SIGIO, which the kernel sends by default, would end this process: a daemon died of a program that opened a file for writing
+/// in the moment in which it was asked who can write.
+#[test]
+fn regression_a_lease_that_is_broken_ends_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, [1; 10]).unwrap();
+    let asked = File::open(&path).unwrap();
+    assert!(sys::take_lease(&asked, Lease::Read).unwrap());
+    let (open, write) = (OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+    let refused = rustix::fs::open(&path, open, write).unwrap_err();
+    assert_eq!(refused, rustix::io::Errno::WOULDBLOCK, "the lease is being broken");
+    drop(asked);
+    rustix::fs::open(&path, open, write).unwrap();
 }
 
 #[test]
@@ -438,11 +454,4 @@ fn a_ballast_is_made_once_and_given_up() {
     assert_eq!(cache.give_up_ballast().unwrap(), size);
     assert_eq!(cache.give_up_ballast().unwrap(), 0);
     assert!(!dir.path().join("ballast").exists());
-}
-
-#[test]
-fn the_descriptor_limit_is_raised_to_the_most_allowed() {
-    let most = sys::raise_descriptor_limit().unwrap();
-    let now = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    assert_eq!((now.current, now.maximum), (most, most));
 }
