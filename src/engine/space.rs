@@ -239,7 +239,8 @@ impl Core {
             Change::Rescued { ino, generation } => self.rescue(ino, generation),
             Change::Pins => self.pins.notify_one(),
             // These are told to those who watch.
-            Change::Sync(_) | Change::Conflict(_) => {}
+            Change::Sync(ino) => self.calm(ino),
+            Change::Conflict(_) => {}
         }
     }
 
