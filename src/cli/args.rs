@@ -11,7 +11,7 @@ use crate::config::Schemes;
 use super::examples::EXAMPLES;
 use super::{
     cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pause, pin,
-    remote, remove, setup, status, sync,
+    remote, remove, resolve, setup, status, sync,
 };
 use super::{exit, umount, watch, why};
 
@@ -103,6 +103,8 @@ pub enum Command {
     Why(why::WhyArgs),
     /// List conflict copies that are not resolved
     Conflicts(held::ListArgs),
+    /// Decide a conflict: keep mine, theirs, or both
+    Resolve(resolve::ResolveArgs),
     /// List the deletions and overwrites that are held
     Held(held::ListArgs),
     /// Send what is held after all
@@ -156,7 +158,7 @@ pub(super) fn command_line() -> clap::Command {
 }
 
 /// Commands of the contract that this version does not have.
-const NOT_YET: &[&str] = &["resolve", "serve"];
+const NOT_YET: &[&str] = &["serve"];
 
 /// The words that are no option and no value of a common option, with their places.
 fn words(arguments: &[OsString]) -> Vec<&OsStr> {

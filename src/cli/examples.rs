@@ -20,6 +20,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("unpin", &["~/Cloud/Papers"]),
     ("why", &["~/Cloud/report.odt"]),
     ("conflicts", &["", "~/Cloud"]),
+    (
+        "resolve",
+        &[
+            "~/Cloud/report.odt --keep mine",
+            "~/Cloud/report*conflict*.odt --keep theirs",
+            "-n ~/Cloud/report.odt --keep theirs",
+        ],
+    ),
     ("held", &["~/Cloud"]),
     ("release", &["-n ~/Cloud", "~/Cloud"]),
     ("undo", &["-n ~/Cloud", "~/Cloud"]),

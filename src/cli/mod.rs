@@ -29,6 +29,7 @@ mod progress;
 mod remote;
 pub mod remotes;
 mod remove;
+mod resolve;
 mod saved;
 mod schemes;
 mod setup;
@@ -93,6 +94,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Unpin(args) => pin::run_unpin(args, common),
         Command::Why(args) => why::run(args, common),
         Command::Conflicts(args) => held::run_conflicts(args, common),
+        Command::Resolve(args) => resolve::run(args, common),
         Command::Held(args) => held::run(args, common),
         Command::Release(args) => held::run_release(args, common),
         Command::Undo(args) => held::run_undo(args, common),

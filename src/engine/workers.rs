@@ -32,6 +32,8 @@ pub(crate) struct Workers {
     pub(super) waiting: Mutex<HashMap<Ino, Vec<Ino>>>,
     /// Inodes that somebody wants sent although a writer has them open.
     pub(super) urgent: Mutex<HashSet<Ino>>,
+    /// Folders that somebody waits for and that the remote had already.
+    pub(super) met: Mutex<HashSet<Ino>>,
     /// Uploads of bytes under way.
     pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
     /// Listings under way.
