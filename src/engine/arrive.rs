@@ -65,7 +65,10 @@ impl Core {
         }
         for outcome in outcomes {
             if tx.outbox(outcome.ino)?.is_some() {
-                return self.what_keeps_names().map_or(Ok(()), Err);
+                let Some(error) = self.what_keeps_names() else { return Ok(()) };
+                // Somebody would notice if it were back.
+                self.ask_for_changes();
+                return Err(error);
             }
         }
         Ok(())

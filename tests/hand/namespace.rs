@@ -11,14 +11,15 @@ use crate::mount::{Mounted, dewfs, eventually, names, patiently};
 use crate::servers::{Product, Server};
 
 /// Without waiting, nothing would be sent for far longer than a test takes; nothing is learned from polling either.
-const OPTIONS: &str = "namespace=remote,write_back_delay=1h,poll=1h,timeout=2s";
+const OPTIONS: &str = "namespace=remote,write_back_delay=1h,timeout=2s";
 
-fn stage(product: Product) -> (Server, Proxy, Mounted) {
+fn stage(product: Product, poll: &str) -> (Server, Proxy, Mounted) {
     let server = Server::start(product);
     server.put("old", "old");
     server.make_folder("folder");
     let proxy = Proxy::start(server.port);
-    let mount = Mounted::url(&proxy.url(), server.root(), &["-o", OPTIONS]);
+    let options = format!("{OPTIONS},poll={poll}");
+    let mount = Mounted::url(&proxy.url(), server.root(), &["-o", &options]);
     assert_eq!(names(&mount.places.at), ["folder", "old"]);
     assert!(names(&mount.path("folder")).is_empty());
     (server, proxy, mount)
@@ -32,7 +33,7 @@ fn refused<T: std::fmt::Debug>(outcome: std::io::Result<T>) -> Errno {
 #[test]
 fn the_server_has_a_name_when_the_call_returns() {
     for product in [Product::Apache, Product::Nginx, Product::Lighttpd] {
-        let (server, _proxy, mount) = stage(product);
+        let (server, _proxy, mount) = stage(product, "1h");
         let there = |name: &str| server.root().join(name);
         fs::create_dir(mount.path("new")).unwrap();
         assert!(there("new").is_dir(), "mkdir");
@@ -62,7 +63,7 @@ fn the_server_has_a_name_when_the_call_returns() {
 /// nothing: what it made stays here, pending, and is sent when that is possible."
 #[test]
 fn a_call_that_cannot_arrive_fails_and_what_was_begun_arrives_later() {
-    let (server, proxy, mount) = stage(Product::Lighttpd);
+    let (server, proxy, mount) = stage(Product::Lighttpd, "1s");
     proxy.set(Fault::Silent, &[]);
     let begun = Instant::now();
     let outcomes = std::thread::scope(|scope| {
@@ -114,7 +115,7 @@ fn a_call_that_cannot_arrive_fails_and_what_was_begun_arrives_later() {
 /// S134 "With `namespace=remote`, `mkdir` and an exclusive create fail with `EEXIST` where the remote has such a name that was not seen yet."
 #[test]
 fn a_name_that_somebody_else_made_meanwhile_is_taken() {
-    let (server, _proxy, mount) = stage(Product::Lighttpd);
+    let (server, _proxy, mount) = stage(Product::Lighttpd, "1h");
     server.make_folder("lock");
     assert_eq!(refused(fs::create_dir(mount.path("lock"))), Errno::EXIST);
     assert!(mount.path("lock").is_dir(), "theirs is seen now");
@@ -134,7 +135,7 @@ fn a_name_that_somebody_else_made_meanwhile_is_taken() {
 
 #[test]
 fn what_the_server_denies_and_what_is_paused_is_said() {
-    let (server, proxy, mount) = stage(Product::Lighttpd);
+    let (server, proxy, mount) = stage(Product::Lighttpd, "1h");
     proxy.set(
         Fault::Answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n"),
         &["MKCOL", "DELETE"],
