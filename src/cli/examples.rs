@@ -50,6 +50,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("login", &["Cloud", "~/Cloud", "Cloud --password-stdin <secret"]),
     ("logout", &["Cloud"]),
     ("remote", &["test https://cloud.example.org/dav/", "add Nas /srv/nas", "list", "forget Nas"]),
+    ("serve", &["/srv/files", "~/Shared --listen 127.0.0.1:9000 --credentials ~/share.secret"]),
     ("doctor", &["", "Cloud:", "https://alice@cloud.example.org/dav/"]),
     ("completions", &["bash >~/.local/share/bash-completion/completions/dewfs"]),
     ("man", &["/usr/local/share/man"]),
