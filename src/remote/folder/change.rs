@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::FolderRemote;
 use super::disk::{Found, look, look_open, now, open_entry, refused};
+use super::threads::Wanted;
 use super::write::{Spot, rename_free, sync_folder, timestamps};
 use crate::remote::names;
 use crate::remote::{
@@ -25,8 +26,13 @@ fn nobody() -> AttemptTag {
     AttemptTag { mount: "none".to_owned(), item: 0, nonce: 0 }
 }
 
-pub(super) fn make_folder(remote: &FolderRemote, at: &RemotePath) -> Result<Observed> {
+pub(super) fn make_folder(
+    remote: &FolderRemote,
+    at: &RemotePath,
+    wanted: &Wanted,
+) -> Result<Observed> {
     let spot = Spot::open(remote, at, &nobody(), "make folder", ErrorKind::NoParent)?;
+    spot.go_on(wanted)?;
     match fs::mkdirat(&spot.folder, spot.name.as_bytes(), Mode::from_raw_mode(0o777)) {
         Ok(()) => {}
         Err(Errno::EXIST) if spot.look(&spot.name)? == Found::Strange => return Err(spot.strange()),
@@ -45,6 +51,7 @@ pub(super) fn rename(
     to: &RemotePath,
     expect: &Expect,
     tag: &AttemptTag,
+    wanted: &Wanted,
 ) -> Result<Observed> {
     let source = Spot::open(remote, from, tag, "rename", ErrorKind::NotFound)?;
     let known = source.expect(expect)?.ok_or_else(|| source.error(ErrorKind::NotFound))?;
@@ -53,6 +60,7 @@ pub(super) fn rename(
     }
     let target = Spot::open(remote, to, tag, "rename", ErrorKind::NoParent)?;
     source.take_turn();
+    source.go_on(wanted)?;
     match rename_free(&source.folder, &source.name, &target.folder, &target.name) {
         Ok(()) => {}
         Err(Errno::EXIST) => match target.look(&target.name)? {
@@ -102,6 +110,7 @@ pub(super) fn remove(
     at: &RemotePath,
     expect: &Expect,
     tag: &AttemptTag,
+    wanted: &Wanted,
 ) -> Result<()> {
     let spot = Spot::open(remote, at, tag, "remove", ErrorKind::NotFound)?;
     let known = match spot.expect(expect) {
@@ -111,6 +120,7 @@ pub(super) fn remove(
         }
         other => other?.ok_or_else(|| spot.error(ErrorKind::NotFound))?,
     };
+    spot.go_on(wanted)?;
     match (known.kind, expect) {
         (Kind::Folder, _) => remove_folder(&spot, tag)?,
         (_, Expect::Version(_)) => remove_version(&spot, expect)?,
@@ -157,11 +167,13 @@ pub(super) fn tidy(
     at: &RemotePath,
     expect: &Expect,
     tag: &AttemptTag,
+    wanted: &Wanted,
 ) -> Result<()> {
     let spot = match Spot::open(remote, at, tag, "tidy", ErrorKind::NotFound) {
         Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
+    spot.go_on(wanted)?;
     spot.unlink(&spot.temp)?;
     let Some(aside) = spot.look(&spot.aside)?.entry() else { return Ok(()) };
     if aside.kind == Kind::File && super::write::is_marked(&spot, &spot.aside, tag) {
@@ -182,6 +194,7 @@ pub(super) fn set_metadata(
     at: &RemotePath,
     metadata: &Metadata,
     expect: &Expect,
+    wanted: &Wanted,
 ) -> Result<Observed> {
     let operation = "set metadata of";
     let fail = |error: Errno| refused(error, operation, at);
@@ -196,6 +209,9 @@ pub(super) fn set_metadata(
     let missing = || RemoteError::new(ErrorKind::NotFound, operation, at);
     let opened = look_open(&entry).map_err(fail)?.ok_or_else(missing)?;
     opened.fits(expect).map_err(|kind| RemoteError::new(kind, operation, at))?;
+    if !wanted.is_so() {
+        return Err(RemoteError::new(ErrorKind::Offline, operation, at));
+    }
     if let Some(mode) = metadata.mode {
         fs::fchmod(&entry, Mode::from_raw_mode(mode & 0o7777)).map_err(fail)?;
     }

@@ -9,6 +9,10 @@
 //! within a clock tick (20 ms on local file systems, 2 s on others) of now is unsettled, since the next edit could get the
 //! same. Identities are inode and birth time, so a number used again is another identity.
 //!
+//! Every request waits on one of a few threads of the remote's own: a network file system whose server is away can hang in
+//! the kernel for as long as it likes, and nothing else does. Who asked is answered in time by the layers above; what is
+//! late then changes nothing any more.
+//!
 //! On local file systems changes are told by inotify, for listed folders only; on network and FUSE file systems, where
 //! other machines' changes are told to nobody, and when the kernel's watches are used up, the engine must walk.
 
@@ -19,16 +23,18 @@ mod feed;
 mod inherit;
 mod read;
 mod requests;
+mod threads;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Conditional, RemoteError, RemotePath, Result};
 pub use awaited::AwaitedFolder;
 use disk::Root;
 use feed::Feed;
 use requests::Listings;
+use threads::{Threads, Wanted};
 
 /// Is a directory as a remote. Clones share everything.
 #[derive(Clone, Debug)]
@@ -42,6 +48,7 @@ struct Shared {
     state: Mutex<State>,
     listings: Mutex<Listings>,
     feed: Feed,
+    threads: Threads,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +63,11 @@ impl FolderRemote {
     /// Opens the directory at `root`. `NotFound`, `Denied`, and `Unsupported` if it is no directory or the kernel is older
     /// than Linux 5.6.
     pub fn open(root: &Path) -> Result<Self> {
+        Self::open_on(root, Threads::default())
+    }
+
+    /// The same, with the threads that its requests will wait on.
+    fn open_on(root: &Path, threads: Threads) -> Result<Self> {
         let path = std::fs::canonicalize(root).map_err(|error| {
             let kind = rustix::io::Errno::from_io_error(&error)
                 .map_or(super::ErrorKind::Other, disk::kind_of);
@@ -70,28 +82,33 @@ impl FolderRemote {
             writable: true,
         };
         let (state, listings) = (Mutex::new(state), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { path, state, listings, feed }) })
+        Ok(Self { shared: Arc::new(Shared { path, state, listings, feed, threads }) })
     }
 
     fn state(&self) -> State {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.locked().clone()
     }
 
-    /// Runs something that waits for the disk where that is allowed.
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs something that waits for the disk where that holds up nobody else.
     async fn blocking<T: Send + 'static>(
         &self,
         operation: &'static str,
         at: &RemotePath,
-        act: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+        act: impl FnOnce(&Self, &Wanted) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let this = self.clone();
-        match tokio::task::spawn_blocking(move || act(&this)).await {
-            Ok(result) => result,
-            Err(stopped) => {
-                Err(RemoteError::new(super::ErrorKind::Other, operation, at).because(stopped))
-            }
-        }
+        let done = self.shared.threads.run(move |wanted| act(&this, wanted)).await;
+        done.unwrap_or_else(|| Err(not_run(operation, at)))
     }
+}
+
+/// There was no thread for it, or it broke.
+fn not_run(operation: &'static str, at: impl ToString) -> RemoteError {
+    RemoteError::new(super::ErrorKind::Offline, operation, at).because("no thread waits for it")
 }
 
 fn has_birth_times(root: &Root) -> bool {

@@ -11,6 +11,7 @@ use rustix::fs;
 use rustix::io::Errno;
 
 use super::disk::{Found, Root, kind_of, look, now, refused};
+use super::threads::Wanted;
 use super::{FolderRemote, State, change, has_birth_times, read, write};
 use crate::remote::names::is_hidden;
 use crate::remote::{
@@ -138,9 +139,10 @@ fn probe(remote: &FolderRemote) -> Result<()> {
         },
     };
     let stable_ids = has_birth_times(&opened);
-    let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let same = state.root.identity == opened.identity && state.root.is_in_place().map_err(fail)?;
-    let root = if same { Arc::clone(&state.root) } else { Arc::new(opened) };
+    // Nothing that may hang is asked under the lock.
+    let before = remote.state().root;
+    let same = before.identity == opened.identity && before.is_in_place().map_err(fail)?;
+    let root = if same { before } else { Arc::new(opened) };
     if !same {
         remote.shared.feed.renew();
     }
@@ -148,7 +150,7 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     let is_wrong = skew.unsigned_abs() > root.tick.as_nanos();
     let skew = if is_wrong { i64::try_from(skew).unwrap_or(0) } else { 0 };
     root.skew.store(skew, Ordering::Relaxed);
-    *state = State { root, conditional, writable, stable_ids };
+    *remote.locked() = State { root, conditional, writable, stable_ids };
     Ok(())
 }
 
@@ -156,11 +158,10 @@ fn probe(remote: &FolderRemote) -> Result<()> {
 fn identity(remote: &FolderRemote) -> Result<String> {
     let opened = Root::open(&remote.shared.path)?;
     let identity = opened.identity.clone();
-    let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let in_place = state.root.is_in_place();
-    if identity == state.root.identity && !in_place.unwrap_or(false) {
-        opened.skew.store(state.root.skew.load(Ordering::Relaxed), Ordering::Relaxed);
-        state.root = Arc::new(opened);
+    let before = remote.state().root;
+    if identity == before.identity && !before.is_in_place().unwrap_or(false) {
+        opened.skew.store(before.skew.load(Ordering::Relaxed), Ordering::Relaxed);
+        remote.locked().root = Arc::new(opened);
         remote.shared.feed.renew();
     }
     Ok(identity)
@@ -199,18 +200,18 @@ impl Remote for FolderRemote {
     }
 
     async fn probe(&self) -> Result<Capabilities> {
-        self.blocking("probe", &RemotePath::root(), probe).await?;
+        self.blocking("probe", &RemotePath::root(), |this, _| probe(this)).await?;
         Ok(self.capabilities())
     }
 
     async fn identity(&self) -> Result<Option<String>> {
-        let told = self.blocking("identity", &RemotePath::root(), identity).await;
+        let told = self.blocking("identity", &RemotePath::root(), |this, _| identity(this)).await;
         told.map(Some)
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
         let path = at.path.clone();
-        self.blocking("stat", &at.path, move |this| {
+        self.blocking("stat", &at.path, move |this, _| {
             let root = this.state().root;
             let seen = root.stat(&path).map_err(|error| refused(error, "stat", &path))?;
             Ok(seen.map(|meta| root.observed(&meta)))
@@ -220,23 +221,26 @@ impl Remote for FolderRemote {
 
     async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
         let path = folder.path.clone();
-        self.blocking("list", &folder.path, move |this| list(this, &path, page.as_ref())).await
+        self.blocking("list", &folder.path, move |this, _| list(this, &path, page.as_ref())).await
     }
 
     async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
         let (path, version) = (at.path.clone(), version.clone());
-        self.blocking("read", &at.path, move |this| read::read(this, &path, &version, range)).await
+        self.blocking("read", &at.path, move |this, _| read::read(this, &path, &version, range))
+            .await
     }
 
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
         let path = at.path.clone();
-        self.blocking("write", &at.path, move |this| write::write(this, &path, &body, &expect))
-            .await
+        let act =
+            move |this: &Self, wanted: &Wanted| write::write(this, &path, &body, &expect, wanted);
+        self.blocking("write", &at.path, act).await
     }
 
     async fn make_folder(&self, at: &Locator) -> Result<Observed> {
         let path = at.path.clone();
-        self.blocking("make folder", &at.path, move |this| change::make_folder(this, &path)).await
+        let act = move |this: &Self, wanted: &Wanted| change::make_folder(this, &path, wanted);
+        self.blocking("make folder", &at.path, act).await
     }
 
     async fn rename(
@@ -247,19 +251,23 @@ impl Remote for FolderRemote {
         tag: &AttemptTag,
     ) -> Result<Observed> {
         let (old, new, tag) = (from.path.clone(), to.path.clone(), tag.clone());
-        let act = move |this: &Self| change::rename(this, &old, &new, &expect, &tag);
+        let act = move |this: &Self, wanted: &Wanted| {
+            change::rename(this, &old, &new, &expect, &tag, wanted)
+        };
         self.blocking("rename", &from.path, act).await
     }
 
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
         let (path, tag) = (at.path.clone(), tag.clone());
-        let act = move |this: &Self| change::remove(this, &path, &expect, &tag);
+        let act =
+            move |this: &Self, wanted: &Wanted| change::remove(this, &path, &expect, &tag, wanted);
         self.blocking("remove", &at.path, act).await
     }
 
     async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
         let (path, expect, tag) = (at.path.clone(), expect.clone(), tag.clone());
-        let act = move |this: &Self| change::tidy(this, &path, &expect, &tag);
+        let act =
+            move |this: &Self, wanted: &Wanted| change::tidy(this, &path, &expect, &tag, wanted);
         self.blocking("tidy", &at.path, act).await
     }
 
@@ -270,17 +278,19 @@ impl Remote for FolderRemote {
         expect: Expect,
     ) -> Result<Observed> {
         let (path, metadata) = (at.path.clone(), metadata.clone());
-        let act = move |this: &Self| change::set_metadata(this, &path, &metadata, &expect);
+        let act = move |this: &Self, wanted: &Wanted| {
+            change::set_metadata(this, &path, &metadata, &expect, wanted)
+        };
         self.blocking("set metadata of", &at.path, act).await
     }
 
     async fn space(&self) -> Result<Option<Space>> {
-        self.blocking("space", &RemotePath::root(), space).await
+        self.blocking("space", &RemotePath::root(), |this, _| space(this)).await
     }
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let since = since.cloned();
-        let drain = move |this: &Self| {
+        let drain = move |this: &Self, _: &Wanted| {
             let in_place = this.state().root.is_in_place().unwrap_or(false);
             this.shared.feed.changes(since.as_ref(), in_place)
         };
@@ -292,6 +302,8 @@ impl Remote for FolderRemote {
     }
 
     fn interested(&self, folder: &Locator) {
-        self.shared.feed.interested(&folder.path);
+        // Who lists it watches it already; this is for the one that a move of ours brought to the name meanwhile.
+        let (this, path) = (self.clone(), folder.path.clone());
+        self.shared.threads.leave(move || this.shared.feed.interested(&path));
     }
 }

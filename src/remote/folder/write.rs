@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::FolderRemote;
 use super::disk::{Found, Meta, look, look_open, refused};
 use super::inherit::{bits, inherit};
+use super::threads::Wanted;
 use crate::remote::names;
 use crate::remote::{
     AttemptTag, Body, ErrorKind, Expect, Kind, Name, Observed, RemoteError, RemotePath, Result,
@@ -95,6 +96,14 @@ impl<'a> Spot<'a> {
         match fs::unlinkat(&self.folder, name.as_bytes(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// The last moment before something changes: what hung until nobody waits for it any more was looked after already.
+    pub(super) fn go_on(&self, wanted: &Wanted) -> Result<()> {
+        match wanted.is_so() {
+            true => Ok(()),
+            false => Err(self.error(ErrorKind::Offline).because("too late: nobody waits for it")),
         }
     }
 
@@ -203,6 +212,7 @@ pub(super) fn write(
     at: &RemotePath,
     body: &Upload,
     expect: &Expect,
+    wanted: &Wanted,
 ) -> Result<Observed> {
     let spot = Spot::open(remote, at, &body.tag, WRITE, ErrorKind::NoParent)?;
     let there = spot.expect(expect)?;
@@ -215,6 +225,7 @@ pub(super) fn write(
         }
         spot.take_turn();
         spot.expect(expect)?;
+        spot.go_on(wanted)?;
         commit(&spot, expect, &file)?;
         unmark(&file);
         spot.sync()?;

@@ -1,6 +1,10 @@
 //! What only a directory can do to us: links, pipes, races, leftovers, strange names.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod hangs;
+#[path = "../support/mount.rs"]
+mod support;
+
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
