@@ -218,9 +218,10 @@ fn changed<R: Rows>(
     if base.is_other_than(seen) {
         return mark(rows, base.place.parent);
     }
-    let named = Base { id: seen.id.clone(), ..base.clone() };
-    if base.id != seen.id {
-        // A second name of it came or went there: while it has several, none of them tells who it is.
+    let named = Base { id: seen.id.clone(), extra: seen.extra.clone(), ..base.clone() };
+    if base.id != seen.id || base.extra != seen.extra {
+        // A second name of it came or went there: while it has several, none of them tells who it is. Or the remote has
+        // something else to note.
         rows.set_base(node.ino, Some(named.clone()))?;
     }
     let base = &named;

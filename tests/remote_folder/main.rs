@@ -1,9 +1,12 @@
 //! What only a directory can do to us: links, pipes, races, leftovers, strange names.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod disks;
 mod hangs;
 #[path = "../support/mount.rs"]
 mod support;
+#[path = "../support/disk.rs"]
+mod tools;
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;

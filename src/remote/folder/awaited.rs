@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::parts::Parts;
 use super::threads::Threads;
-use super::{FolderRemote, not_run};
+use super::{FolderRemote, identity, not_run};
 use crate::remote::behind::Behind;
-use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, Remote, RemoteError, Result};
+use crate::remote::{
+    Capabilities, Conditional, ErrorKind, FeedKind, Locator, Remote, RemoteError, Result,
+};
 
 /// How long the start waits for the directory: one that is there answers at once, one that hangs is awaited.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -21,13 +24,18 @@ pub struct AwaitedFolder {
     path: PathBuf,
     opened: Arc<Mutex<Option<Arc<FolderRemote>>>>,
     threads: Threads,
+    parts: Arc<Parts>,
 }
 
 impl AwaitedFolder {
     /// The directory at `path`, opened at once if it is there and answers.
     pub fn new(path: &Path) -> Self {
-        let this =
-            Self { path: path.to_owned(), opened: Arc::default(), threads: Threads::default() };
+        let this = Self {
+            path: path.to_owned(),
+            opened: Arc::default(),
+            threads: Threads::default(),
+            parts: Arc::default(),
+        };
         let (tell, told) = mpsc::channel::<()>();
         let opening = this.clone();
         this.threads.leave(move || {
@@ -43,7 +51,8 @@ impl AwaitedFolder {
     }
 
     fn open(&self) -> Result<Arc<FolderRemote>> {
-        let opened = Arc::new(FolderRemote::open_on(&self.path, self.threads.clone())?);
+        let opened =
+            Arc::new(FolderRemote::open_on(&self.path, self.threads.clone(), self.parts.clone())?);
         let mut slot = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(slot.get_or_insert(opened).clone())
     }
@@ -89,5 +98,13 @@ impl Behind for AwaitedFolder {
 
     async fn there(&self) -> Result<Arc<dyn Remote>> {
         self.find().await.map_err(|error| RemoteError { kind: ErrorKind::Offline, ..error })
+    }
+
+    fn interested_before(&self, folder: &Locator) {
+        self.parts.recall(folder);
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        identity::is_same(known, told)
     }
 }

@@ -229,6 +229,14 @@ impl Feed {
         }
     }
 
+    /// Another file system is mounted at these folders than was, or none.
+    pub(super) fn look_anew(&self, folders: Vec<RemotePath>) {
+        if !folders.is_empty() {
+            lock(&self.queue).stale.extend(folders.iter().cloned());
+            self.tell(folders.into_iter().map(Hint::Folder));
+        }
+    }
+
     fn tell(&self, hints: impl IntoIterator<Item = Hint>) {
         let mut queue = lock(&self.queue);
         hints.into_iter().for_each(|hint| queue.push(hint));

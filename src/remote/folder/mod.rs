@@ -7,7 +7,11 @@
 //! came out is looked at, and if it is not the version expected, it is exchanged back. So nothing is replaced unseen,
 //! although a file system knows no conditions. Versions are made of inode, birth time, size and mtime; one whose mtime is
 //! within a clock tick (20 ms on local file systems, 2 s on others) of now is unsettled, since the next edit could get the
-//! same. Identities are inode and birth time, so a number used again is another identity.
+//! same. Identities are inode and birth time, so a number used again is another identity. FAT, exFAT and FUSE count their
+//! inodes anew at each mount: there numbers are part of neither.
+//!
+//! A file system mounted below the root is noted where it was seen, in the entry's `extra`: while it is away, what was in it
+//! answers `Away`, and nothing counts as removed.
 //!
 //! Every request waits on one of a few threads of the remote's own: a network file system whose server is away can hang in
 //! the kernel for as long as it likes, and nothing else does. Who asked is answered in time by the layers above; what is
@@ -20,19 +24,23 @@ mod awaited;
 mod change;
 mod disk;
 mod feed;
+mod identity;
 mod inherit;
+mod parts;
 mod read;
 mod requests;
 mod threads;
+mod uuid;
 mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Conditional, RemoteError, RemotePath, Result};
+use super::{Conditional, Locator, RemoteError, RemotePath, Result};
 pub use awaited::AwaitedFolder;
 use disk::Root;
 use feed::Feed;
+use parts::Parts;
 use requests::Listings;
 use threads::{Threads, Wanted};
 
@@ -63,17 +71,17 @@ impl FolderRemote {
     /// Opens the directory at `root`. `NotFound`, `Denied`, and `Unsupported` if it is no directory or the kernel is older
     /// than Linux 5.6.
     pub fn open(root: &Path) -> Result<Self> {
-        Self::open_on(root, Threads::default())
+        Self::open_on(root, Threads::default(), Arc::default())
     }
 
-    /// The same, with the threads that its requests will wait on.
-    fn open_on(root: &Path, threads: Threads) -> Result<Self> {
+    /// The same, with the threads that its requests will wait on, and what is known of file systems below it.
+    fn open_on(root: &Path, threads: Threads, parts: Arc<Parts>) -> Result<Self> {
         let path = std::fs::canonicalize(root).map_err(|error| {
             let kind = rustix::io::Errno::from_io_error(&error)
                 .map_or(super::ErrorKind::Other, disk::kind_of);
             RemoteError::new(kind, "open", root.display()).because(error)
         })?;
-        let opened = Arc::new(Root::open(&path)?);
+        let opened = Arc::new(Root::open(&path, parts)?);
         let feed = Feed::new(&path, opened.is_shared);
         let state = State {
             stable_ids: has_birth_times(&opened),
@@ -87,6 +95,13 @@ impl FolderRemote {
 
     fn state(&self) -> State {
         self.locked().clone()
+    }
+
+    /// What an entry noted of itself when it was seen tells of file systems mounted below.
+    fn recall(&self, at: &Locator) {
+        if at.extra.is_some() {
+            self.state().root.parts.recall(at);
+        }
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -112,5 +127,5 @@ fn not_run(operation: &'static str, at: impl ToString) -> RemoteError {
 }
 
 fn has_birth_times(root: &Root) -> bool {
-    root.stat(&RemotePath::root()).ok().flatten().is_some_and(|meta| meta.has_born)
+    root.stat(&RemotePath::root()).ok().flatten().is_some_and(|seen| seen.id.is_some())
 }

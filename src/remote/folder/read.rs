@@ -55,7 +55,7 @@ fn open(remote: &FolderRemote, at: &RemotePath, version: &Version) -> Result<(Ow
         Some(_) => {}
     }
     let file = open_entry(&folder, name).map_err(fail)?;
-    let opened = look_open(&file).map_err(fail)?.ok_or_else(mismatch)?;
+    let opened = folder.opened(&file).map_err(fail)?.ok_or_else(mismatch)?;
     if opened.kind != Kind::File || opened.version() != *version {
         return Err(mismatch());
     }
@@ -110,7 +110,7 @@ fn read_piece(reading: &Reading) -> Result<Bytes> {
             Err(error) => return Err(fail(error)),
         }
     }
-    let now = look_open(file).map_err(fail)?;
+    let now = look_open(file, reading.opened.numbered).map_err(fail)?;
     if now.is_none_or(|now| now.version() != reading.opened.version()) {
         return Err(RemoteError::new(ErrorKind::VersionMismatch, READ, &reading.at));
     }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::disk::{Found, Root, kind_of, look, now, refused};
 use super::threads::Wanted;
-use super::{FolderRemote, State, change, has_birth_times, read, write};
+use super::{FolderRemote, State, change, has_birth_times, identity, read, write};
 use crate::remote::names::is_hidden;
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Conditional, Cursor, ErrorKind, Expect,
@@ -59,8 +59,6 @@ fn names(folder: &rustix::fd::OwnedFd) -> rustix::io::Result<Vec<Name>> {
             names.push(name);
         }
     }
-    names.sort_unstable();
-    names.dedup();
     Ok(names)
 }
 
@@ -91,7 +89,13 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     let (listing, all) = match found {
         Some(all) => (listing, all),
         None => {
-            let all = Arc::new(names(&folder).map_err(fail)?);
+            let mut all = names(&folder).map_err(fail)?;
+            // What is mounted below and away is shown as it was.
+            let mounts = root.parts.mounts_below(at);
+            all.extend(mounts.iter().filter_map(|mount| mount.0.get(at.0.len()).cloned()));
+            all.sort_unstable();
+            all.dedup();
+            let all = Arc::new(all);
             let listing = if all.len() > PAGE { kept().start(Arc::clone(&all)) } else { 0 };
             (listing, all)
         }
@@ -101,14 +105,13 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     let these = rest.get(..PAGE.min(rest.len())).unwrap_or_default();
     let mut entries = Vec::with_capacity(these.len());
     for name in these {
-        match look(&folder, name).map_err(fail)? {
-            Found::Entry(meta) => {
-                entries.push(Listed { name: name.clone(), entry: root.observed(&meta) });
-            }
-            Found::Nothing => {}
-            Found::Strange => {
-                tracing::debug!(folder = %at, %name, "not shown: neither file nor folder");
-            }
+        let found = look(&folder, name).map_err(fail)?;
+        if found == Found::Strange {
+            tracing::debug!(folder = %at, %name, "not shown: neither file nor folder");
+        }
+        let path = at.child(name.clone());
+        if let Some(entry) = root.entry(&folder, &path, found).map_err(fail)? {
+            entries.push(Listed { name: name.clone(), entry });
         }
     }
     let next = these.last().filter(|_| these.len() < rest.len()).map(|last| {
@@ -122,7 +125,7 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
 fn probe(remote: &FolderRemote) -> Result<()> {
     let at = RemotePath::root();
     let fail = |error: Errno| refused(error, "probe", &at);
-    let opened = Root::open(&remote.shared.path)?;
+    let opened = Root::open(&remote.shared.path, remote.state().root.parts.clone())?;
     let folder = opened.folder(&at).map_err(fail)?;
     change::clean(&folder, None, now());
     let mut skew = 0;
@@ -141,7 +144,7 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     let stable_ids = has_birth_times(&opened);
     // Nothing that may hang is asked under the lock.
     let before = remote.state().root;
-    let same = before.identity == opened.identity && before.is_in_place().map_err(fail)?;
+    let same = is_same(&before, &opened) && before.is_in_place().map_err(fail)?;
     let root = if same { before } else { Arc::new(opened) };
     if !same {
         remote.shared.feed.renew();
@@ -154,17 +157,24 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     Ok(())
 }
 
+fn is_same(one: &Root, other: &Root) -> bool {
+    match (&one.identity, &other.identity) {
+        (Some(one), Some(other)) => identity::is_same(one, other),
+        (one, other) => one == other,
+    }
+}
+
 /// Who is at the path now. The one we know is opened anew if it was away; another one is not touched.
-fn identity(remote: &FolderRemote) -> Result<String> {
-    let opened = Root::open(&remote.shared.path)?;
-    let identity = opened.identity.clone();
+fn who(remote: &FolderRemote) -> Result<Option<String>> {
+    let opened = Root::open(&remote.shared.path, remote.state().root.parts.clone())?;
+    let told = opened.identity.clone();
     let before = remote.state().root;
-    if identity == before.identity && !before.is_in_place().unwrap_or(false) {
+    if is_same(&before, &opened) && !before.is_in_place().unwrap_or(false) {
         opened.skew.store(before.skew.load(Ordering::Relaxed), Ordering::Relaxed);
         remote.locked().root = Arc::new(opened);
         remote.shared.feed.renew();
     }
-    Ok(identity)
+    Ok(told)
 }
 
 fn space(remote: &FolderRemote) -> Result<Option<Space>> {
@@ -193,7 +203,7 @@ impl Remote for FolderRemote {
             version_tick: state.root.tick,
             feed: self.shared.feed.kind(),
             product: state.root.product.clone(),
-            identity: Some(state.root.identity.clone()),
+            identity: state.root.identity.clone(),
             folder_versions: false,
             dot_names: true,
         }
@@ -205,21 +215,21 @@ impl Remote for FolderRemote {
     }
 
     async fn identity(&self) -> Result<Option<String>> {
-        let told = self.blocking("identity", &RemotePath::root(), |this, _| identity(this)).await;
-        told.map(Some)
+        self.blocking("identity", &RemotePath::root(), |this, _| who(this)).await
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+        self.recall(at);
         let path = at.path.clone();
         self.blocking("stat", &at.path, move |this, _| {
             let root = this.state().root;
-            let seen = root.stat(&path).map_err(|error| refused(error, "stat", &path))?;
-            Ok(seen.map(|meta| root.observed(&meta)))
+            root.stat(&path).map_err(|error| refused(error, "stat", &path))
         })
         .await
     }
 
     async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
+        self.recall(folder);
         let path = folder.path.clone();
         self.blocking("list", &folder.path, move |this, _| list(this, &path, page.as_ref())).await
     }
@@ -250,6 +260,7 @@ impl Remote for FolderRemote {
         expect: Expect,
         tag: &AttemptTag,
     ) -> Result<Observed> {
+        self.recall(from);
         let (old, new, tag) = (from.path.clone(), to.path.clone(), tag.clone());
         let act = move |this: &Self, wanted: &Wanted| {
             change::rename(this, &old, &new, &expect, &tag, wanted)
@@ -258,6 +269,7 @@ impl Remote for FolderRemote {
     }
 
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        self.recall(at);
         let (path, tag) = (at.path.clone(), tag.clone());
         let act =
             move |this: &Self, wanted: &Wanted| change::remove(this, &path, &expect, &tag, wanted);
@@ -291,10 +303,23 @@ impl Remote for FolderRemote {
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let since = since.cloned();
         let drain = move |this: &Self, _: &Wanted| {
-            let in_place = this.state().root.is_in_place().unwrap_or(false);
+            let root = this.state().root;
+            let in_place = root.is_in_place().unwrap_or(false);
+            if in_place {
+                // Watches go with what they are on, and what happens in it while it is away is told to nobody.
+                this.shared.feed.look_anew(root.came_or_went());
+            }
             this.shared.feed.changes(since.as_ref(), in_place)
         };
         self.blocking("changes of", &RemotePath::root(), drain).await
+    }
+
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.state().root.parts.divide(from, folder)
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        identity::is_same(known, told)
     }
 
     fn watch(&self) -> Option<BoxStream<'static, ()>> {
@@ -302,6 +327,7 @@ impl Remote for FolderRemote {
     }
 
     fn interested(&self, folder: &Locator) {
+        self.recall(folder);
         // Who lists it watches it already; this is for the one that a move of ours brought to the name meanwhile.
         let (this, path) = (self.clone(), folder.path.clone());
         self.shared.threads.leave(move || this.shared.feed.interested(&path));

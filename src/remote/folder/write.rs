@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::FolderRemote;
-use super::disk::{Found, Meta, look, look_open, refused};
+use super::disk::{Folder, Found, Meta, look, refused};
 use super::inherit::{bits, inherit};
 use super::threads::Wanted;
 use crate::remote::names;
@@ -27,7 +27,7 @@ const TURN: Duration = Duration::from_millis(200);
 
 /// Is a place in an opened folder, with the private names an attempt may use beside it.
 pub(super) struct Spot<'a> {
-    pub(super) folder: OwnedFd,
+    pub(super) folder: Folder,
     pub(super) name: Name,
     pub(super) temp: Name,
     pub(super) aside: Name,
@@ -178,9 +178,9 @@ pub(super) fn is_marked(spot: &Spot<'_>, name: &Name, tag: &AttemptTag) -> bool 
 /// Renames without replacing. Where the file system cannot, a file gets its second name by a link, which never replaces
 /// either; a folder only after a look.
 pub(super) fn rename_free(
-    from_folder: &OwnedFd,
+    from_folder: &Folder,
     from: &Name,
-    to_folder: &OwnedFd,
+    to_folder: &Folder,
     to: &Name,
 ) -> rustix::io::Result<()> {
     let (old, new) = (from.as_bytes(), to.as_bytes());
@@ -229,7 +229,7 @@ pub(super) fn write(
         commit(&spot, expect, &file)?;
         unmark(&file);
         spot.sync()?;
-        look_open(&file).map_err(|error| spot.fail(error))
+        spot.folder.opened(&file).map_err(|error| spot.fail(error))
     });
     match result {
         Ok(Some(meta)) => Ok(remote.state().root.observed(&meta)),
@@ -353,7 +353,7 @@ fn place(spot: &Spot<'_>) -> Result<()> {
 ///
 /// From here on the private name may hold somebody's only copy, so it is one that is never removed by age.
 fn exchange(spot: &Spot<'_>, expect: &Expect, file: &OwnedFd) -> Result<()> {
-    let ours = look_open(file).map_err(|error| spot.fail(error))?;
+    let ours = spot.folder.opened(file).map_err(|error| spot.fail(error))?;
     let ours = ours.ok_or_else(|| spot.error(ErrorKind::Other))?;
     spot.move_free(&spot.temp, &spot.aside).map_err(|error| spot.fail(error))?;
     let swap = || {
