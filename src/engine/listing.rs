@@ -34,6 +34,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The longest wait if no item is in the way.
 const LONGEST_ALONE: Duration = Duration::from_secs(4);
 
+/// The longest wait if the remote refuses it, or tells what cannot be right.
+const LONGEST_REFUSED: Duration = Duration::from_secs(60);
+
 /// Says how one pass over a folder ended.
 enum Pass {
     Whole,
@@ -118,12 +121,14 @@ impl Core {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(error) => {
-                    self.put_off_look(folder).await?;
+                    let lasts = matches!(error, EngineError::Corrupt(_) | EngineError::Denied(_));
+                    let longest = if lasts { LONGEST_REFUSED } else { LONGEST_ALONE };
+                    self.defer_look(folder, None, longest).await?;
                     return Err(error);
                 }
             }
         }
-        self.put_off_look(folder).await?;
+        self.defer_look(folder, None, LONGEST_ALONE).await?;
         Err(EngineError::TimedOut)
     }
 
@@ -163,7 +168,9 @@ impl Core {
             next = token;
         };
         if let Some(blocker) = cause_of_mark {
-            self.defer_look(folder, blocker).await?;
+            // Without an item in the way, only work that is going on keeps the folder from being settled.
+            let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
+            self.defer_look(folder, blocker, longest).await?;
         }
         self.remotes.of(cause).interested(&locator);
         if !self.catalog.read(|rows| rows.all_missing())?.is_empty() {
@@ -272,23 +279,18 @@ impl Core {
         self.set_missing(Some(why));
     }
 
-    /// A folder that could not be listed is tried again later, if it is marked.
-    async fn put_off_look(self: &Arc<Self>, folder: Ino) -> Result<(), EngineError> {
-        self.defer_look(folder, None).await
-    }
-
+    /// A folder that could not be listed, or settled, is tried again later, if it is marked.
     async fn defer_look(
         self: &Arc<Self>,
         folder: Ino,
         blocker: Option<Ino>,
+        longest: Duration,
     ) -> Result<(), EngineError> {
         change(self, move |tx| {
             if tx.look_again(folder)?.is_none() {
                 return Ok(());
             }
             let first = i64::try_from(FIRST_WAIT.as_nanos()).unwrap_or(i64::MAX);
-            // Without an item in the way, only work that is going on keeps the folder from being settled.
-            let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
             let longest = i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX);
             let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
             let wait = first.saturating_mul(1 << tries.min(20)).min(longest);

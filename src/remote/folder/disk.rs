@@ -245,8 +245,16 @@ impl Root {
             id: self.id_of(meta),
             digest: None,
             mode: Some(meta.mode),
-            extra: None,
+            extra: self.changed(meta),
         }
+    }
+
+    /// When content or attributes last changed, of files where the kernel here says so: an edit that leaves size and mtime as
+    /// they were leaves no other trace.
+    fn changed(&self, meta: &Meta) -> Option<Vec<u8>> {
+        let is_told = meta.kind == Kind::File && meta.seat == self.seat && !self.is_shared;
+        let when = i64::try_from(meta.changed).ok().filter(|_| is_told && meta.numbered)?;
+        Some([b"c".as_slice(), &when.to_le_bytes()].concat())
     }
 
     /// What tells an entry from all others below this root: not what has several names, nor what is seen through another

@@ -10,6 +10,9 @@
 //! same. Identities are inode and birth time, so a number used again is another identity. FAT, exFAT and FUSE count their
 //! inodes anew at each mount: there numbers are part of neither.
 //!
+//! An edit that leaves size and mtime as they were changes no version. On local file systems the ctime of a file is noted in
+//! its `extra`: when another one is noted, the engine looks once whether the content is the same.
+//!
 //! A file system mounted below the root is noted where it was seen, in the entry's `extra`: while it is away, what was in it
 //! answers `Away`, and nothing counts as removed.
 //!
@@ -99,7 +102,7 @@ impl FolderRemote {
 
     /// What an entry noted of itself when it was seen tells of file systems mounted below.
     fn recall(&self, at: &Locator) {
-        if at.extra.is_some() {
+        if parts::noted(at).is_some() {
             self.state().root.parts.recall(at);
         }
     }

@@ -54,7 +54,7 @@ impl Parts {
 
     /// Takes what the catalog remembers of an earlier life.
     pub(super) fn recall(&self, at: &Locator) {
-        let Some(border) = at.extra.as_deref().and_then(Border::of) else { return };
+        let Some(border) = noted(at) else { return };
         let seen = folder(border);
         let part = Part { border, seen, was_there: true };
         self.locked().entry(at.path.clone()).or_insert(part);
@@ -136,6 +136,11 @@ impl Parts {
         };
         inside(from) != inside(folder)
     }
+}
+
+/// What an entry noted of itself when it was seen.
+pub(super) fn noted(at: &Locator) -> Option<Border> {
+    at.extra.as_deref().and_then(Border::of)
 }
 
 fn below(parts: &BTreeMap<RemotePath, Part>, at: &RemotePath) -> Vec<RemotePath> {

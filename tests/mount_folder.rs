@@ -1,4 +1,4 @@
-//! A directory as remote with another file system mounted in it.
+//! What is a directory as remote only: other file systems mounted in it, edits that leave no trace in its times.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/mount.rs"]
@@ -7,6 +7,7 @@ mod support;
 mod tools;
 
 use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -107,4 +108,50 @@ fn a_move_from_one_file_system_into_another_is_made_by_who_asks() {
     eventually("the original to go", || names(&mount.remote("folder")).is_empty());
     fs::rename(mount.path("disk/file"), mount.path("disk/renamed")).unwrap();
     mount.arrives("disk/renamed", b"content");
+}
+
+/// Writes into a file in place and gives it its mtime back.
+fn edit_unseen(file: &Path, content: &[u8]) {
+    let before = fs::metadata(file).unwrap();
+    let open = fs::File::options().write(true).open(file).unwrap();
+    open.write_all_at(content, 0).unwrap();
+    open.set_modified(before.modified().unwrap()).unwrap();
+    drop(open);
+    let after = fs::metadata(file).unwrap();
+    assert_eq!((before.len(), before.mtime_nsec()), (after.len(), after.mtime_nsec()));
+}
+
+fn is_idle(mount: &Mounted) -> bool {
+    let output =
+        support::dewfs().args(["status", "--json"]).arg(&mount.places.at).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    status["pending"] == 0
+}
+
+/// S143 "A directory on a local file system: an edit there that leaves size and mtime as they were is seen as well; changed
+/// attributes and further names are no edit."
+#[test]
+fn an_edit_that_leaves_size_and_mtime_as_they_were_is_seen() {
+    let mount = Mounted::of(|remote| {
+        for file in ["here", "not here", "touched"] {
+            fs::write(remote.join(file), b"first").unwrap();
+        }
+    });
+    for file in ["here", "touched"] {
+        mount.shows(file, b"first");
+    }
+    eventually("all to be sure", || is_idle(&mount));
+    let before = support::ino(&mount.path("touched"));
+    edit_unseen(&mount.remote("here"), b"other");
+    edit_unseen(&mount.remote("not here"), b"other");
+    mount.shows("here", b"other");
+    mount.shows("not here", b"other");
+    // Of these only the attributes, and a name.
+    let shared = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(mount.remote("touched"), shared).unwrap();
+    fs::hard_link(mount.remote("touched"), mount.remote("second name")).unwrap();
+    mount.shows("second name", b"first");
+    eventually("all to be sure", || is_idle(&mount));
+    assert_eq!(fs::read(mount.path("touched")).unwrap(), b"first");
+    assert_eq!(support::ino(&mount.path("touched")), before, "it was taken for another file");
 }
