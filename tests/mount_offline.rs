@@ -466,3 +466,23 @@ fn a_directory_that_hangs_in_the_kernel_holds_up_nothing_but_what_is_in_it() {
         fs::read(mount.path("f3")).is_ok_and(|read| read == bytes(100_000, 3))
     });
 }
+
+/// Asking a server that stands still whether it is there was not part of `drain=`: the daemon outlived it by far.
+#[test]
+fn regression_a_daemon_ends_in_time_on_a_frozen_server() {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    let options = ["-o", "timeout=1h,drain=1s,poll=1h"];
+    let mut mount = Mounted::url(&server.url(), server.root(), &options);
+    assert_eq!(names(&mount.places.at).len(), 18);
+    mount.signal(Signal::INT);
+    mount.end();
+    server.freeze();
+    mount.mount();
+    fs::write(mount.path("new"), "new").unwrap();
+    mount.signal(Signal::INT);
+    mount.end();
+    server.thaw();
+    mount.mount();
+    mount.arrives("new", b"new");
+}

@@ -13,8 +13,9 @@ use super::live::Failure;
 use super::losses::{Weight, vanishing};
 use super::observe::change;
 use super::open::lock;
+use super::send::nanos;
 use super::workers::Flight;
-use crate::catalog::Tx;
+use crate::catalog::{CatalogError, Tx};
 use crate::model::{self, Ino, Listing, Rows as _};
 use crate::remote::layers::in_background;
 use crate::remote::{ErrorKind, ListPage, Listed, Locator, RemoteError};
@@ -47,8 +48,8 @@ enum Pass {
 enum Applied {
     /// More pages come.
     Going(Box<Listing>),
-    /// That was all; says, if the folder is still to be looked at, what keeps it from being settled.
-    Ended(Option<Option<Ino>>),
+    /// That was all.
+    Ended,
     /// The folder moved meanwhile.
     Moved,
     /// So much is gone that it is not believed yet.
@@ -123,12 +124,12 @@ impl Core {
                 Err(error) => {
                     let lasts = matches!(error, EngineError::Corrupt(_) | EngineError::Denied(_));
                     let longest = if lasts { LONGEST_REFUSED } else { LONGEST_ALONE };
-                    self.defer_look(folder, None, longest).await?;
+                    self.put_off_look(folder, longest).await?;
                     return Err(error);
                 }
             }
         }
-        self.defer_look(folder, None, LONGEST_ALONE).await?;
+        self.put_off_look(folder, LONGEST_ALONE).await?;
         Err(EngineError::TimedOut)
     }
 
@@ -140,7 +141,7 @@ impl Core {
         locator.path = listing.path.clone();
         let mut next = None;
         let mut names = 0;
-        let cause_of_mark = loop {
+        loop {
             crash_point!(self, "listing: before a page");
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
                 Ok(page) => page,
@@ -161,17 +162,13 @@ impl Core {
             crash_point!(self, "listing: before a page is recorded");
             match self.apply_page(listing, entries, token.is_none()).await? {
                 Applied::Going(same) => listing = *same,
-                Applied::Ended(cause_of_mark) => break cause_of_mark,
+                Applied::Ended => break,
                 Applied::Moved => return Ok(Pass::Moved),
                 Applied::Doubted => return Err(self.doubt()),
             }
             next = token;
-        };
-        if let Some(blocker) = cause_of_mark {
-            // Without an item in the way, only work that is going on keeps the folder from being settled.
-            let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
-            self.defer_look(folder, blocker, longest).await?;
         }
+        crash_point!(self, "listing: ended");
         self.remotes.of(cause).interested(&locator);
         if !self.catalog.read(|rows| rows.all_missing())?.is_empty() {
             // What is missed is given up only when nothing waits to be looked at any more.
@@ -211,7 +208,8 @@ impl Core {
                     if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
                         return Ok(Applied::Doubted);
                     }
-                    return Ok(Applied::Ended(end(tx, listing)?));
+                    end(tx, listing)?;
+                    return Ok(Applied::Ended);
                 }
                 if whole {
                     model::begin_page(tx, &mut listing)?;
@@ -279,25 +277,13 @@ impl Core {
         self.set_missing(Some(why));
     }
 
-    /// A folder that could not be listed, or settled, is tried again later, if it is marked.
-    async fn defer_look(
+    /// A folder that could not be listed is tried again later, if it is marked.
+    async fn put_off_look(
         self: &Arc<Self>,
         folder: Ino,
-        blocker: Option<Ino>,
         longest: Duration,
     ) -> Result<(), EngineError> {
-        change(self, move |tx| {
-            if tx.look_again(folder)?.is_none() {
-                return Ok(());
-            }
-            let first = i64::try_from(FIRST_WAIT.as_nanos()).unwrap_or(i64::MAX);
-            let longest = i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX);
-            let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
-            let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
-            tx.look_defer(folder, now().saturating_add(wait), blocker)?;
-            Ok(())
-        })
-        .await
+        change(self, move |tx| defer_look(tx, folder, None, longest)).await
     }
 
     /// Lists what is asked for or marked look-again; ends with the engine.
@@ -338,23 +324,39 @@ impl Core {
     }
 }
 
-/// Ends a listing; answers, if the folder is still to be looked at, what keeps it from being settled.
-fn end(tx: &mut Tx, listing: Listing) -> Result<Option<Option<Ino>>, crate::catalog::CatalogError> {
+/// Ends a listing. A folder that is still to be looked at waits for what keeps it from being settled: noted with the end, as
+/// what is in the way may be out of it in the next moment.
+fn end(tx: &mut Tx, listing: Listing) -> Result<(), CatalogError> {
     let folder = listing.folder;
     model::end_listing(tx, listing)?;
     tx.looked_at(folder, now())?;
     if tx.look_again(folder)?.is_none() {
-        return Ok(None);
+        return Ok(());
     }
-    for child in tx.base_children(folder)? {
+    let mut blocker = None;
+    for child in tx.base_children(folder)?.into_iter().chain(tx.children(folder)?) {
         if tx.outbox(child)?.is_some() {
-            return Ok(Some(Some(child)));
+            blocker = Some(child);
+            break;
         }
     }
-    for child in tx.children(folder)? {
-        if tx.outbox(child)?.is_some() {
-            return Ok(Some(Some(child)));
-        }
+    // Without an item in the way, only work that is going on keeps the folder from being settled.
+    let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
+    defer_look(tx, folder, blocker, longest)
+}
+
+/// Puts off the look at a folder, longer each time, until `blocker` is in sync.
+fn defer_look(
+    tx: &mut Tx,
+    folder: Ino,
+    blocker: Option<Ino>,
+    longest: Duration,
+) -> Result<(), CatalogError> {
+    if tx.look_again(folder)?.is_none() {
+        return Ok(());
     }
-    Ok(Some(None))
+    let (first, longest) = (nanos(FIRST_WAIT), nanos(longest));
+    let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
+    let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
+    tx.look_defer(folder, now().saturating_add(wait), blocker).map(drop)
 }

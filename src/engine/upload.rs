@@ -24,6 +24,10 @@ const LIGHT: usize = 4;
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
+/// How long nothing is looked at if nobody rings.
+const REST: Duration = Duration::from_secs(60);
+/// How long it rests when the catalog cannot say what to send.
+const UNCHOSEN: Duration = Duration::from_secs(1);
 
 /// Is a step under way, counted.
 struct Counted(Arc<Core>, Load);
@@ -57,6 +61,23 @@ impl Drop for Counted {
     }
 }
 
+/// Is a program that waits until an item is sent; it may stop waiting at any time.
+struct Awaited<'a>(&'a Core, Ino);
+
+impl<'a> Awaited<'a> {
+    fn new(core: &'a Core, ino: Ino) -> Self {
+        core.workers.awaited.fetch_add(1, Ordering::Relaxed);
+        Self(core, ino)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.is_sent(self.1);
+        self.0.workers.awaited.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Core {
     /// Brings everything in the outbox in sync; ends with the engine.
     pub(crate) async fn run_uploader(self: Arc<Self>) {
@@ -65,11 +86,12 @@ impl Core {
         let mut running = JoinSet::new();
         let most = usize::try_from(self.settings.transfers.max(1)).unwrap_or(1);
         loop {
-            let mut again = false;
-            if self.can_send() && self.knows_remote() {
-                again = self.start_steps(&mut running, most).await;
-            }
-            let wait = if again { Duration::ZERO } else { self.until_next_due() };
+            let wait = if self.can_send() && self.knows_remote() {
+                self.start_steps(&mut running, most).await
+            } else {
+                // Whatever lets it go on rings.
+                REST
+            };
             let (rung, back) = tokio::select! {
                 () = self.outbox.notified() => (true, false),
                 _ = running.join_next(), if !running.is_empty() => (false, false),
@@ -88,7 +110,7 @@ impl Core {
 
     /// Waits a moment for more news, unless a step ends or somebody waits for the remote.
     async fn gather(&self, running: &mut JoinSet<()>) {
-        if !lock(&self.workers.urgent).is_empty() {
+        if self.workers.awaited.load(Ordering::Relaxed) > 0 {
             return;
         }
         tokio::select! {
@@ -97,8 +119,9 @@ impl Core {
         }
     }
 
-    /// Starts as many steps as there is room for; `true` if there may be more to choose at once.
-    async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> bool {
+    /// Starts as many steps as there is room for; how long nothing more is to be chosen, if nobody rings.
+    async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> Duration {
+        let begun = now();
         let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let room = Room {
             light: (most * LIGHT).saturating_sub(under_way(&self.workers.light)),
@@ -108,7 +131,7 @@ impl Core {
         };
         // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
         if room.is_none() || !self.is_anything_due() {
-            return false;
+            return self.until_next_due(begun, running);
         }
         let chosen = match self.choose(room).await {
             Ok(chosen) => chosen,
@@ -116,7 +139,7 @@ impl Core {
                 if !self.is_stopped() {
                     tracing::warn!(%error, "cannot choose what to send");
                 }
-                return false;
+                return UNCHOSEN;
             }
         };
         for (row, blocker) in chosen.waiting {
@@ -133,7 +156,7 @@ impl Core {
                 drop(counted);
             });
         }
-        again
+        if again { Duration::ZERO } else { self.until_next_due(begun, running) }
     }
 
     async fn choose(self: &Arc<Self>, room: Room) -> Result<Chosen, EngineError> {
@@ -152,17 +175,19 @@ impl Core {
     }
 
     fn is_anything_due(&self) -> bool {
-        let due = self.catalog.read(|rows| rows.next_due());
+        let due = self.catalog.read(|rows| rows.next_due_after(i64::MIN));
         due.map_or(true, |due| due.is_some_and(|due| due <= now()))
     }
 
-    fn until_next_due(&self) -> Duration {
-        let rest = Duration::from_secs(60);
-        let due = self.catalog.read(|rows| rows.next_due());
-        let Ok(Some(due)) = due else { return rest };
+    /// How long until another row's time comes, of those whose time had not come when the choice began: what was due then
+    /// waits for a step under way, whose end is heard.
+    fn until_next_due(&self, begun: i64, running: &JoinSet<()>) -> Duration {
+        let after = if running.is_empty() { i64::MIN } else { begun };
+        let Ok(Some(due)) = self.catalog.read(|rows| rows.next_due_after(after)) else {
+            return REST;
+        };
         let left = u64::try_from(due.saturating_sub(now())).unwrap_or(0);
-        // What is due already waits for a step under way, for the connection, or for a person.
-        Duration::from_nanos(left).max(Duration::from_millis(50)).min(rest)
+        Duration::from_nanos(left).max(Duration::from_millis(50)).min(REST)
     }
 
     async fn run_step(self: Arc<Self>, step: Step, row: Ino) {
@@ -223,9 +248,8 @@ impl Core {
             return Ok(());
         }
         self.urge(&[ino]);
-        let outcome = self.wait_sent(ino, inode.edition).await;
-        lock(&self.workers.urgent).remove(&ino);
-        outcome
+        let _awaited = Awaited::new(self, ino);
+        self.wait_sent(ino, inode.edition).await
     }
 
     async fn wait_sent(
@@ -269,7 +293,7 @@ impl Core {
         self.catalog
             .write(Durability::Soon, crate::catalog::Origin::Engine, |tx| {
                 model::recover(tx)?;
-                tx.outbox_wake_all()
+                tx.outbox_recover()
             })
             .await
             .map_err(EngineError::from)

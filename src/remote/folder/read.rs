@@ -73,7 +73,7 @@ pub(super) fn read(
         let error = RemoteError::new(ErrorKind::Unsupported, READ, at);
         return Err(error.because("the range lies outside the file"));
     }
-    let length = range.end - range.start;
+    let (length, total) = (range.end - range.start, Some(opened.size));
     let file = Opened { file: Some(file), threads: remote.shared.threads.clone() };
     let reading = Reading { file, opened, at: at.clone(), rest: range };
     let bytes = stream::unfold(Some(reading), |reading| async move {
@@ -83,7 +83,7 @@ pub(super) fn read(
             Err(error) => Some((Err(error), None)),
         }
     });
-    Ok(ByteStream { length, bytes: bytes.boxed() })
+    Ok(ByteStream { length, total, bytes: bytes.boxed() })
 }
 
 async fn piece(mut reading: Reading) -> Result<(Bytes, Reading)> {
