@@ -58,6 +58,7 @@ mod walk;
 mod window;
 mod workers;
 mod write;
+mod wrong;
 mod xattrs;
 
 use std::path::PathBuf;

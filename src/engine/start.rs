@@ -302,7 +302,13 @@ async fn identify(
             )))
         };
         return match remote.probe().await {
-            Ok(found) if found.identity.is_some() && found.identity == known.0 => {
+            Ok(found)
+                if found
+                    .identity
+                    .as_deref()
+                    .zip(known.0.as_deref())
+                    .is_some_and(|(told, known)| remote.is_same(known, told)) =>
+            {
                 note_place(catalog, settings).await?;
                 Ok(true)
             }

@@ -56,6 +56,8 @@ pub(crate) struct Workers {
     pub(super) contact: AtomicI64,
     /// What the mass-change guard knows.
     pub(super) guard: super::guard::Shared,
+    /// What came wrong.
+    pub(super) wrong: super::wrong::Wrong,
     /// What is known of losses at the remote.
     pub(super) losses: super::losses::Shared,
     /// The remote was probed since the start.

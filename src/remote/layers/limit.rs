@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
-    Observed, PageToken, Remote, Result, Space, Upload, Version,
+    Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
 };
 
 tokio::task_local! {
@@ -253,6 +253,14 @@ impl Remote for Limit {
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let _permit = self.permit().await;
         self.inner.changes(since).await
+    }
+
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.inner.divides(from, folder)
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        self.inner.is_same(known, told)
     }
 
     fn watch(&self) -> Option<BoxStream<'static, ()>> {

@@ -408,6 +408,14 @@ impl Remote for Retry {
         self.again_within(self.patient(), "changes of", &RemotePath::root(), ask).await
     }
 
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.inner.divides(from, folder)
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        self.inner.is_same(known, told)
+    }
+
     fn watch(&self) -> Option<BoxStream<'static, ()>> {
         self.inner.watch()
     }
