@@ -69,7 +69,11 @@ pub(super) fn run(args: &UmountArgs, common: &Common) -> Result<u8, Failure> {
 }
 
 /// Sends what can be sent; answers how many items are left.
-fn drain(client: &mut Client, limit: Option<Duration>, common: &Common) -> Result<u64, Failure> {
+pub(super) fn drain(
+    client: &mut Client,
+    limit: Option<Duration>,
+    common: &Common,
+) -> Result<u64, Failure> {
     let mut bars = Bars::of(common);
     let timeout_ms = limit.map(super::sync::millis);
     let request = Request::Drain { timeout_ms };

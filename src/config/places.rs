@@ -126,7 +126,7 @@ pub fn state_id(
 }
 
 /// The path with symlinks resolved as far as it exists.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub fn resolved(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut at = super::spec::lexical(path);
     loop {
