@@ -32,6 +32,8 @@ pub type CredentialsSource = Arc<dyn Fn() -> Option<Credentials> + Send + Sync>;
 pub struct WebDavOptions {
     /// The folder that is the remote's root: `http`, `https`, `dav` or `davs`.
     pub url: String,
+    /// How many of the URL's last names are a folder below the address that people know the server by.
+    pub below: usize,
     /// Where credentials come from.
     pub credentials: Option<CredentialsSource>,
     /// Whether a password may go over plain http to another machine.
@@ -53,6 +55,7 @@ impl WebDavOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            below: 0,
             credentials: None,
             insecure_http: false,
             ca_file: None,
