@@ -117,6 +117,7 @@ fn open_webdav(
 pub(super) fn webdav_options(url: &Url, options: &RemoteOptions, stall: Duration) -> WebDavOptions {
     WebDavOptions {
         insecure_http: options.insecure_http,
+        look_only: options.read_only,
         ca_file: options.ca_file.clone(),
         client_cert: options.client_cert.clone(),
         client_key: options.client_key.clone(),

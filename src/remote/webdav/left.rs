@@ -88,7 +88,10 @@ impl Drop for UnderWay<'_> {
 impl WebDavRemote {
     pub(super) async fn remove_left(&self, folder: &RawPath, children: &[Child]) {
         // whoever may not write is told so by the probe
-        if self.client.clock.ahead().is_none() || self.profile().lists_dots.is_none() {
+        if self.look_only
+            || self.client.clock.ahead().is_none()
+            || self.profile().lists_dots.is_none()
+        {
             return;
         }
         let left = children.iter().filter(|child| self.is_left(folder, child));
