@@ -14,8 +14,10 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use cloud::{CloudServer, LOGIN, Options, PASSWORD};
+use dewfs::control::find_daemons;
 use ordinary::{USUAL, goes_on, home};
 use support::{dewfs, eventually};
 
@@ -46,6 +48,8 @@ fn a_cloud_is_set_up_by_its_address_and_the_browser() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(CloudServer::start(Options::nextcloud()));
     server.put("notes.txt", b"theirs");
+    server.make_folder("Photos");
+    server.put("Photos/a.jpg", b"a picture");
     let mut setup = dewfs()
         .args(["setup", "Cloud", &server.url(), "--yes"])
         .stdout(Stdio::piped())
@@ -65,6 +69,15 @@ fn a_cloud_is_set_up_by_its_address_and_the_browser() {
     let written = fs::read_to_string(&secret).unwrap();
     assert_eq!(written, format!("username={LOGIN}\npassword={PASSWORD}\n"));
     fs::write(home().join("Cloud/mine.txt"), "mine").unwrap();
+    // A folder of it, although the address is that of a page.
+    let photos = home().join("Pictures");
+    fs::create_dir(&photos).unwrap();
+    let state = format!("state_dir={}", home().join("photos-state").display());
+    said(0, &["mount", "Cloud:Photos", photos.to_str().unwrap(), "-o", &state]);
+    let names: Vec<_> = fs::read_dir(&photos).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["a.jpg"]);
+    said(0, &["umount", photos.to_str().unwrap()]);
+    fs::remove_dir(photos).unwrap();
 
     said(0, &["remove", "Cloud"]);
     assert_eq!(server.content("mine.txt"), Some(b"mine".to_vec()), "sent before it went");
@@ -280,4 +293,91 @@ fn what_is_written_while_it_is_exported_is_not_lost() {
     said(0, &["remove", "Nas", "--export", kept.to_str().unwrap()]);
     assert_eq!(fs::read_to_string(kept.join("second")).unwrap(), "mine alone");
     assert_eq!(fs::metadata(kept.join("first")).unwrap().len(), 1 << 20);
+}
+
+/// The process behind a mount.
+fn daemon_of(at: &Path) -> rustix::process::Pid {
+    let daemons = find_daemons(rustix::process::geteuid().as_raw());
+    let ours = daemons.into_iter().find(|found| found.note.mountpoint == at).unwrap();
+    rustix::process::Pid::from_raw(ours.note.pid.try_into().unwrap()).unwrap()
+}
+
+#[test]
+fn a_daemon_that_is_stuck_hides_no_other_and_holds_nobody_up() {
+    if !goes_on("a_daemon_that_is_stuck_hides_no_other_and_holds_nobody_up", USUAL) {
+        return;
+    }
+    let (_remote, at) = nas(&[]);
+    for name in ["other", "there"] {
+        fs::create_dir(home().join(name)).unwrap();
+    }
+    let (other, there) = (home().join("other"), home().join("there"));
+    said(0, &["mount", other.to_str().unwrap(), there.to_str().unwrap()]);
+    let stuck = daemon_of(&at);
+    rustix::process::kill_process(stuck, rustix::process::Signal::STOP).unwrap();
+    let begun = Instant::now();
+    let shown = said(1, &["status"]);
+    assert!(shown.contains(there.to_str().unwrap()) && shown.contains("online"), "{shown}");
+    assert!(shown.contains("is stuck") && shown.contains("--no-wait"), "{shown}");
+    said(1, &["status", "--check"]);
+    assert!(said(1, &["umount", at.to_str().unwrap()]).contains("is stuck"));
+    let told = said(3, &["umount", "--no-wait", at.to_str().unwrap()]);
+    assert!(told.contains("at the next mount"), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
+    assert_eq!(fs::read_dir(&at).unwrap().count(), 0, "unmounted");
+    rustix::process::kill_process(stuck, rustix::process::Signal::CONT).unwrap();
+    said(0, &["status", "--check"]);
+    said(0, &["umount", there.to_str().unwrap()]);
+    eventually("the daemon to let go", || run(&["remove", "Nas"]).status.success());
+}
+
+#[test]
+fn a_path_in_a_saved_remote_means_the_same_everywhere() {
+    if !goes_on("a_path_in_a_saved_remote_means_the_same_everywhere", USUAL) {
+        return;
+    }
+    let (data, elsewhere) = (home().join("data"), home().join("elsewhere"));
+    for dir in [&data, &elsewhere, &home().join("nas")] {
+        fs::create_dir(dir).unwrap();
+    }
+    let nas = home().join("nas");
+    let in_dir = |dir: &Path, words: &[&str]| {
+        let output = dewfs().current_dir(dir).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    };
+    let words = ["setup", "Nas", nas.to_str().unwrap(), "--yes", "-o", "state_dir=./x/../state"];
+    in_dir(&data, &words);
+    let saved = home().join(".config/dewfs/remotes/Nas.toml");
+    let text = fs::read_to_string(&saved).unwrap();
+    assert!(text.contains(&format!("\"{}\"", data.join("state").display())), "{text}");
+    assert!(data.join("state/catalog.db").exists());
+    in_dir(&elsewhere, &["remove", "Nas"]);
+    assert!(!data.join("state").exists());
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+/// Every start of a read-only mount made and removed a folder at the server, and its listings removed what others had left.
+#[test]
+fn regression_a_read_only_mount_changes_nothing_there() {
+    if !goes_on("regression_a_read_only_mount_changes_nothing_there", USUAL) {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(CloudServer::start(Options::nextcloud()));
+    server.put("notes.txt", b"theirs");
+    server.make_folder(".dewfs-probe-1");
+    let secret = home().join("secret");
+    fs::write(&secret, format!("username={LOGIN}\npassword={PASSWORD}\n")).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let at = home().join("there");
+    fs::create_dir(&at).unwrap();
+    let option = format!("ro,credentials={}", secret.display());
+    said(0, &["mount", &server.url(), at.to_str().unwrap(), "-o", &option]);
+    assert_eq!(fs::read(at.join("notes.txt")).unwrap(), b"theirs");
+    assert_eq!(fs::read_dir(&at).unwrap().count(), 1);
+    said(0, &["umount", at.to_str().unwrap()]);
+    let looks = ["PROPFIND", "GET", "HEAD", "OPTIONS", "REPORT"];
+    let others = server.asked().into_iter().filter(|one| !looks.contains(&one.method.as_str()));
+    assert_eq!(others.map(|one| format!("{one:?}")).collect::<Vec<_>>(), Vec::<String>::new());
+    assert_eq!(server.names(""), [".dewfs-probe-1", "notes.txt"]);
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 mod export;
 
-use crate::config::Who;
+use crate::config::{ConfigFiles, Who};
 use crate::control::{Request, Scope};
 use crate::engine::{left_to_send, only_here, remove_state};
 
@@ -66,7 +66,7 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
             refuse_kept(&saved)?;
         }
     }
-    forget(&saved)?;
+    forget(&saved, common)?;
     if common.json {
         let document = serde_json::json!({
             "format": crate::control::FORMAT, "type": "removed", "name": saved.name,
@@ -203,18 +203,32 @@ fn is_let_go(state: &Path) -> bool {
 }
 
 /// Takes away state, remote, secret and the empty mountpoint.
-fn forget(saved: &Saved) -> Result<(), Failure> {
+fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
     let dir = state(saved);
     if dir.join("catalog.db").exists() {
         remove_state(dir).map_err(|error| about(dir, &error))?;
     }
     saved.place.forget()?;
     let mount = &saved.mount;
-    if mount.remote_options.credentials.is_none() {
+    if mount.remote_options.credentials.is_none() && !others_sign_in_with_it(saved, common) {
         // Without a keyring there is nothing in it.
         let _forgotten = super::keyring::forget(&mount.remote, &mount.remote_options);
     }
     // Somebody may keep something in it.
     drop(fs::remove_dir(&saved.mount.mountpoint));
     Ok(())
+}
+
+/// Whether the secret in the keyring may be that of another saved remote as well.
+fn others_sign_in_with_it(saved: &Saved, common: &Common) -> bool {
+    let (who, mount) = (Who::current(), &saved.mount);
+    let names = ConfigFiles::of(&who, common.config.as_deref()).names(&common.schemes);
+    names.iter().filter(|name| **name != saved.name).any(|name| {
+        // One that cannot be read may be anything.
+        Saved::find(name, common).map_or(true, |other| {
+            let (one, two) = (&mount.remote_options, &other.mount.remote_options);
+            two.credentials.is_none()
+                && super::keyring::may_share((&mount.remote, one), (&other.mount.remote, two))
+        })
+    })
 }

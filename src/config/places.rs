@@ -56,7 +56,7 @@ impl RunDir {
 }
 
 /// Whether this process belongs to a unit of the machine's systemd, rather than to a session or a user's systemd.
-fn is_service_of_machine() -> bool {
+pub fn is_service_of_machine() -> bool {
     std::fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
         text.lines().any(|line| {
             let path = line.splitn(3, ':').nth(2).unwrap_or_default();
