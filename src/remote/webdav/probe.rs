@@ -55,7 +55,9 @@ impl WebDavRemote {
         known.profile.keeps_ids = cloud.is_some() && root.file_id.is_some();
         known.profile.folder_versions = cloud.is_some() && root.etag.is_some();
         known.profile.syncs = self.try_sync().await?;
-        self.try_somewhere(&mut known).await?;
+        if !self.look_only {
+            self.try_somewhere(&mut known).await?;
+        }
         known.feed();
         let capabilities = known.capabilities.clone();
         self.learn(known);

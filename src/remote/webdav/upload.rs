@@ -2,7 +2,7 @@
 //! until it is certain that what was sent is still whole.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,16 +18,17 @@ use crate::remote::{Body, CommitCheck, ErrorKind, Upload};
 /// How much is read and counted at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Notes when bytes went out last.
+/// Notes when bytes went out last, and whether there are more.
 #[derive(Debug)]
 pub(super) struct Progress {
     begun: Instant,
     last: AtomicU64,
+    is_out: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+        Self { begun: Instant::now(), last: AtomicU64::new(0), is_out: AtomicBool::new(false) }
     }
 }
 
@@ -37,24 +38,34 @@ impl Progress {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
+    /// From now on only the answer is waited for.
+    pub(super) fn all_out(&self) {
+        self.note();
+        self.is_out.store(true, Ordering::Release);
+    }
+
     fn last(&self) -> Instant {
         self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
     }
 
-    /// What `work` gives, or nothing if neither it nor the bytes got on for `stall`.
+    /// What `work` gives, or for how long neither it nor the bytes got on: `stall` while there are bytes, and `patience`
+    /// after them.
     pub(super) async fn watch<T>(
         &self,
         work: impl Future<Output = T>,
         stall: Duration,
-    ) -> Option<T> {
+        patience: Duration,
+    ) -> Result<T, Duration> {
         let mut work = std::pin::pin!(work);
         loop {
-            let until = self.last() + stall;
-            if let Ok(done) = tokio::time::timeout_at(until, &mut work).await {
-                return Some(done);
+            // Asked first: what is out by then has its time noted.
+            let limit = if self.is_out.load(Ordering::Acquire) { patience } else { stall };
+            let until = self.last() + limit;
+            if until <= Instant::now() {
+                return Err(limit);
             }
-            if self.last() + stall <= Instant::now() {
-                return None;
+            if let Ok(done) = tokio::time::timeout_at(until, &mut work).await {
+                return Ok(done);
             }
         }
     }
@@ -122,6 +133,7 @@ impl Sending {
     pub(super) fn body(&self, progress: Arc<Progress>) -> reqwest::Body {
         match (&self.source, &self.check, &self.told) {
             (Body::Memory(bytes), None, None) if self.pace.is_none() => {
+                progress.all_out();
                 reqwest::Body::from(bytes.clone())
             }
             _ => reqwest::Body::wrap_stream(self.stream(progress)),
@@ -135,6 +147,7 @@ impl Sending {
         let state = (self.clone(), None, 0u64, progress);
         stream::try_unfold(state, |(sending, file, sent, progress)| async move {
             if sent == sending.length {
+                progress.all_out();
                 return Ok(None);
             }
             let (chunk, file) = sending.next(file, sent).await?;
@@ -152,7 +165,12 @@ impl Sending {
             if is_last && sending.check.as_ref().is_some_and(|is_whole| !is_whole()) {
                 return Err(sending.refuse(changed()));
             }
-            progress.note();
+            // Who knows the length asks for no end.
+            if is_last {
+                progress.all_out();
+            } else {
+                progress.note();
+            }
             if let Some(told) = &sending.told {
                 told(sent);
             }
