@@ -41,6 +41,8 @@ pub(super) struct Room {
     pub(super) heavy: usize,
     /// Of these, how many may move many.
     pub(super) large: usize,
+    /// How many would not wait for their turn in sending: only then may what moves many begin, else small ones would wait for it.
+    pub(super) line: usize,
 }
 
 impl Room {
@@ -53,17 +55,17 @@ impl Room {
         match load {
             Load::Light => self.light > 0,
             Load::Small => self.heavy > 0,
-            Load::Large => self.heavy > 0 && self.large > 0,
+            Load::Large => self.heavy > 0 && self.large > 0 && self.line > 0,
         }
     }
 
     fn take(&mut self, load: Load) {
         match load {
             Load::Light => self.light = self.light.saturating_sub(1),
-            Load::Small => self.heavy = self.heavy.saturating_sub(1),
-            Load::Large => {
+            Load::Small | Load::Large => {
                 self.heavy = self.heavy.saturating_sub(1);
-                self.large = self.large.saturating_sub(1);
+                self.line = self.line.saturating_sub(1);
+                self.large = self.large.saturating_sub(usize::from(load == Load::Large));
             }
         }
     }
@@ -303,7 +305,7 @@ mod tests {
                 busy,
                 urgent: HashSet::new(),
                 writers_rest: 0,
-                room: Room { light, heavy: heavy_room, large: heavy_room },
+                room: Room { light, heavy: heavy_room, large: heavy_room, line: heavy_room },
                 limit: 0,
                 guard: super::super::guard::Shared::default(),
                 heavy: heavy.clone(),

@@ -21,9 +21,14 @@ use crate::remote::layers::Connection;
 
 /// Steps without bytes at once, for each transfer that may be under way: they wait for answers, not for the line.
 const LIGHT: usize = 4;
+/// Small files being made ready or recorded, for each transfer that may be under way: these take turns in sending.
+const IN_STEP: usize = 4;
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
+
+/// How long steps that end are gathered.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// Is a step under way, counted.
 struct Counted(Arc<Core>, Load);
@@ -70,15 +75,18 @@ impl Core {
                 again = self.start_steps(&mut running, most).await;
             }
             let wait = if again { Duration::ZERO } else { self.until_next_due() };
-            let (rung, back) = tokio::select! {
-                () = self.outbox.notified() => (true, false),
-                _ = running.join_next(), if !running.is_empty() => (false, false),
-                changed = link.changed() => (false, changed.is_ok()),
-                () = tokio::time::sleep(wait) => (false, false),
+            let (rung, ended, back) = tokio::select! {
+                () = self.outbox.notified() => (true, false, false),
+                _ = running.join_next(), if !running.is_empty() => (false, true, false),
+                changed = link.changed() => (false, false, changed.is_ok()),
+                () = tokio::time::sleep(wait) => (false, false, false),
                 _ = stopping.wait_for(|stop| *stop) => return,
             };
             if rung {
                 self.gather(&mut running).await;
+            }
+            if ended {
+                self.ended_together(&mut running, most).await;
             }
             if back && self.link.connection() == Connection::Online {
                 self.wake_offline().await;
@@ -97,14 +105,36 @@ impl Core {
         }
     }
 
+    /// Waits a moment for other steps to end as well, while enough of them are under way: each look at the rows is a
+    /// transaction.
+    async fn ended_together(&self, running: &mut JoinSet<()>, most: usize) {
+        let until = Instant::now() + TOGETHER;
+        let enough = most * IN_STEP / 2;
+        let is_busy = || {
+            self.workers.heavy.load(Ordering::Relaxed) > enough
+                && lock(&self.workers.urgent).is_empty()
+        };
+        loop {
+            while running.try_join_next().is_some() {}
+            if !is_busy() {
+                return;
+            }
+            match tokio::time::timeout_at(until, running.join_next()).await {
+                Ok(Some(_ended)) => {}
+                _ => return,
+            }
+        }
+    }
+
     /// Starts as many steps as there is room for; `true` if there may be more to choose at once.
     async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> bool {
         let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let room = Room {
             light: (most * LIGHT).saturating_sub(under_way(&self.workers.light)),
-            heavy: most.saturating_sub(under_way(&self.workers.heavy)),
+            heavy: (most * IN_STEP).saturating_sub(under_way(&self.workers.heavy)),
             // Where several may go at once, one is kept for small files: they do not wait for large ones.
             large: (most - 1).max(1).saturating_sub(under_way(&self.workers.large)),
+            line: most.saturating_sub(under_way(&self.workers.heavy)),
         };
         // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
         if room.is_none() || !self.is_anything_due() {
