@@ -245,7 +245,28 @@ fn a_daemon_with_nothing_to_do_sleeps() {
     std::fs::read(desk.at("mnt/big")).unwrap();
     desk.run(0, "sync mnt --wait --timeout 20s");
     let pid = desk.json(0, "status mnt")[0]["pid"].as_u64().unwrap();
-    // It comes to rest once: what ran beside ends after ten seconds without work.
+    comes_to_rest(pid);
+}
+
+/// What may not go was looked for twenty times a second, for as long as it may not go.
+#[test]
+fn regression_a_daemon_that_may_not_send_sleeps() {
+    let desk = Desk::new();
+    let options = format!("{},poll=1h", desk.options());
+    let output = desk.dewfs(&["mount", "remote", "mnt", "-o", &options]);
+    assert_eq!(output.status.code(), Some(0), "{}", support::desk::told(&output));
+    desk.run(0, "pause mnt");
+    std::fs::write(desk.at("mnt/new"), "new").unwrap();
+    let status = desk.json(0, "status mnt");
+    comes_to_rest(status[0]["pid"].as_u64().unwrap());
+    assert!(!desk.at("remote/new").exists());
+    desk.run(0, "resume mnt");
+    desk.run(0, "sync mnt --wait --timeout 20s");
+    assert_eq!(std::fs::read(desk.at("remote/new")).unwrap(), b"new");
+}
+
+/// Once: what ran beside ends after ten seconds without work.
+fn comes_to_rest(pid: u64) {
     let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let before = woken(pid);

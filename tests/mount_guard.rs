@@ -326,3 +326,25 @@ fn a_saved_name_pointed_at_another_server_sends_it_nothing() {
     assert_eq!(fs::read(one.root().join("docs/pending")).unwrap(), b"for the first one only");
     assert_eq!(count(one.root().join("docs")), 20);
 }
+
+/// A remote that took no changes for a moment was taken for one that takes none until the mount was made anew.
+#[test]
+fn regression_a_remote_that_takes_changes_again_gets_them() {
+    let desk = Desk::new();
+    let nas = Nas { at: desk.at("remote"), disk: desk.at("remote") };
+    nas.plug_in();
+    let remount = |how: &str| {
+        let done = Command::new("mount").args(["-o", how]).arg(&nas.at).status();
+        assert!(done.unwrap().success(), "{how}");
+    };
+    remount("remount,bind,ro");
+    let options = desk.options() + ",poll=100ms";
+    let output = desk.dewfs(&["mount", "remote", "mnt", "-o", &options]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let refused = fs::write(desk.at("mnt/new"), "new").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    remount("remount,bind,rw");
+    until("it takes changes", || fs::write(desk.at("mnt/new"), "new").is_ok());
+    desk.run(0, "sync --wait --timeout 30s mnt");
+    assert_eq!(fs::read(desk.at("remote/new")).unwrap(), b"new");
+}

@@ -416,3 +416,23 @@ fn a_server_that_hangs_in_mid_answer_stops_only_who_needs_it() {
     eventually("it goes on", || file.read_exact_at(&mut head, refused).is_ok());
     assert!(head == bytes(60_000_000, 50)[refused as usize..refused as usize + head.len()]);
 }
+
+/// Asking a server that stands still whether it is there was not part of `drain=`: the daemon outlived it by far.
+#[test]
+fn regression_a_daemon_ends_in_time_on_a_frozen_server() {
+    let server = Server::start(Product::Apache);
+    plant(&server);
+    let options = ["-o", "timeout=1h,drain=1s,poll=1h"];
+    let mut mount = Mounted::url(&server.url(), server.root(), &options);
+    assert_eq!(names(&mount.places.at).len(), 18);
+    mount.signal(Signal::INT);
+    mount.end();
+    server.freeze();
+    mount.mount();
+    fs::write(mount.path("new"), "new").unwrap();
+    mount.signal(Signal::INT);
+    mount.end();
+    server.thaw();
+    mount.mount();
+    mount.arrives("new", b"new");
+}

@@ -632,9 +632,11 @@ async fn small_new_files_one_after_the_other_are_three_requests_each() {
         write(&remote, &name, b"0123456789", Expect::Absent).await.unwrap();
     }
     let logged = server.logged().split_off(before);
-    let looks = logged.iter().filter(|one| one.method == "PROPFIND").count();
-    // Of its own accord a folder is believed in for a second, and a busy machine may take longer.
-    assert!(looks < 20, "{looks} looks: {logged:?}");
+    let count = |method: &str| logged.iter().filter(|one| one.method == method).count();
+    // Here HEAD tells all that is asked. Of its own accord a folder is believed in for a second, and a busy machine may take
+    // longer.
+    assert_eq!((count("PUT"), count("HEAD"), count("MOVE")), (10, 10, 10), "{logged:?}");
+    assert!(count("PROPFIND") < 10, "{logged:?}");
 }
 
 /// What was seen a moment ago tells nothing any more of a folder that was removed or moved since.

@@ -140,10 +140,10 @@ impl Reader {
         Ok(usize::try_from(found.unwrap_or(0)).unwrap_or(usize::MAX))
     }
 
-    /// When the next outbox row may go, nanoseconds since 1970 (in the past if it may go now).
-    pub fn next_due(&self) -> Result<Option<i64>> {
-        let sql = "SELECT due FROM outbox WHERE endpoint = 0 ORDER BY due LIMIT 1";
-        self.one(sql, [], |row| row.get(0))
+    /// When the first outbox row may go of those that may not go at `moment` yet, nanoseconds since 1970.
+    pub fn next_due_after(&self, moment: i64) -> Result<Option<i64>> {
+        let sql = "SELECT due FROM outbox WHERE endpoint = 0 AND due > ?1 ORDER BY due LIMIT 1";
+        self.one(sql, [moment], |row| row.get(0))
     }
 
     /// All inodes with an outbox row.

@@ -25,6 +25,8 @@ use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint, Locator, Remo
 const AT_ONCE: usize = 8;
 /// How often the remote's room is asked for.
 const ASK_ROOM: Duration = Duration::from_secs(300);
+/// After how many looks a remote that took no changes is tried again: that may have been a fault of the moment.
+const TRY_WRITING: u32 = 15;
 /// How long after a failure the remote is asked again, at most.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
@@ -46,6 +48,7 @@ impl Core {
         let mut stopping = self.stopping.subscribe();
         let mut pushed = self.remotes.feed.watch();
         let mut asked_room = None::<tokio::time::Instant>;
+        let mut tried = tokio::time::Instant::now();
         loop {
             let mut reached = false;
             let wait = match self.catch_up().await {
@@ -63,6 +66,10 @@ impl Core {
                 if let Ok(space) = self.remotes.feed.space().await {
                     *lock(&self.quota) = space;
                 }
+            }
+            if reached && tried.elapsed() > self.settings.poll.saturating_mul(TRY_WRITING) {
+                tried = tokio::time::Instant::now();
+                self.try_writing().await;
             }
             let push = async {
                 match &mut pushed {
@@ -84,6 +91,22 @@ impl Core {
         }
         if let Err(error) = self.write_used().await {
             tracing::debug!(%error, "which folders were used is not written down");
+        }
+    }
+
+    /// Asks a remote that took no changes whether it does now.
+    async fn try_writing(&self) {
+        if self.settings.read_only || !self.takes_no_changes() {
+            return;
+        }
+        match self.remotes.feed.probe().await {
+            Ok(found) if found.writable => {
+                tracing::info!("the remote takes changes again");
+                self.outbox.notify_one();
+                self.pulse();
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "cannot ask whether the remote takes changes"),
         }
     }
 

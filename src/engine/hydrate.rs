@@ -212,7 +212,12 @@ impl Core {
             let locator = self.locator(live.ino)?;
             let version = self.version_of(live)?.unwrap_or_else(|| source.version.clone());
             let error = match self.remotes.of(cause).read(&locator, &version, bytes.clone()).await {
-                Ok(stream) => return Ok((stream, locator)),
+                Ok(stream) if stream.total.is_none_or(|total| total == source.size) => {
+                    return Ok((stream, locator));
+                }
+                // The same version of another content, as there are while versions are young.
+                Ok(_) => RemoteError::new(ErrorKind::VersionMismatch, "read", &locator.path)
+                    .because("it has another size now"),
                 Err(error) => error,
             };
             let moves = error.kind == ErrorKind::NotFound

@@ -13,8 +13,9 @@ use super::live::Failure;
 use super::losses::{Weight, vanishing};
 use super::observe::change;
 use super::open::lock;
+use super::send::nanos;
 use super::workers::Flight;
-use crate::catalog::Tx;
+use crate::catalog::{CatalogError, Tx};
 use crate::model::{self, Ino, Listing, Rows as _};
 use crate::remote::layers::in_background;
 use crate::remote::{ErrorKind, ListPage, Listed, Locator, RemoteError};
@@ -44,8 +45,8 @@ enum Pass {
 enum Applied {
     /// More pages come.
     Going(Box<Listing>),
-    /// That was all; says, if the folder is still to be looked at, what keeps it from being settled.
-    Ended(Option<Option<Ino>>),
+    /// That was all.
+    Ended,
     /// The folder moved meanwhile.
     Moved,
     /// So much is gone that it is not believed yet.
@@ -135,7 +136,7 @@ impl Core {
         locator.path = listing.path.clone();
         let mut next = None;
         let mut names = 0;
-        let cause_of_mark = loop {
+        loop {
             crash_point!(self, "listing: before a page");
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
                 Ok(page) => page,
@@ -156,15 +157,13 @@ impl Core {
             crash_point!(self, "listing: before a page is recorded");
             match self.apply_page(listing, entries, token.is_none()).await? {
                 Applied::Going(same) => listing = *same,
-                Applied::Ended(cause_of_mark) => break cause_of_mark,
+                Applied::Ended => break,
                 Applied::Moved => return Ok(Pass::Moved),
                 Applied::Doubted => return Err(self.doubt()),
             }
             next = token;
-        };
-        if let Some(blocker) = cause_of_mark {
-            self.defer_look(folder, blocker).await?;
         }
+        crash_point!(self, "listing: ended");
         self.remotes.of(cause).interested(&locator);
         if !self.catalog.read(|rows| rows.all_missing())?.is_empty() {
             // What is missed is given up only when nothing waits to be looked at any more.
@@ -204,7 +203,8 @@ impl Core {
                     if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
                         return Ok(Applied::Doubted);
                     }
-                    return Ok(Applied::Ended(end(tx, listing)?));
+                    end(tx, listing)?;
+                    return Ok(Applied::Ended);
                 }
                 if whole {
                     model::begin_page(tx, &mut listing)?;
@@ -274,28 +274,7 @@ impl Core {
 
     /// A folder that could not be listed is tried again later, if it is marked.
     async fn put_off_look(self: &Arc<Self>, folder: Ino) -> Result<(), EngineError> {
-        self.defer_look(folder, None).await
-    }
-
-    async fn defer_look(
-        self: &Arc<Self>,
-        folder: Ino,
-        blocker: Option<Ino>,
-    ) -> Result<(), EngineError> {
-        change(self, move |tx| {
-            if tx.look_again(folder)?.is_none() {
-                return Ok(());
-            }
-            let first = i64::try_from(FIRST_WAIT.as_nanos()).unwrap_or(i64::MAX);
-            // Without an item in the way, only work that is going on keeps the folder from being settled.
-            let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
-            let longest = i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX);
-            let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
-            let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
-            tx.look_defer(folder, now().saturating_add(wait), blocker)?;
-            Ok(())
-        })
-        .await
+        change(self, move |tx| defer_look(tx, folder, None)).await
     }
 
     /// Lists what is asked for or marked look-again; ends with the engine.
@@ -336,23 +315,34 @@ impl Core {
     }
 }
 
-/// Ends a listing; answers, if the folder is still to be looked at, what keeps it from being settled.
-fn end(tx: &mut Tx, listing: Listing) -> Result<Option<Option<Ino>>, crate::catalog::CatalogError> {
+/// Ends a listing. A folder that is still to be looked at waits for what keeps it from being settled: noted with the end, as
+/// what is in the way may be out of it in the next moment.
+fn end(tx: &mut Tx, listing: Listing) -> Result<(), CatalogError> {
     let folder = listing.folder;
     model::end_listing(tx, listing)?;
     tx.looked_at(folder, now())?;
     if tx.look_again(folder)?.is_none() {
-        return Ok(None);
+        return Ok(());
     }
-    for child in tx.base_children(folder)? {
+    let mut blocker = None;
+    for child in tx.base_children(folder)?.into_iter().chain(tx.children(folder)?) {
         if tx.outbox(child)?.is_some() {
-            return Ok(Some(Some(child)));
+            blocker = Some(child);
+            break;
         }
     }
-    for child in tx.children(folder)? {
-        if tx.outbox(child)?.is_some() {
-            return Ok(Some(Some(child)));
-        }
+    defer_look(tx, folder, blocker)
+}
+
+/// Puts off the look at a folder, longer each time, until `blocker` is in sync.
+fn defer_look(tx: &mut Tx, folder: Ino, blocker: Option<Ino>) -> Result<(), CatalogError> {
+    if tx.look_again(folder)?.is_none() {
+        return Ok(());
     }
-    Ok(Some(None))
+    let first = nanos(FIRST_WAIT);
+    // Without an item in the way, only work that is going on keeps the folder from being settled.
+    let longest = nanos(if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE });
+    let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
+    let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
+    tx.look_defer(folder, now().saturating_add(wait), blocker).map(drop)
 }

@@ -116,11 +116,14 @@ impl Engine {
 
     /// Sends what is pending while that makes progress, at most `drain` long: how many items are left.
     pub async fn drain(&self, drain: Duration) -> u64 {
-        if let Err(error) = self.sync_now(Ino::ROOT).await {
-            tracing::warn!(%error, "cannot send what is pending before the end");
-        }
+        let sent = async {
+            if let Err(error) = self.sync_now(Ino::ROOT).await {
+                tracing::warn!(%error, "cannot send what is pending before the end");
+            }
+            self.wait_in_sync(Ino::ROOT, None).await
+        };
         // Whether all went, or time ran out, is in the count.
-        let _outcome = self.wait_in_sync(Ino::ROOT, Some(drain)).await;
+        let _outcome = tokio::time::timeout(drain, sent).await;
         self.core.catalog.read(|rows| rows.totals()).map_or(0, |totals| totals.pending)
     }
 

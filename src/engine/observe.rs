@@ -229,6 +229,9 @@ async fn digest_of(
     let mut size = 0;
     if seen.size > 0 {
         let mut stream = remote.read(at, &seen.version, 0..seen.size).await?;
+        if stream.total.is_some_and(|total| total != seen.size) {
+            return Err(RemoteError::new(ErrorKind::VersionMismatch, "read", &at.path));
+        }
         while let Some(piece) = stream.bytes.next().await {
             let piece = piece?;
             size += piece.len() as u64;

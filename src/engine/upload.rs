@@ -26,6 +26,10 @@ const IN_STEP: usize = 4;
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
+/// How long nothing is looked at if nobody rings.
+const REST: Duration = Duration::from_secs(60);
+/// How long it rests when the catalog cannot say what to send.
+const UNCHOSEN: Duration = Duration::from_secs(1);
 
 /// How long steps that end are gathered.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -70,11 +74,12 @@ impl Core {
         let mut running = JoinSet::new();
         let most = usize::try_from(self.settings.transfers.max(1)).unwrap_or(1);
         loop {
-            let mut again = false;
-            if self.can_send() && self.knows_remote() {
-                again = self.start_steps(&mut running, most).await;
-            }
-            let wait = if again { Duration::ZERO } else { self.until_next_due() };
+            let wait = if self.can_send() && self.knows_remote() {
+                self.start_steps(&mut running, most).await
+            } else {
+                // Whatever lets it go on rings.
+                REST
+            };
             let (rung, ended, back) = tokio::select! {
                 () = self.outbox.notified() => (true, false, false),
                 _ = running.join_next(), if !running.is_empty() => (false, true, false),
@@ -126,8 +131,9 @@ impl Core {
         }
     }
 
-    /// Starts as many steps as there is room for; `true` if there may be more to choose at once.
-    async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> bool {
+    /// Starts as many steps as there is room for; how long nothing more is to be chosen, if nobody rings.
+    async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> Duration {
+        let begun = now();
         let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let room = Room {
             light: (most * LIGHT).saturating_sub(under_way(&self.workers.light)),
@@ -138,7 +144,7 @@ impl Core {
         };
         // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
         if room.is_none() || !self.is_anything_due() {
-            return false;
+            return self.until_next_due(begun, running);
         }
         let chosen = match self.choose(room).await {
             Ok(chosen) => chosen,
@@ -146,7 +152,7 @@ impl Core {
                 if !self.is_stopped() {
                     tracing::warn!(%error, "cannot choose what to send");
                 }
-                return false;
+                return UNCHOSEN;
             }
         };
         for (row, blocker) in chosen.waiting {
@@ -163,7 +169,7 @@ impl Core {
                 drop(counted);
             });
         }
-        again
+        if again { Duration::ZERO } else { self.until_next_due(begun, running) }
     }
 
     async fn choose(self: &Arc<Self>, room: Room) -> Result<Chosen, EngineError> {
@@ -182,17 +188,19 @@ impl Core {
     }
 
     fn is_anything_due(&self) -> bool {
-        let due = self.catalog.read(|rows| rows.next_due());
+        let due = self.catalog.read(|rows| rows.next_due_after(i64::MIN));
         due.map_or(true, |due| due.is_some_and(|due| due <= now()))
     }
 
-    fn until_next_due(&self) -> Duration {
-        let rest = Duration::from_secs(60);
-        let due = self.catalog.read(|rows| rows.next_due());
-        let Ok(Some(due)) = due else { return rest };
+    /// How long until another row's time comes, of those whose time had not come when the choice began: what was due then
+    /// waits for a step under way, whose end is heard.
+    fn until_next_due(&self, begun: i64, running: &JoinSet<()>) -> Duration {
+        let after = if running.is_empty() { i64::MIN } else { begun };
+        let Ok(Some(due)) = self.catalog.read(|rows| rows.next_due_after(after)) else {
+            return REST;
+        };
         let left = u64::try_from(due.saturating_sub(now())).unwrap_or(0);
-        // What is due already waits for a step under way, for the connection, or for a person.
-        Duration::from_nanos(left).max(Duration::from_millis(50)).min(rest)
+        Duration::from_nanos(left).max(Duration::from_millis(50)).min(REST)
     }
 
     async fn run_step(self: Arc<Self>, step: Step, row: Ino) {

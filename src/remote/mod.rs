@@ -101,6 +101,9 @@ pub enum Hint {
 pub struct ByteStream {
     /// How many bytes will come, no more and no fewer.
     pub length: u64,
+    /// How many bytes the whole content has, as far as the answer tells: versions of some servers stay the same while a file
+    /// gets another size.
+    pub total: Option<u64>,
     /// The bytes in order. Ends with an error if the remote cut it short; never silently.
     pub bytes: BoxStream<'static, Result<Bytes>>,
 }

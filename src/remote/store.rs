@@ -94,7 +94,7 @@ impl ListPage {
 impl<B: Into<Bytes>> From<B> for ByteStream {
     fn from(bytes: B) -> Self {
         let bytes = bytes.into();
-        Self { length: bytes.len() as u64, bytes: stream::iter([Ok(bytes)]).boxed() }
+        Self { length: bytes.len() as u64, total: None, bytes: stream::iter([Ok(bytes)]).boxed() }
     }
 }
 

@@ -147,7 +147,7 @@ impl Remote for Flaky {
         }
         let broken = Err(RemoteError::new(ErrorKind::Offline, "read", &at.path));
         let bytes = futures_util::stream::once(std::future::ready(broken)).boxed();
-        Ok(ByteStream { length: stream.length, bytes })
+        Ok(ByteStream { bytes, ..stream })
     }
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
         self.change(at, self.inner.write(at, body, expect)).await

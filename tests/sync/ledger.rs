@@ -94,6 +94,18 @@ impl Machine {
         self.whole.insert(label(content), content.to_vec());
     }
 
+    /// Where bytes leave the content that their first word tells.
+    pub(super) fn mixed(&self, content: &[u8]) -> String {
+        let word = label(content);
+        let whole = self.whole.get(&word).cloned().unwrap_or_default();
+        let at = whole.iter().zip(content).position(|(one, other)| one != other);
+        format!(
+            "a mixture under {word}: {} of {} bytes, other from {at:?} on",
+            content.len(),
+            whole.len()
+        )
+    }
+
     /// Whether bytes are the content that their first word tells, if that is known.
     pub(super) fn is_whole(&self, content: &[u8]) -> bool {
         let word = label(content);

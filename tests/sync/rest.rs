@@ -53,7 +53,7 @@ impl Machine {
     async fn check_contents(&mut self, tree: &BTreeMap<String, Option<Vec<u8>>>) {
         for (path, content) in tree {
             if let Some(content) = content {
-                assert!(self.is_whole(content), "{path} is a mixture under {}", label(content));
+                assert!(self.is_whole(content), "{path} is {}", self.mixed(content));
             }
         }
         let mut present: HashSet<Vec<u8>> =

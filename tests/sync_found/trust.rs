@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dewfs::engine::{Engine, EngineError, Handle, OpenMode, SetAttributes};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{
-    Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
+    Fault, FaultRule, Gate, HintFaults, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
 use dewfs::remote::{ErrorKind, FeedKind};
 
@@ -492,4 +492,62 @@ async fn regression_what_is_accepted_once_is_not_accepted_for_ever() {
             reason.is_some_and(|why| why.contains("lost most"))
         })
         .await;
+}
+
+/// A look that was put off for an item in the way was noted after that item was out of it: nobody woke it, and the longest wait
+/// is an hour. What was new at the remote stayed unseen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_look_does_not_wait_for_what_is_out_of_the_way() {
+    let world = World::new().await;
+    world.store.put("known", "known").unwrap();
+    world.until("it is listed", async || world.names("").await == ["known"]).await;
+    let (gate, mut held) = Gate::holding(|step: &Step| {
+        (step.operation, step.moment) == (Operation::Write, Moment::Answers)
+    });
+    world.store.gate(Some(gate));
+    world.write("ours", b"ours").await;
+    let answer = held.recv().await.unwrap();
+    let [ended] = hold(&world.engine, ["listing: ended"]);
+    world.store.expire_cursors();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    ended.reached(&world).await;
+    answer.pass();
+    drop(held);
+    world.in_sync().await;
+    ended.release();
+    let catalog = rusqlite::Connection::open(world.engine.state_dir().join("catalog.db")).unwrap();
+    let count = |what: &str| -> u32 {
+        let sql = format!("SELECT count(*) FROM look_again {what}");
+        catalog.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    world
+        .until("nothing is to be looked at", async || {
+            let orphans =
+                count("WHERE cause IS NOT NULL AND cause NOT IN (SELECT ino FROM outbox)");
+            assert_eq!(orphans, 0, "a look waits for what is in sync");
+            count("") == 0
+        })
+        .await;
+}
+
+/// A young version was the same for a content of another size: what was read were the first bytes of the new one, as long as the
+/// old one, and an edit of it was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_content_of_another_size_is_not_read_under_the_same_version() {
+    let options =
+        MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() };
+    let settings = dewfs::engine::Settings { poll: Duration::from_secs(3600), ..quick_settings() };
+    let world = World::with(options, settings).await;
+    world.store.put("a", pattern(40_000, 0)).unwrap();
+    let ino = world.ino("a").await;
+    let opened = world.engine.open(ino, READ).wait().await.unwrap();
+    world.store.hint_faults(HintFaults { drop: 100, ..HintFaults::default() });
+    let other = pattern(200_000, 1);
+    world.store.put("a", other.clone()).unwrap();
+    let read = world.engine.read(ino, opened.handle, 0, 10).wait().await;
+    assert!(read.is_err(), "read {read:?}");
+    world.close(ino, opened.handle).await;
+    world.store.tick();
+    let is_known = async || world.read("a").await.is_ok_and(|read| read == other);
+    world.until("the other one is known", is_known).await;
 }

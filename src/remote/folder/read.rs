@@ -53,7 +53,7 @@ pub(super) fn read(
         let error = RemoteError::new(ErrorKind::Unsupported, READ, at);
         return Err(error.because("the range lies outside the file"));
     }
-    let length = range.end - range.start;
+    let (length, total) = (range.end - range.start, Some(opened.size));
     let reading = Reading { file: Arc::new(file), opened, at: at.clone(), rest: range };
     let bytes = stream::unfold(Some(reading), |reading| async move {
         let reading = reading.filter(|reading| !reading.rest.is_empty())?;
@@ -62,7 +62,7 @@ pub(super) fn read(
             Err(error) => Some((Err(error), None)),
         }
     });
-    Ok(ByteStream { length, bytes: bytes.boxed() })
+    Ok(ByteStream { length, total, bytes: bytes.boxed() })
 }
 
 async fn piece(mut reading: Reading) -> Result<(Bytes, Reading)> {

@@ -192,7 +192,7 @@ impl Remote for Limit {
                 })
                 .boxed(),
         };
-        Ok(ByteStream { length: stream.length, bytes })
+        Ok(ByteStream { bytes, ..stream })
     }
 
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {

@@ -129,7 +129,7 @@ impl Remote for Rate {
             Some(pace) => paced(stream.bytes, Arc::clone(pace)),
             None => stream.bytes,
         };
-        Ok(ByteStream { length: stream.length, bytes })
+        Ok(ByteStream { bytes, ..stream })
     }
 
     async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {

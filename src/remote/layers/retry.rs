@@ -338,7 +338,7 @@ impl Remote for Retry {
         let bytes = stream::unfold(resuming, |mut resuming| async move {
             resuming.next().await.map(|piece| (piece, resuming))
         });
-        Ok(ByteStream { length: stream.length, bytes: bytes.boxed() })
+        Ok(ByteStream { bytes: bytes.boxed(), ..stream })
     }
 
     async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {

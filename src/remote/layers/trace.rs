@@ -172,7 +172,7 @@ impl Remote for Trace {
                 down.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
         });
-        Ok(ByteStream { length: stream.length, bytes: bytes.boxed() })
+        Ok(ByteStream { bytes: bytes.boxed(), ..stream })
     }
 
     async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {

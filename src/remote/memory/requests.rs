@@ -184,7 +184,8 @@ impl Remote for MemoryRemote {
             return fail(ErrorKind::Unsupported, op, &path);
         };
         let bytes = pieces(&content.slice(from..to), piece, broken, &path);
-        Ok(ByteStream { length: (to - from) as u64, bytes })
+        let total = Some(content.len() as u64);
+        Ok(ByteStream { length: (to - from) as u64, total, bytes })
     }
 
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {

@@ -19,6 +19,8 @@ use crate::remote::{ByteStream, ErrorKind, Kind, RemotePath, Version};
 /// Is an answer's body with what is known of it.
 struct Part {
     answer: Response,
+    /// Bytes of the whole file, as far as the answer tells.
+    total: Option<u64>,
     /// Bytes to leave out at the beginning.
     skip: u64,
     /// Bytes to hand on.
@@ -38,7 +40,7 @@ impl WebDavRemote {
         let length = range.end.saturating_sub(range.start);
         if length == 0 {
             self.check_version(path, version).await?;
-            return Ok(ByteStream { length: 0, bytes: stream::empty().boxed() });
+            return Ok(ByteStream { length: 0, total: None, bytes: stream::empty().boxed() });
         }
         let last = range.end - 1;
         let request = Request::new(Method::GET, self.root.file(path)?)
@@ -50,7 +52,10 @@ impl WebDavRemote {
             412 => return Err(other_version()),
             416 => {
                 self.check_version(path, version).await?;
-                return Err(Failure::corrupt("the range lies outside the file"));
+                return Err(match left_of(&answer) {
+                    Some(total) if total < range.end => other_version(),
+                    _ => Failure::corrupt("the range lies outside the file"),
+                });
             }
             // what cannot be read so may be a folder by now, or below a file
             400 | 403 | 404 | 405 | 409 => {
@@ -59,10 +64,10 @@ impl WebDavRemote {
             }
             _ => return Err(refusal(&answer)),
         };
-        let (shown, stall) = (shown.clone(), self.client.stall);
+        let (shown, stall, total) = (shown.clone(), self.client.stall, part.total);
         let bytes = stream::try_unfold(part, move |part| part.next(stall))
             .map(move |chunk| chunk.map_err(|failure| failure.at("read", &shown)));
-        Ok(ByteStream { length, bytes: bytes.boxed() })
+        Ok(ByteStream { length, total, bytes: bytes.boxed() })
     }
 
     async fn ranged(
@@ -85,7 +90,7 @@ impl WebDavRemote {
         if length_of(&answer).is_some_and(|told| told != length) {
             return Err(Failure::corrupt("a part of another length than its range"));
         }
-        Ok(Part { answer, skip: 0, left: length, must_end: true })
+        Ok(Part { answer, total, skip: 0, left: length, must_end: true })
     }
 
     /// The whole file in answer to a range: the server cannot, or would not, give a part.
@@ -106,7 +111,7 @@ impl WebDavRemote {
             self.forget_ranges();
         }
         let left = range.end - range.start;
-        Ok(Part { answer, skip: range.start, left, must_end: false })
+        Ok(Part { answer, total, skip: range.start, left, must_end: false })
     }
 
     /// Whether an answer's headers are those of `version`; looks at the entry if they do not say.
@@ -204,6 +209,12 @@ fn length_of(answer: &Response) -> Option<u64> {
 
 pub(super) fn told_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// How long the file is, as an answer says that has nothing of the range: `bytes */100`.
+fn left_of(answer: &Response) -> Option<u64> {
+    let told = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    told.trim().strip_prefix("bytes */")?.trim().parse().ok()
 }
 
 /// First byte, last byte and, where told, the whole length of `bytes 0-9/100`.
