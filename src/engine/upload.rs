@@ -21,8 +21,10 @@ use crate::remote::layers::Connection;
 
 /// Steps without bytes at once, for each transfer that may be under way: they wait for answers, not for the line.
 const LIGHT: usize = 4;
-/// Small files being made ready or recorded, for each transfer that may be under way: these take turns in sending.
+/// Files being made ready or recorded, for each transfer that may be under way: these take turns in sending. Disks bring many
+/// down in the time of a few, so the smallest, which wait for little else, are many.
 const IN_STEP: usize = 4;
+const TINY_IN_STEP: usize = 16;
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
@@ -50,6 +52,7 @@ impl Counted {
         let workers = &self.0.workers;
         match self.1 {
             Load::Light => [Some(&workers.light), None],
+            Load::Tiny => [Some(&workers.tiny), None],
             Load::Small => [Some(&workers.heavy), None],
             Load::Large => [Some(&workers.heavy), Some(&workers.large)],
         }
@@ -114,10 +117,11 @@ impl Core {
     /// transaction.
     async fn ended_together(&self, running: &mut JoinSet<()>, most: usize) {
         let until = Instant::now() + TOGETHER;
-        let enough = most * IN_STEP / 2;
         let is_busy = || {
-            self.workers.heavy.load(Ordering::Relaxed) > enough
-                && lock(&self.workers.urgent).is_empty()
+            let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+            let enough = under_way(&self.workers.heavy) > most * IN_STEP / 2
+                || under_way(&self.workers.tiny) > most * TINY_IN_STEP / 2;
+            enough && lock(&self.workers.urgent).is_empty()
         };
         loop {
             while running.try_join_next().is_some() {}
@@ -137,10 +141,13 @@ impl Core {
         let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let room = Room {
             light: (most * LIGHT).saturating_sub(under_way(&self.workers.light)),
+            tiny: (most * TINY_IN_STEP).saturating_sub(under_way(&self.workers.tiny)),
             heavy: (most * IN_STEP).saturating_sub(under_way(&self.workers.heavy)),
             // Where several may go at once, one is kept for small files: they do not wait for large ones.
             large: (most - 1).max(1).saturating_sub(under_way(&self.workers.large)),
-            line: most.saturating_sub(under_way(&self.workers.heavy)),
+            line: most
+                .saturating_sub(under_way(&self.workers.heavy))
+                .saturating_sub(under_way(&self.workers.tiny)),
         };
         // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
         if room.is_none() || !self.is_anything_due() {

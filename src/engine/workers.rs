@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::EngineError;
 use super::ahead::Ahead;
+use super::choose::Load;
 use super::core::{Cause, Core, now};
 #[cfg(debug_assertions)]
 use super::crash::CrashPoints;
@@ -74,6 +75,8 @@ pub(crate) struct Workers {
     pub(super) line: Line,
     /// Steps under way that move bytes, and those that do not.
     pub(super) heavy: AtomicUsize,
+    /// Steps under way that move hardly any bytes.
+    pub(super) tiny: AtomicUsize,
     /// Of those that move bytes, those that move many.
     pub(super) large: AtomicUsize,
     pub(super) light: AtomicUsize,
@@ -106,8 +109,8 @@ impl Line {
     }
 }
 
-/// Is rows that only wait for room.
-pub(super) type Heavy = Arc<Mutex<HashSet<Ino>>>;
+/// Is rows that only wait for room, with what they wait for.
+pub(super) type Heavy = Arc<Mutex<HashMap<Ino, Load>>>;
 
 /// Is how far an upload is.
 #[derive(Debug, Default)]

@@ -52,10 +52,12 @@ impl WebDavRemote {
         path: &RawPath,
         length: u64,
     ) -> Outcome<Option<Observed>> {
-        if self.profile().heads
+        if let Some(has_etag) = self.profile().heads
             && let Some((props, headers)) = self.head(path).await?
         {
-            let seen = self.observed(&props, &headers)?;
+            // A listing without one has versions of another kind.
+            let etag = props.etag.filter(|_| has_etag);
+            let seen = self.observed(&Props { etag, ..props }, &headers)?;
             if seen.size == length {
                 return Ok(Some(seen));
             }
@@ -73,11 +75,10 @@ impl WebDavRemote {
             && !headers.contains_key(CONTENT_ENCODING);
         let text = |name| headers.get(name).and_then(|text| text.to_str().ok()).map(str::to_owned);
         let (length, modified) = (text(CONTENT_LENGTH), text(LAST_MODIFIED));
-        let etag = text(ETAG);
-        if !is_plain || length.is_none() || modified.is_none() || etag.is_none() {
+        if !is_plain || length.is_none() || modified.is_none() {
             return Ok(None);
         }
-        let props = Props { length, modified, etag, ..Props::default() };
+        let props = Props { length, modified, etag: text(ETAG), ..Props::default() };
         Ok(Some((props, headers.clone())))
     }
 

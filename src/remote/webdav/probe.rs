@@ -212,19 +212,19 @@ impl WebDavRemote {
     }
 
     /// Whether HEAD tells of a file what a listing does, and that is all that a listing tells.
-    async fn try_head(&self, file: &RawPath) -> Outcome<bool> {
+    async fn try_head(&self, file: &RawPath) -> Outcome<Option<bool>> {
         let (Some((short, _)), Some((long, _))) = (self.head(file).await?, self.ask(file).await?)
         else {
-            return Ok(false);
+            return Ok(None);
         };
         let etag = |props: &Props| props.etag.as_deref().and_then(Etag::parse);
         let modified = |props: &Props| props.modified.as_deref().and_then(parse_date);
         let is_all = long.file_id.is_none() && long.permissions.is_none();
-        Ok(is_all
-            && etag(&short).is_some()
-            && etag(&short) == etag(&long)
+        let has_etag = etag(&long).is_some();
+        let is_same = (!has_etag || etag(&short) == etag(&long))
             && short.length == long.length
-            && modified(&short) == modified(&long))
+            && modified(&short) == modified(&long);
+        Ok((is_all && is_same).then_some(has_etag))
     }
 
     async fn try_moves(&self, folder: &RawPath, profile: &mut Profile) -> Outcome<()> {
