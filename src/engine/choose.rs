@@ -96,7 +96,7 @@ impl Room {
 pub(super) struct Choosing {
     pub(super) now: i64,
     pub(super) busy: Busy,
-    pub(super) urgent: HashSet<Ino>,
+    pub(super) urgent: Arc<HashSet<Ino>>,
     pub(super) writers_rest: i64,
     pub(super) room: Room,
     pub(super) limit: usize,
@@ -325,7 +325,7 @@ mod tests {
             let choosing = Choosing {
                 now: i64::MAX,
                 busy,
-                urgent: HashSet::new(),
+                urgent: Arc::default(),
                 writers_rest: 0,
                 room: Room { light, tiny: heavy_room, heavy: 0, large: 0, line: heavy_room },
                 limit: 0,
