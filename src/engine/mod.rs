@@ -19,6 +19,7 @@ mod evict;
 mod feed;
 mod files;
 mod find;
+mod foresee;
 mod guard;
 mod heat;
 mod hydrate;
