@@ -129,6 +129,10 @@ fn text_of(remote: &NewRemote<'_>) -> Result<String, toml::ser::Error> {
 /// Puts a file in its place by renaming, so that who reads it meanwhile sees the one before or this one.
 fn put(path: &Path, bytes: &[u8], dir_mode: u32, mode: u32) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
+    if let Some(above) = dir.parent() {
+        // What is above holds what others are to read as well.
+        DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    }
     DirBuilder::new().recursive(true).mode(dir_mode).create(dir)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
@@ -189,6 +193,19 @@ mod tests {
         place.forget().unwrap();
         assert!(files.remote("my-cloud").is_err());
         assert!(!place.secret.exists());
+    }
+
+    /// A secret that was written before anything else closed the folder of the machine's remotes to everybody but root, and
+    /// every command of other users ended with that.
+    #[test]
+    fn regression_a_secret_that_comes_first_closes_only_its_own_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("etc/dewfs/secrets/Cloud");
+        write_secret(&secret, None).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&secret), 0o600);
+        assert_eq!(mode(secret.parent().unwrap()), 0o700);
+        assert_eq!(mode(&dir.path().join("etc/dewfs")) & 0o055, 0o055);
     }
 
     #[test]
