@@ -181,7 +181,7 @@ impl Tx {
         let woken = self.run(
             "UPDATE outbox SET not_before = NULL, due = ?2, error = NULL, error_kind = NULL
              WHERE endpoint = 0 AND ino = ?1 AND (not_before IS NOT NULL OR error IS NOT NULL)",
-            (int(ino.0), self.now),
+            (int(ino.0), self.steady),
         )?;
         if woken > 0 {
             self.tell(Change::Outbox);

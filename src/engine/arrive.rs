@@ -249,6 +249,7 @@ struct Urgent {
 impl Urgent {
     fn new(core: Arc<Core>, items: Vec<Ino>) -> Self {
         core.urge(&items);
+        core.workers.awaited.fetch_add(1, Ordering::Relaxed);
         Self { core, items }
     }
 }
@@ -256,8 +257,9 @@ impl Urgent {
 impl Drop for Urgent {
     fn drop(&mut self) {
         let workers = &self.core.workers;
+        workers.awaited.fetch_sub(1, Ordering::Relaxed);
         for ino in &self.items {
-            lock(&workers.urgent).remove(ino);
+            self.core.is_sent(*ino);
             lock(&workers.met).remove(ino);
         }
     }

@@ -167,7 +167,7 @@ impl Filesystem for Kernel {
         };
         let by = caller(request);
         let verb = |engine: &Engine| engine.set_attributes(ino(number), fh.map(handle), set, by);
-        self.door.answer(Call::of("setattr", number), reply, verb, |reply, stat| {
+        self.door.answer(Call::of("setattr", number).holding(), reply, verb, |reply, stat| {
             reply.attr(&stat.believe, &attributes(&stat));
         });
     }
@@ -366,7 +366,7 @@ impl Filesystem for Kernel {
         let data = bytes::Bytes::copy_from_slice(data);
         let verb = |engine: &Engine| engine.write(ino(number), handle(fh), offset, data, kill_suid);
         // It waits for room as long as uploads make some.
-        let call = Call::of("write", number).may_transfer();
+        let call = Call::of("write", number).holding().may_transfer();
         self.door.answer(call, reply, verb, |reply, written| reply.written(written));
     }
 
@@ -408,7 +408,7 @@ impl Filesystem for Kernel {
         reply: ReplyEmpty,
     ) {
         let verb = |engine: &Engine| engine.sync_file(ino(number), handle(fh));
-        let call = Call::of("fsync", number).may_transfer();
+        let call = Call::of("fsync", number).holding().may_transfer();
         self.door.answer(call, reply, verb, |reply, ()| reply.ok());
     }
 
