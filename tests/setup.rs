@@ -79,6 +79,9 @@ fn a_cloud_is_set_up_by_its_address_and_the_browser() {
     said(0, &["umount", photos.to_str().unwrap()]);
     fs::remove_dir(photos).unwrap();
 
+    let would = said(0, &["remove", "Cloud", "--dry-run"]);
+    assert!(would.contains("would be unmounted") && would.contains("would be deleted"), "{would}");
+    assert!(home().join("Cloud/mine.txt").exists() && secret.exists());
     said(0, &["remove", "Cloud"]);
     assert_eq!(server.content("mine.txt"), Some(b"mine".to_vec()), "sent before it went");
     assert!(!home().join("Cloud").exists());
@@ -108,6 +111,7 @@ fn what_is_not_sent_is_not_removed() {
     fs::write(at.join("new"), "mine alone").unwrap();
     let refused = said(3, &["remove", "Nas"]);
     assert!(refused.contains("1 item is not sent") && refused.contains("--export"), "{refused}");
+    assert!(said(3, &["remove", "Nas", "-n"]).contains("1 item is not sent"));
     assert_eq!(fs::read_to_string(at.join("new")).unwrap(), "mine alone", "still mounted");
     // Unmounted it is not forgotten either.
     said(3, &["umount", "Nas:", "--no-wait"]);

@@ -12,7 +12,7 @@ use crate::config::{ConfigFiles, Who};
 use crate::control::{Request, Scope};
 use crate::engine::{left_to_send, only_here, remove_state};
 
-use super::output::Output;
+use super::output::{Output, number, text};
 use super::saved::Saved;
 use super::target::Target;
 use super::units::Units;
@@ -30,6 +30,9 @@ pub struct RemoveArgs {
     /// Lose what is not sent, or kept on this machine only
     #[arg(long)]
     discard: bool,
+    /// Only tell what would go away
+    #[arg(short = 'n', long)]
+    dry_run: bool,
 }
 
 /// How long a daemon may take to let go of its state once it is unmounted.
@@ -45,6 +48,9 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
         )));
     }
     let units = Units::of(&Who::current());
+    if args.dry_run {
+        return would_remove(&saved, args, common, units.as_ref());
+    }
     let exported = match &args.export {
         Some(dir) => Some(export::copy(&saved, dir, units.as_ref())?),
         None if args.discard => None,
@@ -70,6 +76,7 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
     if common.json {
         let document = serde_json::json!({
             "format": crate::control::FORMAT, "type": "removed", "name": saved.name,
+            "dry_run": false,
         });
         Output::of(common).line(&document.to_string());
     } else if !common.quiet {
@@ -78,14 +85,62 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
+/// Tells what would go away, and whether something would keep it from going.
+fn would_remove(
+    saved: &Saved,
+    args: &RemoveArgs,
+    common: &Common,
+    units: Option<&Units>,
+) -> Result<u8, Failure> {
+    let (mut left, mut can_send) = (left(saved)?, false);
+    if let Some(mut daemon) = connect(saved)? {
+        daemon.ask(Request::Status, false, |document, _| {
+            left = number(document, "pending");
+            can_send = text(document, "state") == "online";
+        })?;
+    }
+    let output = Output::of(common);
+    if common.json {
+        let document = serde_json::json!({
+            "format": crate::control::FORMAT, "type": "removed", "name": saved.name,
+            "dry_run": true,
+        });
+        output.line(&document.to_string());
+    } else if !common.quiet {
+        let name = &saved.name;
+        if left > 0 && can_send {
+            output.line(&format!("what is pending would be sent first: {left}"));
+        }
+        if saved.mounted()?.is_some() {
+            output.line(&format!("{} would be unmounted", saved.mount.mountpoint.display()));
+        }
+        if units.is_some_and(|units| units.is_enabled(name)) {
+            output.line(&format!("dewfs@{name} would be disabled"));
+        }
+        output.line(&format!("{} would be deleted", state(saved).display()));
+        output.line(&format!("{name} would be forgotten; nothing would be deleted at the remote"));
+    }
+    if args.export.is_none() && !args.discard {
+        refuse_unsent(saved, if can_send { 0 } else { left })?;
+        refuse_kept(saved)?;
+    }
+    Ok(DONE)
+}
+
 /// Runs `dewfs remote forget`: takes the saved remote away, and nothing else; so nothing else may be there.
-pub(super) fn forget_saved(name: &str, common: &Common) -> Result<u8, Failure> {
+pub(super) fn forget_saved(name: &str, dry_run: bool, common: &Common) -> Result<u8, Failure> {
     let saved = Saved::find(name, common)?;
     let is_enabled = Units::of(&Who::current()).is_some_and(|u| u.is_enabled(&saved.name));
     if !saved.is_own() || is_enabled || state(&saved).join("catalog.db").exists() {
         return Err(Failure::failed(format!(
             "{name}: it is more than a name, it was mounted: dewfs remove {name} takes all of it away"
         )));
+    }
+    if dry_run {
+        if !common.quiet {
+            eprintln!("dewfs: {name} would be forgotten");
+        }
+        return Ok(DONE);
     }
     saved.place.forget()?;
     Ok(DONE)

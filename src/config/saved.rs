@@ -148,6 +148,10 @@ fn put(path: &Path, bytes: &[u8], reader: Reader) -> io::Result<()> {
     };
     let dir = path.parent().unwrap_or(Path::new("/"));
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    if let Some(above) = dir.parent() {
+        // What is above holds what others are to read as well.
+        DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    }
     DirBuilder::new().recursive(true).mode(dir_mode).create(dir)?;
     missing.into_iter().try_for_each(|made| open_up(made, dir_mode))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -232,6 +236,19 @@ mod tests {
         std::fs::set_permissions(dir.path().join("dewfs"), Permissions::from_mode(0o700)).unwrap();
         put(&dir.path().join("dewfs/remotes/y.toml"), b"y", Reader::Everybody).unwrap();
         assert_eq!(mode("dewfs"), 0o700);
+    }
+
+    /// A secret that was written before anything else closed the folder of the machine's remotes to everybody but root, and
+    /// every command of other users ended with that.
+    #[test]
+    fn regression_a_secret_that_comes_first_closes_only_its_own_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("etc/dewfs/secrets/Cloud");
+        write_secret(&secret, None).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&secret), 0o600);
+        assert_eq!(mode(secret.parent().unwrap()), 0o700);
+        assert_eq!(mode(&dir.path().join("etc/dewfs")) & 0o055, 0o055);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod choose;
 mod close;
 mod core;
 mod crash;
+mod create;
 mod error;
 mod events;
 mod evict;

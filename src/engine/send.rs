@@ -52,7 +52,10 @@ enum Noting {
 struct Shown<'a>(&'a Core, Ino);
 
 /// How long a large file rests while bulk is paused; resuming wakes it.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
+pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// How long an upload that was given up rests before what it left is looked at.
+const GIVEN_UP: Duration = Duration::from_millis(100);
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
@@ -95,7 +98,11 @@ impl Core {
         let outcome = {
             let (upload, _shown) = self.upload_of(ino, &parcel, &noted);
             let expect = noted.begun.attempt.expect.clone();
-            self.remotes.transfer.write(&target, upload, expect).await
+            tokio::select! {
+                outcome = self.remotes.transfer.write(&target, upload, expect) => outcome,
+                // Given up in the middle: what became of it is looked at like after a crash, and the rest waits.
+                () = self.is_held_while_sent(ino) => return Ok(Ended::Later(GIVEN_UP)),
+            }
         };
         drop(turn);
         crash_point!(self, "write: answered");

@@ -368,7 +368,12 @@ impl Core {
         .await?;
         if same {
             let _turn = self.workers.line.turn().await?;
-            self.hydrate_whole(ino, Cause::Transfer).await?;
+            match self.hydrate_whole(ino, Cause::Transfer).await {
+                Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => {
+                    return Ok(Ended::Later(super::send::PAUSE));
+                }
+                outcome => drop(outcome?),
+            }
         } else if as_before {
             // Who writes it keeps the new version from taking its place.
             return Ok(Ended::Refused);
