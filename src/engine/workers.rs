@@ -34,6 +34,8 @@ pub(crate) struct Workers {
     pub(super) urgent: Mutex<Arc<HashSet<Ino>>>,
     /// How many programs wait until the remote has what they wrote.
     pub(super) awaited: AtomicUsize,
+    /// Folders that somebody waits for and that the remote had already.
+    pub(super) met: Mutex<HashSet<Ino>>,
     /// Uploads of bytes under way.
     pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
     /// Listings under way.

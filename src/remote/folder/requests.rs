@@ -47,13 +47,13 @@ impl Listings {
     }
 }
 
-fn names(folder: &rustix::fd::OwnedFd) -> rustix::io::Result<Vec<Name>> {
+fn names(folder: &rustix::fd::OwnedFd, hidden: bool) -> rustix::io::Result<Vec<Name>> {
     let mut names = Vec::new();
     for entry in fs::Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         // `.` and `..` are no names; nothing else here can fail to be one.
-        if !is_hidden(name)
+        if (hidden || !is_hidden(name))
             && let Ok(name) = Name::new(name)
         {
             names.push(name);
@@ -89,7 +89,7 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     let (listing, all) = match found {
         Some(all) => (listing, all),
         None => {
-            let mut all = names(&folder).map_err(fail)?;
+            let mut all = names(&folder, remote.shared.hidden).map_err(fail)?;
             // What is mounted below and away is shown as it was.
             let mounts = root.parts.mounts_below(at);
             all.extend(mounts.iter().filter_map(|mount| mount.0.get(at.0.len()).cloned()));
