@@ -116,22 +116,24 @@ async fn shown_in_gone(remote: &FolderRemote) -> ErrorKind {
 async fn who_removes_a_place_that_is_gone_with_its_disk_wants_it_no_longer() {
     let (root, remote) = open();
     let disk = tempfile::tempdir().unwrap();
-    let place = root.path().join("disk");
-    fs::create_dir(&place).unwrap();
+    let place = root.path().join("media/disk");
+    fs::create_dir_all(&place).unwrap();
     fs::write(disk.path().join("file"), b"on the disk").unwrap();
     let Some(guest) = Guest::bind(&place, disk.path()) else { return };
-    list(&remote, "").await;
-    let file = settled(&remote, "disk/file").await;
+    list(&remote, "media").await;
+    let file = settled(&remote, "media/disk/file").await;
     drop(guest);
     let remove = |what: &'static str, expect: Expect| {
         let remote = remote.clone();
         async move { kind(remote.remove(&at(what), expect, &tag(1)).await) }
     };
-    assert_eq!(remove("disk/file", version(&file)).await, ErrorKind::Away);
-    fs::remove_dir(&place).unwrap();
-    assert_eq!(shown(&remote, "").await, ["disk"]);
-    assert_eq!(remove("disk/file", version(&file)).await, ErrorKind::NotFound);
-    assert_eq!(remove("disk", Expect::Folder).await, ErrorKind::NotFound);
+    assert_eq!(remove("media/disk/file", version(&file)).await, ErrorKind::Away);
+    fs::remove_dir_all(root.path().join("media")).unwrap();
+    assert_eq!(shown(&remote, "").await, ["media"]);
+    assert_eq!(remove("media/disk/file", version(&file)).await, ErrorKind::NotFound);
+    assert_eq!(shown(&remote, "").await, ["media"]);
+    assert_eq!(remove("media/disk", Expect::Folder).await, ErrorKind::NotFound);
+    assert_eq!(remove("media", Expect::Folder).await, ErrorKind::NotFound);
     assert!(shown(&remote, "").await.is_empty());
     assert_eq!(fs::read(disk.path().join("file")).unwrap(), b"on the disk");
 }

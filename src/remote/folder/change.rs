@@ -166,7 +166,12 @@ pub(super) fn remove(
     let spot = match Spot::open(remote, at, tag, "remove", ErrorKind::NotFound) {
         // Nobody has even the place any more where something was mounted: who removes it here wants it no longer.
         Err(error) if error.kind == ErrorKind::Away && is_place_gone(remote, at) => {
+            parts.forget(at);
             return Err(RemoteError { kind: ErrorKind::NotFound, ..error });
+        }
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            parts.forget(at);
+            return Err(error);
         }
         other => other?,
     };
@@ -199,7 +204,7 @@ fn is_place_gone(remote: &FolderRemote, at: &RemotePath) -> bool {
     let innermost = root.parts.mounts_above(at).into_iter().next();
     innermost.is_some_and(|mounted| match root.parent(&mounted) {
         Ok((folder, name)) => look(&folder, name) == Ok(Found::Nothing),
-        Err(_) => false,
+        Err(error) => matches!(error, Errno::NOENT | Errno::NOTDIR),
     })
 }
 
