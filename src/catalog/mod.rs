@@ -7,6 +7,7 @@
 mod at_rest;
 mod clock;
 mod codec;
+mod damage;
 mod error;
 mod lists;
 mod open;

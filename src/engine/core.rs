@@ -118,6 +118,8 @@ pub(crate) struct Core {
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.
     pub(crate) leases_trusted: bool,
+    /// Whether the state lies on the disk that the last daemon left, and that did not go down since.
+    pub(crate) disk_stayed: bool,
     /// Whether the kernel can be told to go past us.
     pub(crate) through: super::through::Through,
     pub(crate) last_error: Mutex<Option<LastError>>,

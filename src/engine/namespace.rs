@@ -272,9 +272,12 @@ fn rename_rows(
         return Err(EngineError::NotFolder);
     }
     // What moves to a name that is kept here only must be here wholly: mv and file managers copy instead.
-    let leaves = tx.would_be_excluded(mover.ino, to)? && !tx.is_below_excluded(mover.ino)?;
-    if leaves && !is_whole(&mover) {
-        return Err(EngineError::CrossDevice);
+    let exchanged = victim.as_ref().filter(|_| mode == RenameMode::Exchange);
+    for (moved, to) in [(&mover, to)].into_iter().chain(exchanged.map(|victim| (victim, from))) {
+        let leaves = tx.would_be_excluded(moved.ino, to)? && !tx.is_below_excluded(moved.ino)?;
+        if leaves && !is_whole(moved) {
+            return Err(EngineError::CrossDevice);
+        }
     }
     let time = now();
     let moved = match (&victim, mode) {

@@ -19,7 +19,20 @@ const REFUSED: Duration = Duration::from_millis(250);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
+/// The word for an item of which the local disk lost a part.
+const LOST: &str = "lost";
+
 impl Core {
+    /// What the disk lost stays lost for a daemon that finds it on the disk all the same.
+    pub(super) fn recall_lossy(&self) -> Result<(), EngineError> {
+        for ino in self.catalog.read(|rows| rows.outbox_failed_as(LOST))? {
+            if let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? {
+                self.cache.note_lossy(ino, inode.generation, true);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn note_outcome(
         self: &Arc<Self>,
         step: Step,
@@ -56,7 +69,12 @@ impl Core {
             Err(error) => {
                 let message = error.to_string();
                 self.note_problem(Some(ino), &message);
-                self.put_off_row(ino, row, message, "local", None).await
+                let (kind, wait) = match error {
+                    // However often it is tried: only who wrote it knows what it was.
+                    EngineError::Lost => (LOST, Some(Duration::MAX)),
+                    _ => ("local", None),
+                };
+                self.put_off_row(ino, row, message, kind, wait).await
             }
         }
     }

@@ -62,7 +62,10 @@ impl Core {
         // What is older must not be told after what is newer, and who finds nothing to tell must know that it is told.
         let _turn = live.telling.lock().await;
         let (core, kept) = (self.clone(), live.clone());
-        let news = self.blocking(move || core.news_of(&kept, durability)).await?;
+        let news = self
+            .blocking(move || core.news_of(&kept, durability))
+            .await
+            .inspect_err(|_| self.forget_lossy(live))?;
         let Some(news) = news else {
             if durability == Durability::Synced {
                 self.catalog.barrier().await?;
@@ -137,6 +140,15 @@ impl Core {
         }
         self.pulse();
         outcome
+    }
+
+    /// Of what the disk lost, what only came from the remote is fetched again: it is not what was sent any more.
+    fn forget_lossy(&self, live: &Live) {
+        if self.cache.is_lossy(live.ino, live.generation) && live.forget_unedited() {
+            self.cache.note_lossy(live.ino, live.generation, false);
+            // The kernel has it in its pages.
+            self.open.forget_last_opened(live.ino);
+        }
     }
 
     /// What a content is for certain that came whole, where that matters: it must be what the remote says of it, and what
@@ -289,8 +301,8 @@ impl Core {
         if inode.stamp == Some(stamp) {
             return Ok(None);
         }
-        // Another content without a later change: the disk itself went back.
-        let lost = inode.stamp.is_some_and(|known| stamp.ctime <= known.ctime);
+        // Another content without a later change: the disk itself went back. On one that did not, the clock did.
+        let lost = !self.disk_stayed && inode.stamp.is_some_and(|known| stamp.ctime <= known.ctime);
         Ok(Some(AtRest { ino, generation, left: Some((stamp, data.mtime()?)), lost }))
     }
 

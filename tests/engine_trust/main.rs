@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disk;
+mod state;
 mod times;
 
 use std::sync::Arc;

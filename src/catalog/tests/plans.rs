@@ -193,7 +193,7 @@ fn hot_questions_use_an_index_and_never_sort() {
             "SELECT ino FROM outbox WHERE endpoint = 0 AND due <= ?1 ORDER BY due LIMIT ?2",
             "outbox_due (endpoint=? AND due<?)",
         ),
-        ("SELECT due FROM outbox WHERE endpoint = 0 ORDER BY due LIMIT 1", "outbox_due"),
+        ("SELECT due FROM outbox WHERE endpoint = 0 AND due > ?1 ORDER BY due LIMIT 1", "outbox_due"),
         (
             codec::attempt_sql!(
                 "ino FROM outbox INDEXED BY outbox_attempt WHERE endpoint = 0 AND attempt IS NOT NULL"
