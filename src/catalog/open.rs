@@ -206,6 +206,11 @@ impl Catalog {
         drop(self.inner.changes.send(vec![Change::Listing]));
     }
 
+    /// Notes that a folder asked for cannot be listed now.
+    pub fn drop_need(&self, folder: Ino) {
+        self.inner.lists.drop_need(folder);
+    }
+
     /// Notes that a listing of this folder begins (it is no longer asked for); `false` if one is under way already.
     pub fn begin_listing(&self, folder: Ino) -> bool {
         self.inner.lists.begin(folder)

@@ -243,13 +243,6 @@ impl Reader {
         self.all(sql, [], |row| Ok((row.get(0)?, codec::number(row, 1)?)))
     }
 
-    /// Outbox rows that failed last time for this reason, the engine's word for it.
-    pub fn outbox_failed_as(&self, kind: &str) -> Result<Vec<Ino>> {
-        let sql = "SELECT ino FROM outbox INDEXED BY outbox_error
-                   WHERE endpoint = 0 AND error IS NOT NULL AND error_kind = ?1";
-        self.all(sql, [kind], |row| codec::ino(row, 0))
-    }
-
     /// Items and their sizes, at the cost of one row.
     pub fn sums(&self) -> Result<Sums> {
         let sums = self.one("SELECT items, bytes FROM counter", [], |row| {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 
-use super::attributes::drop_suid;
+use super::attributes::{drop_suid, of_its_group};
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::namespace::{has_place, rest};
@@ -116,7 +116,7 @@ impl Engine {
                         }
                         None => {
                             has_place(tx, new.place.parent)?;
-                            let inode = tx.create(new)?;
+                            let inode = tx.create(of_its_group(tx, new)?)?;
                             rest(tx, inode.ino, rests)?;
                             Ok((inode, true))
                         }

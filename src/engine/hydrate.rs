@@ -323,9 +323,8 @@ impl Core {
             let (from, to) = ((bytes.start - at) as usize, (bytes.end - at) as usize);
             let Some(part) = piece.get(from..to) else { continue };
             crash_here!(self, "hydrate: before the bytes");
-            data.write_at(part, bytes.start)?;
+            data.write_reserved(&mut reservation, part, bytes.start)?;
             crash_here!(self, "hydrate: after the bytes");
-            reservation.used(part.len() as u64);
             state.blocks.insert(run);
             self.used_part(live.ino, &bytes);
         }

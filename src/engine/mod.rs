@@ -5,6 +5,7 @@
 
 mod ahead;
 mod answer;
+mod at_rest;
 mod attributes;
 mod brake;
 mod choose;
@@ -17,7 +18,6 @@ mod evict;
 mod feed;
 mod files;
 mod find;
-mod ground;
 mod guard;
 mod heat;
 mod hydrate;
@@ -89,8 +89,7 @@ pub use verbs::{
 };
 
 pub use crate::catalog::Rank;
-pub use crate::remote::layers::{LATENCIES, Operation};
-pub use crate::remote::{ErrorKind, RemoteError};
+pub use crate::remote::{ErrorKind, RemoteError, layers::LATENCIES, layers::Operation};
 
 use crate::catalog::Durability;
 use crate::model::Ino;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::attributes::of_its_group;
 use super::core::{Core, now, steady};
 use super::crash::crash_here;
 use super::show::BELIEVE;
@@ -83,7 +84,7 @@ impl Engine {
             let core = engine.core.clone();
             engine.change(kind, move |tx| {
                 has_place(tx, new.place.parent)?;
-                let inode = tx.create(new)?;
+                let inode = tx.create(of_its_group(tx, new)?)?;
                 Ok((core.stat_of(&inode, None, BELIEVE), inode.ino))
             })
         })

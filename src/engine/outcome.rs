@@ -10,6 +10,7 @@ use super::observe::{change, is_no_folder};
 use super::open::lock;
 use super::send::{nanos, needs_person};
 use super::steps::Ended;
+use crate::catalog::Inode;
 use crate::model::{Ino, Rows as _, Step, StepKind};
 use crate::remote::{ErrorKind, RemoteError, Verdict};
 
@@ -158,10 +159,15 @@ impl Core {
         kind: &'static str,
         wait: Option<Duration>,
     ) -> Result<(), EngineError> {
+        let core = self.clone();
         change(self, move |tx| {
             let item = if tx.outbox(ino)?.is_some() { ino } else { row };
             let Some(known) = tx.outbox_item(item)? else { return Ok(()) };
             let wait = wait.unwrap_or_else(|| back_off(known.tries));
+            // Emptied meanwhile, it holds what is written now, and its row may have been woken already.
+            let is_lossy = |one: Inode| core.cache.is_lossy(ino, one.generation);
+            let is_anew = kind == LOST && !tx.inode(ino)?.is_some_and(is_lossy);
+            let wait = if is_anew { FIRST_WAIT } else { wait };
             let until = now().saturating_add(nanos(wait));
             tx.outbox_failed(item, &message, kind, until)?;
             if row != item {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::at_rest;
 use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
-use super::ground;
 use super::open::OpenTable;
 use super::opening::{open_cache, open_catalog, set_all_aside, state_dir_error};
 use super::private::claim_state_dir;
@@ -128,7 +128,7 @@ impl Engine {
         let catalog = open_catalog(state_dir, &cache, memory)?;
         let identified = identify(&catalog, settings, &remote).await?;
         let mount = mount_id(&catalog).await?;
-        let disk = ground::mounted(state_dir);
+        let disk = at_rest::mounted(state_dir);
         let disk_before = catalog.read(|rows| rows.state(DISK))?;
         let changes = catalog.take_changes();
         let (invalidations, receiver) = mpsc::unbounded_channel();
@@ -165,6 +165,7 @@ impl Engine {
             space: super::evict::Space::new(examined.brake),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
+            stores_seen: examined.stores_seen,
             disk_stayed: disk.is_some() && disk == disk_before,
             through: super::through::Through::default(),
             last_error: Mutex::default(),

@@ -5,6 +5,7 @@
 mod support;
 
 mod disk;
+mod shown;
 mod state;
 mod times;
 
