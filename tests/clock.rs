@@ -11,7 +11,7 @@ use dewfs::engine::Settings;
 use dewfs::model::Pin;
 use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation};
-use support::world::{World, pattern, quick_settings, same};
+use support::world::{WRITE, World, pattern, quick_settings, same};
 
 const TEN_MINUTES: i64 = 600_000_000_000;
 
@@ -60,4 +60,53 @@ async fn goes_on_over(jump: i64) {
 async fn a_clock_that_jumps_ten_minutes_delays_nothing() {
     goes_on_over(-TEN_MINUTES).await;
     goes_on_over(TEN_MINUTES).await;
+}
+
+/// A clock that was set back made what was pending look as old as the jump: a file was sent while it was being written.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_clock_set_back_sends_no_part() {
+    let settings = Settings { write_back_delay: Duration::from_millis(100), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    shift_clock(-TEN_MINUTES);
+    let ino = world.write("whole", b"").await;
+    world.in_sync().await;
+    let handle = world.engine.open(ino, WRITE).wait().await.unwrap().handle;
+    world.write_at(ino, handle, 0, b"first").await;
+    // Whatever is due by then has gone.
+    for other in ["one", "two", "three"] {
+        world.write(other, b"other").await;
+        world.until("another one is sent", async || world.content_there(other).is_some()).await;
+    }
+    assert_eq!(world.content_there("whole").unwrap(), b"");
+    world.write_at(ino, handle, 5, b" and second").await;
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("whole").unwrap(), b"first and second");
+    world.engine.stop().await;
+}
+
+/// What a clock that was set back made look old was not counted: removals without end passed the guard.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_clock_set_back_does_not_open_the_guard() {
+    let settings = Settings { guard: 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    for number in 0..60 {
+        world.store.put(&format!("f{number}"), "there").unwrap();
+    }
+    world.until("all are listed", async || world.names("").await.len() == 60).await;
+    world.in_sync().await;
+    shift_clock(-TEN_MINUTES);
+    let is_held = async || !world.engine.held().await.unwrap().is_empty();
+    for number in 0..60 {
+        let name = format!("f{number}");
+        world.remove(&name).await.unwrap();
+        let is_judged = async || world.content_there(&name).is_none() || is_held().await;
+        world.until("it is removed or held", is_judged).await;
+        if is_held().await {
+            assert!(number < 50, "{number} went before the guard held one");
+            world.engine.stop().await;
+            return;
+        }
+    }
+    panic!("the guard held nothing");
 }

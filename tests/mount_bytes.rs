@@ -367,3 +367,15 @@ fn a_read_only_mount_changes_nothing() {
     assert_eq!(errno(fs::create_dir(mount.path("d"))), libc::EROFS);
     assert_eq!(errno(fs::remove_file(mount.path("f"))), libc::EROFS);
 }
+
+/// Who opened it for reading and to be emptied saw it empty for a moment, and nothing was emptied.
+#[test]
+fn regression_opening_for_reading_can_empty_a_file() {
+    let mount = Mounted::of(|remote| fs::write(remote.join("f"), bytes(100, 0)).unwrap());
+    assert_eq!(fs::read(mount.path("f")).unwrap().len(), 100);
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::TRUNC;
+    drop(rustix::fs::open(mount.path("f"), flags, rustix::fs::Mode::empty()).unwrap());
+    assert_eq!(fs::metadata(mount.path("f")).unwrap().len(), 0);
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"");
+    mount.arrives("f", b"");
+}

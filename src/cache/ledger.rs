@@ -5,7 +5,7 @@
 //! lock; who is opened before its directory is walked is counted then and skipped by the walk.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::fs::{DirEntry, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -126,29 +126,36 @@ impl Ledger {
     /// Counts what lies in the directories of `data` that are not walked yet; ends early when `stopped` says so.
     pub(super) fn walk(&self, data: &Path, mut stopped: impl FnMut() -> bool) {
         loop {
-            let mut books = self.books();
-            let Ok(next) = u8::try_from(books.walked) else { break };
+            let Ok(next) = u8::try_from(self.books().walked) else { break };
             if stopped() {
                 return;
             }
-            let sum = occupied(&data.join(format!("{next:02x}")), &books.claimed);
-            books.used = books.used.saturating_add(sum);
+            let files = std::fs::read_dir(data.join(format!("{next:02x}")));
+            let mut counted = Vec::new();
+            for file in files.into_iter().flatten().flatten() {
+                counted.extend(self.count(&file));
+            }
+            let mut books = self.books();
             books.walked += 1;
-            drop(books);
-            std::thread::yield_now();
+            for file in counted {
+                books.claimed.remove(&file);
+            }
         }
         self.books().claimed = HashSet::new();
         self.counted.notify_all();
     }
-}
 
-fn occupied(shelf: &PathBuf, claimed: &HashSet<u64>) -> u64 {
-    let Ok(files) = std::fs::read_dir(shelf) else { return 0 };
-    files
-        .filter_map(|file| file.ok()?.metadata().ok())
-        .filter(|metadata| metadata.is_file() && !claimed.contains(&metadata.ino()))
-        .map(|metadata| allocated(&metadata))
-        .fold(0, u64::saturating_add)
+    /// Counts a file that nobody has opened; its inode number if it was. The lock is held for this file alone: who opens or
+    /// writes another one waits for no cold disk.
+    fn count(&self, file: &DirEntry) -> Option<u64> {
+        let mut books = self.books();
+        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+        if !books.claimed.insert(metadata.ino()) {
+            return None;
+        }
+        books.used = books.used.saturating_add(allocated(&metadata));
+        Some(metadata.ino())
+    }
 }
 
 /// Is one use of a data file; the file's entry goes with the last one.

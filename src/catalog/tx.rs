@@ -18,7 +18,10 @@ pub struct Tx {
     pub(super) reader: Reader,
     pub(super) lists: Arc<Lists>,
     pub(super) origin: Origin,
+    /// The machine's clock, for what is shown to people.
     pub(super) now: i64,
+    /// For what is put off and what is due.
+    pub(super) steady: i64,
     pub(super) host: String,
     /// Conflict names given out by this change.
     pub(super) conflict_names: Vec<Place>,
@@ -83,6 +86,7 @@ impl Tx {
             lists,
             origin: Origin::Engine,
             now: super::now(),
+            steady: super::steady(),
             host,
             conflict_names: Vec::new(),
             rescued: Vec::new(),
@@ -99,6 +103,7 @@ impl Tx {
     pub(super) fn begin(&mut self, origin: Origin) -> Mark {
         self.origin = origin;
         self.now = super::now();
+        self.steady = super::steady();
         self.conflict_names.clear();
         self.rescued.clear();
         self.mark()

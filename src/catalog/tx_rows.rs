@@ -244,7 +244,7 @@ impl Rows for Tx {
                  released = excluded.released, held = excluded.held",
             rusqlite::params![
                 int(ino.0),
-                self.now,
+                self.steady,
                 attempt.map(|one| codec::step_code(one.kind)),
                 source_parent,
                 source_name,

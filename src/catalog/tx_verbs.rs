@@ -147,7 +147,7 @@ impl Tx {
     fn put_pending(&mut self, ino: Ino) -> Result<()> {
         self.run(
             "INSERT OR IGNORE INTO outbox (endpoint, ino, since, due) VALUES (0, ?1, ?2, ?2)",
-            (int(ino.0), self.now),
+            (int(ino.0), self.steady),
         )?;
         self.tell(Change::Outbox);
         self.tell(Change::Sync(ino));
@@ -159,11 +159,18 @@ impl Tx {
         self.wake(ino)
     }
 
+    /// What a daemon left that ran before the clock was set back is not of a time to come.
+    pub fn outbox_recover(&mut self) -> Result<()> {
+        let sql = "UPDATE outbox SET since = ?1 WHERE endpoint = 0 AND since > ?1";
+        self.run(sql, [self.steady])?;
+        self.outbox_wake_all()
+    }
+
     /// Lets every outbox row go now.
     pub fn outbox_wake_all(&mut self) -> Result<()> {
         self.run(
             "UPDATE outbox SET not_before = NULL, due = ?1 WHERE endpoint = 0 AND not_before IS NOT NULL",
-            [self.now],
+            [self.steady],
         )?;
         self.tell(Change::Outbox);
         Ok(())
@@ -182,7 +189,7 @@ impl Tx {
                                      due = MAX(?4, ?5)
                    WHERE endpoint = 0 AND ino = ?1 RETURNING tries";
         let tries =
-            self.one(sql, (int(ino.0), error, kind, not_before, self.now), |row| row.get(0))?;
+            self.one(sql, (int(ino.0), error, kind, not_before, self.steady), |row| row.get(0))?;
         self.tell(Change::Outbox);
         Ok(tries.unwrap_or(0))
     }
@@ -200,7 +207,7 @@ impl Tx {
         self.run(
             "UPDATE outbox SET tries = 0, error = NULL, error_kind = NULL, not_before = NULL, due = ?2
              WHERE endpoint = 0 AND ino = ?1",
-            (int(ino.0), self.now),
+            (int(ino.0), self.steady),
         )?;
         self.tell(Change::Outbox);
         Ok(())
@@ -210,7 +217,7 @@ impl Tx {
     pub fn outbox_defer(&mut self, ino: Ino, not_before: i64) -> Result<()> {
         let sql =
             "UPDATE outbox SET not_before = ?2, due = MAX(?2, ?3) WHERE endpoint = 0 AND ino = ?1";
-        self.run(sql, (int(ino.0), not_before, self.now)).map(drop)
+        self.run(sql, (int(ino.0), not_before, self.steady)).map(drop)
     }
 
     /// Puts a look-again mark off because of `cause`, if known; it comes back at once when that one's outbox row goes or
@@ -264,13 +271,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets what happened to an inode.
-    pub fn drop_history(&mut self, ino: Ino) -> Result<()> {
-        self.run("DELETE FROM history WHERE ino = ?1", [int(ino.0)]).map(drop)
-    }
-
     /// Says that a conflict copy is resolved.
     pub fn resolve_conflict(&mut self, ino: Ino) -> Result<()> {
-        self.run("UPDATE inode SET conflict = 0 WHERE ino = ?1", [int(ino.0)]).map(drop)
+        let sql = "UPDATE inode SET conflict = 0 WHERE ino = ?1 AND conflict = 1";
+        if self.run(sql, [int(ino.0)])? > 0 {
+            self.tell(Change::Conflict(ino));
+        }
+        Ok(())
     }
 }

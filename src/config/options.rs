@@ -106,6 +106,8 @@ pub struct Options {
     pub close: Option<Returns>,
     /// `fsync=`.
     pub fsync: Option<Returns>,
+    /// When a change of names returns.
+    pub namespace: Option<Returns>,
     /// `poll=`.
     pub poll: Option<Duration>,
     /// `requests=`.
@@ -282,7 +284,7 @@ impl Options {
             ("population", "full") => self.population = Some(Population::Full),
             ("population", _) => self.population = Some(Population::OnDemand),
             ("passthrough", _) => self.passthrough = switch,
-            ("namespace", "local") => {}
+            ("namespace", _) => self.namespace = Some(returns),
             ("verify", _) if switch == Some(true) => {}
             _ => return Err(ConfigError::Unavailable(format!("option {key}={value}"))),
         }
@@ -421,7 +423,8 @@ mod tests {
             ("IdentityFile=/x", "dewfs says credentials=FILE"),
             ("delay_upload=3", "dewfs says write_back_delay="),
             ("remount,ro", "remount"),
-            ("namespace=remote", "namespace=remote: not available in this version"),
+            ("namespace=there", "one of local, remote"),
+            ("verify=off", "verify=off: not available in this version"),
             ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
             ("metered=on", "one of bulk, uploads, all, ignore"),

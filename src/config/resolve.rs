@@ -329,6 +329,7 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         write_back_delay: options.write_back_delay.unwrap_or(usual.write_back_delay),
         close: options.close.unwrap_or(Returns::Local),
         fsync: options.fsync.unwrap_or(Returns::Local),
+        namespace: options.namespace.unwrap_or(Returns::Local),
         poll: options.poll.unwrap_or(usual.poll),
         requests: options.requests.unwrap_or(usual.requests),
         transfers: options.transfers.unwrap_or(usual.transfers),

@@ -73,7 +73,7 @@ impl Room {
 pub(super) struct Choosing {
     pub(super) now: i64,
     pub(super) busy: Busy,
-    pub(super) urgent: HashSet<Ino>,
+    pub(super) urgent: Arc<HashSet<Ino>>,
     pub(super) writers_rest: i64,
     pub(super) room: Room,
     pub(super) limit: usize,
@@ -301,7 +301,7 @@ mod tests {
             let choosing = Choosing {
                 now: i64::MAX,
                 busy,
-                urgent: HashSet::new(),
+                urgent: Arc::default(),
                 writers_rest: 0,
                 room: Room { light, heavy: heavy_room, large: heavy_room },
                 limit: 0,

@@ -190,19 +190,25 @@ impl Core {
         self: &Arc<Self>,
         bytes: u64,
     ) -> Result<Reservation, EngineError> {
-        if let Ok(reservation) = self.cache.reserve_now(bytes) {
-            return Ok(reservation);
-        }
-        // It may wait until what earlier runs left is counted.
-        let core = self.clone();
-        match self.runtime.spawn_blocking(move || core.cache.reserve(bytes)).await {
-            Ok(Ok(reservation)) => Ok(reservation),
-            Ok(Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. })) => {
+        match self.reserve(bytes).await? {
+            Ok(reservation) => Ok(reservation),
+            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => {
                 self.evict_for(bytes).await
             }
-            Ok(Err(other)) => Err(other.into()),
-            Err(_stopped) => Err(EngineError::Stopped),
+            Err(other) => Err(other.into()),
         }
+    }
+
+    /// Reserves what is free. That may wait until what earlier runs left is counted, which must not keep the runtime's threads.
+    pub(super) async fn reserve(
+        self: &Arc<Self>,
+        bytes: u64,
+    ) -> Result<Result<Reservation, CacheError>, EngineError> {
+        if let Ok(reservation) = self.cache.reserve_now(bytes) {
+            return Ok(Ok(reservation));
+        }
+        let core = self.clone();
+        self.blocking(move || Ok(core.cache.reserve(bytes))).await
     }
 
     /// Says that something shown may have changed.

@@ -78,7 +78,7 @@ impl Core {
             if freed > 0 || sent_now != sent {
                 (last_progress, sent) = (Instant::now(), sent_now);
             }
-            let refused = match self.cache.reserve(bytes) {
+            let refused = match self.reserve(bytes).await? {
                 Ok(reservation) => return Ok(reservation),
                 Err(refused) => refused,
             };
@@ -97,7 +97,7 @@ impl Core {
         bytes: u64,
     ) -> Result<Reservation, EngineError> {
         for _ in 0..ROUNDS {
-            if let Ok(reservation) = self.cache.reserve(bytes) {
+            if let Ok(reservation) = self.reserve(bytes).await? {
                 return Ok(reservation);
             }
             self.can_ever_fit(bytes)?;
@@ -105,7 +105,7 @@ impl Core {
                 break;
             }
         }
-        Ok(self.cache.reserve(bytes)?)
+        Ok(self.reserve(bytes).await??)
     }
 
     /// Refuses what does not fit beside what must stay: all that may go would go for nothing.

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod answer;
+mod arrive;
 mod at_rest;
 mod attributes;
 mod brake;
@@ -39,6 +40,7 @@ mod pins;
 mod policy;
 mod private;
 mod record;
+mod resolve;
 mod rules;
 mod send;
 mod settings;
@@ -75,6 +77,7 @@ pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use pause::{Lane, Restraint};
 pub use private::claim_state_dir;
+pub use resolve::{Keep, Resolved};
 pub use rules::{OwnPin, RuleStatus};
 pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
 pub use start::{StartError, left_to_send};

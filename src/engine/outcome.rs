@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::{Core, steady as now};
 use super::observe::{change, is_no_folder};
-use super::open::lock;
 use super::send::{nanos, needs_person};
 use super::steps::Ended;
 use crate::catalog::Inode;
@@ -89,7 +88,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         let ino = step.ino;
         if step.kind == StepKind::Write {
-            lock(&self.workers.urgent).remove(&ino);
+            self.is_sent(ino);
         }
         // Most rows are gone with their last step: nothing is to be noted then.
         let left = self.catalog.read(|rows| {

@@ -177,9 +177,16 @@ impl Core {
         Ok(())
     }
 
-    /// Tells everybody who cares what was committed; ends with the catalog.
+    /// Tells everybody who cares what was committed; ends with the engine.
     pub(crate) async fn run_changes(self: Arc<Self>, mut changes: UnboundedReceiver<Vec<Change>>) {
-        while let Some(changes) = changes.recv().await {
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = changes.recv() => next,
+                _ = stopping.wait_for(|stop| *stop) => None,
+            };
+            let Some(changes) = next else { return };
             let mut invalidations = Vec::new();
             let mut forgotten = false;
             let watched = self.is_watched().then(|| changes.clone());
@@ -245,7 +252,8 @@ impl Core {
             Change::Rescued { ino, generation } => self.rescue(ino, generation),
             Change::Pins => self.pins.notify_one(),
             // These are told to those who watch.
-            Change::Sync(_) | Change::Conflict(_) => {}
+            Change::Sync(ino) => self.calm(ino),
+            Change::Conflict(_) => {}
         }
     }
 

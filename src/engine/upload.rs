@@ -61,6 +61,23 @@ impl Drop for Counted {
     }
 }
 
+/// Is a program that waits until an item is sent; it may stop waiting at any time.
+struct Awaited<'a>(&'a Core, Ino);
+
+impl<'a> Awaited<'a> {
+    fn new(core: &'a Core, ino: Ino) -> Self {
+        core.workers.awaited.fetch_add(1, Ordering::Relaxed);
+        Self(core, ino)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.is_sent(self.1);
+        self.0.workers.awaited.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Core {
     /// Brings everything in the outbox in sync; ends with the engine.
     pub(crate) async fn run_uploader(self: Arc<Self>) {
@@ -93,7 +110,7 @@ impl Core {
 
     /// Waits a moment for more news, unless a step ends or somebody waits for the remote.
     async fn gather(&self, running: &mut JoinSet<()>) {
-        if !lock(&self.workers.urgent).is_empty() {
+        if self.workers.awaited.load(Ordering::Relaxed) > 0 {
             return;
         }
         tokio::select! {
@@ -231,9 +248,8 @@ impl Core {
             return Ok(());
         }
         self.urge(&[ino]);
-        let outcome = self.wait_sent(ino, inode.edition).await;
-        lock(&self.workers.urgent).remove(&ino);
-        outcome
+        let _awaited = Awaited::new(self, ino);
+        self.wait_sent(ino, inode.edition).await
     }
 
     async fn wait_sent(
@@ -277,7 +293,7 @@ impl Core {
         self.catalog
             .write(Durability::Soon, crate::catalog::Origin::Engine, |tx| {
                 model::recover(tx)?;
-                tx.outbox_wake_all()
+                tx.outbox_recover()
             })
             .await
             .map_err(EngineError::from)
@@ -285,7 +301,7 @@ impl Core {
 }
 
 /// The error for a program that waits for the remote.
-fn not_sent(kind: Option<&str>, message: String) -> EngineError {
+pub(super) fn not_sent(kind: Option<&str>, message: String) -> EngineError {
     match kind {
         Some("offline") => EngineError::Offline,
         Some("unauthenticated") => EngineError::Unauthenticated,

@@ -31,7 +31,11 @@ pub(crate) struct Workers {
     /// Which rows wait for the step of a busy inode.
     pub(super) waiting: Mutex<HashMap<Ino, Vec<Ino>>>,
     /// Inodes that somebody wants sent although a writer has them open.
-    pub(super) urgent: Mutex<HashSet<Ino>>,
+    pub(super) urgent: Mutex<Arc<HashSet<Ino>>>,
+    /// How many programs wait until the remote has what they wrote.
+    pub(super) awaited: AtomicUsize,
+    /// Folders that somebody waits for and that the remote had already.
+    pub(super) met: Mutex<HashSet<Ino>>,
     /// Uploads of bytes under way.
     pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
     /// Listings under way.
@@ -110,7 +114,22 @@ impl Core {
 
     /// Wants these items sent although writers have them open.
     pub(crate) fn urge(&self, items: &[Ino]) {
-        lock(&self.workers.urgent).extend(items);
+        Arc::make_mut(&mut lock(&self.workers.urgent)).extend(items);
+    }
+
+    /// Nobody waits any more for what is in sync: what is written there later is not sent in part.
+    pub(super) fn calm(&self, ino: Ino) {
+        if !lock(&self.workers.urgent).contains(&ino) {
+            return;
+        }
+        if self.catalog.read(|rows| rows.outbox(ino)).is_ok_and(|row| row.is_none()) {
+            self.is_sent(ino);
+        }
+    }
+
+    /// It was sent, or nobody waits for it.
+    pub(super) fn is_sent(&self, ino: Ino) {
+        Arc::make_mut(&mut lock(&self.workers.urgent)).remove(&ino);
     }
 
     /// Whether an item is being sent.

@@ -66,7 +66,7 @@ pub(super) struct Call {
     name: &'static str,
     ino: INodeNo,
     by: By,
-    /// The folders whose locks the kernel holds until the answer.
+    /// The folders, or the file, whose locks the kernel holds until the answer.
     folders: [Option<INodeNo>; 2],
     patience: Patience,
 }
@@ -93,6 +93,12 @@ impl Call {
         if self.folders[0] != Some(folder) {
             self.folders[1] = Some(folder);
         }
+        self
+    }
+
+    /// The same for a request during which the kernel holds the inode's own lock.
+    pub(super) fn holding(mut self) -> Self {
+        self.folders[0] = Some(self.ino);
         self
     }
 

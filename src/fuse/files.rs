@@ -20,7 +20,8 @@ fn open_mode(flags: OpenFlags) -> OpenMode {
     let access = flags.acc_mode();
     OpenMode {
         read: access != OpenAccMode::O_WRONLY,
-        write: access != OpenAccMode::O_RDONLY,
+        // Who may only read empties it all the same, as on any local file system.
+        write: access != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0,
         append: flags.0 & libc::O_APPEND != 0,
         truncate: flags.0 & libc::O_TRUNC != 0,
         exclusive: flags.0 & libc::O_EXCL != 0,
@@ -118,7 +119,7 @@ impl Kernel {
         let length = bytes.end - bytes.start;
         let verb =
             |engine: &Engine| engine.allocate(ino(number), handle(fh), bytes.start, length, how);
-        let call = Call::of("fallocate", number);
+        let call = Call::of("fallocate", number).holding();
         self.door.answer(call, reply, verb, |reply, ()| reply.ok());
     }
 
@@ -137,15 +138,12 @@ impl Kernel {
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
         let verb = |engine: &Engine| engine.seek(ino(number), handle(fh), offset, what);
-        self.door.answer(
-            Call::of("lseek", number),
-            reply,
-            verb,
-            |reply, found| match i64::try_from(found) {
+        self.door.answer(Call::of("lseek", number).holding(), reply, verb, |reply, found| {
+            match i64::try_from(found) {
                 Ok(found) => reply.offset(found),
                 Err(_too_far) => reply.error(Errno::EOVERFLOW),
-            },
-        );
+            }
+        });
     }
 }
 
@@ -159,6 +157,8 @@ mod tests {
         assert!(mode.read && mode.write && mode.append && mode.truncate && !mode.exclusive);
         let mode = open_mode(OpenFlags(libc::O_WRONLY | libc::O_EXCL));
         assert!(!mode.read && mode.write && mode.exclusive);
+        let mode = open_mode(OpenFlags(libc::O_RDONLY | libc::O_TRUNC));
+        assert!(mode.read && mode.write && mode.truncate);
     }
 
     #[test]

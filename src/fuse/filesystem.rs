@@ -167,7 +167,7 @@ impl Filesystem for Kernel {
         };
         let by = caller(request);
         let verb = |engine: &Engine| engine.set_attributes(ino(number), fh.map(handle), set, by);
-        self.door.answer(Call::of("setattr", number), reply, verb, |reply, stat| {
+        self.door.answer(Call::of("setattr", number).holding(), reply, verb, |reply, stat| {
             reply.attr(&stat.believe, &attributes(&stat));
         });
     }
@@ -255,7 +255,8 @@ impl Filesystem for Kernel {
         let to_name = name_or_refuse!(made(to_name), reply);
         let verb =
             |engine: &Engine| engine.rename(ino(parent), &name, ino(to_parent), to_name, mode);
-        let call = Call::in_folder("rename", parent).and_folder(to_parent);
+        // With `namespace=remote` a file that was never sent is sent first.
+        let call = Call::in_folder("rename", parent).and_folder(to_parent).may_transfer();
         self.door.answer(call, reply, verb, |reply, ()| reply.ok());
     }
 
@@ -365,7 +366,7 @@ impl Filesystem for Kernel {
         let data = bytes::Bytes::copy_from_slice(data);
         let verb = |engine: &Engine| engine.write(ino(number), handle(fh), offset, data, kill_suid);
         // It waits for room as long as uploads make some.
-        let call = Call::of("write", number).may_transfer();
+        let call = Call::of("write", number).holding().may_transfer();
         self.door.answer(call, reply, verb, |reply, written| reply.written(written));
     }
 
@@ -407,7 +408,7 @@ impl Filesystem for Kernel {
         reply: ReplyEmpty,
     ) {
         let verb = |engine: &Engine| engine.sync_file(ino(number), handle(fh));
-        let call = Call::of("fsync", number).may_transfer();
+        let call = Call::of("fsync", number).holding().may_transfer();
         self.door.answer(call, reply, verb, |reply, ()| reply.ok());
     }
 

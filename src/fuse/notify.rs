@@ -142,6 +142,7 @@ impl Backlog {
         }
         for (folder, names) in self.take_free(waiting) {
             for (name, gone) in names {
+                let gone = told_of(gone, waiting);
                 forget_name(notifier, INodeNo(folder), OsStr::from_bytes(name.as_bytes()), gone);
             }
         }
@@ -155,6 +156,13 @@ impl Backlog {
             .filter_map(|folder| self.names.remove(&folder).map(|names| (folder, names)))
             .collect()
     }
+}
+
+/// Who had a name, if that can be told: to tell of a deletion the kernel locks the folder and then what was deleted. While it
+/// holds that for a request (a folder that is listed, a file that is written), the folder and all news would wait as long, so
+/// the name is only forgotten, and watchers do not hear of it.
+fn told_of(gone: Option<Ino>, waiting: &Waiting) -> Option<Ino> {
+    gone.filter(|gone| !waiting.is_held(gone.0))
 }
 
 /// Tells of a deletion so that watchers hear of it; where the kernel refuses that (it knows another inode there, or has
@@ -216,6 +224,17 @@ mod tests {
         assert!(backlog.take_free(&waiting).is_empty());
         drop(second);
         assert_eq!(backlog.take_free(&waiting).iter().map(|free| free.0).collect::<Vec<_>>(), [1]);
+    }
+
+    /// The folder, and the news of the whole mount, waited for a listing of what was deleted.
+    #[test]
+    fn regression_a_deletion_is_not_told_of_what_the_kernel_holds() {
+        let waiting = Arc::new(Waiting::default());
+        let listing = waiting.hold([INodeNo(7)].into_iter());
+        assert_eq!(told_of(Some(Ino(7)), &waiting), None);
+        assert_eq!(told_of(Some(Ino(8)), &waiting), Some(Ino(8)));
+        drop(listing);
+        assert_eq!(told_of(Some(Ino(7)), &waiting), Some(Ino(7)));
     }
 
     #[tokio::test]

@@ -94,7 +94,7 @@ impl Kernel {
         let replace = flags & libc::XATTR_REPLACE != 0;
         let verb =
             |engine: &Engine| engine.set_xattr(ino(at), name.as_bytes(), value, create, replace);
-        self.door.answer(Call::of("setxattr", at), reply, verb, |reply, ()| reply.ok());
+        self.door.answer(Call::of("setxattr", at).holding(), reply, verb, |reply, ()| reply.ok());
     }
 
     pub(super) fn remove_xattr(&self, at: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -102,7 +102,8 @@ impl Kernel {
             return reply.error(errno);
         }
         let verb = |engine: &Engine| engine.remove_xattr(ino(at), name.as_bytes());
-        self.door.answer(Call::of("removexattr", at), reply, verb, |reply, ()| reply.ok());
+        self.door
+            .answer(Call::of("removexattr", at).holding(), reply, verb, |reply, ()| reply.ok());
     }
 }
 

@@ -12,6 +12,7 @@ pub mod folder;
 pub mod layers;
 pub mod memory;
 pub mod names;
+pub mod serve;
 pub mod store;
 pub mod webdav;
 

@@ -375,3 +375,16 @@ async fn regression_two_names_of_one_file_at_the_remote_are_two_files() {
     assert_eq!(&world.read("a").await.unwrap()[..], b"one");
     world.engine.stop().await;
 }
+
+/// A task of every engine that was stopped went on waiting, and kept all that the engine had in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_nothing_of_a_stopped_engine_stays() {
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let world = World::new().await;
+    world.store.put("a", "first").unwrap();
+    world.write("b", b"second").await;
+    world.in_sync().await;
+    world.engine.stop().await;
+    world.until("all tasks end", async || tasks() == before).await;
+}

@@ -551,3 +551,27 @@ async fn regression_a_content_of_another_size_is_not_read_under_the_same_version
     let is_known = async || world.read("a").await.is_ok_and(|read| read == other);
     world.until("the other one is known", is_known).await;
 }
+
+/// Who once asked for all to be sent now had it sent in part whenever it was written later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_was_wanted_sent_once_is_not_sent_in_part_later() {
+    let settings = dewfs::engine::Settings {
+        write_back_delay: Duration::from_millis(100),
+        ..quick_settings()
+    };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.store.put("a", "first").unwrap();
+    world.read("a").await.unwrap();
+    world.rename("a", "b").await.unwrap();
+    world.in_sync().await;
+    let (ino, handle) = world.open("b", WRITE).await;
+    world.write_at(ino, handle, 0, b"part").await;
+    for other in ["one", "two", "three"] {
+        world.write(other, b"other").await;
+        world.until("another one is sent", async || world.content_there(other).is_some()).await;
+    }
+    assert_eq!(world.content_there("b").unwrap(), b"first");
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("b").unwrap(), b"partt");
+}

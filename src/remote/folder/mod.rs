@@ -39,6 +39,8 @@ pub struct FolderRemote {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    /// Whether names that belong to dewfs are listed as well.
+    hidden: bool,
     state: Mutex<State>,
     listings: Mutex<Listings>,
     feed: Feed,
@@ -70,7 +72,20 @@ impl FolderRemote {
             writable: true,
         };
         let (state, listings) = (Mutex::new(state), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { path, state, listings, feed }) })
+        Ok(Self { shared: Arc::new(Shared { path, hidden: false, state, listings, feed }) })
+    }
+
+    /// The same remote, freshly opened, that lists names which belong to dewfs as well: for who only passes them on.
+    pub(super) fn with_hidden_names(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.hidden = true;
+        }
+        self
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> PathBuf {
+        self.shared.path.clone()
     }
 
     fn state(&self) -> State {

@@ -46,13 +46,13 @@ impl Listings {
     }
 }
 
-fn names(folder: &rustix::fd::OwnedFd) -> rustix::io::Result<Vec<Name>> {
+fn names(folder: &rustix::fd::OwnedFd, hidden: bool) -> rustix::io::Result<Vec<Name>> {
     let mut names = Vec::new();
     for entry in fs::Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         // `.` and `..` are no names; nothing else here can fail to be one.
-        if !is_hidden(name)
+        if (hidden || !is_hidden(name))
             && let Ok(name) = Name::new(name)
         {
             names.push(name);
@@ -90,7 +90,7 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     let (listing, all) = match found {
         Some(all) => (listing, all),
         None => {
-            let all = Arc::new(names(&folder).map_err(fail)?);
+            let all = Arc::new(names(&folder, remote.shared.hidden).map_err(fail)?);
             let listing = if all.len() > PAGE { kept().start(Arc::clone(&all)) } else { 0 };
             (listing, all)
         }

@@ -145,7 +145,7 @@ impl WebDavRemote {
         self.try_names(folder, &mut known.profile).await?;
         self.try_times(folder, &mut known.profile).await?;
         let product = known.capabilities.product.to_ascii_lowercase();
-        if tried.conditions && has_etag && product.starts_with("lighttpd") {
+        if tried.conditions && has_etag && is_exact(&product) {
             tried.wins_alone = self.try_races(folder).await?;
         }
         tried.keeps_history = self.cloud.as_ref().is_some();
@@ -350,6 +350,11 @@ impl Known {
         capabilities.version_tick = if tried.fine { Duration::ZERO } else { TICK };
         capabilities.settable_mtime = self.profile.mtime_by_put;
     }
+}
+
+/// Whether a server of this product is known to compare and change in one step; it must show it as well.
+fn is_exact(product: &str) -> bool {
+    ["lighttpd", "dewfs/"].iter().any(|known| product.starts_with(known))
 }
 
 /// Whether a server that refuses to hold anything new can be written in principle.
