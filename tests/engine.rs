@@ -412,7 +412,8 @@ async fn a_folder_that_is_not_empty_there_comes_back() {
     world.until("the folder is back", async || world.try_ino("d/unseen").await.is_ok()).await;
 }
 
-/// S4 "A damaged catalog is set aside with all local content in `recovered/`; nothing of it is deleted."
+/// S4 "A damaged catalog is set aside with all local content in `recovered/`, and so is all local content when the catalog
+/// is gone; nothing of it is deleted."
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_catalog_is_set_aside_with_all_content() {
     let world = World::new().await;

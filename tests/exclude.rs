@@ -3,10 +3,10 @@
 
 mod support;
 
-use dewfs::engine::{EngineError, Settings, SyncState};
-use dewfs::model::Pin;
+use dewfs::engine::{EngineError, RenameMode, Settings, SyncState};
+use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{MemoryOptions, MemoryStore, Operation};
-use support::world::{World, quick_settings};
+use support::world::{World, name, quick_settings};
 
 async fn state(world: &World, path: &str) -> (&'static str, SyncState, Pin) {
     let item = world.engine.item_status(world.ino(path).await).await.unwrap();
@@ -68,6 +68,23 @@ async fn what_is_not_all_here_is_not_renamed_to_a_name_that_is_kept_here() {
     world.in_sync().await;
     assert!(world.content_there("doc").is_none(), "it left what is synced");
     assert_eq!(world.read("4913").await.unwrap().len(), 100_000);
+}
+
+/// Nor is it by an exchange, whichever of the two is named first.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_is_not_all_here_is_not_exchanged_with_a_name_that_is_kept_here() {
+    let world = World::new().await;
+    world.store.put("doc", vec![1; 100_000]).unwrap();
+    world.names("").await;
+    world.write("4913", b"kept here").await;
+    for (from, to) in [("doc", "4913"), ("4913", "doc")] {
+        let (from, to) = (name(from), name(to));
+        let mode = RenameMode::Exchange;
+        let exchanged = world.engine.rename(Ino::ROOT, &from, Ino::ROOT, to, mode).wait().await;
+        assert!(matches!(exchanged, Err(EngineError::CrossDevice)), "{exchanged:?}");
+    }
+    world.in_sync().await;
+    assert_eq!(world.content_there("doc").unwrap().len(), 100_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,6 +122,40 @@ fn the_umask_counts() {
     assert_eq!((mode("f"), mode("d"), mode("p")), (0o640, 0o750, 0o640));
 }
 
+/// As mount(2) asks of every file system: what is new in a folder with the set-group-id bit is the group's.
+#[test]
+fn regression_a_folder_with_the_set_group_id_bit_gives_its_group() {
+    let mut mount = Mounted::empty();
+    fs::create_dir(mount.path("team")).unwrap();
+    chown(mount.path("team"), None, Some(4321)).unwrap();
+    fs::set_permissions(mount.path("team"), Permissions::from_mode(0o2775)).unwrap();
+    let script = "umask 022; : > team/f; mkdir team/d; : > team/d/deep; mkfifo team/p; mkdir plain";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-euc", script]).current_dir(&mount.places.at);
+    assert!(command.status().unwrap().success());
+    let unchanged = std::process::Command::new("chown")
+        .arg("0:4321")
+        .arg(mount.path("team/d"))
+        .status()
+        .unwrap();
+    assert!(unchanged.success());
+    rustix::fs::chown(mount.path("team"), None, None).unwrap();
+    for _ in 0..2 {
+        for (name, mode, group) in [
+            ("team", 0o2775, 4321),
+            ("team/f", 0o644, 4321),
+            ("team/d", 0o2755, 4321),
+            ("team/d/deep", 0o644, 4321),
+            ("team/p", 0o644, 4321),
+            ("plain", 0o755, 0),
+        ] {
+            let found = fs::metadata(mount.path(name)).unwrap();
+            assert_eq!((found.mode() & 0o7777, found.gid()), (mode, group), "{name}");
+        }
+        mount.remount();
+    }
+}
+
 #[test]
 fn writing_clears_suid() {
     let mount = Mounted::with(&["-o", "allow_other"], |_| {});

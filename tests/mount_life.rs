@@ -36,6 +36,22 @@ fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// SIGXFSZ, whose default action ends a process: a shell with `ulimit -f` may have started the daemon.
+#[test]
+fn regression_a_limit_on_file_sizes_ends_no_daemon() {
+    let mount = Mounted::of(|remote| {
+        fs::write(remote.join("large"), bytes(40 << 20, 1)).unwrap();
+        fs::write(remote.join("small"), "small").unwrap();
+    });
+    let daemon = rustix::process::Pid::from_raw(i32::try_from(mount.pid()).unwrap());
+    let most = Some(32 << 20);
+    let limit = rustix::process::Rlimit { current: most, maximum: most };
+    rustix::process::prlimit(daemon, rustix::process::Resource::Fsize, limit).unwrap();
+    assert!(fs::read(mount.path("large")).is_err());
+    assert_eq!(fs::read(mount.path("small")).unwrap(), b"small");
+    assert!(names(&mount.places.at).contains(&"large".to_owned()));
+}
+
 /// S11 "Other users of the remote see the old file or the new one under its name, never a part of it."
 #[test]
 fn no_moment_shows_a_part_of_a_file_at_the_remote() {

@@ -6,9 +6,10 @@ mod support;
 use std::time::Duration;
 
 use dewfs::engine::{Hydration, Population, Settings};
-use dewfs::model::{Content, Ino, Pin};
-use dewfs::remote::memory::MemoryOptions;
-use support::world::{READ, World, pattern, quick_settings};
+use dewfs::model::{Content, Ino, Pin, RemotePath};
+use dewfs::remote::ErrorKind;
+use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation};
+use support::world::{READ, World, name, pattern, quick_settings};
 
 use Pin::{Excluded as X, Pinned as P, Unpinned as F, Unspecified as U};
 
@@ -273,4 +274,36 @@ async fn what_was_not_used_for_long_is_freed_and_what_is_pinned_is_not() {
     assert_eq!(present(&world, "pinned").await, 50_000);
     assert_eq!(world.content_there("read").unwrap().len(), 50_000);
     assert_ne!(world.ino("written").await, Ino::ROOT);
+}
+
+/// Many files that the remote does not give are not asked for all the time, and hold up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_pinned_files_that_cannot_be_fetched_are_seldom_asked_for() {
+    let world = World::new().await;
+    world.store.mkdir("docs").unwrap();
+    let path = |number: u8| format!("docs/{number}");
+    for number in 0..20 {
+        world.store.put(&path(number), pattern(20_000, number)).unwrap();
+        let refused = Fault::Fail(ErrorKind::Denied);
+        let rule = FaultRule::next(Operation::Read, refused);
+        let path = RemotePath(vec![name("docs"), name(&number.to_string())]);
+        world.store.inject(FaultRule { path: Some(path), times: u32::MAX, ..rule });
+    }
+    set(&world, "docs", P).await;
+    let reads = || world.remote.counts().get(&Operation::Read).copied().unwrap_or(0);
+    for round in 20..25 {
+        world.store.put(&path(round), pattern(20_000, round)).unwrap();
+        world
+            .until("another one comes", async || present(&world, &path(round)).await == 20_000)
+            .await;
+    }
+    assert!(reads() <= 5 + 2 * 20, "{} reads", reads());
+    // A new version is no reason to wait, and when the remote gives them all come.
+    world.store.put(&path(20), pattern(30_000, 1)).unwrap();
+    world.until("the new version comes", async || present(&world, &path(20)).await == 30_000).await;
+    world.store.heal();
+    for number in 0..20 {
+        let path = path(number);
+        world.until("it comes", async || present(&world, &path).await == 20_000).await;
+    }
 }

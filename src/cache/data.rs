@@ -97,14 +97,38 @@ impl DataFile {
     pub fn set_len(&self, size: u64) -> Result<()> {
         let cut = self.file.set_len(size);
         self.seat.recount(&self.file);
+        if size == 0 && cut.is_ok() {
+            self.seat.ledger().note_lossy(&self.path, false);
+        }
         cut.map_err(self.failed("resize"))
     }
 
     /// Brings the bytes to the disk, and protects mapped pages so that a later store moves the stamp.
+    ///
+    /// What the disk could not take is gone, and the system tells of it once: from then on this is [`CacheError::Lost`], until
+    /// the file is emptied.
     pub fn sync_data(&self) -> Result<()> {
-        let synced = self.file.sync_data();
+        let ledger = self.seat.ledger();
+        if ledger.is_lossy(&self.path) {
+            return Err(CacheError::Lost { path: self.path.clone() });
+        }
+        let synced = self.try_sync();
         self.seat.recount(&self.file);
+        if let Err(Errno::IO | Errno::NOSPC | Errno::DQUOT) =
+            synced.as_ref().map_err(|error| Errno::from_io_error(error).unwrap_or(Errno::INVAL))
+        {
+            ledger.note_lossy(&self.path, true);
+        }
         synced.map_err(self.failed("sync"))
+    }
+
+    fn try_sync(&self) -> io::Result<()> {
+        let synced = self.file.sync_data();
+        #[cfg(debug_assertions)]
+        if take_failure(&self.path) {
+            return Err(Errno::IO.into());
+        }
+        synced
     }
 
     /// Size and ctime now. Equal to an earlier ripe one ([`Cache::ripe_stamp`](super::Cache::ripe_stamp)) = not written.
@@ -238,4 +262,31 @@ pub(super) fn stamp(metadata: &Metadata) -> Stamp {
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+#[cfg(debug_assertions)]
+static TO_FAIL: std::sync::Mutex<Vec<PathBuf>> = std::sync::Mutex::new(Vec::new());
+
+#[cfg(debug_assertions)]
+fn to_fail() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    TO_FAIL.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Lets the next sync of a data file of this process fail, for a test; nothing of it is in release builds.
+#[cfg(debug_assertions)]
+pub fn fail_next_sync(path: &Path) {
+    to_fail().push(path.to_owned());
+}
+
+/// Whether the sync that was to fail is still to come.
+#[cfg(debug_assertions)]
+pub fn is_sync_to_fail(path: &Path) -> bool {
+    to_fail().iter().any(|one| one == path)
+}
+
+#[cfg(debug_assertions)]
+fn take_failure(path: &Path) -> bool {
+    let mut to_fail = to_fail();
+    let at = to_fail.iter().position(|one| one == path);
+    at.map(|at| to_fail.swap_remove(at)).is_some()
 }

@@ -35,6 +35,12 @@ pub enum CacheError {
         /// The data file.
         path: PathBuf,
     },
+    /// The disk did not take what was written: what the file holds now may be anything.
+    #[error("the local disk lost a part of {path}")]
+    Lost {
+        /// The data file.
+        path: PathBuf,
+    },
     /// No state directory can be kept there: choose another place.
     #[error("{dir} cannot hold a state directory: {reason}; choose another with state_dir=")]
     Unsuitable {

@@ -20,6 +20,8 @@ pub struct Examination {
     pub file_system: String,
     /// Whether a lease is refused while somebody can still write. If not, no passthrough for writing.
     pub leases_trusted: bool,
+    /// Whether each store through a mapping moves a file's times, if the file was synced before. If not, no passthrough.
+    pub stores_seen: bool,
     /// Whether files can share blocks, so that a snapshot costs nothing.
     pub reflink: bool,
     /// Whether marking a file immutable stops a writer that has it open already.
@@ -73,6 +75,7 @@ pub fn examine(state_dir: &Path) -> Result<Examination> {
     Ok(Examination {
         file_system: known.map_or_else(|| format!("{number:#x}"), |(_, name)| (*name).to_owned()),
         leases_trusted: leases_tell_the_truth(&scratch).unwrap_or(false),
+        stores_seen: stores_move_the_stamp(&Scratch::new(state_dir, "stores")?).unwrap_or(false),
         reflink: reflinks(state_dir)?,
         brake: brake_works(&Scratch::new(state_dir, "brake")?),
         stamp_tick: stamp_tick(state_dir)?,
@@ -99,6 +102,18 @@ fn leases_tell_the_truth(scratch: &Scratch) -> io::Result<bool> {
     let lied = ask_lease(&reader, Lease::Read)? || ask_lease(&reader, Lease::Write)?;
     drop(page);
     Ok(!lied && ask_lease(&reader, Lease::Read)?)
+}
+
+/// In memory nothing is ever written back, and only the first store into a page is noticed.
+fn stores_move_the_stamp(scratch: &Scratch) -> io::Result<bool> {
+    let file = scratch.open()?;
+    file.set_len(4096)?;
+    let page = WritablePage::map(&file)?;
+    page.store(1);
+    file.sync_data()?;
+    let before = stamp(&file.metadata()?);
+    page.store(2);
+    Ok(stamp(&file.metadata()?) != before)
 }
 
 fn reflinks(dir: &Path) -> Result<bool> {

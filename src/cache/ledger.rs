@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{DirEntry, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Reservation;
@@ -69,11 +69,28 @@ impl Books {
 pub(super) struct Ledger {
     books: Mutex<Books>,
     counted: Condvar,
+    /// Data files of which the disk lost something.
+    lossy: Mutex<HashSet<PathBuf>>,
 }
 
 impl Ledger {
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the disk lost something of this data file.
+    pub(super) fn is_lossy(&self, path: &Path) -> bool {
+        self.lossy.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    /// Notes that the disk lost something of this data file, or that it holds nothing any more that could be lost.
+    pub(super) fn note_lossy(&self, path: &Path, is_lossy: bool) {
+        let mut lossy = self.lossy.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_lossy {
+            lossy.insert(path.to_owned());
+        } else {
+            lossy.remove(path);
+        }
     }
 
     /// Waits until every data file is counted.
@@ -149,6 +166,11 @@ pub(super) struct Seat {
 }
 
 impl Seat {
+    /// The account that it is in.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Reads anew what the file occupies. The lock is held over the question, so the last answer is the newest.
     pub(super) fn recount(&self, file: &File) {
         let mut books = self.ledger.books();

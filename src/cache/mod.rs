@@ -32,6 +32,8 @@ mod tests;
 
 pub use budget::{Limits, Reservation, Usage};
 pub use data::{Access, DataFile};
+#[cfg(debug_assertions)]
+pub use data::{fail_next_sync, is_sync_to_fail};
 pub use digest::digest_bytes;
 pub use error::{CacheError, Result};
 pub use examine::{Examination, examine};

@@ -219,6 +219,16 @@ impl Cache {
         moved.inspect_err(|_| data.set_gone(Gone::No))
     }
 
+    /// Whether the disk lost something of a data file.
+    pub fn is_lossy(&self, ino: Ino, generation: Generation) -> bool {
+        self.ledger().is_lossy(&self.data_path(ino, generation))
+    }
+
+    /// Notes that the disk lost something of a data file, or that nothing of what it holds is needed any more.
+    pub fn note_lossy(&self, ino: Ino, generation: Generation, is_lossy: bool) {
+        self.ledger().note_lossy(&self.data_path(ino, generation), is_lossy);
+    }
+
     /// All data files on the disk, a directory at a time; names that are none of ours are passed over.
     pub fn data_files(&self) -> impl Iterator<Item = Found> + use<> {
         let data = self.state_dir().join("data");

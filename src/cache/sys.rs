@@ -75,7 +75,6 @@ impl WritablePage {
     }
 
     /// Stores a byte at the start of the page.
-    #[cfg(test)]
     pub(super) fn store(&self, byte: u8) {
         // SAFETY: the page is mapped writable for the life of `self` and nothing holds a reference into it.
         unsafe { self.at.cast::<u8>().write_volatile(byte) };

@@ -31,6 +31,15 @@ pub enum CatalogError {
         /// Ours.
         known: u32,
     },
+    /// No copy could be made of it before it is brought to the format of this dewfs: nothing was changed.
+    #[error("catalog: cannot keep {path}, the copy before the change of format: {error}")]
+    NoCopy {
+        /// Where the copy was to be.
+        path: String,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
     /// The writer thread has ended: the mount is being stopped.
     #[error("catalog: closed")]
     Closed,

@@ -7,6 +7,7 @@
 mod at_rest;
 mod clock;
 mod codec;
+mod damage;
 mod error;
 mod lists;
 mod open;
@@ -14,6 +15,7 @@ mod reader;
 mod reader_files;
 mod reader_find;
 mod reader_names;
+mod reader_outbox;
 mod reader_sync;
 mod rows;
 mod schema;

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use super::damage;
 use super::error::Failure;
 use super::lists::Lists;
 use super::reader::Readers;
@@ -32,13 +33,28 @@ pub(super) struct Inner {
 impl Catalog {
     /// Opens or creates the catalog in this file and starts its writer thread.
     pub fn open(path: &Path, memory: Arc<dyn Memory>) -> Result<Self> {
+        Self::open_or_begin(path, memory, || Ok(()))
+    }
+
+    /// The same; `begin` is called before the first rows are made in a file that has none, and its error ends it.
+    pub fn open_or_begin<E: From<CatalogError>>(
+        path: &Path,
+        memory: Arc<dyn Memory>,
+        begin: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<Self, E> {
         let named = |error: CatalogError| match error {
             CatalogError::Corrupt { reason, .. } => {
                 CatalogError::Corrupt { path: path.display().to_string(), reason }
             }
             other => other,
         };
-        let connection = schema::open_writer(path, super::now()).map_err(named)?;
+        let (connection, found) = schema::open_writer(path).map_err(named)?;
+        if found == 0 {
+            begin()?;
+        } else {
+            damage::examine(path, &connection).map_err(named)?;
+        }
+        schema::prepare(path, &connection, found, super::now()).map_err(named)?;
         let lists = Arc::new(Lists::default());
         let tx = Tx::new(connection, memory.clone(), lists.clone()).map_err(named)?;
         let (queue, jobs) = std::sync::mpsc::channel();
@@ -70,6 +86,7 @@ impl Catalog {
         let at = super::now();
         let to = recovered.join(format!("{name}.{at}"));
         std::fs::rename(path, &to)?;
+        damage::forget(path);
         for suffix in ["-wal", "-shm"] {
             let beside = path.with_file_name(format!("{name}{suffix}"));
             match std::fs::rename(&beside, recovered.join(format!("{name}.{at}{suffix}"))) {
@@ -188,6 +205,11 @@ impl Catalog {
         self.inner.lists.need(folder);
         // Without a receiver nobody lists.
         drop(self.inner.changes.send(vec![Change::Listing]));
+    }
+
+    /// Notes that a folder asked for cannot be listed now.
+    pub fn drop_need(&self, folder: Ino) {
+        self.inner.lists.drop_need(folder);
     }
 
     /// Notes that a listing of this folder begins (it is no longer asked for); `false` if one is under way already.

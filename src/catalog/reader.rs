@@ -1,13 +1,13 @@
 //! A read transaction, and the connections for them.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 use super::error::Failure;
-use super::{CatalogError, Memory, Result, schema};
+use super::{CatalogError, Memory, Result, damage, schema};
 
 /// Connections kept open while nobody reads. Each may hold 4 MiB of pages.
 const IDLE_CONNECTIONS: usize = 4;
@@ -90,7 +90,11 @@ impl Reader {
 
     fn failed(&self, error: rusqlite::Error) -> CatalogError {
         *self.failure.borrow_mut() = Some(Failure::of(&error));
-        error.into()
+        let error = error.into();
+        if let (CatalogError::Corrupt { .. }, Some(path)) = (&error, self.connection.path()) {
+            damage::mark(Path::new(path), &error);
+        }
+        error
     }
 }
 

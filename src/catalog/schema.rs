@@ -178,8 +178,8 @@ ALTER TABLE outbox ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX outbox_held ON outbox (endpoint, since) WHERE held = 1;
 ";
 
-/// Opens the writing connection, creates what is not there and migrates what is older.
-pub(super) fn open_writer(path: &Path, now: i64) -> Result<Connection> {
+/// Opens the writing connection; tells the format of the rows that are there, 0 if there are none.
+pub(super) fn open_writer(path: &Path) -> Result<(Connection, u32)> {
     check_header(path)?;
     make_private(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -190,14 +190,18 @@ pub(super) fn open_writer(path: &Path, now: i64) -> Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     check_format(path, found)?;
+    Ok((connection, found))
+}
+
+/// Creates what is not there and migrates what is older.
+pub(super) fn prepare(path: &Path, connection: &Connection, found: u32, now: i64) -> Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    settle_connection(&connection)?;
+    settle_connection(connection)?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384;
          PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;",
     )?;
-    migrate(path, &connection, found, now)?;
-    Ok(connection)
+    migrate(path, connection, found, now)
 }
 
 /// SQLite would leave it to the umask who can read a new file; those beside it get the permissions of this one.
@@ -293,10 +297,9 @@ pub(super) fn copy_aside(path: &Path, connection: &Connection, found: u32) -> Re
         let unfinished = path.with_extension("db.copying");
         drop(std::fs::remove_file(&unfinished));
         connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
-        std::fs::rename(&unfinished, &copy).map_err(|error| CatalogError::Corrupt {
-            path: copy.display().to_string(),
-            reason: format!("the copy before the migration failed: {error}"),
-        })?;
+        // The catalog itself is whole: nothing of it may be set aside for this.
+        std::fs::rename(&unfinished, &copy)
+            .map_err(|error| CatalogError::NoCopy { path: copy.display().to_string(), error })?;
     }
     Ok(())
 }

@@ -11,7 +11,8 @@ use super::verbs::{Allocate, Caller, FileSystemSpace, Handle, Seek, SetAttribute
 use super::write::edges_of_cut;
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{
-    Attributes, CatalogError, Durability, Inode, Origin, SetAttributes as RowAttributes, Tx,
+    Attributes, CatalogError, Durability, Inode, NewInode, Origin, SetAttributes as RowAttributes,
+    Tx,
 };
 use crate::model::{BlockSet, Ino, Kind};
 
@@ -157,7 +158,7 @@ impl Core {
                         && set.mtime.is_none();
                     // chown(2) clears them whoever calls it; the kernel leaves that to us.
                     let owned = set.mode.is_none() && (set.uid.is_some() || set.gid.is_some());
-                    let clears = silent || (owned && inode.kind != Kind::Folder);
+                    let clears = (silent || owned) && inode.kind != Kind::Folder;
                     if let (true, Some(mode)) = (clears, inode.attributes.mode) {
                         row.mode = Some(without_suid(mode));
                     }
@@ -352,6 +353,17 @@ pub(crate) fn drop_suid(tx: &mut Tx, inode: &Inode) -> Result<(), CatalogError> 
     let mode = inode.attributes.mode.filter(|mode| without_suid(*mode) != *mode);
     let Some(mode) = mode.map(without_suid) else { return Ok(()) };
     tx.set_attributes(inode.ino, RowAttributes { mode: Some(mode), ..RowAttributes::default() })
+}
+
+/// In a folder with the set-group-id bit what is new belongs to the folder's group, and a new folder takes on the bit.
+pub(super) fn of_its_group(tx: &Tx, new: NewInode) -> Result<NewInode, EngineError> {
+    let folder = tx.inode(new.place.parent)?.map(|folder| folder.attributes);
+    let Some(folder) = folder.filter(|folder| folder.mode.is_some_and(|mode| mode & SGID != 0))
+    else {
+        return Ok(new);
+    };
+    let bit = if new.kind == Kind::Folder { SGID } else { 0 };
+    Ok(NewInode { gid: folder.gid, mode: new.mode | bit, ..new })
 }
 
 fn without_suid(mode: u32) -> u32 {

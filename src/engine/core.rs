@@ -104,8 +104,8 @@ pub(crate) struct Core {
     pub(crate) negatives: Mutex<HashSet<Ino>>,
     /// There are data files to unlink, or uses to write down.
     pub(crate) sweep: Notify,
-    /// How many items are not in sync below each folder, and at which epoch of the catalog that was so.
-    pub(crate) pending_below: Mutex<(u64, HashMap<Ino, u64>)>,
+    /// How many items are not in sync below each folder.
+    pub(crate) pending_below: Mutex<super::status::Counted>,
     /// What happens, for those who watch.
     pub(crate) events: tokio::sync::broadcast::Sender<super::Happening>,
     /// Data files whose rows have forgotten them.
@@ -118,6 +118,10 @@ pub(crate) struct Core {
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.
     pub(crate) leases_trusted: bool,
+    /// Whether what is stored through a mapping moves a data file's stamp.
+    pub(crate) stores_seen: bool,
+    /// Whether the state lies on the disk that the last daemon left, and that did not go down since.
+    pub(crate) disk_stayed: bool,
     /// Whether the kernel can be told to go past us.
     pub(crate) through: super::through::Through,
     pub(crate) last_error: Mutex<Option<LastError>>,

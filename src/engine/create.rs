@@ -3,7 +3,7 @@
 use futures_util::FutureExt as _;
 
 use super::arrive::{Created, Outcome};
-use super::attributes::drop_suid;
+use super::attributes::{drop_suid, of_its_group};
 use super::core::now;
 use super::namespace::{has_place, rest};
 use super::verbs::{Caller, OpenMode, Opened, Stat};
@@ -53,7 +53,7 @@ impl Engine {
                         None => {
                             has_place(tx, new.place.parent)?;
                             let place = new.place.clone();
-                            let inode = tx.create(new)?;
+                            let inode = tx.create(of_its_group(tx, new)?)?;
                             rest(tx, inode.ino, rests)?;
                             writing.may_change_names(tx, &[Outcome::at(inode.ino, place)])?;
                             Ok((inode, true))

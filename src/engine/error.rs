@@ -87,6 +87,9 @@ pub enum EngineError {
     /// The local disk failed.
     #[error("local disk: {0}")]
     Disk(#[from] std::io::Error),
+    /// The local disk lost bytes that it was given.
+    #[error("the local disk lost a part of what was written: save it anew")]
+    Lost,
     /// The catalog failed.
     #[error(transparent)]
     Catalog(CatalogError),
@@ -137,6 +140,7 @@ impl From<crate::cache::CacheError> for EngineError {
                 Self::NoSpace(error.to_string())
             }
             CacheError::Moving { .. } => Self::Busy(error.to_string()),
+            CacheError::Lost { .. } => Self::Lost,
             CacheError::Io { source, .. } => Self::Disk(source),
             CacheError::Unsuitable { .. } => Self::Disk(std::io::Error::other(error.to_string())),
         }

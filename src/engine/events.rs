@@ -6,6 +6,7 @@ use tokio::sync::broadcast::Receiver;
 use super::Engine;
 use super::core::{Core, now};
 use super::state::pin_word;
+use super::status::Below;
 use crate::catalog::Change;
 use crate::model::{Ino, Name, Pin};
 
@@ -48,7 +49,7 @@ impl Engine {
 }
 
 impl Core {
-    fn is_watched(&self) -> bool {
+    pub(super) fn is_watched(&self) -> bool {
         self.events.receiver_count() > 0
     }
 
@@ -104,7 +105,7 @@ impl Core {
     }
 
     fn tell_word(self: &std::sync::Arc<Self>, ino: Ino, event: &'static str) {
-        let Ok(item) = self.item_status(ino) else { return };
+        let Ok(item) = self.item_status(ino, Below::Unasked) else { return };
         let word = match event {
             "content" => item.content_word(),
             _ => item.sync.word(),

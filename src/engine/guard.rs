@@ -10,6 +10,7 @@ use super::core::{Core, steady as now};
 use super::observe::change;
 use super::open::lock;
 use super::send::nanos;
+use super::status::Below;
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Tx};
 use crate::model::guard::{self, Destruction, Tree, Verdict, WINDOW};
@@ -302,7 +303,7 @@ impl Engine {
     /// Conflict copies made here and not resolved.
     pub async fn conflicts(&self) -> Result<Vec<super::ItemStatus>, EngineError> {
         let all = self.core.catalog.read(|rows| rows.conflicts(MOST))?;
-        all.into_iter().map(|ino| self.core.item_status(ino)).collect()
+        all.into_iter().map(|ino| self.core.item_status(ino, Below::Unasked)).collect()
     }
 }
 

@@ -109,7 +109,11 @@ impl Core {
     }
 
     async fn list_now(self: &Arc<Self>, folder: Ino, cause: Cause) -> Result<(), EngineError> {
-        self.identify(cause).await?;
+        if let Err(error) = self.identify(cause).await {
+            // Begun, it would be asked for no longer either: who still needs it asks again.
+            self.catalog.drop_need(folder);
+            return Err(error);
+        }
         let end = tokio::time::Instant::now() + self.settings.timeout;
         let mut pause = FIRST_PAUSE;
         for tried in 1.. {
@@ -136,7 +140,10 @@ impl Core {
     async fn list_once(self: &Arc<Self>, folder: Ino, cause: Cause) -> Result<Pass, EngineError> {
         let _under_way = UnderWay(self, folder);
         let begun = change(self, move |tx| model::begin_listing(tx, folder)).await?;
-        let Some(mut listing) = begun else { return Err(EngineError::Stale) };
+        let Some(mut listing) = begun else {
+            self.catalog.drop_need(folder);
+            return Err(EngineError::Stale);
+        };
         let mut locator = self.locator(folder)?;
         locator.path = listing.path.clone();
         let mut next = None;
@@ -333,13 +340,7 @@ fn end(tx: &mut Tx, listing: Listing) -> Result<(), CatalogError> {
     if tx.look_again(folder)?.is_none() {
         return Ok(());
     }
-    let mut blocker = None;
-    for child in tx.base_children(folder)?.into_iter().chain(tx.children(folder)?) {
-        if tx.outbox(child)?.is_some() {
-            blocker = Some(child);
-            break;
-        }
-    }
+    let blocker = tx.blocker_in(folder)?;
     // Without an item in the way, only work that is going on keeps the folder from being settled.
     let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
     defer_look(tx, folder, blocker, longest)

@@ -331,6 +331,20 @@ impl Live {
         state.blocks_unrecorded = true;
     }
 
+    /// Forgets all that is here if the remote has it; `false` if a user wrote, or the catalog knows that all is here.
+    pub(crate) fn forget_unedited(&self) -> bool {
+        if self.source().is_none() {
+            return false;
+        }
+        let mut state = self.state();
+        if state.wrote || state.recording > 0 || state.edit_recorded || !state.blocks_unrecorded {
+            return false;
+        }
+        state.hydrated = false;
+        state.blocks = BlockSet::default();
+        true
+    }
+
     /// Lets go of the descriptor.
     pub(crate) fn close_data(&self) {
         lock(&self.data).take();

@@ -33,6 +33,7 @@ mod names;
 mod namespace;
 mod observe;
 mod open;
+mod opening;
 mod outcome;
 mod passing;
 mod pause;
@@ -51,6 +52,7 @@ mod siblings;
 mod space;
 mod start;
 mod state;
+mod state_dir;
 mod status;
 mod steps;
 mod strays;
@@ -71,7 +73,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use answer::{Answer, Done};
-pub use at_rest::{left_to_send, only_here, remove_state};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
@@ -88,6 +89,7 @@ pub use state::{
     Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
+pub use state_dir::{left_to_send, only_here, remove_state};
 pub use through::Backings;
 pub use verbs::{
     Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,

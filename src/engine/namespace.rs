@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::arrive::Outcome;
+use super::attributes::of_its_group;
 use super::core::{Core, now, steady};
 use super::crash::crash_here;
 use super::show::BELIEVE;
@@ -85,7 +86,7 @@ impl Engine {
             let place = new.place.clone();
             engine.change(vec![place.clone()], move |tx| {
                 has_place(tx, new.place.parent)?;
-                let inode = tx.create(new)?;
+                let inode = tx.create(of_its_group(tx, new)?)?;
                 let stat = core.stat_of(&inode, None, BELIEVE);
                 Ok((stat, vec![Outcome::at(inode.ino, place)]))
             })
@@ -321,9 +322,12 @@ pub(super) fn rename_rows(
         return Err(EngineError::NotFolder);
     }
     // What moves to a name that is kept here only must be here wholly: mv and file managers copy instead.
-    let leaves = tx.would_be_excluded(mover.ino, to)? && !tx.is_below_excluded(mover.ino)?;
-    if leaves && !is_whole(&mover) {
-        return Err(EngineError::CrossDevice);
+    let exchanged = victim.as_ref().filter(|_| mode == RenameMode::Exchange);
+    for (moved, to) in [(&mover, to)].into_iter().chain(exchanged.map(|victim| (victim, from))) {
+        let leaves = tx.would_be_excluded(moved.ino, to)? && !tx.is_below_excluded(moved.ino)?;
+        if leaves && !is_whole(moved) {
+            return Err(EngineError::CrossDevice);
+        }
     }
     let time = now();
     let moved = match (&victim, mode) {

@@ -9,6 +9,7 @@ use super::core::{Core, steady as now};
 use super::observe::{change, is_no_folder};
 use super::send::{nanos, needs_person};
 use super::steps::Ended;
+use crate::catalog::Inode;
 use crate::model::{Ino, Rows as _, Step, StepKind};
 use crate::remote::{ErrorKind, RemoteError, Verdict};
 
@@ -18,7 +19,20 @@ const REFUSED: Duration = Duration::from_millis(250);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
+/// The word for an item of which the local disk lost a part.
+const LOST: &str = "lost";
+
 impl Core {
+    /// What the disk lost stays lost for a daemon that finds it on the disk all the same.
+    pub(super) fn recall_lossy(&self) -> Result<(), EngineError> {
+        for ino in self.catalog.read(|rows| rows.outbox_failed_as(LOST))? {
+            if let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? {
+                self.cache.note_lossy(ino, inode.generation, true);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn note_outcome(
         self: &Arc<Self>,
         step: Step,
@@ -55,7 +69,12 @@ impl Core {
             Err(error) => {
                 let message = error.to_string();
                 self.note_problem(Some(ino), &message);
-                self.put_off_row(ino, row, message, "local", None).await
+                let (kind, wait) = match error {
+                    // However often it is tried: only who wrote it knows what it was.
+                    EngineError::Lost => (LOST, Some(Duration::MAX)),
+                    _ => ("local", None),
+                };
+                self.put_off_row(ino, row, message, kind, wait).await
             }
         }
     }
@@ -141,10 +160,15 @@ impl Core {
         kind: &'static str,
         wait: Option<Duration>,
     ) -> Result<(), EngineError> {
+        let core = self.clone();
         change(self, move |tx| {
             let item = if tx.outbox(ino)?.is_some() { ino } else { row };
             let Some(known) = tx.outbox_item(item)? else { return Ok(()) };
             let wait = wait.unwrap_or_else(|| back_off(known.tries));
+            // Emptied meanwhile, it holds what is written now, and its row may have been woken already.
+            let is_lossy = |one: Inode| core.cache.is_lossy(ino, one.generation);
+            let is_anew = kind == LOST && !tx.inode(ino)?.is_some_and(is_lossy);
+            let wait = if is_anew { FIRST_WAIT } else { wait };
             let until = now().saturating_add(nanos(wait));
             tx.outbox_failed(item, &message, kind, until)?;
             if row != item {

@@ -8,11 +8,15 @@ use tokio::time::Instant;
 
 use super::core::{Cause, Core};
 use super::state::{Figures, Freed, Happened, ItemStatus, MountStatus, Progress};
+use super::status::Below;
 use super::{Engine, EngineError};
 use crate::catalog::{Durability, Origin};
 use crate::model::{Content, Ino, Kind, Name, Pin};
 
 type Ready<T> = Result<T, EngineError>;
+
+/// How many times over a look at what is left rests as long as it took.
+const LOOKS_REST: u32 = 5;
 
 impl Engine {
     /// The inode at a path below the mountpoint (bytes, `/`-separated, no leading slash; empty = root). With `fetch`,
@@ -33,7 +37,16 @@ impl Engine {
 
     /// The mount's state.
     pub async fn mount_status(&self) -> Ready<MountStatus> {
-        self.core.mount_status()
+        let core = self.core.clone();
+        self.core.blocking(move || core.mount_status()).await
+    }
+
+    /// Whether the catalog can be read and still takes changes.
+    pub async fn is_alive(&self) -> bool {
+        let reads = self.core.catalog.read(|rows| rows.sums()).is_ok();
+        let nothing = |_: &mut crate::catalog::Tx| Ok::<_, crate::catalog::CatalogError>(());
+        let writes = self.core.catalog.write(Durability::Later, Origin::Engine, nothing);
+        reads && writes.await.is_ok()
     }
 
     /// What is counted besides.
@@ -47,7 +60,8 @@ impl Engine {
 
     /// One item's state.
     pub async fn item_status(&self, ino: Ino) -> Ready<ItemStatus> {
-        self.core.item_status(ino)
+        let core = self.core.clone();
+        self.core.blocking(move || core.item_status(ino, Below::Exact)).await
     }
 
     /// The states of what is in a folder, sorted by name; with `fetch` it is listed first if need be.
@@ -55,33 +69,40 @@ impl Engine {
         if fetch && !self.core.catalog.read(|rows| rows.is_listed(folder))? {
             self.core.list_folder(folder).await?;
         }
-        let mut items = Vec::new();
-        let mut after = Ino(0);
-        loop {
-            let page = self.core.catalog.read(|rows| rows.read_dir(folder, after, 500))?;
-            let Some(last) = page.last() else { break };
-            after = last.inode.ino;
-            for entry in &page {
-                items.extend(unless_gone(self.core.item_status(entry.inode.ino))?);
+        let core = self.core.clone();
+        let walk = move || {
+            let mut items = Vec::new();
+            let mut after = Ino(0);
+            loop {
+                let page = core.catalog.read(|rows| rows.read_dir(folder, after, 500))?;
+                let Some(last) = page.last() else { break };
+                after = last.inode.ino;
+                for entry in &page {
+                    items.extend(unless_gone(core.item_status(entry.inode.ino, Below::Lately))?);
+                }
             }
-        }
-        items.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(items)
+            items.sort_by(|one, other| one.path.cmp(&other.path));
+            Ok(items)
+        };
+        self.core.blocking(walk).await
     }
 
     /// Items not in sync at or below `top`, at most `most`.
     pub async fn pending(&self, top: Ino, most: usize) -> Ready<Vec<ItemStatus>> {
-        let mut items = Vec::new();
-        let all = self.core.catalog.read(|rows| rows.pending(usize::MAX >> 1))?;
-        for row in all {
-            if items.len() >= most {
-                break;
+        let core = self.core.clone();
+        let walk = move || {
+            let mut items = Vec::new();
+            for row in core.catalog.read(|rows| rows.pending(usize::MAX >> 1))? {
+                if items.len() >= most {
+                    break;
+                }
+                if core.is_below(row.ino, top)? {
+                    items.extend(unless_gone(core.item_status(row.ino, Below::Lately))?);
+                }
             }
-            if self.core.is_below(row.ino, top)? {
-                items.extend(unless_gone(self.core.item_status(row.ino))?);
-            }
-        }
-        Ok(items)
+            Ok(items)
+        };
+        self.core.blocking(walk).await
     }
 
     /// Sends pending changes at or below `top` now and asks the remote for its changes now; returns when asked.
@@ -115,7 +136,10 @@ impl Engine {
         let mut pulse = self.core.pulse.subscribe();
         loop {
             pulse.borrow_and_update();
-            let (left, stuck) = self.core.left_below(top)?;
+            let (core, begun) = (self.core.clone(), Instant::now());
+            let (left, stuck) = self.core.blocking(move || core.left_below(top)).await?;
+            // Of many that are left a look costs much, and each step rings.
+            let rest = (begun.elapsed() * LOOKS_REST).min(Duration::from_secs(1));
             if left == 0 {
                 return Ok(true);
             }
@@ -129,7 +153,11 @@ impl Engine {
             if pause.is_zero() {
                 return Err(EngineError::TimedOut);
             }
-            let _either = tokio::time::timeout(pause, pulse.changed()).await;
+            let news = async {
+                tokio::time::sleep(rest).await;
+                pulse.changed().await
+            };
+            let _either = tokio::time::timeout(pause, news).await;
         }
     }
 
@@ -174,7 +202,7 @@ impl Engine {
             after = *last;
             for ino in page {
                 if self.core.is_below(ino, top)? {
-                    let item = self.core.item_status(ino)?;
+                    let item = self.core.item_status(ino, Below::Unasked)?;
                     left += item.size.saturating_sub(item.present_bytes);
                 }
             }

@@ -1,21 +1,34 @@
 //! The pin worker: what is pinned and not here is fetched, also after a restart. There is no queue to lose: the catalog is
 //! asked what is missing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::core::{Cause, Core};
-use crate::model::Ino;
+use crate::model::{Ino, Version};
 
-/// How long the worker rests after something could not be fetched.
+/// How long the worker rests after something could not be fetched, and a file after it could not again and again.
 const REST: Duration = Duration::from_secs(10);
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+
+/// Is a file that could not be fetched, under the version that it had then.
+struct Missed {
+    version: Option<Version>,
+    tries: u32,
+    again: Instant,
+}
+
+/// Are the files that could not be fetched.
+type AllMissed = HashMap<Ino, Missed>;
 
 impl Core {
     /// Fetches what is pinned; ends with the engine.
     pub(crate) async fn run_pins(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
+        let mut missed = AllMissed::new();
         loop {
             if self.bulk_paused() {
                 tokio::select! {
@@ -25,7 +38,8 @@ impl Core {
             }
             let unlisted = self.list_wanted().await;
             let begun = Instant::now();
-            let rest = unlisted | self.fetch_pinned(&stopping).await;
+            let left = self.fetch_pinned(&mut missed, &stopping).await;
+            let rest = if unlisted { Some(REST) } else { left };
             // To look through a large catalog takes a while: it is not done for each name that comes.
             let pause = (begun.elapsed() * 10).min(REST);
             tokio::select! {
@@ -34,47 +48,70 @@ impl Core {
             }
             tokio::select! {
                 () = self.pins.notified() => {}
-                () = tokio::time::sleep(REST), if rest => {}
+                () = tokio::time::sleep(rest.unwrap_or(REST)), if rest.is_some() => {}
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
         }
     }
 
-    /// Goes through all that is pinned and missing, once; answers whether something is left to be tried again.
-    async fn fetch_pinned(self: &Arc<Self>, stopping: &tokio::sync::watch::Receiver<bool>) -> bool {
-        let mut left = false;
+    /// Goes through all that is pinned and missing, once; answers how long what is left rests before it is tried again.
+    async fn fetch_pinned(
+        self: &Arc<Self>,
+        missed: &mut AllMissed,
+        stopping: &tokio::sync::watch::Receiver<bool>,
+    ) -> Option<Duration> {
+        let mut still = AllMissed::new();
         let mut after = Ino(0);
         loop {
             if *stopping.borrow() {
-                return false;
+                return None;
             }
             let page = match self.catalog.read(|rows| rows.pinned_not_hydrated(after, 100)) {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::warn!(%error, "cannot tell what is pinned");
-                    return true;
+                    return Some(REST);
                 }
             };
             let Some(last) = page.last() else {
                 self.note_pins_short(0);
-                return left;
+                *missed = still;
+                let next = missed.values().map(|one| one.again).min()?;
+                return Some(next.saturating_duration_since(Instant::now()));
             };
             after = *last;
             for ino in page {
                 if self.bulk_paused() {
-                    return false;
+                    return None;
                 }
-                if !self.has_room_for_pinned(ino).await {
-                    return true;
-                }
-                match self.hydrate_whole(ino, Cause::Transfer).await {
-                    Ok(_) => {}
-                    Err(EngineError::Stopped) => return false,
-                    Err(error) => {
-                        tracing::info!(ino = ino.0, %error, "pinned content is still to come");
-                        left = true;
+                let base = self.catalog.read(|rows| rows.base(ino)).unwrap_or_default();
+                let version = base.map(|base| base.version);
+                let before = missed.remove(&ino).filter(|one| one.version == version);
+                let tries = match before {
+                    Some(one) if one.again > Instant::now() => {
+                        still.insert(ino, one);
+                        continue;
                     }
+                    before => before.map_or(0, |one| one.tries),
+                };
+                if !self.has_room_for_pinned(ino).await {
+                    missed.extend(still);
+                    return Some(REST);
                 }
+                let Err(error) = self.hydrate_whole(ino, Cause::Transfer).await else { continue };
+                tracing::info!(ino = ino.0, %error, "pinned content is still to come");
+                match error {
+                    EngineError::Stopped => return None,
+                    // Neither would any other come.
+                    EngineError::Offline | EngineError::Unauthenticated => {
+                        missed.extend(still);
+                        return Some(REST);
+                    }
+                    _ => {}
+                }
+                let rest = REST.saturating_mul(1 << tries.min(20)).min(LONGEST_REST);
+                let again = Instant::now() + rest;
+                still.insert(ino, Missed { version, tries: tries + 1, again });
             }
         }
     }

@@ -12,10 +12,8 @@ use super::core::Core;
 use super::crash::crash_here;
 use super::live::{Live, State};
 use crate::cache::{Access, DataFile};
-use crate::catalog::{Durability, Origin, Tx};
-use crate::model::{
-    self, Base, BlockSet, Content, Digest, Generation, Ino, Kind, Rows as _, Stamp,
-};
+use crate::catalog::{Durability, Origin};
+use crate::model::{Base, BlockSet, Content, Digest, Ino, Rows as _, Stamp};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -62,7 +60,10 @@ impl Core {
         // What is older must not be told after what is newer, and who finds nothing to tell must know that it is told.
         let _turn = live.telling.lock().await;
         let (core, kept) = (self.clone(), live.clone());
-        let news = self.blocking(move || core.news_of(&kept, durability)).await?;
+        let news = self
+            .blocking(move || core.news_of(&kept, durability))
+            .await
+            .inspect_err(|_| self.forget_lossy(live))?;
         let Some(news) = news else {
             if durability == Durability::Synced {
                 self.catalog.barrier().await?;
@@ -143,6 +144,15 @@ impl Core {
         }
         self.pulse();
         outcome
+    }
+
+    /// Of what the disk lost, what only came from the remote is fetched again: it is not what was sent any more.
+    fn forget_lossy(&self, live: &Live) {
+        if self.cache.is_lossy(live.ino, live.generation) && live.forget_unedited() {
+            self.cache.note_lossy(live.ino, live.generation, false);
+            // The kernel has it in its pages.
+            self.open.forget_last_opened(live.ino);
+        }
     }
 
     /// What a content is for certain that came whole, where that matters: it must be what the remote says of it, and what
@@ -257,49 +267,6 @@ impl Core {
         }
     }
 
-    /// Compares the data files of all pending rows with what the catalog knows of them, while nothing is open yet.
-    pub(crate) async fn observe_pending(self: &Arc<Self>) -> Result<(), EngineError> {
-        let rows = self.catalog.read(|rows| rows.outbox_inodes())?;
-        let core = self.clone();
-        let moved = self
-            .blocking(move || {
-                let mut moved = Vec::new();
-                for row in rows {
-                    moved.extend(core.moved_at_rest(row)?);
-                }
-                Ok(moved)
-            })
-            .await?;
-        self.catalog
-            .write(Durability::Soon, Origin::Engine, move |tx| {
-                moved.into_iter().try_for_each(|at_rest| at_rest.tell(tx))
-            })
-            .await
-    }
-
-    /// What the data file of a closed file says, if that is not what its row says.
-    fn moved_at_rest(&self, ino: Ino) -> Result<Option<AtRest>, EngineError> {
-        let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(None) };
-        if inode.kind != Kind::File || inode.content != Content::Hydrated {
-            return Ok(None);
-        }
-        let generation = inode.generation;
-        let Some(data) = self.cache.open_data(ino, generation, Access::Read)? else {
-            // A file that was made and not written to yet has none, and lacks nothing.
-            let lost = inode.attributes.size > 0;
-            return Ok(lost.then_some(AtRest { ino, generation, left: None, lost }));
-        };
-        // A program may have it mapped, or open, since before we were killed.
-        self.open.note_mapped(ino, self.leases_trusted && !data.nobody_can_write()?);
-        let stamp = data.stamp()?;
-        if inode.stamp == Some(stamp) {
-            return Ok(None);
-        }
-        // Another content without a later change: the disk itself went back.
-        let lost = inode.stamp.is_some_and(|known| stamp.ctime <= known.ctime);
-        Ok(Some(AtRest { ino, generation, left: Some((stamp, data.mtime()?)), lost }))
-    }
-
     /// Records, now and then, what was fetched; ends with the engine.
     pub(crate) async fn run_recorder(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
@@ -333,46 +300,6 @@ impl Core {
             live.close_data();
         }
         self.open.settle(live.ino);
-    }
-}
-
-/// Is a closed file whose data file is not as its row says.
-struct AtRest {
-    ino: Ino,
-    generation: Generation,
-    /// What the data file says, if there is one.
-    left: Option<(Stamp, i64)>,
-    /// Whether its last writes are gone: what is left is no content that anybody wrote.
-    lost: bool,
-}
-
-impl AtRest {
-    /// Takes an edit to the row. What was lost goes back to what the remote has under this name, if it has something.
-    fn tell(self, tx: &mut Tx) -> Result<(), EngineError> {
-        let ino = self.ino;
-        // What may be under way to the remote is looked for there first.
-        let under_way = tx.outbox(ino)?.is_some_and(|row| row.attempt.is_some());
-        if self.lost && !under_way {
-            if tx.base(ino)?.is_none() {
-                model::inherit(tx, ino)?;
-            }
-            if let Some(base) = tx.base(ino)? {
-                if self.left.is_some_and(|(stamp, _)| stamp.size > 0) {
-                    tx.mark_edited(ino)?;
-                    tx.rescue(ino)?;
-                }
-                tx.revert_to(ino, &base)?;
-                tx.note(
-                    ino,
-                    "its last writes were lost with the power: it is as the remote has it",
-                )?;
-                return Ok(model::touch(tx, ino)?);
-            }
-        }
-        if let Some((stamp, mtime)) = self.left {
-            tx.observe(ino, self.generation, stamp, mtime)?;
-        }
-        Ok(())
     }
 }
 

@@ -75,6 +75,8 @@ impl Core {
         if kept.is_none() {
             self.open.forget_live(ino, generation);
             super::open::lock(&self.space.heat).forget(ino);
+            // Who made room unlinks it now, before anybody is told; a second time does no harm.
+            super::open::lock(&self.forgotten).push((ino, generation));
         }
         Ok((if kept.is_some() { 0 } else { bytes }, kept))
     }
@@ -187,7 +189,7 @@ impl Core {
             let Some(changes) = next else { return };
             let mut invalidations = Vec::new();
             let mut forgotten = false;
-            self.tell_watchers(&changes);
+            let watched = self.is_watched().then(|| changes.clone());
             for change in changes {
                 forgotten |= matches!(change, Change::Forgotten { .. });
                 self.tell(change, &mut invalidations);
@@ -199,6 +201,10 @@ impl Core {
             self.pulse();
             if forgotten {
                 self.sweep.notify_one();
+            }
+            // Last: it reads rows for each of them.
+            if let Some(changes) = watched {
+                self.tell_watchers(&changes);
             }
         }
     }

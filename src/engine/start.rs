@@ -10,22 +10,24 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::at_rest;
 use super::core::{Core, Counters, InMemory, Remotes};
 use super::crash::crash_here;
 use super::open::OpenTable;
+use super::opening::{open_cache, open_catalog, set_all_aside, state_dir_error};
 use super::private::claim_state_dir;
 use super::{Engine, EngineError, Hydration, Settings};
-use crate::cache::{self, Cache, Limits};
+use crate::cache::{self, Examination};
 use crate::catalog::{Catalog, CatalogError, Durability, Origin};
 use crate::model::{Exclude, Ino, Pin};
 use crate::remote::{ErrorKind, Remote};
 
-/// The catalog's file in the state directory.
-const CATALOG: &str = "catalog.db";
 /// Under which key the catalog keeps the mount's identity.
 const MOUNT: &str = "mount";
 /// Under which key the catalog keeps where its remote is.
 const PLACE: &str = "remote";
+/// Under which key the catalog keeps which disk of which boot the state lies on.
+const DISK: &str = "disk";
 /// How often a data directory that another daemon is about to let go of is asked for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -76,22 +78,43 @@ impl Engine {
         remote: Arc<dyn Remote>,
         hook: super::CrashHook,
     ) -> Result<Self, StartError> {
-        Self::start_with(settings, state_dir, remote, |core| core.workers.crash.set(hook)).await
+        Self::start_with(settings, state_dir, remote, |core| core.workers.crash.set(hook.clone()))
+            .await
     }
 
     async fn start_with(
         settings: Settings,
         state_dir: &Path,
         remote: Arc<dyn Remote>,
-        prepare: impl FnOnce(&Core),
+        prepare: impl Fn(&Core),
     ) -> Result<Self, StartError> {
         claim_state_dir(state_dir)?;
         let lock = take_lock(state_dir).await?;
-        let examined =
-            cache::examine(state_dir).map_err(|e| StartError::StateDir(e.to_string()))?;
-        let limits = Limits { cache_size: settings.cache_size, min_free: settings.min_free };
-        let cache =
-            Cache::open(state_dir, limits).map_err(|e| StartError::StateDir(e.to_string()))?;
+        // The same lock, which must not be free between two tries.
+        let kept = lock.try_clone().map_err(state_dir_error)?;
+        let examined = cache::examine(state_dir).map_err(state_dir_error)?;
+        let first =
+            Self::start_locked(&settings, state_dir, remote.clone(), lock, &examined, &prepare);
+        match first.await {
+            Err(StartError::Catalog(CatalogError::Corrupt { path, reason })) => {
+                // What is met further in than where a catalog is opened.
+                let cache = open_cache(state_dir, &settings)?;
+                set_all_aside(state_dir, &cache, &path, &reason)?;
+                Self::start_locked(&settings, state_dir, remote, kept, &examined, &prepare).await
+            }
+            other => other,
+        }
+    }
+
+    async fn start_locked(
+        settings: &Settings,
+        state_dir: &Path,
+        remote: Arc<dyn Remote>,
+        lock: File,
+        examined: &Examination,
+        prepare: &impl Fn(&Core),
+    ) -> Result<Self, StartError> {
+        let cache = open_cache(state_dir, settings)?;
         let open = Arc::new(OpenTable::default());
         let memory = Arc::new(InMemory {
             open: open.clone(),
@@ -103,11 +126,13 @@ impl Engine {
             cache: cache.clone(),
         });
         let catalog = open_catalog(state_dir, &cache, memory)?;
-        let identified = identify(&catalog, &settings, &remote).await?;
+        let identified = identify(&catalog, settings, &remote).await?;
         let mount = mount_id(&catalog).await?;
+        let disk = at_rest::mounted(state_dir);
+        let disk_before = catalog.read(|rows| rows.state(DISK))?;
         let changes = catalog.take_changes();
         let (invalidations, receiver) = mpsc::unbounded_channel();
-        let (remotes, link) = Remotes::layered(remote, &settings);
+        let (remotes, link) = Remotes::layered(remote, settings);
         let core = Arc::new(Core {
             state_dir: state_dir.to_owned(),
             mount,
@@ -140,16 +165,33 @@ impl Engine {
             space: super::evict::Space::new(examined.brake),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
+            stores_seen: examined.stores_seen,
+            disk_stayed: disk.is_some() && disk == disk_before,
             through: super::through::Through::default(),
             last_error: Mutex::default(),
             stopped: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
-            settings,
+            settings: settings.clone(),
         });
         prepare(&core);
         core.workers.probed.store(identified, Ordering::Release);
-        core.recall_paused().map_err(|e| StartError::StateDir(e.to_string()))?;
-        core.recover().await.map_err(|e| StartError::StateDir(e.to_string()))?;
+        let recovered = match core.recall_paused() {
+            Ok(()) => core.recover().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = recovered {
+            core.stop().await;
+            return Err(match error {
+                EngineError::Catalog(error) => StartError::Catalog(error),
+                other => state_dir_error(other),
+            });
+        }
+        if disk != disk_before {
+            let noted = core.catalog.write(Durability::Soon, Origin::Engine, move |tx| {
+                tx.set_state(DISK, disk.as_deref())
+            });
+            noted.await?;
+        }
         if let Some(changes) = changes {
             core.runtime.spawn(core.clone().run_changes(changes));
         }
@@ -176,6 +218,7 @@ impl Core {
         }
         // Before rows that nothing seems to need are let go: of an edit, its row may be all that is known.
         crash_here!(self, "recover: before data files are compared");
+        self.recall_lossy()?;
         self.observe_pending().await?;
         crash_here!(self, "recover: data files are compared");
         self.recover_rows().await?;
@@ -248,34 +291,6 @@ async fn take_lock(dir: &Path) -> Result<File, StartError> {
         tracing::debug!(%error, "cannot note the process id in the lock file");
     }
     Ok(file)
-}
-
-/// Opens the catalog; a damaged one is kept in `recovered/` with all data files, and a fresh one begins.
-fn open_catalog(dir: &Path, cache: &Cache, memory: Arc<InMemory>) -> Result<Catalog, StartError> {
-    let path = dir.join(CATALOG);
-    match Catalog::open(&path, memory.clone()) {
-        Err(CatalogError::Corrupt { path: file, reason }) => {
-            tracing::error!(
-                file,
-                reason,
-                "the catalog is damaged: it and all local content go to recovered/"
-            );
-            let recovered = dir.join("recovered");
-            let kept = |e: std::io::Error| {
-                StartError::StateDir(format!(
-                    "{file} is damaged ({reason}) and cannot be set aside: {e}"
-                ))
-            };
-            Catalog::set_aside(&path, &recovered).map_err(kept)?;
-            for found in cache.data_files() {
-                if let Err(error) = cache.set_aside(found.ino, found.generation, b"") {
-                    return Err(StartError::StateDir(error.to_string()));
-                }
-            }
-            Ok(Catalog::open(&path, memory)?)
-        }
-        other => Ok(other?),
-    }
 }
 
 /// Asks the remote who it is, if that is not known yet; `false` if a later look must tell.

@@ -1,7 +1,9 @@
 //! What is told of the mount and of one item: gathered from catalog, cache and workers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::core::Core;
@@ -12,6 +14,45 @@ use crate::model::{Content, Ino, Kind, Name, Pin};
 use crate::remote::FeedKind;
 
 type Ready<T> = Result<T, EngineError>;
+
+/// Says how new the count must be of what is not in sync below a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// As new as the rows.
+    Exact,
+    /// Of a while ago if counting takes long: while much is sent, each commit makes it another.
+    Lately,
+    /// It is not asked for.
+    Unasked,
+}
+
+/// Is how many items are not in sync below each folder.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    /// At which epoch of the catalog that was so; 0: never counted.
+    epoch: u64,
+    counts: HashMap<Ino, u64>,
+    at: Instant,
+    took: Duration,
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        let (at, took) = (Instant::now(), Duration::ZERO);
+        Self { epoch: 0, counts: HashMap::new(), at, took }
+    }
+}
+
+impl Counted {
+    fn serves(&self, epoch: u64, below: Below) -> bool {
+        let lately = self.took > LONG && self.at.elapsed() < self.took.saturating_mul(SELDOM);
+        self.epoch != 0 && (self.epoch >= epoch || below == Below::Lately && lately)
+    }
+}
+
+/// What takes longer than this is counted no oftener than in one of so many such times.
+const LONG: Duration = Duration::from_millis(20);
+const SELDOM: u32 = 10;
 
 impl Core {
     pub(crate) fn mount_status(self: &Arc<Self>) -> Ready<MountStatus> {
@@ -46,7 +87,7 @@ impl Core {
             oldest_look: self.oldest_look()?,
             cache_used: usage.used_bytes,
             cache_limit: usage.limit_bytes,
-            cache_pending: self.pending_bytes()?,
+            cache_pending: self.catalog.read(|rows| rows.pending_bytes())?,
             cache_pinned: self.pinned_bytes()?,
             quota: quota.map(|space| (space.used, space.limit)),
             requests_by: self.requests_by(),
@@ -86,17 +127,6 @@ impl Core {
         Ok(kinds.iter().filter(|(kind, _)| !passes_by_itself(kind)).map(|(_, count)| count).sum())
     }
 
-    /// Bytes of files not in sync.
-    fn pending_bytes(&self) -> Ready<u64> {
-        let mut bytes = 0;
-        for row in self.catalog.read(|rows| rows.pending(10_000))? {
-            if let Some(inode) = self.catalog.read(|rows| rows.inode(row.ino))? {
-                bytes += if inode.kind == Kind::File { inode.attributes.size } else { 0 };
-            }
-        }
-        Ok(bytes)
-    }
-
     /// Bytes here of files that are pinned.
     pub(super) fn pinned_bytes(&self) -> Ready<u64> {
         let mut bytes = 0;
@@ -111,7 +141,7 @@ impl Core {
         Ok(bytes)
     }
 
-    pub(crate) fn item_status(self: &Arc<Self>, ino: Ino) -> Ready<ItemStatus> {
+    pub(crate) fn item_status(self: &Arc<Self>, ino: Ino, below: Below) -> Ready<ItemStatus> {
         let live = self.open.live(ino);
         // Asked first: the rows that are read now are at least as new.
         let epoch = self.catalog.epoch();
@@ -151,7 +181,7 @@ impl Core {
                         0
                     },
                     pending_below: if inode.kind == Kind::Folder {
-                        self.pending_below(rows, ino, epoch)?
+                        self.pending_below(rows, ino, epoch, below)?
                     } else {
                         0
                     },
@@ -172,21 +202,24 @@ impl Core {
             .ok_or(EngineError::NotFound)
     }
 
-    /// How many items below a folder are not in sync. Counted for all folders at once, and again only after a commit.
-    fn pending_below(&self, rows: &Reader, folder: Ino, epoch: u64) -> crate::catalog::Result<u64> {
-        {
-            let known = super::open::lock(&self.pending_below);
-            if known.0 == epoch {
-                return Ok(known.1.get(&folder).copied().unwrap_or(0));
-            }
+    /// How many items below a folder are not in sync. Counted for all folders at once, by one at a time.
+    fn pending_below(
+        &self,
+        rows: &Reader,
+        folder: Ino,
+        epoch: u64,
+        below: Below,
+    ) -> crate::catalog::Result<u64> {
+        if below == Below::Unasked {
+            return Ok(0);
         }
-        let counts = rows.pending_by_folder()?;
-        let count = counts.get(&folder).copied().unwrap_or(0);
         let mut known = super::open::lock(&self.pending_below);
-        if known.0 < epoch {
-            *known = (epoch, counts);
+        if !known.serves(epoch, below) {
+            let begun = Instant::now();
+            let counts = rows.pending_by_folder()?;
+            *known = Counted { epoch, counts, at: begun, took: begun.elapsed() };
         }
-        Ok(count)
+        Ok(known.counts.get(&folder).copied().unwrap_or(0))
     }
 
     fn sync_state(&self, ino: Ino, row: Option<&OutboxItem>, local_only: bool) -> SyncState {
@@ -249,5 +282,24 @@ fn feed_word(feed: FeedKind) -> &'static str {
         FeedKind::Walk => "walk",
         FeedKind::Inotify => "inotify",
         FeedKind::None => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_long_to_count_serves_for_a_while_where_that_is_enough() {
+        let counted = |took| Counted { epoch: 3, took, ..Counted::default() };
+        let (short, long) = (counted(Duration::from_millis(1)), counted(Duration::from_secs(60)));
+        for known in [&short, &long] {
+            assert!(known.serves(3, Below::Exact) && !known.serves(4, Below::Exact));
+        }
+        assert!(!short.serves(4, Below::Lately) && long.serves(4, Below::Lately));
+        let at = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
+        let old = Counted { at, ..counted(Duration::from_millis(50)) };
+        assert!(!old.serves(4, Below::Lately));
+        assert!(!Counted::default().serves(0, Below::Lately), "never counted");
     }
 }

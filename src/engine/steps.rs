@@ -159,6 +159,10 @@ impl Core {
                 None => true,
             };
             core.open.note_mapped(ino, !nobody);
+            if !nobody && core.catalog.read(|rows| rows.inode(ino))?.is_none() {
+                // It went meanwhile: nobody would ever take it off the list.
+                core.open.note_mapped(ino, false);
+            }
             Ok(nobody)
         })
         .await

@@ -126,6 +126,9 @@ impl Core {
         if self.cache.stamp_tick().is_some() {
             return Err("this kernel's file times are too coarse to see every write (Linux 6.13 is the first whose are not)".into());
         }
+        if !self.stores_seen {
+            return Err("the file system of the state directory does not tell of what is written through a mapping".into());
+        }
         let lock_file = lock(&self.lock);
         let Some(file) = &*lock_file else { return Err("stopped".to_owned()) };
         match registrar.register(file.as_fd()) {

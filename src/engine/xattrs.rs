@@ -2,6 +2,7 @@
 
 use super::settings::Settings;
 use super::state::{ItemStatus, pin_word};
+use super::status::Below;
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Origin};
 use crate::model::{Ino, Kind, Pin};
@@ -17,16 +18,32 @@ impl Engine {
     /// A `user.*` attribute, or one of `user.dewfs.*`.
     pub fn get_xattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>> {
         if let Some(word) = name.strip_prefix(OURS) {
-            let item = self.core.item_status(ino);
-            return Answer::Ready(
-                item.and_then(|item| ours(&item, word).ok_or(EngineError::NoAttribute)),
-            );
+            return self.own_xattr(ino, word);
         }
         let value = self.core.catalog.read(|rows| rows.xattr(ino, name));
         Answer::Ready(match value {
             Ok(value) => value.ok_or(EngineError::NoAttribute),
             Err(error) => Err(error.into()),
         })
+    }
+
+    fn own_xattr(&self, ino: Ino, word: &[u8]) -> Answer<Vec<u8>> {
+        let told = |item: Result<ItemStatus, EngineError>, word: &[u8]| {
+            item.and_then(|item| ours(&item, word).ok_or(EngineError::NoAttribute))
+        };
+        let is_folder = || {
+            let found = self.core.catalog.read(|rows| rows.inode(ino));
+            found.is_ok_and(|inode| inode.is_some_and(|inode| inode.kind == Kind::Folder))
+        };
+        // What is below a folder is counted, which may take a while.
+        if matches!(word, b"state" | b"pending_below") && is_folder() {
+            let (core, word) = (self.core.clone(), word.to_vec());
+            return Answer::Pending(Box::pin(async move {
+                let kept = core.clone();
+                core.blocking(move || told(kept.item_status(ino, Below::Lately), &word)).await
+            }));
+        }
+        Answer::Ready(told(self.core.item_status(ino, Below::Unasked), word))
     }
 
     /// The names of the `user.*` attributes that users set.

@@ -53,7 +53,7 @@ pub(super) fn errno(error: &EngineError, by: By) -> Errno {
         EngineError::TooManyOpen => Errno::ENFILE,
         EngineError::Busy(_) => Errno::EBUSY,
         EngineError::Disk(error) => of_disk(error),
-        EngineError::Catalog(_) => Errno::EIO,
+        EngineError::Lost | EngineError::Catalog(_) => Errno::EIO,
         // What the kernel itself says once the daemon is gone.
         EngineError::Stopped => Errno::ENOTCONN,
         EngineError::Remote(error) => of_remote(error),

@@ -4,6 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disk;
+mod shown;
+mod state;
 mod times;
 
 use std::sync::Arc;

@@ -72,6 +72,17 @@ fn an_older_format_is_copied_before_it_is_migrated() {
     assert_eq!(rows, 1);
 }
 
+/// The catalog itself is whole: whoever reads "damaged" sets it aside with everything that was not sent.
+#[test]
+fn regression_a_copy_that_cannot_be_kept_is_no_damage() {
+    let bench = Bench::new();
+    let connection = rusqlite::Connection::open(&bench.path).unwrap();
+    // The name of the copy is longer than any may be; what it is made as is not.
+    let path = bench.path.with_file_name(format!("{}.db", "x".repeat(235)));
+    let failed = schema::copy_aside(&path, &connection, 4_294_967_295).unwrap_err();
+    assert!(matches!(failed, CatalogError::NoCopy { .. }), "{failed}");
+}
+
 #[test]
 fn a_damaged_file_is_told_and_can_be_set_aside() {
     let bench = Bench::new();

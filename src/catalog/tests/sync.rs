@@ -115,6 +115,35 @@ fn the_outbox_is_fair() {
     assert_eq!(bench.read(|reader| reader.next_due_after(i64::MIN)), None);
 }
 
+/// A look at a folder of many names ends with one question, whoever is in the way of it.
+#[test]
+fn regression_what_keeps_a_large_folder_from_being_settled_is_found_in_a_few_statements() {
+    let bench = Bench::new();
+    let folder = bench.create(Ino::ROOT, "folder", Kind::Folder).ino;
+    bench.engine(move |tx| {
+        for number in 0..3_000 {
+            let made = tx.create(new(folder, &format!("{number}"), Kind::File))?;
+            tx.drop_outbox(made.ino)?;
+        }
+        Ok(())
+    });
+    let asked = || {
+        bench.read(|reader| {
+            let before = reader.statements();
+            Ok((reader.blocker_in(folder)?, reader.statements() - before))
+        })
+    };
+    let (blocker, statements) = asked();
+    assert!(blocker.is_none() && statements <= 4, "{blocker:?} {statements}");
+    let last = bench.create(folder, "last", Kind::File).ino;
+    let (blocker, statements) = asked();
+    assert!(blocker == Some(last) && statements <= 4, "{blocker:?} {statements}");
+    // The folder itself is not in its own way, nor is what is elsewhere.
+    bench.engine(move |tx| tx.drop_outbox(last));
+    bench.create(Ino::ROOT, "elsewhere", Kind::File);
+    assert_eq!(asked().0, None);
+}
+
 #[test]
 fn pending_below_counts_at_any_depth_and_what_was_deleted() {
     let bench = Bench::new();

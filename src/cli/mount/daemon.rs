@@ -360,8 +360,9 @@ fn mount_as(options: &MountOptions, mountpoint: std::path::PathBuf) -> MountAs {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Ends nothing: the broken lease of a data file would kill by default, and so would a terminal that goes away.
-    _harmless: [Signal; 2],
+    /// Ends nothing: the broken lease of a data file would kill by default, and so would a terminal that goes away, or a file
+    /// that grows beyond the limit of the shell that began this.
+    _harmless: [Signal; 3],
 }
 
 impl Signals {
@@ -369,7 +370,11 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            _harmless: [signal(SignalKind::io())?, signal(SignalKind::hangup())?],
+            _harmless: [
+                signal(SignalKind::io())?,
+                signal(SignalKind::hangup())?,
+                signal(SignalKind::from_raw(libc::SIGXFSZ))?,
+            ],
         })
     }
 

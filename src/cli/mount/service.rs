@@ -49,6 +49,7 @@ async fn show(engine: &Engine) {
     let mut mark = 0;
     let mut shown = String::new();
     loop {
+        let begun = Instant::now();
         if let Ok(how) = engine.mount_status().await {
             let line = line(&how, is_public);
             if line != shown {
@@ -56,7 +57,8 @@ async fn show(engine: &Engine) {
                 shown = line;
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        // Where much waits to be sent it is counted.
+        tokio::time::sleep(PAUSE.max(begun.elapsed() * 10)).await;
         mark = engine.changed(mark).await;
     }
 }
@@ -69,7 +71,7 @@ async fn answer_watchdog(engine: &Engine, limit: Option<Duration>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if timeout(pause, engine.mount_status()).await.is_ok() {
+        if matches!(timeout(pause, engine.is_alive()).await, Ok(true)) {
             tell(&[NotifyState::Watchdog]);
         }
     }

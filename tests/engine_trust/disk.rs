@@ -1,0 +1,134 @@
+//! What the local disk lost is not believed, and what it did not lose is not given up.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use dewfs::cache::{fail_next_sync, is_sync_to_fail};
+
+use super::*;
+
+/// The one data file that holds so many bytes.
+fn data_file(world: &World, size: u64) -> PathBuf {
+    let data = world.state.path().join("state/data");
+    let shelves = std::fs::read_dir(data).unwrap().map(|shelf| shelf.unwrap().path());
+    let files = shelves.flat_map(|shelf| std::fs::read_dir(shelf).unwrap());
+    let mut sized = files
+        .map(|file| file.unwrap().path())
+        .filter(|file| std::fs::metadata(file).unwrap().len() == size);
+    let found = sized.next().unwrap();
+    assert_eq!(sized.next(), None);
+    found
+}
+
+async fn error_of(world: &World, path: &str) -> Option<String> {
+    world.engine.item_status(world.ino(path).await).await.unwrap().error
+}
+
+/// S3: Linux tells of bytes that it could not write once, and has forgotten them then: a second try that goes well says
+/// nothing of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_disk_that_failed_once_is_not_believed() {
+    let world = World::new().await;
+    world.store.put("doc", "good and old").unwrap();
+    world.read("doc").await.unwrap();
+    world.in_sync().await;
+    world.store.set_online(false);
+    world.write("doc", &pattern(70_000, 1)).await;
+    fail_next_sync(&data_file(&world, 70_000));
+    world.store.set_online(true);
+    let is_lost = async |world: &World| {
+        error_of(world, "doc").await.is_some_and(|why| why.contains("save it anew"))
+    };
+    world.until("it is told", async || is_lost(&world).await).await;
+    // Neither asked for by a person nor by the next daemon is it sent.
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.until("it is told again", async || is_lost(&world).await).await;
+    let world = world.restart().await;
+    world.until("it is told by the next one", async || is_lost(&world).await).await;
+    assert_eq!(world.content_there("doc").unwrap(), b"good and old");
+    // What is written anew is whole.
+    world.write("doc", b"saved anew").await;
+    world.until("it is sent", async || world.content_there("doc").unwrap() == b"saved anew").await;
+    world.in_sync().await;
+    assert_eq!(error_of(&world, "doc").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_fetched_bytes_that_the_disk_lost_are_fetched_again() {
+    let world = World::new().await;
+    let content = pattern(300_000, 2);
+    world.store.put("doc", content.clone()).unwrap();
+    let (ino, handle) = world.open("doc", READ).await;
+    world.engine.read(ino, handle, 0, 1000).wait().await.unwrap();
+    let file = data_file(&world, 300_000);
+    fail_next_sync(&file);
+    let here = async |world: &World| world.engine.item_status(ino).await.unwrap().present_bytes;
+    world.until("what came is not believed", async || here(&world).await == 0).await;
+    assert!(!is_sync_to_fail(&file));
+    let lost = OpenOptions::new().write(true).open(&file).unwrap();
+    lost.write_all_at(&[0; 65_536], 0).unwrap();
+    world.engine.release(ino, handle);
+    same(&world.read("doc").await.unwrap(), &content);
+    world
+        .until("all of it is known to be here", async || {
+            let item = world.engine.item_status(ino).await.unwrap();
+            item.present_bytes == 300_000 && item.error.is_none()
+        })
+        .await;
+    let world = world.restart().await;
+    world.store.set_online(false);
+    same(&world.read("doc").await.unwrap(), &content);
+}
+
+/// Leaves an edit that no catalog knows of, whose time is before that of the one that the catalog knows of.
+async fn an_edit_after_the_clock_was_set_back() -> World {
+    let world = World::new().await;
+    world.store.put("doc", "theirs").unwrap();
+    world.read("doc").await.unwrap();
+    world.in_sync().await;
+    world.store.set_online(false);
+    world.write("doc", &pattern(70_000, 3)).await;
+    world.until("it is recorded", async || world.stat("doc").await.size == 70_000).await;
+    let file = data_file(&world, 70_000);
+    world.engine.stop().await;
+    append(&file);
+    let an_hour = 3_600_000_000_000_i64;
+    let rows = rusqlite::Connection::open(world.state.path().join("state/catalog.db")).unwrap();
+    let sql = "UPDATE inode SET stamp_ctime = stamp_ctime + ?1 WHERE stamp_size = 70000";
+    assert_eq!(rows.execute(sql, [an_hour]).unwrap(), 1);
+    world
+}
+
+fn append(file: &Path) {
+    let mut file = OpenOptions::new().append(true).open(file).unwrap();
+    file.write_all(b", and its end").unwrap();
+}
+
+/// S1: only a machine that went down loses what was written; a clock that was set back tells nothing of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_the_last_edit_before_a_kill_survives_a_clock_that_was_set_back() {
+    let world = an_edit_after_the_clock_was_set_back().await;
+    let world = World::start(world.store, world.state, world.settings).await;
+    let whole = [&pattern(70_000, 3)[..], b", and its end"].concat();
+    same(&world.read("doc").await.unwrap(), &whole);
+    world.store.set_online(true);
+    world.in_sync().await;
+    same(&world.content_there("doc").unwrap(), &whole);
+}
+
+/// The same after another machine's boot, or on a disk that was mounted anew: what was synced last may be gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_content_after_the_machine_went_down_is_not_believed() {
+    let world = an_edit_after_the_clock_was_set_back().await;
+    let state = world.state.path().join("state");
+    let rows = rusqlite::Connection::open(state.join("catalog.db")).unwrap();
+    let sql = "UPDATE state SET value = x'00' WHERE key = 'disk'";
+    assert_eq!(rows.execute(sql, []).unwrap(), 1);
+    drop(rows);
+    world.store.set_online(true);
+    let world = World::start(world.store, world.state, world.settings).await;
+    assert_eq!(&world.read("doc").await.unwrap()[..], b"theirs");
+    assert_eq!(std::fs::read_dir(state.join("recovered")).unwrap().count(), 1);
+}

@@ -1,0 +1,39 @@
+//! Telling how things are holds up nobody.
+
+use futures_util::FutureExt as _;
+
+use super::*;
+
+/// The threads that answer the kernel, and the two that run everything else, walk no rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_walks_many_rows_is_not_told_where_it_is_asked() {
+    let world = World::new().await;
+    world.mkdir("folder").await;
+    world.store.set_online(false);
+    for number in 0..10 {
+        world.write(&format!("folder/{number}"), b"not sent").await;
+    }
+    let (folder, file) = (world.ino("folder").await, world.ino("folder/3").await);
+    let engine = &world.engine;
+    assert!(engine.mount_status().now_or_never().is_none());
+    assert!(engine.item_status(folder).now_or_never().is_none());
+    assert!(engine.folder_status(folder, false).now_or_never().is_none());
+    assert!(engine.pending(Ino::ROOT, 100).now_or_never().is_none());
+    assert_eq!(engine.folder_status(folder, false).await.unwrap().len(), 10);
+    assert_eq!(engine.pending(folder, 100).await.unwrap().len(), 11);
+    for word in ["state", "pending_below"] {
+        let answer = engine.get_xattr(folder, format!("user.dewfs.{word}").as_bytes());
+        assert!(matches!(answer, Answer::Pending(_)), "{word}");
+        let told = String::from_utf8(answer.wait().await.unwrap()).unwrap();
+        assert!(["pending", "10"].contains(&told.as_str()), "{word}: {told}");
+    }
+    // What is known at once is told at once: a file manager asks for each file that it shows.
+    for (ino, word, expected) in
+        [(folder, "pin", "unspecified"), (file, "pin", "unspecified"), (file, "pending", "8")]
+    {
+        let answer = engine.get_xattr(ino, format!("user.dewfs.{word}").as_bytes());
+        let Answer::Ready(told) = answer else { panic!("{word} is waited for") };
+        assert_eq!(told.unwrap(), expected.as_bytes(), "{word}");
+    }
+    assert_eq!(engine.mount_status().await.unwrap().cache_pending, 80);
+}
