@@ -11,6 +11,7 @@ use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::namespace::{has_place, rest};
+use super::open::OpenFile;
 use super::settings::Returns;
 use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
@@ -156,14 +157,18 @@ impl Engine {
             return Answer::Ready(Ok(Bytes::new()));
         }
         let need = self.core.needed(&live, asked.clone());
-        let here = live.state().has(need.clone());
+        let (here, is_empty) = {
+            let state = live.state();
+            (state.has(need.clone()), !state.hydrated && state.blocks.is_empty())
+        };
         if !file.was_read.swap(true, Ordering::Relaxed) {
             let size = live.state().size;
             self.core.reads(ino, size, here);
             self.core.go_on(&live);
         }
-        self.core.used_part(ino, &asked);
+        self.core.used_part(ino, &asked, is_empty);
         let mut want = super::open::lock(&file.reader).advance(&asked);
+        let ahead = want.end;
         want.end = want.end.min(asked.end.saturating_add(self.core.most_ahead()));
         let counters = &self.core.counters;
         let counter = if here { &counters.hits } else { &counters.misses };
@@ -182,7 +187,9 @@ impl Engine {
             }
         }
         let core = self.core.clone();
-        Answer::Pending(Box::pin(async move { core.read_slowly(&live, asked, need, want).await }))
+        Answer::Pending(Box::pin(
+            async move { core.read_slowly(&file, asked, need, want, ahead).await },
+        ))
     }
 
     /// Writes all of `data` (at the end if the handle appends).
@@ -275,7 +282,12 @@ impl Engine {
         if self.core.settings.atime && was_read {
             self.core.touch_atime(ino);
         }
-        if last_writer || (last && has_news) {
+        let only_came = last && has_news && live.has_only_fetched();
+        if !last_writer && only_came && self.core.reads_on() {
+            // What came is told with what comes next: nobody waits for it, and who reads file after file is not to wait
+            // for disk and catalog.
+            self.core.recorder.notify_one();
+        } else if last_writer || (last && has_news) {
             self.core.after_release(live, last_writer);
         } else if last {
             self.core.closed(&live);
@@ -465,11 +477,16 @@ impl Core {
     /// Reads bytes that are fetched first, or that pass through where they cannot be kept.
     async fn read_slowly(
         self: &Arc<Self>,
-        live: &Arc<Live>,
+        file: &OpenFile,
         asked: Range<u64>,
         need: Range<u64>,
         want: Range<u64>,
+        ahead: u64,
     ) -> Result<Bytes, EngineError> {
+        let live = &file.live;
+        if let Some(bytes) = self.read_passing(file, &asked).await? {
+            return Ok(bytes);
+        }
         let _kept = live.keep_here(&asked);
         // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
         let mut came = self.fetch_for_reader(live, need.clone(), want.clone()).await;
@@ -478,7 +495,7 @@ impl Core {
             came = self.fetch_for_reader(live, asked.clone(), want).await;
         }
         match came {
-            Err(EngineError::NoSpace(_)) => self.read_past(live, asked).await,
+            Err(EngineError::NoSpace(_)) => self.read_past(file, asked, ahead).await,
             outcome => outcome.and_then(|()| self.read_here(live, asked)),
         }
     }

@@ -1,4 +1,7 @@
 //! Bytes that pass through: a read for whose bytes there is no room here is answered all the same, and they are not kept.
+//!
+//! Who goes on in order has what comes next fetched along with what it asks for, into memory, so that it neither makes a
+//! request nor looks for room with each read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,24 +9,101 @@ use std::{ops::Range, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::live::{Live, State};
+use super::open::OpenFile;
 use crate::model::{BLOCK, BlockSet};
 use crate::remote::ByteStream;
 
+/// How much may be fetched at once for one reader, and for how many readers.
+const AT_ONCE: u64 = 4 << 20;
+const READERS: usize = 4;
+
+/// Is what was fetched for one reader beyond what it asked for, of the one version that its live content stands for.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    start: u64,
+    bytes: Bytes,
+    counted: Option<OwnedSemaphorePermit>,
+}
+
+impl Passing {
+    /// How many readers may have such bytes in memory.
+    pub(crate) fn readers() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(READERS))
+    }
+
+    fn part(&self, range: &Range<u64>) -> Option<Bytes> {
+        let from = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
+        let to = usize::try_from(range.end.checked_sub(self.start)?).ok()?;
+        (from < to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
+}
+
 impl Core {
-    /// The bytes of a range of which some are not here and cannot be kept here.
+    /// The bytes of a range, if they were fetched for this reader before.
+    pub(crate) async fn read_passing(
+        &self,
+        file: &OpenFile,
+        asked: &Range<u64>,
+    ) -> Result<Option<Bytes>, EngineError> {
+        let Ok(range) = remote_part(&file.live, asked) else { return Ok(None) };
+        let far = file.passing.lock().await.part(&range);
+        far.map(|far| self.overlaid(&file.live, asked, &far)).transpose()
+    }
+
+    /// The bytes of a range of which some are not here and cannot be kept here; a reader in order has what
+    /// comes up to `ahead` fetched along.
     pub(crate) async fn read_past(
         self: &Arc<Self>,
-        live: &Arc<Live>,
+        file: &OpenFile,
         asked: Range<u64>,
+        ahead: u64,
     ) -> Result<Bytes, EngineError> {
-        let far = self.fetch_past(live, &asked).await?;
+        let live = &file.live;
+        let range = remote_part(live, &asked)?;
+        if range.is_empty() {
+            return self.overlaid(live, &asked, &Bytes::new());
+        }
+        // Who reads the same way at the same time waits for what is fetched for the first of them.
+        let mut passing = file.passing.lock().await;
+        let far = match passing.part(&range) {
+            Some(far) => far,
+            None => {
+                let counted = passing
+                    .counted
+                    .take()
+                    .or_else(|| Semaphore::try_acquire_owned(self.passing.clone()).ok());
+                let ahead = ahead.min(range.start + AT_ONCE).min(remote_size(live)?);
+                let goes_on = ahead > range.end && counted.is_some();
+                let end = if goes_on { ahead } else { range.end };
+                let bytes = self.fetch_past(live, range.start..end).await?;
+                let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                let far = bytes.slice(..length.min(bytes.len()));
+                *passing = match goes_on {
+                    true => Passing { start: range.start, bytes, counted },
+                    false => Passing::default(),
+                };
+                far
+            }
+        };
+        drop(passing);
+        self.overlaid(live, &asked, &far)
+    }
+
+    /// What came, with what is here over it.
+    fn overlaid(
+        &self,
+        live: &Arc<Live>,
+        asked: &Range<u64>,
+        far: &Bytes,
+    ) -> Result<Bytes, EngineError> {
         let (end, near) = {
             let state = live.state();
-            (asked.end.min(state.size), parts_here(&state, &asked))
+            (asked.end.min(state.size), parts_here(&state, asked))
         };
         let mut bytes = BytesMut::from(far.as_ref());
         let length = usize::try_from(end.saturating_sub(asked.start)).unwrap_or(usize::MAX);
@@ -38,23 +118,28 @@ impl Core {
         Ok(bytes.freeze())
     }
 
-    /// The part of the range that the remote's version has, whole.
+    /// A range that the remote's version has, whole.
     async fn fetch_past(
         self: &Arc<Self>,
         live: &Arc<Live>,
-        asked: &Range<u64>,
+        range: Range<u64>,
     ) -> Result<Bytes, EngineError> {
-        let source = live.source().ok_or(EngineError::Stale)?;
-        let range = asked.start..asked.end.min(source.size);
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
         let length = range.end - range.start;
         let (stream, _) = self.stream_of(live, range, Cause::User).await?;
         let bytes = collected(stream, length, self.settings.timeout).await?;
         self.counters.bytes_down.fetch_add(length, Ordering::Relaxed);
         Ok(bytes)
     }
+}
+
+/// The part of the range that the remote's version has.
+fn remote_part(live: &Live, asked: &Range<u64>) -> Result<Range<u64>, EngineError> {
+    let end = asked.end.min(remote_size(live)?);
+    Ok(asked.start.min(end)..end)
+}
+
+fn remote_size(live: &Live) -> Result<u64, EngineError> {
+    live.source().map(|source| source.size).ok_or(EngineError::Stale)
 }
 
 /// All of a stream, if it is exactly as long as it has to be and does not stop.

@@ -138,6 +138,7 @@ impl Engine {
             forgotten: Mutex::default(),
             uses: Mutex::default(),
             space: super::evict::Space::new(examined.brake),
+            passing: super::passing::Passing::readers(),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
             through: super::through::Through::default(),
