@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 use super::error::Failure;
 use super::{CatalogError, Memory, Result, schema};
 
-/// Connections kept open while nobody reads. Each may hold 2 MiB of pages.
+/// Connections kept open while nobody reads. Each may hold 4 MiB of pages.
 const IDLE_CONNECTIONS: usize = 4;
 
 /// Is a read transaction; [`super::Tx`] derefs to it, so a write transaction can ask the same.

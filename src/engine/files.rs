@@ -12,6 +12,7 @@ use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
 use super::namespace::{has_place, rest};
 use super::open::OpenFile;
+use super::passing::Passing;
 use super::settings::Returns;
 use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
@@ -484,9 +485,14 @@ impl Core {
         ahead: u64,
     ) -> Result<Bytes, EngineError> {
         let live = &file.live;
-        if let Some(bytes) = self.read_passing(file, &asked).await? {
+        let mut passing = file.passing.lock().await;
+        if let Some(bytes) = self.passed(live, &passing, &asked)? {
             return Ok(bytes);
         }
+        if passing.was_just_refused() && !live.state().has(asked.clone()) {
+            return self.read_past(live, &mut passing, asked, ahead).await;
+        }
+        let alone = Some(passing).filter(|passing| passing.was_refused());
         let _kept = live.keep_here(&asked);
         // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
         let mut came = self.fetch_for_reader(live, need.clone(), want.clone()).await;
@@ -494,9 +500,21 @@ impl Core {
             // Not all of it fits: what was asked for has to do.
             came = self.fetch_for_reader(live, asked.clone(), want).await;
         }
-        match came {
-            Err(EngineError::NoSpace(_)) => self.read_past(file, asked, ahead).await,
-            outcome => outcome.and_then(|()| self.read_here(live, asked)),
+        match (came, alone) {
+            (Err(EngineError::NoSpace(_)), alone) => {
+                let mut passing = match alone {
+                    Some(passing) => passing,
+                    None => file.passing.lock().await,
+                };
+                passing.refuse();
+                self.read_past(live, &mut passing, asked, ahead).await
+            }
+            (outcome, alone) => {
+                if let Some(mut passing) = alone {
+                    *passing = Passing::default();
+                }
+                outcome.and_then(|()| self.read_here(live, asked))
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 //! Who goes on in order has what comes next fetched along with what it asks for, into memory, so that it neither makes a
 //! request nor looks for room with each read.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::{ops::Range, time::Duration};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -14,13 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::live::{Live, State};
-use super::open::OpenFile;
 use crate::model::{BLOCK, BlockSet};
 use crate::remote::ByteStream;
 
 /// How much may be fetched at once for one reader, and for how many readers.
 const AT_ONCE: u64 = 4 << 20;
 const READERS: usize = 4;
+/// How long a reader who found no room goes without looking for it again: to look costs more than to fetch.
+const NO_ROOM: Duration = Duration::from_millis(500);
 
 /// Is what was fetched for one reader beyond what it asked for, of the one version that its live content stands for.
 #[derive(Debug, Default)]
@@ -28,12 +30,29 @@ pub(crate) struct Passing {
     start: u64,
     bytes: Bytes,
     counted: Option<OwnedSemaphorePermit>,
+    /// When there was no room the last time, if there has been none since.
+    refused: Option<Instant>,
 }
 
 impl Passing {
     /// How many readers may have such bytes in memory.
     pub(crate) fn readers() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(READERS))
+    }
+
+    /// Whether there was no room for this reader; he alone looks for it then, not each of his reads.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// Whether that was a moment ago.
+    pub(crate) fn was_just_refused(&self) -> bool {
+        self.refused.is_some_and(|when| when.elapsed() < NO_ROOM)
+    }
+
+    /// There is no room.
+    pub(crate) fn refuse(&mut self) {
+        self.refused = Some(Instant::now());
     }
 
     fn part(&self, range: &Range<u64>) -> Option<Bytes> {
@@ -45,52 +64,44 @@ impl Passing {
 
 impl Core {
     /// The bytes of a range, if they were fetched for this reader before.
-    pub(crate) async fn read_passing(
+    pub(crate) fn passed(
         &self,
-        file: &OpenFile,
+        live: &Arc<Live>,
+        passing: &Passing,
         asked: &Range<u64>,
     ) -> Result<Option<Bytes>, EngineError> {
-        let Ok(range) = remote_part(&file.live, asked) else { return Ok(None) };
-        let far = file.passing.lock().await.part(&range);
-        far.map(|far| self.overlaid(&file.live, asked, &far)).transpose()
+        let Ok(range) = remote_part(live, asked) else { return Ok(None) };
+        passing.part(&range).map(|far| self.overlaid(live, asked, &far)).transpose()
     }
 
-    /// The bytes of a range of which some are not here and cannot be kept here; a reader in order has what
-    /// comes up to `ahead` fetched along.
+    /// The bytes of a range of which some are not here and cannot be kept here; a reader in order has what comes up to
+    /// `ahead` fetched along.
     pub(crate) async fn read_past(
         self: &Arc<Self>,
-        file: &OpenFile,
+        live: &Arc<Live>,
+        passing: &mut Passing,
         asked: Range<u64>,
         ahead: u64,
     ) -> Result<Bytes, EngineError> {
-        let live = &file.live;
+        if let Some(bytes) = self.passed(live, passing, &asked)? {
+            return Ok(bytes);
+        }
         let range = remote_part(live, &asked)?;
         if range.is_empty() {
             return self.overlaid(live, &asked, &Bytes::new());
         }
-        // Who reads the same way at the same time waits for what is fetched for the first of them.
-        let mut passing = file.passing.lock().await;
-        let far = match passing.part(&range) {
-            Some(far) => far,
-            None => {
-                let counted = passing
-                    .counted
-                    .take()
-                    .or_else(|| Semaphore::try_acquire_owned(self.passing.clone()).ok());
-                let ahead = ahead.min(range.start + AT_ONCE).min(remote_size(live)?);
-                let goes_on = ahead > range.end && counted.is_some();
-                let end = if goes_on { ahead } else { range.end };
-                let bytes = self.fetch_past(live, range.start..end).await?;
-                let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-                let far = bytes.slice(..length.min(bytes.len()));
-                *passing = match goes_on {
-                    true => Passing { start: range.start, bytes, counted },
-                    false => Passing::default(),
-                };
-                far
-            }
-        };
-        drop(passing);
+        let counted = passing.counted.take();
+        let counted = counted.or_else(|| self.passing.clone().try_acquire_owned().ok());
+        passing.bytes = Bytes::new();
+        let ahead = ahead.min(range.start + AT_ONCE).min(remote_size(live)?);
+        let goes_on = ahead > range.end && counted.is_some();
+        let end = if goes_on { ahead } else { range.end };
+        let bytes = self.fetch_past(live, range.start..end).await?;
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let far = bytes.slice(..length.min(bytes.len()));
+        if goes_on {
+            *passing = Passing { start: range.start, bytes, counted, refused: passing.refused };
+        }
         self.overlaid(live, &asked, &far)
     }
 

@@ -430,7 +430,9 @@ mod tests {
                 break;
             }
             for ino in taken {
-                assert_eq!(state.ask(8), None, "there are more that come next, or no lanes");
+                if !state.coming.is_empty() {
+                    assert_eq!(state.ask(8), None, "more are known");
+                }
                 state.running -= 1;
                 assert!(read(&mut state, 1, ino.0, "next.c", false));
                 came += 1;
