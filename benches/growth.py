@@ -6,7 +6,7 @@
 
 Prints two Markdown tables. The remote is a folder in memory, so what is measured is dewfs.
 """
-import argparse, os, random, shutil, statistics
+import argparse, os, random, shutil, signal, statistics, sys
 
 from rows import find
 from world import MIB, World, drop, may_drop, timed, wait_for
@@ -75,6 +75,8 @@ def main():
     asked = parser.parse_args()
     entries = [(10 ** power, "{:,}".format(10 ** power)) for power in range(3, 6 if asked.quick else 7)]
     sizes = [(1, "1 MiB"), (32, "32 MiB"), (1024, "1 GiB")] + ([] if asked.quick else [(16 << 10, "16 GiB")])
+    # Ended from outside, it still unmounts and clears away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with World(os.path.realpath(asked.dewfs), 64) as world:
         table(world, "entries", entries,
               ("mount to first `ls`, ms", "cold `find`, µs an entry", "warm `find`, µs an entry", "`stat`, µs", "create, µs",

@@ -2,7 +2,7 @@
 import hashlib, os, random, shutil, signal, statistics, subprocess, tarfile, threading, time
 from collections import namedtuple
 
-from world import EACH, MIB, drop, may_drop, run, timed, wait_for, write
+from world import EACH, MIB, Far, drop, may_drop, run, timed, wait_for, write
 
 # `ratio` is the measured value by the limit (or the value itself); `goal` what it should be, `<=` or `>=`.
 Figure = namedtuple("Figure", "row what value limit ratio goal")
@@ -265,6 +265,25 @@ def trees(world):
         yield plain("W9", "tar x, all on the remote", time.perf_counter() - begun, "s", "")
 
 
+def far(world):
+    """W12: a server 20 ms away: folders listed and small files copied out, cold."""
+    away = Far(world.server, 0.02)
+    try:
+        with world.mount(away.url) as mount:
+            tree = mount.path("data", "tree")
+            os.stat(tree)
+            yield plain("W12", "20 ms away: cold find in %d folders" % world.folders, find(tree, world.folders * EACH), "s", "<= 0.7")
+        source = os.path.join(world.root, "data", "source", "p0")
+        count = sum(len(names) for _, _, names in os.walk(source))
+        with world.mount(away.url) as mount:
+            out = world.fresh("copy")
+            took, _ = timed(run, "cp", "-r", mount.path("data", "source", "p0"), out)
+            run("diff", "-r", out, source)
+            yield plain("W12", "20 ms away: cp -r of %d cold files" % count, took, "s", "<= 2")
+    finally:
+        away.stop()
+
+
 def git(world):
     """W10: git clone and git status, a folder as remote."""
     def clone(to):
@@ -409,4 +428,4 @@ def blocked(pid):
         return False
 
 
-ROWS = [sequential, random_reads, ends, names, small_writes, big_write, trees, git, frozen, streaming, pending, states, million]
+ROWS = [sequential, random_reads, ends, names, small_writes, big_write, trees, far, git, frozen, streaming, pending, states, million]

@@ -3,7 +3,7 @@
 Everything is on loopback and below two temporary directories: one on a real disk (state directories, the native side), one
 in memory for what the server serves, so that the server's disk is not measured.
 """
-import http.client, os, random, shutil, signal, socket, subprocess, sys, tempfile, time
+import asyncio, http.client, os, random, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 
 FLAT, FOLDERS, EACH = 10_000, 100, 100
 MIB = 1 << 20
@@ -176,6 +176,32 @@ class Server:
             file.seek(mark)
             lines = [line.split() for line in file]
         return len(lines), sum(int(line[2]) for line in lines)
+
+
+class Far:
+    """The same server far away: all bytes arrive half a round trip later, both ways, and a connection takes a whole one."""
+
+    def __init__(self, server, round_trip):
+        self.port, self.round_trip, self.loop = server.port, round_trip, asyncio.new_event_loop()
+        self.door = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0))
+        self.url = "http://127.0.0.1:%d/" % self.door.sockets[0].getsockname()[1]
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    async def serve(self, reader, writer):
+        await asyncio.sleep(self.round_trip)
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self.port)
+        await asyncio.gather(self.pump(reader, to_server), self.pump(from_server, writer))
+
+    async def pump(self, reader, writer):
+        try:
+            while piece := await reader.read(65536):
+                self.loop.call_later(self.round_trip / 2, writer.write, piece)
+        except OSError:
+            pass
+        self.loop.call_later(self.round_trip / 2, writer.close)
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
 
 
 CONFIGURATION = """{user} worker_processes 2; daemon off; pid {home}/pid; error_log {home}/error.log crit;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use dewfs::remote::memory::Operation;
+use dewfs::remote::memory::{Gate, Held, Moment, Operation, Step};
 use support::world::World;
 
 async fn folders(count: usize) -> World {
@@ -110,6 +110,74 @@ async fn files_read_in_order_are_fetched_ahead_and_once() {
         assert_eq!(&world.read(name).await.unwrap()[..], b"twelve bytes");
     }
     assert_eq!(reads(&world), 60);
+}
+
+/// As many as may go are on their way while a run goes on, one at a time is not enough for a remote far away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_has_all_lanes_full() {
+    let (world, names) = small_files(60).await;
+    world.read(&names[0]).await.unwrap();
+    world.read(&names[1]).await.unwrap();
+    world.until("the budget is used up", async || reads(&world) == 2 + 16).await;
+    let arrives = |step: &Step| step.operation == Operation::Read && step.moment == Moment::Arrives;
+    let (gate, mut held) = Gate::holding(arrives);
+    world.store.gate(Some(gate));
+    // It was guessed right: the budget grows by as much as it was.
+    world.read(&names[2]).await.unwrap();
+    let mut at_once = Vec::new();
+    world
+        .until("eight are asked for at once", async || {
+            at_once.extend(held.try_recv().ok());
+            at_once.len() == 8
+        })
+        .await;
+    world.store.gate(None);
+    at_once.into_iter().for_each(Held::pass);
+    for name in &names[3..] {
+        assert_eq!(&world.read(name).await.unwrap()[..], b"twelve bytes");
+    }
+    assert_eq!(reads(&world), 60);
+}
+
+/// From the third folder on the first file of a folder is here as well, and no listing is made for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_on_to_the_next_folders() {
+    let world = World::new().await;
+    let mut names: Vec<Vec<String>> = Vec::new();
+    for folder in 0..6 {
+        world.store.mkdir(&format!("d{folder}")).unwrap();
+        for number in 0..4 {
+            world.store.put(&format!("d{folder}/f{number}"), "twelve bytes").unwrap();
+        }
+    }
+    // As a program sees them: one folder after the other.
+    for folder in world.names("").await {
+        let ino = world.ino(&folder).await;
+        let page = world.engine.read_dir(ino, 0, 10).wait().await.unwrap();
+        names.push(page.iter().map(|entry| format!("{folder}/{}", entry.name.lossy())).collect());
+    }
+    let in_order = inos(&world, &names).await;
+    let listings = lists(&world);
+    for name in in_order.iter().take(9) {
+        world.read(name).await.unwrap();
+    }
+    world.until("all is fetched ahead", async || reads(&world) == 24).await;
+    for name in in_order {
+        assert_eq!(&world.read(&name).await.unwrap()[..], b"twelve bytes");
+    }
+    assert_eq!(reads(&world), 24);
+    assert_eq!(lists(&world), listings);
+}
+
+/// All files, folder by folder, in the order of the folders' numbers.
+async fn inos(world: &World, names: &[Vec<String>]) -> Vec<String> {
+    let mut folders = Vec::new();
+    for folder in names {
+        let (at, _) = folder[0].split_once('/').unwrap();
+        folders.push((world.ino(at).await, folder));
+    }
+    folders.sort_by_key(|(ino, _)| *ino);
+    folders.into_iter().flat_map(|(_, folder)| folder.clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dewfs::engine::{EngineError, Handle, Settings};
 use dewfs::model::{Ino, Pin};
-use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, MemoryStore, Operation};
+use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, MemoryStore, Operation, VersionKind};
 use rooms::{Room, Sampler};
 use support::world::{READ, WRITE, World, pattern, quick_settings, ready, same};
 
@@ -257,6 +257,61 @@ async fn where_nothing_can_be_freed_there_is_no_room_at_once() {
     let (_, error, waited) = write_until_refused(&world, "yet more").await;
     assert!(matches!(error, EngineError::NoSpace(_)), "{error}");
     assert!(waited < Duration::from_secs(1), "{waited:?}");
+    sampler.end(0);
+}
+
+/// What came and was read makes room for what comes next, also while a program reads file after file: nothing is asked for
+/// twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_small_files_goes_through_a_small_cache() {
+    const FILES: usize = 200;
+    let (world, sampler) = world(limited(12 * MIB)).await;
+    world.store.mkdir("d").unwrap();
+    let content = |number: usize| pattern(100 << 10, number as u8);
+    for number in 0..FILES {
+        world.store.put(&format!("d/f{number:03}"), content(number)).unwrap();
+    }
+    world.names("d").await;
+    let folder = world.ino("d").await;
+    let page = world.engine.read_dir(folder, 0, FILES).wait().await.unwrap();
+    assert_eq!(page.len(), FILES);
+    for entry in &page {
+        let name = entry.name.lossy();
+        let number = name[1..].parse().unwrap();
+        same(&world.read(&format!("d/{name}")).await.unwrap(), &content(number));
+    }
+    let reads = world.remote.counts().get(&Operation::Read).copied().unwrap_or(0);
+    assert!(reads <= FILES as u64 + 2, "{reads} requests for {FILES} files");
+    sampler.end(0);
+}
+
+/// What cannot be kept is fetched in large parts for a reader in order, and in small ones for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_through_in_order_makes_few_requests() {
+    let (world, sampler) = world(limited(4 * MIB)).await;
+    let far = pattern(8 * MIB, 1);
+    // Nothing of what is not confirmed is given back while it is open.
+    world.store.configure(|options| options.versions = VersionKind::Tick);
+    world.store.put("far", far.clone()).unwrap();
+    let reads = || world.remote.counts().get(&Operation::Read).copied().unwrap_or(0);
+    let (ino, handle) = world.open("far", READ).await;
+    read_through(&world, ino, handle, 0, &far[..4 * MIB + MIB / 2]).await;
+    let before = reads();
+    read_through(&world, ino, handle, 4 * MIB + MIB / 2, &far[4 * MIB + MIB / 2..]).await;
+    let in_order = reads() - before;
+    assert!(in_order <= 3, "28 reads made {in_order} requests");
+    read_through(&world, ino, handle, 0, &far).await;
+    // Here and there: what was asked for, and no more.
+    let (_, second) = world.open("far", READ).await;
+    let counted = world.engine.mount_status().await.unwrap().bytes_down;
+    for number in [5, 7, 6] {
+        let at = number * MIB;
+        same(&read_at(&world, ino, second, at, 16 << 10).await, &far[at..at + (16 << 10)]);
+    }
+    let fetched = world.engine.mount_status().await.unwrap().bytes_down - counted;
+    assert_eq!(fetched, 3 * (16 << 10));
+    world.close(ino, second).await;
+    world.close(ino, handle).await;
     sampler.end(0);
 }
 

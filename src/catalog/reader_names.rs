@@ -98,6 +98,37 @@ impl Reader {
         })
     }
 
+    /// The listed folder that a walk in the order of numbers comes to after this one: the first in it, else the next beside
+    /// it, else the next beside one that it lies in. Looks no further than so many numbers in each.
+    pub fn next_listed_folder(&self, folder: Ino) -> Result<Option<Ino>> {
+        const FAR: u64 = 1000;
+        const LEVELS: usize = 3;
+        let sql = "SELECT i.ino FROM inode i INDEXED BY inode_folder
+                   CROSS JOIN base b ON b.endpoint = 0 AND b.ino = i.ino
+                   WHERE i.parent = ?1 AND i.ino > ?2 AND i.ino <= ?3 AND i.kind = 1 AND b.listed = 1
+                   ORDER BY i.ino LIMIT 1";
+        let first = |parent: Ino, after: Ino, most: u64| {
+            self.one(sql, (int(parent.0), int(after.0), int(most)), |row| codec::ino(row, 0))
+        };
+        let least =
+            self.one("SELECT MIN(ino) FROM inode WHERE parent = ?1", [int(folder.0)], |row| {
+                row.get::<_, Option<i64>>(0)
+            })?;
+        let least = least.flatten().map_or(0, i64::cast_unsigned);
+        if let Some(below) = first(folder, Ino(0), least.saturating_add(FAR))? {
+            return Ok(Some(below));
+        }
+        let mut at = folder;
+        for _ in 0..LEVELS {
+            let Some(place) = self.local_place(at)? else { break };
+            if let Some(beside) = first(place.parent, at, at.0.saturating_add(FAR))? {
+                return Ok(Some(beside));
+            }
+            at = place.parent;
+        }
+        Ok(None)
+    }
+
     /// Whether it or a folder above it is kept local only for its name.
     pub fn is_below_excluded(&self, ino: Ino) -> Result<bool> {
         match self.local_place(ino)? {

@@ -38,6 +38,12 @@ impl Reader {
         self.all(sql, [codec::PIN_BY_RULE], |row| Ok((codec::ino(row, 0)?, codec::pin(row, 1)?)))
     }
 
+    /// Whether anything at all has a pin of its own, the whole mount included.
+    pub fn has_pins(&self) -> Result<bool> {
+        let sql = "SELECT 1 FROM inode INDEXED BY inode_pin WHERE pin > 0 LIMIT 1";
+        Ok(self.memory.root_pin() != Pin::Unspecified || self.any(sql, [])?)
+    }
+
     /// Files that rules pinned.
     pub fn pinned_by_rule(&self) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM inode INDEXED BY inode_pin WHERE pin > 0 AND pin = ?1";

@@ -336,7 +336,7 @@ impl Core {
         }
         let set = RowAttributes { atime: Some(now()), ..RowAttributes::default() };
         self.catalog.submit(
-            Durability::Soon,
+            Durability::Later,
             Origin::Engine,
             move |tx| tx.set_attributes(ino, set).map_err(EngineError::from),
             move |outcome| {

@@ -114,6 +114,8 @@ pub(crate) struct Core {
     pub(crate) uses: Mutex<HashMap<Ino, i64>>,
     /// What making room keeps in memory.
     pub(crate) space: super::evict::Space,
+    /// How many readers may have bytes in memory that pass through.
+    pub(crate) passing: Arc<tokio::sync::Semaphore>,
     /// What the remote last said of its room.
     pub(crate) quota: Mutex<Option<Space>>,
     /// Whether leases on data files tell the truth here.

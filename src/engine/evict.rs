@@ -136,6 +136,7 @@ impl Core {
                 turn
             }
         };
+        self.record_closed().await;
         self.write_uses().await;
         let goal = bytes.max(MORE.min(self.settings.cache_size / PART));
         let mut freed = 0;
@@ -299,9 +300,12 @@ impl Core {
         lock(&self.uses).insert(ino, now());
     }
 
-    /// Notes that a part of a file is used.
-    pub(crate) fn used_part(&self, ino: Ino, bytes: &std::ops::Range<u64>) {
-        let before = || self.catalog.read(|rows| rows.last_use(ino)).unwrap_or_default();
+    /// Notes that a part of a file is used; of one that `was_empty` nothing was here that could have been used before.
+    pub(crate) fn used_part(&self, ino: Ino, bytes: &std::ops::Range<u64>, was_empty: bool) {
+        let before = || match was_empty {
+            true => 0,
+            false => self.catalog.read(|rows| rows.last_use(ino)).unwrap_or_default(),
+        };
         lock(&self.space.heat).note(ino, bytes, now(), before);
     }
 

@@ -10,6 +10,8 @@ use super::attributes::drop_suid;
 use super::core::{Cause, Core};
 use super::live::{Live, Source};
 use super::namespace::rest;
+use super::open::OpenFile;
+use super::passing::Passing;
 use super::settings::Returns;
 use super::show::BELIEVE;
 use super::verbs::{Handle, OpenMode, Opened, Stat};
@@ -94,14 +96,18 @@ impl Engine {
             return Answer::Ready(Ok(Bytes::new()));
         }
         let need = self.core.needed(&live, asked.clone());
-        let here = live.state().has(need.clone());
+        let (here, is_empty) = {
+            let state = live.state();
+            (state.has(need.clone()), !state.hydrated && state.blocks.is_empty())
+        };
         if !file.was_read.swap(true, Ordering::Relaxed) {
             let size = live.state().size;
             self.core.reads(ino, size, here);
             self.core.go_on(&live);
         }
-        self.core.used_part(ino, &asked);
+        self.core.used_part(ino, &asked, is_empty);
         let mut want = super::open::lock(&file.reader).advance(&asked);
+        let ahead = want.end;
         want.end = want.end.min(asked.end.saturating_add(self.core.most_ahead()));
         let counters = &self.core.counters;
         let counter = if here { &counters.hits } else { &counters.misses };
@@ -120,7 +126,9 @@ impl Engine {
             }
         }
         let core = self.core.clone();
-        Answer::Pending(Box::pin(async move { core.read_slowly(&live, asked, need, want).await }))
+        Answer::Pending(Box::pin(
+            async move { core.read_slowly(&file, asked, need, want, ahead).await },
+        ))
     }
 
     /// Writes all of `data` (at the end if the handle appends).
@@ -213,7 +221,12 @@ impl Engine {
         if self.core.settings.atime && was_read {
             self.core.touch_atime(ino);
         }
-        if last_writer || (last && has_news) {
+        let only_came = last && has_news && live.has_only_fetched();
+        if !last_writer && only_came && self.core.reads_on() {
+            // What came is told with what comes next: nobody waits for it, and who reads file after file is not to wait
+            // for disk and catalog.
+            self.core.recorder.notify_one();
+        } else if last_writer || (last && has_news) {
             self.core.after_release(live, last_writer);
         } else if last {
             self.core.closed(&live);
@@ -403,11 +416,21 @@ impl Core {
     /// Reads bytes that are fetched first, or that pass through where they cannot be kept.
     async fn read_slowly(
         self: &Arc<Self>,
-        live: &Arc<Live>,
+        file: &OpenFile,
         asked: Range<u64>,
         need: Range<u64>,
         want: Range<u64>,
+        ahead: u64,
     ) -> Result<Bytes, EngineError> {
+        let live = &file.live;
+        let mut passing = file.passing.lock().await;
+        if let Some(bytes) = self.passed(live, &passing, &asked)? {
+            return Ok(bytes);
+        }
+        if passing.was_just_refused() && !live.state().has(asked.clone()) {
+            return self.read_past(live, &mut passing, asked, ahead).await;
+        }
+        let alone = Some(passing).filter(|passing| passing.was_refused());
         let _kept = live.keep_here(&asked);
         // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
         let mut came = self.fetch_for_reader(live, need.clone(), want.clone()).await;
@@ -415,9 +438,21 @@ impl Core {
             // Not all of it fits: what was asked for has to do.
             came = self.fetch_for_reader(live, asked.clone(), want).await;
         }
-        match came {
-            Err(EngineError::NoSpace(_)) => self.read_past(live, asked).await,
-            outcome => outcome.and_then(|()| self.read_here(live, asked)),
+        match (came, alone) {
+            (Err(EngineError::NoSpace(_)), alone) => {
+                let mut passing = match alone {
+                    Some(passing) => passing,
+                    None => file.passing.lock().await,
+                };
+                passing.refuse();
+                self.read_past(live, &mut passing, asked, ahead).await
+            }
+            (outcome, alone) => {
+                if let Some(mut passing) = alone {
+                    *passing = Passing::default();
+                }
+                outcome.and_then(|()| self.read_here(live, asked))
+            }
         }
     }
 

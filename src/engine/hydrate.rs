@@ -219,8 +219,8 @@ impl Core {
         let source = live.source().ok_or(EngineError::Stale)?;
         let end = Instant::now() + self.settings.timeout;
         loop {
-            let locator = self.locator(live.ino)?;
-            let version = self.version_of(live)?.unwrap_or_else(|| source.version.clone());
+            let (locator, version) = self.whereabouts(live)?;
+            let version = version.unwrap_or_else(|| source.version.clone());
             let error = match self.remotes.of(cause).read(&locator, &version, bytes.clone()).await {
                 Ok(stream) if stream.total.is_none_or(|total| total == source.size) => {
                     return Ok((stream, locator));
@@ -241,12 +241,18 @@ impl Core {
         }
     }
 
-    /// Under which version the remote has a live content now: a move, or times set here, give the same content another one.
-    pub(super) fn version_of(&self, live: &Live) -> Result<Option<Version>, EngineError> {
-        let (inode, base) =
-            self.catalog.read(|rows| Ok((rows.inode(live.ino)?, rows.base(live.ino)?)))?;
-        let same = inode.is_some_and(|inode| inode.generation == live.generation);
-        Ok(base.filter(|_| same).map(|base| base.version))
+    /// Where the remote has a live content, and under which version now: a move, or times set here, give the same content
+    /// another one.
+    fn whereabouts(&self, live: &Live) -> Result<(Locator, Option<Version>), EngineError> {
+        let found = self.catalog.read(|rows| {
+            let Some(base) = rows.base(live.ino)? else { return Ok(None) };
+            let Some(path) = rows.base_path_of(&base.place)? else { return Ok(None) };
+            let inode = rows.inode(live.ino)?;
+            let same = inode.is_some_and(|inode| inode.generation == live.generation);
+            let locator = Locator { path, id: base.id, extra: base.extra };
+            Ok(Some((locator, same.then_some(base.version))))
+        })?;
+        found.ok_or(EngineError::Stale)
     }
 
     async fn take_stream(
@@ -332,6 +338,7 @@ impl Core {
         if state.hydrated || at >= end {
             return Ok(());
         }
+        let was_empty = state.blocks.is_empty();
         for run in state.blocks.absent(BlockSet::touched(at..end)) {
             let bytes = BlockSet::bytes(&run, end);
             let (from, to) = ((bytes.start - at) as usize, (bytes.end - at) as usize);
@@ -340,7 +347,7 @@ impl Core {
             data.write_reserved(&mut reservation, part, bytes.start)?;
             crash_here!(self, "hydrate: after the bytes");
             state.blocks.insert(run);
-            self.used_part(live.ino, &bytes);
+            self.used_part(live.ino, &bytes, was_empty);
         }
         state.blocks_unrecorded = true;
         state.progress = Instant::now();

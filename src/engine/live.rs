@@ -226,6 +226,12 @@ impl Live {
         state.blocks_unrecorded || state.wrote || state.recording > 0 || self.is_telling()
     }
 
+    /// Whether all that the catalog is to be told is what was fetched, which may as well be fetched again.
+    pub(crate) fn has_only_fetched(&self) -> bool {
+        let state = self.state();
+        !state.wrote && state.recording == 0 && !state.edit_recorded
+    }
+
     /// Whether nothing is to be told and nobody is at it just now. Never waits.
     pub(crate) fn is_at_rest(&self) -> bool {
         match self.state.try_lock() {

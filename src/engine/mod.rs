@@ -100,7 +100,6 @@ pub use crate::catalog::{OnlyHere, Rank};
 pub use crate::remote::layers::{LATENCIES, Operation};
 pub use crate::remote::{ErrorKind, RemoteError};
 
-use crate::catalog::Durability;
 use crate::model::Ino;
 
 /// Is one mount's engine; cheap to clone.
@@ -138,11 +137,7 @@ impl Engine {
 
     /// Stops the workers, makes everything durable and lets go of the state directory. Verbs answer `Stopped` afterwards.
     pub async fn stop(&self) {
-        for live in self.core.open.all() {
-            if let Err(error) = self.core.record(&live, Durability::Soon).await {
-                tracing::warn!(ino = live.ino.0, %error, "cannot record what was written; the next start finds it");
-            }
-        }
+        self.core.record_all().await;
         self.core.stop().await;
     }
 

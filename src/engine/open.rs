@@ -32,6 +32,8 @@ pub(crate) struct OpenFile {
     pub(crate) was_read: AtomicBool,
     /// What the kernel reads and writes itself for it.
     pub(crate) backing: Option<Arc<Backing>>,
+    /// What was fetched for it beyond what it asked for, where nothing can be kept.
+    pub(crate) passing: tokio::sync::Mutex<super::passing::Passing>,
 }
 
 /// Says how the kernel does the I/O of an open inode: the first open decides, and that holds until the last is gone.
@@ -322,6 +324,7 @@ impl OpenTable {
             reader: Mutex::default(),
             was_read: AtomicBool::new(false),
             backing,
+            passing: tokio::sync::Mutex::default(),
         };
         lock(&self.handles).insert(number, Arc::new(file));
         Handle(number)

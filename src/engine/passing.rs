@@ -1,11 +1,16 @@
 //! Bytes that pass through: a read for whose bytes there is no room here is answered all the same, and they are not kept.
+//!
+//! Who goes on in order has what comes next fetched along with what it asks for, into memory, so that it neither makes a
+//! request nor looks for room with each read.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::{ops::Range, time::Duration};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EngineError;
 use super::core::{Cause, Core};
@@ -13,17 +18,103 @@ use super::live::{Live, State};
 use crate::model::{BLOCK, BlockSet};
 use crate::remote::ByteStream;
 
+/// How much may be fetched at once for one reader, and for how many readers.
+const AT_ONCE: u64 = 4 << 20;
+const READERS: usize = 4;
+/// How long a reader who found no room goes without looking for it again: to look costs more than to fetch.
+const NO_ROOM: Duration = Duration::from_millis(500);
+
+/// Is what was fetched for one reader beyond what it asked for, of the one version that its live content stands for.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    start: u64,
+    bytes: Bytes,
+    counted: Option<OwnedSemaphorePermit>,
+    /// When there was no room the last time, if there has been none since.
+    refused: Option<Instant>,
+}
+
+impl Passing {
+    /// How many readers may have such bytes in memory.
+    pub(crate) fn readers() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(READERS))
+    }
+
+    /// Whether there was no room for this reader; he alone looks for it then, not each of his reads.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// Whether that was a moment ago.
+    pub(crate) fn was_just_refused(&self) -> bool {
+        self.refused.is_some_and(|when| when.elapsed() < NO_ROOM)
+    }
+
+    /// There is no room.
+    pub(crate) fn refuse(&mut self) {
+        self.refused = Some(Instant::now());
+    }
+
+    fn part(&self, range: &Range<u64>) -> Option<Bytes> {
+        let from = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
+        let to = usize::try_from(range.end.checked_sub(self.start)?).ok()?;
+        (from < to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
+}
+
 impl Core {
-    /// The bytes of a range of which some are not here and cannot be kept here.
+    /// The bytes of a range, if they were fetched for this reader before.
+    pub(crate) fn passed(
+        &self,
+        live: &Arc<Live>,
+        passing: &Passing,
+        asked: &Range<u64>,
+    ) -> Result<Option<Bytes>, EngineError> {
+        let Ok(range) = remote_part(live, asked) else { return Ok(None) };
+        passing.part(&range).map(|far| self.overlaid(live, asked, &far)).transpose()
+    }
+
+    /// The bytes of a range of which some are not here and cannot be kept here; a reader in order has what comes up to
+    /// `ahead` fetched along.
     pub(crate) async fn read_past(
         self: &Arc<Self>,
         live: &Arc<Live>,
+        passing: &mut Passing,
         asked: Range<u64>,
+        ahead: u64,
     ) -> Result<Bytes, EngineError> {
-        let far = self.fetch_past(live, &asked).await?;
+        if let Some(bytes) = self.passed(live, passing, &asked)? {
+            return Ok(bytes);
+        }
+        let range = remote_part(live, &asked)?;
+        if range.is_empty() {
+            return self.overlaid(live, &asked, &Bytes::new());
+        }
+        let counted = passing.counted.take();
+        let counted = counted.or_else(|| self.passing.clone().try_acquire_owned().ok());
+        passing.bytes = Bytes::new();
+        let ahead = ahead.min(range.start + AT_ONCE).min(remote_size(live)?);
+        let goes_on = ahead > range.end && counted.is_some();
+        let end = if goes_on { ahead } else { range.end };
+        let bytes = self.fetch_past(live, range.start..end).await?;
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let far = bytes.slice(..length.min(bytes.len()));
+        if goes_on {
+            *passing = Passing { start: range.start, bytes, counted, refused: passing.refused };
+        }
+        self.overlaid(live, &asked, &far)
+    }
+
+    /// What came, with what is here over it.
+    fn overlaid(
+        &self,
+        live: &Arc<Live>,
+        asked: &Range<u64>,
+        far: &Bytes,
+    ) -> Result<Bytes, EngineError> {
         let (end, near) = {
             let state = live.state();
-            (asked.end.min(state.size), parts_here(&state, &asked))
+            (asked.end.min(state.size), parts_here(&state, asked))
         };
         let mut bytes = BytesMut::from(far.as_ref());
         let length = usize::try_from(end.saturating_sub(asked.start)).unwrap_or(usize::MAX);
@@ -38,23 +129,28 @@ impl Core {
         Ok(bytes.freeze())
     }
 
-    /// The part of the range that the remote's version has, whole.
+    /// A range that the remote's version has, whole.
     async fn fetch_past(
         self: &Arc<Self>,
         live: &Arc<Live>,
-        asked: &Range<u64>,
+        range: Range<u64>,
     ) -> Result<Bytes, EngineError> {
-        let source = live.source().ok_or(EngineError::Stale)?;
-        let range = asked.start..asked.end.min(source.size);
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
         let length = range.end - range.start;
         let (stream, _) = self.stream_of(live, range, Cause::User).await?;
         let bytes = collected(stream, length, self.settings.timeout).await?;
         self.counters.bytes_down.fetch_add(length, Ordering::Relaxed);
         Ok(bytes)
     }
+}
+
+/// The part of the range that the remote's version has.
+fn remote_part(live: &Live, asked: &Range<u64>) -> Result<Range<u64>, EngineError> {
+    let end = asked.end.min(remote_size(live)?);
+    Ok(asked.start.min(end)..end)
+}
+
+fn remote_size(live: &Live) -> Result<u64, EngineError> {
+    live.source().map(|source| source.size).ok_or(EngineError::Stale)
 }
 
 /// All of a stream, if it is exactly as long as it has to be and does not stop.

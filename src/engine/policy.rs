@@ -85,6 +85,11 @@ impl Core {
                 return true;
             }
         };
+        // Else each folder that is not listed would be looked at for each name that comes.
+        let nothing = rules.is_empty() && self.settings.population != Population::Full;
+        if nothing && matches!(self.catalog.read(|rows| rows.has_pins()), Ok(false)) {
+            return false;
+        }
         let mut failed = false;
         loop {
             match self.list_wanted_once(&rules, &mut failed).await {

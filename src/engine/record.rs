@@ -284,9 +284,23 @@ impl Core {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            let all = stream::iter(self.open.all());
-            all.for_each_concurrent(AT_ONCE, |live| self.record_and_settle(live)).await;
+            self.record_all().await;
         }
+    }
+
+    /// Brings all that live contents know to the catalog, many at once.
+    pub(crate) async fn record_all(self: &Arc<Self>) {
+        let all = stream::iter(self.open.all());
+        all.for_each_concurrent(AT_ONCE, |live| self.record_and_settle(live)).await;
+    }
+
+    /// Brings to the catalog what came whole and is closed: before that nobody may give it back.
+    pub(crate) async fn record_closed(self: &Arc<Self>) {
+        let closed = |live: &Arc<Live>| {
+            self.open.handles(live.ino).open == 0 && live.has_news() && live.state().hydrated
+        };
+        let all = stream::iter(self.open.all().into_iter().filter(closed));
+        all.for_each_concurrent(AT_ONCE, |live| self.record_and_settle(live)).await;
     }
 
     async fn record_and_settle(self: &Arc<Self>, live: Arc<Live>) {
@@ -296,10 +310,7 @@ impl Core {
             tracing::warn!(ino = live.ino.0, %error, "cannot record content");
             self.note_problem(Some(live.ino), &error.to_string());
         }
-        if self.open.handles(live.ino).open == 0 {
-            live.close_data();
-        }
-        self.open.settle(live.ino);
+        self.closed(&live);
     }
 }
 

@@ -1,9 +1,10 @@
 //! The next small files: a program that reads the files of a folder one after the other finds the next ones fetched.
 //!
 //! Two files in listing order make a run, or three of one kind. What was fetched and not read yet stays within a budget that
-//! grows with every guess that was right; wrong guesses are never read, so the budget stays used up and fetching ends.
+//! grows with every guess that was right; wrong guesses are never read, so the budget stays used up and fetching ends. A run
+//! that went on from one folder to another goes on to the next ones, as far as they are listed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,8 +30,9 @@ const OVER: Duration = Duration::from_secs(3);
 const GOES_ON: Duration = Duration::from_millis(200);
 /// How many files a program may pass over and still go in order.
 const PASSED_OVER: usize = 3;
-/// Files looked for at a time.
+/// Files looked for at a time, and in how many folders at most.
 const LOOKED_FOR: usize = 64;
+const FOLDERS: usize = 16;
 
 /// Is what is known of programs that read one small file after the other.
 #[derive(Debug, Default)]
@@ -49,8 +51,15 @@ struct State {
     kinds: HashMap<Vec<u8>, u32>,
     /// A guess was right: in the next folder the first file is enough.
     proven: bool,
-    /// Fetched, or about to be, and not read yet, with what they count.
-    guesses: HashMap<Ino, u64>,
+    /// It went on in another folder: what comes next is looked for in the folders that come next, too.
+    crosses: bool,
+    /// Fetched, or about to be, and not read yet.
+    guesses: HashMap<Ino, Next>,
+    /// What comes next, as the catalog told, and how far it was asked.
+    coming: VecDeque<Next>,
+    asked: Asked,
+    /// Moves on whenever what comes next is another thing than before.
+    course: u64,
     most: u64,
     running: u32,
     /// Only files of this kind are fetched: they are not read in order.
@@ -58,12 +67,32 @@ struct State {
     seen: Option<Instant>,
 }
 
+/// Says how far the catalog was asked for what comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asked {
+    /// It told all up to this file of this folder; there may be more.
+    UpTo(Ino, Ino),
+    /// It is just being asked.
+    Asking,
+    /// There is no more.
+    #[default]
+    ToTheEnd,
+}
+
 /// Is one file of a folder that may come next.
 #[derive(Clone, Debug)]
-pub(super) struct Next {
+struct Next {
+    folder: Ino,
     ino: Ino,
     name: Name,
     size: u64,
+}
+
+impl Next {
+    /// How much of the budget it takes.
+    fn counts(&self) -> u64 {
+        self.size.max(LEAST_OF_A_FILE)
+    }
 }
 
 impl State {
@@ -77,9 +106,9 @@ impl State {
         follows: impl FnOnce(Ino) -> bool,
         now: Instant,
     ) -> bool {
-        if self.seen.is_none_or(|seen| now - seen > OVER) {
-            let running = self.running;
-            *self = Self { most: FEWEST, running, ..Self::default() };
+        if self.is_over(now) {
+            let (running, course) = (self.running, self.course);
+            *self = Self { most: FEWEST, running, course, ..Self::default() };
         }
         self.seen = Some(now);
         let guessed = self.guesses.remove(&ino).is_some();
@@ -87,7 +116,13 @@ impl State {
             self.most = (self.most * 2).min(MOST);
             self.proven = true;
         }
+        if !guessed {
+            self.course += 1;
+            self.coming.clear();
+            self.asked = Asked::UpTo(folder, ino);
+        }
         if self.folder != Some(folder) {
+            self.crosses |= self.proven && self.folder.is_some();
             self.folder = Some(folder);
             self.kinds.clear();
             self.only = None;
@@ -114,25 +149,60 @@ impl State {
         many
     }
 
-    /// Takes as many of these as there is room for.
-    fn take(&mut self, next: Vec<Next>, lanes: u32) -> Vec<Ino> {
+    /// Whether no run goes on any more.
+    fn is_over(&self, now: Instant) -> bool {
+        self.seen.is_none_or(|seen| now - seen > OVER)
+    }
+
+    /// Takes as many of those that come next as there is room for, `most` bytes at most being fetched and not read yet.
+    fn take(&mut self, lanes: u32, most: u64) -> Vec<Ino> {
+        let most = self.most.min(most);
         let mut taken = Vec::new();
-        let mut used: u64 = self.guesses.values().sum();
-        for file in next {
-            let counts = file.size.max(LEAST_OF_A_FILE);
-            if self.running >= lanes || used + counts > self.most {
-                break;
-            }
+        let mut used = self.used();
+        while self.running < lanes
+            && let Some(file) = self.coming.pop_front()
+        {
             let other_kind = self.only.as_ref().is_some_and(|only| *only != kind(&file.name));
             if other_kind || self.guesses.contains_key(&file.ino) {
                 continue;
             }
-            self.guesses.insert(file.ino, counts);
+            if used + file.counts() > most {
+                self.coming.push_front(file);
+                break;
+            }
+            used += file.counts();
             self.running += 1;
-            used += counts;
             taken.push(file.ino);
+            self.guesses.insert(file.ino, file);
         }
         taken
+    }
+
+    fn used(&self) -> u64 {
+        self.guesses.values().map(Next::counts).sum()
+    }
+
+    /// Where the catalog is to be asked for more, if it is: beyond which file of which folder.
+    fn ask(&mut self, lanes: u32) -> Option<(Ino, Ino)> {
+        let wanted = self.coming.is_empty()
+            && self.running < lanes
+            && self.used() + LEAST_OF_A_FILE <= self.most;
+        let (Asked::UpTo(folder, ino), true) = (self.asked, wanted) else { return None };
+        self.asked = Asked::Asking;
+        Some((folder, ino))
+    }
+
+    /// Whether what comes next may be in other folders.
+    fn may_cross(&self) -> bool {
+        self.crosses && self.only.is_none()
+    }
+
+    /// Notes what the catalog told, if that is still what was asked for.
+    fn told(&mut self, course: u64, next: Vec<Next>, asked: Asked) {
+        if self.course == course {
+            self.asked = asked;
+            self.coming.extend(next);
+        }
     }
 }
 
@@ -146,8 +216,22 @@ fn kind(name: &Name) -> Vec<u8> {
 impl Core {
     /// Somebody begins to read a file. Costs nothing if it is here and nobody reads one after the other.
     pub(super) fn reads(self: &Arc<Self>, ino: Ino, size: u64, here: bool) {
-        if size > SMALL || here && !self.workers.siblings.active.load(Ordering::Relaxed) {
+        let siblings = &self.workers.siblings;
+        if size > SMALL || here && !siblings.active.load(Ordering::Relaxed) {
             return;
+        }
+        {
+            // What was guessed right tells all that is needed.
+            let mut state = lock(&siblings.state);
+            let now = Instant::now();
+            if let Some(guess) = state.guesses.get(&ino).cloned().filter(|_| !state.is_over(now)) {
+                let goes_on = state.read(guess.folder, ino, &guess.name, |_| true, now);
+                drop(state);
+                if goes_on {
+                    self.guess_files();
+                }
+                return;
+            }
         }
         let core = self.clone();
         self.runtime.spawn(async move {
@@ -167,16 +251,9 @@ impl Core {
     fn fetch_ahead(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
         let place = self.catalog.read(|rows| rows.inode(ino))?.and_then(|inode| inode.local);
         let Some(place) = place else { return Ok(()) };
-        let (latest, guessed) = {
-            let state = lock(&self.workers.siblings.state);
-            (state.last, state.guesses.contains_key(&ino))
-        };
-        // Asked before the state is locked; that it may have moved meanwhile makes a guess worse, no more. A right guess
-        // goes on whatever follows.
-        let coming = match guessed {
-            true => Vec::new(),
-            false => self.next_small(place.parent, latest, PASSED_OVER)?,
-        };
+        let latest = lock(&self.workers.siblings.state).last;
+        // Asked before the state is locked; that it may have moved meanwhile makes a guess worse, no more.
+        let coming = self.next_small(place.parent, latest, PASSED_OVER)?;
         let goes_on = {
             let mut state = lock(&self.workers.siblings.state);
             let follows = |_| coming.iter().any(|next| next.ino == ino);
@@ -184,47 +261,87 @@ impl Core {
             self.workers.siblings.active.store(goes_on || state.proven, Ordering::Relaxed);
             goes_on
         };
-        if goes_on { self.guess_files(place.parent, ino) } else { Ok(()) }
-    }
-
-    fn next_small(&self, folder: Ino, after: Ino, limit: usize) -> Result<Vec<Next>, EngineError> {
-        let found = self.catalog.read(|rows| rows.next_absent(folder, after, SMALL, limit))?;
-        let next = found.into_iter().map(|(ino, name, size)| Next { ino, name, size });
-        Ok(next.collect())
-    }
-
-    fn guess_files(self: &Arc<Self>, folder: Ino, after: Ino) -> Result<(), EngineError> {
-        if self.connection_state().is_some() {
-            return Ok(());
-        }
-        let lanes = self.settings.requests.clamp(1, LANES);
-        // Some at a time: looking for one with each that ends costs more than fetching it.
-        if lock(&self.workers.siblings.state).running > lanes.saturating_sub(2) {
-            return Ok(());
-        }
-        let next = self.next_small(folder, after, LOOKED_FOR)?;
-        let taken = lock(&self.workers.siblings.state).take(next, lanes);
-        for ino in taken {
-            let core = self.clone();
-            self.runtime.spawn(async move { core.fetch_guess(folder, ino).await });
+        if goes_on {
+            self.guess_files();
         }
         Ok(())
     }
 
-    async fn fetch_guess(self: &Arc<Self>, folder: Ino, ino: Ino) {
+    fn next_small(&self, folder: Ino, after: Ino, limit: usize) -> Result<Vec<Next>, EngineError> {
+        let found = self.catalog.read(|rows| rows.next_absent(folder, after, SMALL, limit))?;
+        let next = found.into_iter().map(|(ino, name, size)| Next { folder, ino, name, size });
+        Ok(next.collect())
+    }
+
+    /// Fetches what comes next, as far as there are lanes; asks the catalog when nothing more is known.
+    fn guess_files(self: &Arc<Self>) {
+        if self.connection_state().is_some() {
+            return;
+        }
+        let lanes = self.settings.requests.clamp(1, LANES);
+        // What is fetched ahead must not push out what was fetched ahead and is not read yet.
+        let most = self.most_ahead();
+        let (taken, ask, course, crosses) = {
+            let mut state = lock(&self.workers.siblings.state);
+            (state.take(lanes, most), state.ask(lanes), state.course, state.may_cross())
+        };
+        for ino in taken {
+            let core = self.clone();
+            self.runtime.spawn(async move { core.fetch_guess(ino).await });
+        }
+        let Some((folder, beyond)) = ask else { return };
+        let core = self.clone();
+        self.runtime.spawn(async move {
+            let found = core.coming_files(folder, beyond, crosses).unwrap_or_else(|error| {
+                tracing::debug!(folder = folder.0, %error, "nothing more is fetched ahead");
+                (Vec::new(), Asked::ToTheEnd)
+            });
+            let some = !found.0.is_empty();
+            lock(&core.workers.siblings.state).told(course, found.0, found.1);
+            if some {
+                core.guess_files();
+            }
+        });
+    }
+
+    /// The files that come next, in the folders that come next if the run crosses, and how far was looked.
+    fn coming_files(
+        &self,
+        folder: Ino,
+        beyond: Ino,
+        crosses: bool,
+    ) -> Result<(Vec<Next>, Asked), EngineError> {
+        let (mut folder, mut beyond) = (folder, beyond);
+        for _ in 0..FOLDERS {
+            let next = self.next_small(folder, beyond, LOOKED_FOR)?;
+            if next.len() >= LOOKED_FOR {
+                let last = next.last().map_or(beyond, |last| last.ino);
+                return Ok((next, Asked::UpTo(folder, last)));
+            }
+            let then = match crosses {
+                true => self.catalog.read(|rows| rows.next_listed_folder(folder))?,
+                false => None,
+            };
+            let asked = then.map_or(Asked::ToTheEnd, |then| Asked::UpTo(then, Ino(0)));
+            match then {
+                Some(then) if next.is_empty() => (folder, beyond) = (then, Ino(0)),
+                _ => return Ok((next, asked)),
+            }
+        }
+        Ok((Vec::new(), Asked::ToTheEnd))
+    }
+
+    async fn fetch_guess(self: &Arc<Self>, ino: Ino) {
         let outcome = self.fetch_small(ino).await;
-        let (same, last) = {
+        let goes_on = {
             let mut state = lock(&self.workers.siblings.state);
             state.running = state.running.saturating_sub(1);
-            let over = state.seen.is_none_or(|seen| seen.elapsed() > OVER);
-            (state.folder == Some(folder) && !over, state.last)
+            !state.is_over(Instant::now())
         };
-        let more = match outcome {
-            Ok(()) if same => self.guess_files(folder, last),
-            other => other,
-        };
-        if let Err(error) = more {
-            tracing::debug!(ino = ino.0, %error, "a file is not fetched ahead");
+        match outcome {
+            Ok(()) if goes_on => self.guess_files(),
+            Ok(()) => {}
+            Err(error) => tracing::debug!(ino = ino.0, %error, "a file is not fetched ahead"),
         }
     }
 
@@ -251,7 +368,12 @@ mod tests {
 
     fn files(inos: std::ops::Range<u64>, size: u64) -> Vec<Next> {
         let name = |ino| Name::new(format!("{ino}.c")).unwrap();
-        inos.map(|ino| Next { ino: Ino(ino), name: name(ino), size }).collect()
+        inos.map(|ino| Next { folder: Ino(1), ino: Ino(ino), name: name(ino), size }).collect()
+    }
+
+    fn take(state: &mut State, next: Vec<Next>, lanes: u32) -> Vec<Ino> {
+        state.told(state.course, next, Asked::ToTheEnd);
+        state.take(lanes, MOST)
     }
 
     #[tokio::test(start_paused = true)]
@@ -272,7 +394,7 @@ mod tests {
         assert!(read(&mut state, 1, 20, "z.c", false));
         let mut next = files(21..25, 10);
         next[1].name = Name::new("other.h").unwrap();
-        assert_eq!(state.take(next, 8), [Ino(21), Ino(23), Ino(24)]);
+        assert_eq!(take(&mut state, next, 8), [Ino(21), Ino(23), Ino(24)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,13 +402,46 @@ mod tests {
         let mut state = State::default();
         read(&mut state, 1, 10, "a.c", false);
         read(&mut state, 1, 11, "b.c", true);
-        let taken = state.take(files(12..99, FEWEST / 4), 99);
+        let taken = take(&mut state, files(12..99, FEWEST / 4), 99);
         assert_eq!(taken.len(), 4);
         assert!(read(&mut state, 1, 77, "far.c", true));
-        assert_eq!(state.take(files(78..99, FEWEST / 4), 99), [], "nothing was right");
+        assert_eq!(take(&mut state, files(78..99, FEWEST / 4), 99), [], "nothing was right");
         assert!(read(&mut state, 1, 12, "right.c", false));
         assert_eq!(state.most, 2 * FEWEST);
-        assert_eq!(state.take(files(78..99, FEWEST / 4), 99).len(), 5);
+        assert_eq!(take(&mut state, files(78..99, FEWEST / 4), 99).len(), 5);
         assert!(read(&mut state, 2, 200, "first.c", false), "proven: one is enough elsewhere");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_catalog_is_asked_once_for_many() {
+        let mut state = State::default();
+        read(&mut state, 1, 10, "a.c", false);
+        read(&mut state, 1, 11, "b.c", true);
+        let course = state.course;
+        assert_eq!(state.ask(8), Some((Ino(1), Ino(11))));
+        assert_eq!(state.ask(8), None, "it is just being asked");
+        let last = Ino(11 + LOOKED_FOR as u64);
+        let found = files(12..12 + LOOKED_FOR as u64, 10);
+        state.told(course, found, Asked::UpTo(Ino(1), last));
+        let mut came = 0;
+        loop {
+            let taken = state.take(8, MOST);
+            if taken.is_empty() {
+                break;
+            }
+            for ino in taken {
+                if !state.coming.is_empty() {
+                    assert_eq!(state.ask(8), None, "more are known");
+                }
+                state.running -= 1;
+                assert!(read(&mut state, 1, ino.0, "next.c", false));
+                came += 1;
+            }
+        }
+        assert_eq!(came, LOOKED_FOR);
+        assert_eq!(state.ask(8), Some((Ino(1), last)));
+        read(&mut state, 1, 500, "elsewhere.c", true);
+        state.told(course, files(400..410, 10), Asked::ToTheEnd);
+        assert_eq!(state.take(8, MOST), [], "an answer to an older question");
     }
 }

@@ -163,6 +163,7 @@ impl Engine {
             forgotten: Mutex::default(),
             uses: Mutex::default(),
             space: super::evict::Space::new(examined.brake),
+            passing: super::passing::Passing::readers(),
             quota: Mutex::default(),
             leases_trusted: examined.leases_trusted,
             stores_seen: examined.stores_seen,

@@ -64,7 +64,7 @@ impl Core {
         }
         state.written(&range);
         drop(state);
-        self.used_part(live.ino, &range);
+        self.used_part(live.ino, &range, false);
         Some(Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
     }
 

@@ -166,6 +166,7 @@ fn pins_pass_down_and_tell_what_to_fetch() {
     let free = bench.appear(below, "free", seen(Kind::File, 10));
     let other = bench.appear(Ino::ROOT, "other", seen(Kind::File, 10));
     assert!(bench.read(|reader| reader.pinned_not_hydrated(Ino(0), 10)).is_empty());
+    assert!(!bench.read(|reader| reader.has_pins()));
     bench.kernel(move |tx| {
         tx.set_pin(folder, Pin::Pinned)?;
         tx.set_pin(free, Pin::Unpinned)?;
@@ -174,6 +175,7 @@ fn pins_pass_down_and_tell_what_to_fetch() {
         tx.set_last_use(&[(free, i64::MAX - 1), (other, i64::MAX)])
     });
     bench.read(|reader| {
+        assert!(reader.has_pins()?);
         assert_eq!(reader.effective_pin(file)?, Pin::Pinned);
         assert_eq!(reader.pin_from(file)?, Some(folder));
         assert_eq!(reader.effective_pin(free)?, Pin::Unpinned);
