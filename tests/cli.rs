@@ -108,6 +108,21 @@ fn every_command_helps() {
 }
 
 #[test]
+fn help_has_colours_where_it_was_told_to() {
+    let desk = Desk::new();
+    let colored = |words: &str| {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        desk.run(&words).stdout.contains(&0x1b)
+    };
+    for always in ["--color always --help", "status --help --color=always"] {
+        assert!(colored(always), "{always}");
+    }
+    for never in ["--help", "--color never --help", "--color=always --help --color never"] {
+        assert!(!colored(never), "{never}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_2_and_named_in_one_line() {
     let desk = Desk::new();
     for (words, named) in [
@@ -124,7 +139,7 @@ fn wrong_usage_is_2_and_named_in_one_line() {
         ("mount ./remote mnt -o vfs-cache-max-size=1G", "cache_size="),
         ("mount ./remote mnt -o dir_refresh=5", "poll="),
         ("mount ./remote mnt -o frobnicate", "frobnicate"),
-        ("mount ./remote mnt -o namespace=remote", "not available in this version"),
+        ("mount ./remote mnt -o verify=off", "not available in this version"),
         ("mount s3://bucket mnt", "not available in this version"),
         ("mount ftp://h/ mnt", "ftp"),
         ("mount https://a:secretword@h/ mnt", "credentials=FILE"),
@@ -132,19 +147,13 @@ fn wrong_usage_is_2_and_named_in_one_line() {
         ("mount nope: mnt", "nope"),
         ("mount ./remote mnt --config none.toml", "none.toml"),
         ("remote test s3://x", "not available in this version"),
+        ("serve", "<DIR>"),
+        ("serve . --listen nowhere", "nowhere"),
+        ("serve . --listen 0.0.0.0:0", "--credentials"),
     ] {
         let line = desk.refused(2, words);
         assert!(line.contains(named), "{words}: {line}");
         assert!(!line.contains("secretword"), "{line}");
-    }
-}
-
-#[test]
-fn commands_of_the_contract_that_are_not_there_yet_say_so() {
-    let desk = Desk::new();
-    for words in ["resolve /x --keep mine", "serve /x"] {
-        let line = desk.refused(2, words);
-        assert!(line.contains("not available in this version"), "{words}: {line}");
     }
 }
 

@@ -6,6 +6,9 @@ mod support {
     pub mod shapes;
 }
 
+#[path = "hand/resolve.rs"]
+mod resolve;
+
 use serde_json::Value;
 use support::desk::Desk;
 

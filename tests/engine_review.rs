@@ -316,6 +316,35 @@ async fn set_user_id_is_gone_when_a_write_is_answered() {
     }
 }
 
+/// What went away between the list and the look at each of it made the whole answer an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_is_pending_is_told_while_it_goes_away() {
+    let world = World::new().await;
+    assert!(world.names("").await.is_empty());
+    world.remote.cut_off();
+    for index in 0..300 {
+        world.write(&format!("f{index}"), b"x").await;
+    }
+    let engine = world.engine.clone();
+    let going = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let goes = going.clone();
+    let asking = tokio::spawn(async move {
+        let mut asked = 0;
+        while goes.load(std::sync::atomic::Ordering::SeqCst) {
+            engine.pending(Ino::ROOT, usize::MAX).await.unwrap();
+            engine.folder_status(Ino::ROOT, false).await.unwrap();
+            asked += 1;
+        }
+        asked
+    });
+    for index in 0..300 {
+        world.remove(&format!("f{index}")).await.unwrap();
+    }
+    going.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(asking.await.unwrap() > 0);
+    assert!(world.engine.pending(Ino::ROOT, usize::MAX).await.unwrap().is_empty());
+}
+
 /// A large file is read while it rests; what is written after that is sent, and known for what it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_after_a_large_file_was_read_ahead_is_sent() {

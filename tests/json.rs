@@ -7,12 +7,12 @@ mod support {
 
 use dewfs::control::{
     Checked, Conflict, Done, Dropped, Event, Fetched, Flow, HeldDocument, History, Item, Mount,
-    MountInfo, PathText, Pinned, Problem, Released, RestoredDocument, SyncDocument, Unmounted,
-    to_line,
+    MountInfo, PathText, Pinned, Problem, Released, ResolvedDocument, RestoredDocument,
+    SyncDocument, Unmounted, to_line,
 };
 use dewfs::engine::{
-    Freed, Happened, Held, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
-    Restored, SyncState,
+    Freed, Happened, Held, ItemStatus, Keep, LastError, MountState, MountStatus, Progress,
+    RequestsBy, Resolved, Restored, SyncState,
 };
 use dewfs::model::{Content, Kind, Pin};
 use support::shapes::assert_shape;
@@ -98,7 +98,14 @@ fn small_documents_have_the_shapes_of_the_page() {
     let progress = Progress { path: b"a".to_vec(), what: "hydrate", done: 1, total: Some(2) };
     let held = Held { path: b"a".to_vec(), what: "delete", size: 1, since: 1 };
     let restored = Restored { path: b"a".to_vec(), what: "reverted", kept: Some("/r/a".into()) };
+    let resolved = Resolved {
+        path: b"a (conflict 2026-07-01 09.59.00 box)".to_vec(),
+        original: b"a".to_vec(),
+        keep: Keep::Theirs,
+        kept: Some("/r/a".into()),
+    };
     for line in [
+        to_line(&ResolvedDocument::of(&resolved, false, mnt)),
         to_line(&SyncDocument::new(path(), true, 0)),
         to_line(&Fetched::new(path(), 1)),
         to_line(&Dropped::of(&freed, false, mnt)),

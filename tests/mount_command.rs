@@ -126,7 +126,7 @@ fn wrong_words_are_named_with_what_was_meant() {
     assert!(refused(&places, &["-o", "cache-size=1G"]).contains("cache_size"));
     assert!(refused(&places, &["-o", "poll=often"]).contains("poll"));
     assert!(refused(&places, &["-o", "remount"]).contains("remount"));
-    assert!(refused(&places, &["-o", "namespace=remote"]).contains("not available"));
+    assert!(refused(&places, &["-o", "verify=off"]).contains("not available"));
 }
 
 #[test]

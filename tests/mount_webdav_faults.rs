@@ -12,6 +12,8 @@
 mod faults;
 #[path = "support/mount.rs"]
 mod mount;
+#[path = "hand/namespace.rs"]
+mod namespace;
 #[path = "support/servers.rs"]
 mod servers;
 

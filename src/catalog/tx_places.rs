@@ -17,11 +17,8 @@ impl Tx {
         if old == place {
             return Ok(());
         }
-        // A conflict copy is one until it gets a name of its own or goes.
-        let conflict = place.as_ref().is_some_and(|place| {
-            self.conflict_names.contains(place)
-                || was_conflict && old.as_ref().is_some_and(|old| old.name == place.name)
-        });
+        // A conflict copy is one beside its original, until somebody gives it another place or name.
+        let conflict = place.as_ref().is_some_and(|place| self.conflict_names.contains(place));
         let moved = self.run(
             "UPDATE inode SET parent = ?2, name = ?3, conflict = ?4 WHERE ino = ?1",
             (

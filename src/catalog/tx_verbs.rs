@@ -271,13 +271,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets what happened to an inode.
-    pub fn drop_history(&mut self, ino: Ino) -> Result<()> {
-        self.run("DELETE FROM history WHERE ino = ?1", [int(ino.0)]).map(drop)
-    }
-
     /// Says that a conflict copy is resolved.
     pub fn resolve_conflict(&mut self, ino: Ino) -> Result<()> {
-        self.run("UPDATE inode SET conflict = 0 WHERE ino = ?1", [int(ino.0)]).map(drop)
+        let sql = "UPDATE inode SET conflict = 0 WHERE ino = ?1 AND conflict = 1";
+        if self.run(sql, [int(ino.0)])? > 0 {
+            self.tell(Change::Conflict(ino));
+        }
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::config::Schemes;
 use super::examples::EXAMPLES;
 use super::{
     cache, completions, doctor, find, free, held, hydrate, login, ls, man, mounting, pause, pin,
-    remote, remove, setup, status, sync,
+    remote, remove, resolve, serve, setup, status, sync,
 };
 use super::{exit, umount, watch, why};
 
@@ -103,6 +103,8 @@ pub enum Command {
     Why(why::WhyArgs),
     /// List conflict copies that are not resolved
     Conflicts(held::ListArgs),
+    /// Decide a conflict: keep mine, theirs, or both
+    Resolve(resolve::ResolveArgs),
     /// List the deletions and overwrites that are held
     Held(held::ListArgs),
     /// Send what is held after all
@@ -135,6 +137,8 @@ pub enum Command {
     Logout(login::LogoutArgs),
     /// Look at remotes
     Remote(remote::RemoteArgs),
+    /// Serve a directory as a WebDAV remote
+    Serve(serve::ServeArgs),
     /// Check this machine, and say how to mend it
     Doctor(doctor::DoctorArgs),
     /// Print shell completions
@@ -155,9 +159,6 @@ pub(super) fn command_line() -> clap::Command {
     })
 }
 
-/// Commands of the contract that this version does not have.
-const NOT_YET: &[&str] = &["resolve", "serve"];
-
 /// The words that are no option and no value of a common option, with their places.
 fn words(arguments: &[OsString]) -> Vec<&OsStr> {
     let mut words = Vec::new();
@@ -176,11 +177,24 @@ fn words(arguments: &[OsString]) -> Vec<&OsStr> {
     words
 }
 
-/// The command of the contract that is meant, if this version does not have it.
-pub(super) fn not_yet(arguments: &[OsString]) -> Option<String> {
-    let words = words(arguments);
-    let first = words.first()?.to_str()?;
-    NOT_YET.contains(&first).then(|| first.to_owned())
+/// How the help that these arguments ask for is coloured: it is printed before they are understood.
+pub(super) fn colors_of_help(arguments: &[OsString]) -> ColorChoice {
+    let mut rest = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let mut choice = ColorChoice::Auto;
+    while let Some(word) = rest.next() {
+        let value = match word {
+            "--" => break,
+            "--color" => rest.next(),
+            _ => word.strip_prefix("--color="),
+        };
+        choice = match value {
+            Some("always") => ColorChoice::Always,
+            Some("never") => ColorChoice::Never,
+            Some(_) => ColorChoice::Auto,
+            None => choice,
+        };
+    }
+    choice
 }
 
 /// Whether this is `dewfs SPEC DIR [-o …]`: the first word is no command but could be a specification.
@@ -188,8 +202,7 @@ pub(super) fn is_mount_like(arguments: &[OsString]) -> bool {
     let words = words(arguments);
     let Some(first) = words.first().copied() else { return false };
     let is_command = first.to_str().is_some_and(|name| {
-        NOT_YET.contains(&name)
-            || command_line().get_subcommands().any(|command| command.get_name() == name)
+        command_line().get_subcommands().any(|command| command.get_name() == name)
     });
     let bytes = first.as_encoded_bytes();
     let could_be = bytes.contains(&b'/') || bytes.contains(&b':') || Path::new(first).is_dir();
@@ -224,17 +237,6 @@ fn first_paragraph(text: &str) -> String {
     message.join("; ").replace(":; ", ": ")
 }
 
-impl Common {
-    /// How clap itself should colour its help.
-    pub fn color_choice(&self) -> ColorChoice {
-        match self.color {
-            Colors::Auto => ColorChoice::Auto,
-            Colors::Always => ColorChoice::Always,
-            Colors::Never => ColorChoice::Never,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,12 +265,5 @@ mod tests {
         ] {
             assert!(!is_mount_like(&arguments(text)), "{text}");
         }
-    }
-
-    #[test]
-    fn commands_of_later_versions_are_known_by_name() {
-        assert_eq!(not_yet(&arguments("dewfs --json serve /mnt")).as_deref(), Some("serve"));
-        assert_eq!(not_yet(&arguments("dewfs remote test /y")), None);
-        assert_eq!(not_yet(&arguments("dewfs status serve")), None);
     }
 }

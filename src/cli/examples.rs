@@ -20,6 +20,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("unpin", &["~/Cloud/Papers"]),
     ("why", &["~/Cloud/report.odt"]),
     ("conflicts", &["", "~/Cloud"]),
+    (
+        "resolve",
+        &[
+            "~/Cloud/report.odt --keep mine",
+            "~/Cloud/report*conflict*.odt --keep theirs",
+            "-n ~/Cloud/report.odt --keep theirs",
+        ],
+    ),
     ("held", &["~/Cloud"]),
     ("release", &["-n ~/Cloud", "~/Cloud"]),
     ("undo", &["-n ~/Cloud", "~/Cloud"]),
@@ -42,6 +50,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("login", &["Cloud", "~/Cloud", "Cloud --password-stdin <secret"]),
     ("logout", &["Cloud"]),
     ("remote", &["test https://cloud.example.org/dav/", "add Nas /srv/nas", "list", "forget Nas"]),
+    ("serve", &["/srv/files", "~/Shared --listen 127.0.0.1:9000 --credentials ~/share.secret"]),
     ("doctor", &["", "Cloud:", "https://alice@cloud.example.org/dav/"]),
     ("completions", &["bash >~/.local/share/bash-completion/completions/dewfs"]),
     ("man", &["/usr/local/share/man"]),

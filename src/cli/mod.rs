@@ -29,8 +29,10 @@ mod progress;
 mod remote;
 pub mod remotes;
 mod remove;
+mod resolve;
 mod saved;
 mod schemes;
+mod serve;
 mod setup;
 mod status;
 mod sync;
@@ -59,11 +61,8 @@ pub fn run(arguments: &[OsString], schemes: &Schemes) -> ExitCode {
     if args::is_mount_like(arguments) {
         return mounting::run_like_mount(arguments.get(1..).unwrap_or_default(), schemes);
     }
-    if let Some(name) = args::not_yet(arguments) {
-        let failure = Failure::usage(format!("{name}: not available in this version"));
-        return ExitCode::from(exit::report(&failure));
-    }
-    let matches = args::command_line().try_get_matches_from(arguments);
+    let commands = args::command_line().color(args::colors_of_help(arguments));
+    let matches = commands.try_get_matches_from(arguments);
     let read = matches.and_then(|matches| Cli::from_arg_matches(&matches)).map(|mut cli| {
         cli.common.schemes = schemes.clone();
         cli
@@ -93,6 +92,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Unpin(args) => pin::run_unpin(args, common),
         Command::Why(args) => why::run(args, common),
         Command::Conflicts(args) => held::run_conflicts(args, common),
+        Command::Resolve(args) => resolve::run(args, common),
         Command::Held(args) => held::run(args, common),
         Command::Release(args) => held::run_release(args, common),
         Command::Undo(args) => held::run_undo(args, common),
@@ -109,6 +109,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Login(args) => login::run(args, common),
         Command::Logout(args) => login::run_logout(args, common),
         Command::Remote(args) => remote::run(args, common),
+        Command::Serve(args) => serve::run(args, common),
         Command::Doctor(args) => doctor::run(args, common),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

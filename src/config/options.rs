@@ -1,13 +1,13 @@
 //! The option parser: `-o` words and `[mount]` tables become the same [`Options`], where everything nobody said is `None`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::engine::{Hydration, Lane, Population, Returns};
 
 use super::ConfigError;
-use super::known::{FLAGS, NOT_YET, VALUED, foreign, is_generic, nearest};
+use super::known::{FLAGS, NOT_YET, PATHS, VALUED, foreign, is_generic, nearest};
 use super::values::{
     Amount, bad_value, has_password, parse_amount, parse_duration, parse_mode, parse_switch,
 };
@@ -63,6 +63,22 @@ pub fn split_options(text: &str) -> Result<Vec<Assignment>, ConfigError> {
         .collect())
 }
 
+impl Assignment {
+    /// Makes a path that is taken from `cwd` mean the same everywhere.
+    pub fn name_from_root(&mut self, cwd: &Path) -> Result<(), ConfigError> {
+        let Some(value) = self.value.as_mut().filter(|_| PATHS.contains(&self.key.as_str())) else {
+            return Ok(());
+        };
+        let full = super::spec::lexical(&cwd.join(&*value));
+        match full.to_str() {
+            _ if value.is_empty() => {}
+            Some(full) => full.clone_into(value),
+            None => return Err(bad_value(&self.key, value, "a path that is UTF-8 is needed")),
+        }
+        Ok(())
+    }
+}
+
 fn unquoted(value: &str) -> String {
     value.replace('"', "")
 }
@@ -106,6 +122,8 @@ pub struct Options {
     pub close: Option<Returns>,
     /// `fsync=`.
     pub fsync: Option<Returns>,
+    /// When a change of names returns.
+    pub namespace: Option<Returns>,
     /// `poll=`.
     pub poll: Option<Duration>,
     /// `requests=`.
@@ -282,7 +300,7 @@ impl Options {
             ("population", "full") => self.population = Some(Population::Full),
             ("population", _) => self.population = Some(Population::OnDemand),
             ("passthrough", _) => self.passthrough = switch,
-            ("namespace", "local") => {}
+            ("namespace", _) => self.namespace = Some(returns),
             ("verify", _) if switch == Some(true) => {}
             _ => return Err(ConfigError::Unavailable(format!("option {key}={value}"))),
         }
@@ -421,7 +439,8 @@ mod tests {
             ("IdentityFile=/x", "dewfs says credentials=FILE"),
             ("delay_upload=3", "dewfs says write_back_delay="),
             ("remount,ro", "remount"),
-            ("namespace=remote", "namespace=remote: not available in this version"),
+            ("namespace=there", "one of local, remote"),
+            ("verify=off", "verify=off: not available in this version"),
             ("guard=many", "a whole number is needed"),
             ("hydration=ful", "one of partial"),
             ("metered=on", "one of bulk, uploads, all, ignore"),

@@ -61,6 +61,8 @@ pub struct RemoteOptions {
     pub proxy: Option<String>,
     /// Whether a password may go over plain http to another machine.
     pub insecure_http: bool,
+    /// Whether nothing is to be changed there, not even to find out what could be.
+    pub read_only: bool,
 }
 
 /// Is everything about one mount, with nothing left to look up.
@@ -329,6 +331,7 @@ fn settings(options: &Options, who: &Who, state_dir: &Path) -> Settings {
         write_back_delay: options.write_back_delay.unwrap_or(usual.write_back_delay),
         close: options.close.unwrap_or(Returns::Local),
         fsync: options.fsync.unwrap_or(Returns::Local),
+        namespace: options.namespace.unwrap_or(Returns::Local),
         poll: options.poll.unwrap_or(usual.poll),
         requests: options.requests.unwrap_or(usual.requests),
         transfers: options.transfers.unwrap_or(usual.transfers),
@@ -381,6 +384,7 @@ fn remote_options(options: &Options, username: Option<String>, cwd: &Path) -> Re
         client_key: absolute(&options.client_key),
         proxy: options.proxy.clone(),
         insecure_http: options.insecure_http,
+        read_only: options.read_only.unwrap_or(false),
     }
 }
 

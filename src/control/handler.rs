@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
-use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus};
+use crate::engine::{Engine, EngineError, ItemStatus, Keep, MountState, MountStatus};
 use crate::model::{Ino, Kind};
 
 use super::document::{Item, Mount, PathText, to_line};
 use super::outcome::{
     Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Problem,
-    ProtocolDocument, Released, RestoredDocument, SyncDocument,
+    ProtocolDocument, Released, ResolvedDocument, RestoredDocument, SyncDocument,
 };
-use super::protocol::{Done, OLDEST, Request, Scope, VERSION};
+use super::protocol::{Done, Kept, OLDEST, Request, Scope, VERSION};
 use super::{MountInfo, StopSignal};
 
 /// How many items `pending` shows at most; the count in `mount` is of all.
@@ -82,6 +82,7 @@ impl Handler {
             Request::Release { dry_run } => self.release(dry_run).await,
             Request::Undo { dry_run } => self.undo(dry_run).await,
             Request::Conflicts => self.conflicts().await,
+            Request::Resolve { paths, keep, dry_run } => self.resolve(&paths, keep, dry_run).await,
             Request::AcceptRemote => {
                 self.engine.accept_remote().await?;
                 Ok(Done::well())
@@ -172,7 +173,12 @@ impl Handler {
             for item in &items {
                 self.say_item(item).await;
                 if recursive && item.kind == Kind::Folder && (item.listed || fetch) {
-                    below.push((self.engine.resolve(&item.path, false).await?, fetch));
+                    match self.engine.resolve(&item.path, false).await {
+                        Ok(folder) => below.push((folder, fetch)),
+                        // It went away since.
+                        Err(EngineError::NotFound) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             folders.extend(below.into_iter().rev());
@@ -291,6 +297,24 @@ impl Handler {
     async fn conflicts(&self) -> Outcome {
         for copy in self.engine.conflicts().await? {
             self.say(&Conflict::of(&copy, &self.info.mountpoint)).await;
+        }
+        Ok(Done::well())
+    }
+
+    async fn resolve(&self, paths: &[Scope], keep: Kept, dry_run: bool) -> Outcome {
+        let keep = match keep {
+            Kept::Mine => Keep::Mine,
+            Kept::Theirs => Keep::Theirs,
+            Kept::Both => Keep::Both,
+        };
+        for scope in paths {
+            let ino = self.find(scope).await?;
+            let outcome = self.engine.resolve_conflict(ino, keep, dry_run).await;
+            let path = self.path_text(&scope.bytes().unwrap_or_default()).path;
+            let about = |error| EngineError::Refused(format!("{path}: {error}"));
+            for one in outcome.map_err(about)? {
+                self.say(&ResolvedDocument::of(&one, dry_run, &self.info.mountpoint)).await;
+            }
         }
         Ok(Done::well())
     }

@@ -32,10 +32,10 @@ pub use metrics::MetricsServer;
 pub use note::Note;
 pub use outcome::{
     Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Pinned, Problem,
-    ProtocolDocument, Released, RestoredDocument, SyncDocument, Unmounted,
+    ProtocolDocument, Released, ResolvedDocument, RestoredDocument, SyncDocument, Unmounted,
 };
 pub use pins::{PinnedItem, RuleDocument};
-pub use protocol::{Done, OLDEST, Order, PausedLane, Request, Scope, VERSION};
+pub use protocol::{Done, Kept, OLDEST, Order, PausedLane, Request, Scope, VERSION};
 pub use search::{FoundDocument, Searched, UsageDocument};
 pub use server::{Server, StopSignal};
 

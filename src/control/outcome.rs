@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine::{Freed, Happened, Held, ItemStatus, Progress, Restored, pin_word};
+use crate::engine::{Freed, Happened, Held, ItemStatus, Progress, Resolved, Restored, pin_word};
 use crate::model::{Name, Pin, original_name};
 
 use super::document::{FORMAT, PathText, rfc3339};
@@ -243,6 +243,34 @@ small_document! {
         size: u64,
         /// When its content was last changed.
         mtime: Option<String>,
+    }
+}
+
+small_document! {
+    /// Is one conflict copy that was decided.
+    ResolvedDocument, "resolved", {
+        /// The copy, as it was called.
+        #[serde(flatten)]
+        path: PathText,
+        /// The file that it was a copy of, by its name.
+        original: Option<String>,
+        /// `mine`, `theirs` or `both`.
+        keep: &'static str,
+        /// Where content is now that was never sent.
+        kept: Option<String>,
+        /// Whether it was only asked what would be.
+        dry_run: bool,
+    }
+}
+
+impl ResolvedDocument {
+    /// One of the engine's.
+    pub fn of(resolved: &Resolved, dry_run: bool, mountpoint: &Path) -> Self {
+        let path = PathText::in_mount(mountpoint, &resolved.path);
+        let original = (!resolved.original.is_empty())
+            .then(|| PathText::in_mount(mountpoint, &resolved.original).path);
+        let kept = resolved.kept.as_ref().map(|kept| kept.to_string_lossy().into_owned());
+        Self::new(path, original, resolved.keep.word(), kept, dry_run)
     }
 }
 

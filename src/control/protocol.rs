@@ -193,6 +193,16 @@ pub enum Request {
     },
     /// Conflict copies not yet resolved: `conflict` documents.
     Conflicts,
+    /// Decides conflict copies, each named itself or by its original: `resolved` documents.
+    Resolve {
+        /// Which.
+        paths: Vec<Scope>,
+        /// Which content stays.
+        keep: Kept,
+        /// Only tell.
+        #[serde(default)]
+        dry_run: bool,
+    },
     /// The remote is meant to be another one, or to have lost what it lost.
     AcceptRemote,
     /// Numbers: one `cache` document.
@@ -254,6 +264,18 @@ pub enum PausedLane {
     Uploads,
     /// Both.
     All,
+}
+
+/// Says which content stays of a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// That of the conflict copy, under the original's name.
+    Mine,
+    /// That of the original.
+    Theirs,
+    /// Both, under their names.
+    Both,
 }
 
 /// Says which files come first.

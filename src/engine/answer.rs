@@ -20,6 +20,19 @@ pub enum Answer<T> {
 }
 
 impl<T: Send + 'static> Answer<T> {
+    /// The same answer with another value.
+    pub(super) fn map<U: 'static>(self, give: impl FnOnce(T) -> U + Send + 'static) -> Answer<U> {
+        match self {
+            Self::Ready(outcome) => Answer::Ready(outcome.map(give)),
+            Self::Pending(future) => {
+                Answer::Pending(Box::pin(async move { future.await.map(give) }))
+            }
+            Self::Queued(queue) => Answer::Queued(Box::new(move |done| {
+                queue(Box::new(move |outcome| done(outcome.map(give))));
+            })),
+        }
+    }
+
     /// Waits for the answer, for callers that may wait.
     pub async fn wait(self) -> Result<T, EngineError> {
         match self {

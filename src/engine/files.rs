@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 
+use super::arrive::{Created, Outcome};
 use super::attributes::drop_suid;
 use super::core::{Cause, Core, now};
 use super::live::{Live, Source};
@@ -14,7 +15,7 @@ use super::namespace::{has_place, rest};
 use super::settings::Returns;
 use super::show::BELIEVE;
 use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
-use super::{Answer, Engine, EngineError};
+use super::{Answer, Done, Engine, EngineError};
 use crate::cache::Access;
 use crate::catalog::{Durability, Inode, NewInode, Origin, Reader};
 use crate::model::{BlockSet, Content, Ino, Kind, Name, Place};
@@ -93,14 +94,16 @@ impl Engine {
             Err(error) => return error.into(),
         };
         let kept = self.clone();
-        let wait = move |answer: Answer<(Stat, Opened)>| {
-            answer.wait_or(move |(stat, opened)| kept.release(stat.ino, opened.handle)).boxed()
+        let place = new.place.clone();
+        let wait = move |answer: Answer<Created>| {
+            answer.wait_or(move |made| kept.release(made.0.ino, made.1.handle)).boxed()
         };
         let act = move || {
             let core = engine.core.clone();
-            let rests = core.rests();
-            Answer::Queued(Box::new(move |done| {
+            let rests = core.names_rest();
+            Answer::Queued(Box::new(move |done: Done<Created>| {
                 let catalog = core.catalog.clone();
+                let writing = core.clone();
                 catalog.submit(
                     Durability::Soon,
                     Origin::Kernel,
@@ -116,27 +119,36 @@ impl Engine {
                         }
                         None => {
                             has_place(tx, new.place.parent)?;
+                            let place = new.place.clone();
                             let inode = tx.create(new)?;
                             rest(tx, inode.ino, rests)?;
+                            writing.may_change_names(tx, &[Outcome::at(inode.ino, place)])?;
                             Ok((inode, true))
                         }
                     },
                     move |outcome: Result<(Inode, bool), EngineError>| {
                         let begun = outcome
                             .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
+                        let made = |(stat, opened), new| (stat, opened, new);
                         let inode = match begun {
-                            Ok((inode, true)) => return done(core.open_new(&inode, mode)),
+                            Ok((inode, true)) => {
+                                let opened = core.open_new(&inode, mode);
+                                return done(opened.map(|opened| made(opened, true)));
+                            }
                             Ok((inode, false)) => inode,
                             Err(error) => return done(Err(error)),
                         };
                         let kept = core.clone();
                         let cuts = mode.truncate && inode.attributes.size > 0;
-                        core.run_cut(cuts, move || done(kept.open_created(&inode, mode)));
+                        core.run_cut(cuts, move || {
+                            let opened = kept.open_created(&inode, mode);
+                            done(opened.map(|opened| made(opened, false)));
+                        });
                     },
                 );
             }))
         };
-        self.when_listed_by(parent, act, wait)
+        self.arriving(place, self.when_listed_by(parent, act, wait))
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.

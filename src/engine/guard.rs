@@ -183,7 +183,7 @@ impl Core {
     }
 
     /// Waits until an edited content is in `recovered/`; where it is.
-    async fn kept_of(&self, ino: Ino, generation: Generation) -> Option<PathBuf> {
+    pub(super) async fn kept_of(&self, ino: Ino, generation: Generation) -> Option<PathBuf> {
         let end = Instant::now() + KEEP;
         loop {
             if let Some(place) = lock(&self.workers.rescued).remove(&(ino, generation)) {

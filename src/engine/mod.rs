@@ -5,6 +5,8 @@
 
 mod ahead;
 mod answer;
+mod arrive;
+mod at_rest;
 mod attributes;
 mod brake;
 mod choose;
@@ -38,6 +40,7 @@ mod pins;
 mod policy;
 mod private;
 mod record;
+mod resolve;
 mod rules;
 mod send;
 mod settings;
@@ -57,6 +60,7 @@ mod walk;
 mod window;
 mod workers;
 mod write;
+mod wrong;
 mod xattrs;
 
 use std::path::PathBuf;
@@ -66,6 +70,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use answer::{Answer, Done};
+pub use at_rest::{left_to_send, only_here, remove_state};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
@@ -74,9 +79,10 @@ pub use find::{FolderUsage, Found};
 pub use guard::{Held, Restored};
 pub use pause::{Lane, Restraint};
 pub use private::claim_state_dir;
+pub use resolve::{Keep, Resolved};
 pub use rules::{OwnPin, RuleStatus};
 pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
-pub use start::{StartError, left_to_send};
+pub use start::StartError;
 pub use state::{
     Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
@@ -87,7 +93,7 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
-pub use crate::catalog::Rank;
+pub use crate::catalog::{OnlyHere, Rank};
 pub use crate::remote::layers::{LATENCIES, Operation};
 pub use crate::remote::{ErrorKind, RemoteError};
 

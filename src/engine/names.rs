@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::core::Core;
 use super::crash::crash_point;
 use super::observe::change;
+use super::open::lock;
 use super::steps::{Asked, Ended, Stepped, is_refusal, refusal};
 use crate::model::{
     self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Rows as _, Step, StepKind,
@@ -46,7 +47,12 @@ impl Core {
                 return Ok(Ended::Refused);
             }
             Err(error) if is_refusal(&error.kind) => match self.stat(&target, &[]).await {
-                Ok(seen) => (seen, Made::Before),
+                Ok(seen) => {
+                    if seen.is_some() && lock(&self.workers.urgent).contains(&ino) {
+                        lock(&self.workers.met).insert(ino);
+                    }
+                    (seen, Made::Before)
+                }
                 Err(error) => return Ok(Ended::Failed(error)),
             },
             Err(error) => return self.not_done(ino, begun, error).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::arrive::Outcome;
 use super::core::{Core, now, steady};
 use super::crash::crash_here;
 use super::show::BELIEVE;
@@ -81,10 +82,12 @@ impl Engine {
         let engine = self.clone();
         self.when_listed(parent, move || {
             let core = engine.core.clone();
-            engine.change(kind, move |tx| {
+            let place = new.place.clone();
+            engine.change(vec![place.clone()], move |tx| {
                 has_place(tx, new.place.parent)?;
                 let inode = tx.create(new)?;
-                Ok((core.stat_of(&inode, None, BELIEVE), inode.ino))
+                let stat = core.stat_of(&inode, None, BELIEVE);
+                Ok((stat, vec![Outcome::at(inode.ino, place)]))
             })
         })
     }
@@ -110,15 +113,15 @@ impl Engine {
         };
         let place = Place::new(parent, name.clone());
         let engine = self.clone();
-        let rests = self.core.rests();
+        let rests = self.core.names_rest();
         let act = move || {
-            engine.change(victim.kind, move |tx| {
+            engine.change(vec![place.clone()], move |tx| {
                 let victim = tx.lookup(place.parent, &place.name)?.ok_or(EngineError::NotFound)?;
                 removable(tx, &victim, folder)?;
                 model::unlink(tx, victim.ino)?;
                 rest(tx, victim.ino, rests)?;
                 tx.touch_times(place.parent, now())?;
-                Ok(((), victim.ino))
+                Ok(((), vec![Outcome::gone(victim.ino)]))
             })
         };
         // An unlisted folder is listed before it counts as empty.
@@ -156,14 +159,25 @@ impl Engine {
             _ => to_parent,
         };
         self.when_listed(listed_first, move || {
-            let rests = engine.core.rests();
-            engine.change(Kind::File, move |tx| {
-                let victim = tx.lookup(to.parent, &to.name)?;
+            let rests = engine.core.names_rest();
+            let core = engine.core.clone();
+            engine.change(vec![from.clone(), to.clone()], move |tx| {
+                let victim = tx.lookup(to.parent, &to.name)?.map(|victim| victim.ino);
+                if to.parent != from.parent && core.is_divided(tx, &from, &to)? {
+                    return Err(EngineError::CrossDevice);
+                }
                 let ((), mover) = rename_rows(tx, &from, &to, mode)?;
-                for ino in victim.map(|victim| victim.ino).into_iter().chain([mover]) {
+                let mut outcomes = vec![Outcome::at(mover, to)];
+                outcomes.extend(victim.filter(|victim| *victim != mover).map(
+                    |victim| match mode {
+                        RenameMode::Exchange => Outcome::at(victim, from),
+                        _ => Outcome::gone(victim),
+                    },
+                ));
+                for ino in victim.into_iter().chain([mover]) {
                     rest(tx, ino, rests)?;
                 }
-                Ok(((), mover))
+                Ok(((), outcomes))
             })
         })
     }
@@ -215,25 +229,41 @@ impl Engine {
         }
     }
 
-    /// Runs a change of names on the writer; with `namespace=remote` (not yet) it would wait for the remote here.
+    /// Runs a change of names on the writer; with `namespace=remote` the answer waits for the remote.
     fn change<T: Send + 'static>(
         &self,
-        _kind: Kind,
-        change: impl FnOnce(&mut Tx) -> Result<(T, Ino), EngineError> + Send + 'static,
+        names: Vec<Place>,
+        change: impl FnOnce(&mut Tx) -> Result<(T, Vec<Outcome>), EngineError> + Send + 'static,
     ) -> Answer<T> {
+        let answer = self.queued(change);
+        if !self.core.names_wait() {
+            return answer.map(|(value, _)| value);
+        }
+        let core = self.core.clone();
+        Answer::Pending(Box::pin(async move {
+            let (value, outcomes) = answer.wait().await?;
+            core.arrived(outcomes, names).await?;
+            Ok(value)
+        }))
+    }
+
+    fn queued<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Tx) -> Result<(T, Vec<Outcome>), EngineError> + Send + 'static,
+    ) -> Answer<(T, Vec<Outcome>)> {
         let core = self.core.clone();
         Answer::Queued(Box::new(move |done| {
             let catalog = core.catalog.clone();
-            #[cfg(debug_assertions)]
             let writing = core.clone();
             let change = move |tx: &mut Tx| {
-                let outcome = change(tx);
+                let outcome = change(tx)?;
+                writing.may_change_names(tx, &outcome.1)?;
                 crash_here!(writing, "names: before the commit");
-                outcome
+                Ok(outcome)
             };
             catalog.submit(Durability::Soon, Origin::Kernel, change, move |outcome| {
                 crash_here!(core, "names: committed");
-                done(outcome.map(|(value, _)| value));
+                done(outcome);
             });
         }))
     }
@@ -259,7 +289,26 @@ fn removable(tx: &Tx, victim: &Inode, folder: bool) -> Result<(), EngineError> {
     }
 }
 
-fn rename_rows(
+impl Core {
+    /// Whether the remote could not make this move: file systems mounted in it are no less apart here.
+    fn is_divided(&self, tx: &Tx, from: &Place, to: &Place) -> Result<bool, EngineError> {
+        let Some(mover) = tx.lookup(from.parent, &from.name)? else { return Ok(false) };
+        let Some(source) = tx.base_path(mover.ino)? else { return Ok(false) };
+        // A folder that is not there yet will be where the first one above it is that is.
+        let mut folder = to.parent;
+        loop {
+            if let Some(path) = tx.base_path(folder)? {
+                return Ok(self.remotes.user.divides(&source, &path));
+            }
+            match tx.inode(folder)?.and_then(|inode| inode.local) {
+                Some(place) => folder = place.parent,
+                None => return Ok(false),
+            }
+        }
+    }
+}
+
+pub(super) fn rename_rows(
     tx: &mut Tx,
     from: &Place,
     to: &Place,

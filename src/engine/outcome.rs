@@ -164,7 +164,7 @@ fn back_off(tries: u32) -> Duration {
 
 /// Whether an item that failed like this goes by itself once the remote is well again: it is pending, not in error.
 pub(super) fn passes_by_itself(word: &str) -> bool {
-    matches!(word, "offline" | "unauthenticated" | "locked" | "rate-limited")
+    matches!(word, "offline" | "unauthenticated" | "locked" | "rate-limited" | "away")
 }
 
 /// One word for a kind of failure, kept in the outbox.
@@ -179,6 +179,7 @@ pub(super) fn word(kind: &ErrorKind) -> &'static str {
         ErrorKind::ReadOnly => "read-only",
         ErrorKind::RateLimited { .. } => "rate-limited",
         ErrorKind::Unsupported => "unsupported",
+        ErrorKind::Away => "away",
         ErrorKind::Corrupt => "corrupt",
         _ => "other",
     }

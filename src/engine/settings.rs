@@ -56,6 +56,8 @@ pub struct Settings {
     pub close: Returns,
     /// When `fsync` returns.
     pub fsync: Returns,
+    /// When a change of names returns.
+    pub namespace: Returns,
     /// How often the remote is asked for changes.
     pub poll: Duration,
     /// Background requests a second.
@@ -120,6 +122,7 @@ impl Default for Settings {
             write_back_delay: Duration::from_secs(1),
             close: Returns::Local,
             fsync: Returns::Local,
+            namespace: Returns::Local,
             poll: Duration::from_secs(30),
             requests: 20,
             transfers: 4,

@@ -338,7 +338,7 @@ impl Core {
 }
 
 /// The error for a program that waits for the remote.
-fn not_sent(kind: Option<&str>, message: String) -> EngineError {
+pub(super) fn not_sent(kind: Option<&str>, message: String) -> EngineError {
     match kind {
         Some("offline") => EngineError::Offline,
         Some("unauthenticated") => EngineError::Unauthenticated,

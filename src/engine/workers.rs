@@ -37,6 +37,8 @@ pub(crate) struct Workers {
     pub(super) urgent: Mutex<Arc<HashSet<Ino>>>,
     /// How many programs wait until the remote has what they wrote.
     pub(super) awaited: AtomicUsize,
+    /// Folders that somebody waits for and that the remote had already.
+    pub(super) met: Mutex<HashSet<Ino>>,
     /// Uploads of bytes under way.
     pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
     /// What is known of large files before they are sent.
@@ -59,6 +61,8 @@ pub(crate) struct Workers {
     pub(super) contact: AtomicI64,
     /// What the mass-change guard knows.
     pub(super) guard: super::guard::Shared,
+    /// What came wrong.
+    pub(super) wrong: super::wrong::Wrong,
     /// What is known of losses at the remote.
     pub(super) losses: super::losses::Shared,
     /// The remote was probed since the start.

@@ -255,7 +255,8 @@ impl Filesystem for Kernel {
         let to_name = name_or_refuse!(made(to_name), reply);
         let verb =
             |engine: &Engine| engine.rename(ino(parent), &name, ino(to_parent), to_name, mode);
-        let call = Call::in_folder("rename", parent).and_folder(to_parent);
+        // With `namespace=remote` a file that was never sent is sent first.
+        let call = Call::in_folder("rename", parent).and_folder(to_parent).may_transfer();
         self.door.answer(call, reply, verb, |reply, ()| reply.ok());
     }
 

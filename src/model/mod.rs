@@ -48,7 +48,7 @@ pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, look_from_the_root, reconcile};
-pub use revive::{Undone, inherit, resurrect, step_aside, undo};
+pub use revive::{Undone, discard, inherit, resurrect, step_aside, undo};
 pub use rows::{Attempt, Base, Based, Expect, Handles, Met, Node, OutboxRow, Rows, Sent, StepKind};
 pub use rule::{PinRule, bytes as parse_bytes};
 pub use settle::{

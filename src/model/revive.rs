@@ -4,6 +4,7 @@ use super::around::{is_above, is_edited, is_kept_here, line, new_base, path_of, 
 use super::plan::heir;
 use super::reconcile::{Trust, mark, reconcile, refresh, rescue_if_cut, succeed};
 use super::touch::{is_destructive, touch, touch_moved};
+use super::verbs::unlink;
 use super::{Base, Ino, Kind, Name, Observed, Place, Rows};
 
 /// The remote has `seen` at `place` and it is not ours: the remote keeps the base, and our file another name.
@@ -127,6 +128,23 @@ pub fn inherit<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     }
     touch(rows, old)?;
     touch(rows, ino)
+}
+
+/// Takes a file's name away for good; what of its content was never sent is kept in `recovered/`.
+pub fn discard<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
+    let Some(node) = rows.node(ino)? else { return Ok(()) };
+    let base = rows.base(ino)?;
+    let mut last = ino;
+    if is_edited(&node, base.as_ref()) {
+        rows.rescue(ino)?;
+        last = if rows.handles(ino).open > 0 { succeed(rows, ino)? } else { ino };
+        if let Some(base) = rows.base(last)? {
+            let back = Base { known: None, ..base };
+            rows.revert_to(last, &back)?;
+            rows.set_base(last, Some(back))?;
+        }
+    }
+    unlink(rows, last)
 }
 
 /// Is what `undo` did to one item.

@@ -12,6 +12,7 @@ pub mod folder;
 pub mod layers;
 pub mod memory;
 pub mod names;
+pub mod serve;
 pub mod store;
 pub mod webdav;
 
@@ -345,6 +346,17 @@ pub trait Remote: Send + Sync + fmt::Debug {
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let _unused = since;
         unsupported("changes of", &Locator::at(RemotePath::root()))
+    }
+
+    /// Whether a move of what is at `from` into `folder` cannot be made there, as from one file system into another.
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        let _unused = (from, folder);
+        false
+    }
+
+    /// Whether two identities, noted at other times, are of one remote.
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        known == told
     }
 
     /// A stream that yields when `changes` is worth asking at once, where the store can push.

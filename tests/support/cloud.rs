@@ -78,6 +78,8 @@ struct State {
     granted: bool,
     port: u16,
     signed_in: bool,
+    /// Something in front answers that nothing is there.
+    away: bool,
 }
 
 pub struct CloudServer {
@@ -197,6 +199,7 @@ impl CloudServer {
             asked: Vec::new(),
             granted: false,
             signed_in: options.nextcloud,
+            away: false,
             options,
             port,
         };
@@ -225,6 +228,15 @@ impl CloudServer {
 
     pub fn put(&self, path: &str, content: &[u8]) {
         self.state().put(path, content, None);
+    }
+
+    pub fn put_old(&self, path: &str, content: &[u8], mtime: i64) {
+        self.state().put(path, content, Some(mtime));
+    }
+
+    /// Whether something in front answers that nothing is there.
+    pub fn set_away(&self, away: bool) {
+        self.state().away = away;
     }
 
     pub fn make_folder(&self, path: &str) {
@@ -395,6 +407,9 @@ fn is_signed(request: &Request) -> bool {
 }
 
 fn handle(state: &mut State, request: &Request) -> Answer {
+    if state.away {
+        return with(404, "text/plain", "404 page not found");
+    }
     let path = request.path.split('?').next().unwrap();
     let nextcloud = state.options.nextcloud;
     match (request.method.as_str(), path) {

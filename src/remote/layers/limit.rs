@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
-    Observed, PageToken, Remote, Result, Space, Upload, Version,
+    Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
 };
 
 tokio::task_local! {
@@ -43,6 +43,11 @@ const GIVE_WAY: Duration = Duration::from_millis(200);
 /// Marks every request that this future makes as one that nobody waits for. Tasks that it spawns are not marked.
 pub async fn in_background<F: Future>(work: F) -> F::Output {
     BACKGROUND.scope((), work).await
+}
+
+/// Whether somebody waits for what the running future asks.
+pub(super) fn is_awaited() -> bool {
+    lane() == Lane::First && !is_background()
 }
 
 /// Whether the running future was marked so.
@@ -171,8 +176,7 @@ impl Remote for Limit {
 
     async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
         let permit = self.permit().await;
-        let awaited = (lane() == Lane::First && !is_background())
-            .then(|| Awaited::new(Arc::clone(&self.awaited)));
+        let awaited = is_awaited().then(|| Awaited::new(Arc::clone(&self.awaited)));
         let gives_way = (lane() == Lane::Bulk).then(|| self.awaited.subscribe());
         let stream = self.inner.read(at, version, range).await?;
         let bytes = stream.bytes.map(move |piece| {
@@ -253,6 +257,14 @@ impl Remote for Limit {
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let _permit = self.permit().await;
         self.inner.changes(since).await
+    }
+
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.inner.divides(from, folder)
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        self.inner.is_same(known, told)
     }
 
     fn watch(&self) -> Option<BoxStream<'static, ()>> {

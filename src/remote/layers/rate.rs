@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
-    Observed, PageToken, Remote, Result, Space, Upload, Version,
+    Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
 };
 
 /// How much time's worth of bytes may go at once after a rest.
@@ -182,6 +182,14 @@ impl Remote for Rate {
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         self.inner.changes(since).await
+    }
+
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.inner.divides(from, folder)
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        self.inner.is_same(known, told)
     }
 
     fn watch(&self) -> Option<BoxStream<'static, ()>> {

@@ -240,6 +240,14 @@ impl Remote for Trace {
         self.note("changes", &RemotePath::root(), self.inner.changes(since)).await
     }
 
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.inner.divides(from, folder)
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        self.inner.is_same(known, told)
+    }
+
     fn watch(&self) -> Option<BoxStream<'static, ()>> {
         self.inner.watch()
     }

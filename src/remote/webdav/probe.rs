@@ -55,7 +55,9 @@ impl WebDavRemote {
         known.profile.keeps_ids = cloud.is_some() && root.file_id.is_some();
         known.profile.folder_versions = cloud.is_some() && root.etag.is_some();
         known.profile.syncs = self.try_sync().await?;
-        self.try_somewhere(&mut known).await?;
+        if !self.look_only {
+            self.try_somewhere(&mut known).await?;
+        }
         known.feed();
         let capabilities = known.capabilities.clone();
         self.learn(known);
@@ -146,7 +148,7 @@ impl WebDavRemote {
         self.try_names(folder, &mut known.profile).await?;
         self.try_times(folder, &mut known.profile).await?;
         let product = known.capabilities.product.to_ascii_lowercase();
-        if tried.conditions && has_etag && product.starts_with("lighttpd") {
+        if tried.conditions && has_etag && is_exact(&product) {
             tried.wins_alone = self.try_races(folder).await?;
         }
         tried.keeps_history = self.cloud.as_ref().is_some();
@@ -367,6 +369,11 @@ impl Known {
         capabilities.version_tick = if tried.fine { Duration::ZERO } else { TICK };
         capabilities.settable_mtime = self.profile.mtime_by_put;
     }
+}
+
+/// Whether a server of this product is known to compare and change in one step; it must show it as well.
+fn is_exact(product: &str) -> bool {
+    ["lighttpd", "dewfs/"].iter().any(|known| product.starts_with(known))
 }
 
 /// Whether a server that refuses to hold anything new can be written in principle.

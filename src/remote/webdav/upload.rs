@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,16 +33,17 @@ struct Reading {
     coming: Option<Piece>,
 }
 
-/// Notes when bytes went out last.
+/// Notes when bytes went out last, and whether there are more.
 #[derive(Debug)]
 pub(super) struct Progress {
     begun: Instant,
     last: AtomicU64,
+    is_out: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+        Self { begun: Instant::now(), last: AtomicU64::new(0), is_out: AtomicBool::new(false) }
     }
 }
 
@@ -52,24 +53,34 @@ impl Progress {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
+    /// From now on only the answer is waited for.
+    pub(super) fn all_out(&self) {
+        self.note();
+        self.is_out.store(true, Ordering::Release);
+    }
+
     fn last(&self) -> Instant {
         self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
     }
 
-    /// What `work` gives, or nothing if neither it nor the bytes got on for `stall`.
+    /// What `work` gives, or for how long neither it nor the bytes got on: `stall` while there are bytes, and `patience`
+    /// after them.
     pub(super) async fn watch<T>(
         &self,
         work: impl Future<Output = T>,
         stall: Duration,
-    ) -> Option<T> {
+        patience: Duration,
+    ) -> Result<T, Duration> {
         let mut work = std::pin::pin!(work);
         loop {
-            let until = self.last() + stall;
-            if let Ok(done) = tokio::time::timeout_at(until, &mut work).await {
-                return Some(done);
+            // Asked first: what is out by then has its time noted.
+            let limit = if self.is_out.load(Ordering::Acquire) { patience } else { stall };
+            let until = self.last() + limit;
+            if until <= Instant::now() {
+                return Err(limit);
             }
-            if self.last() + stall <= Instant::now() {
-                return None;
+            if let Ok(done) = tokio::time::timeout_at(until, &mut work).await {
+                return Ok(done);
             }
         }
     }
@@ -137,6 +148,7 @@ impl Sending {
     pub(super) fn body(&self, progress: Arc<Progress>) -> reqwest::Body {
         match (&self.source, &self.check, &self.told) {
             (Body::Memory(bytes), None, None) if self.pace.is_none() => {
+                progress.all_out();
                 reqwest::Body::from(bytes.clone())
             }
             _ => reqwest::Body::wrap_stream(self.stream(progress)),
@@ -150,6 +162,7 @@ impl Sending {
         let state = (self.clone(), Reading::default(), 0u64, progress);
         stream::try_unfold(state, |(sending, mut reading, sent, progress)| async move {
             if sent == sending.length {
+                progress.all_out();
                 return Ok(None);
             }
             let chunk = sending.next(&mut reading, sent).await?;
@@ -167,7 +180,12 @@ impl Sending {
             if is_last && sending.check.as_ref().is_some_and(|is_whole| !is_whole()) {
                 return Err(sending.refuse(changed()));
             }
-            progress.note();
+            // Who knows the length asks for no end.
+            if is_last {
+                progress.all_out();
+            } else {
+                progress.note();
+            }
             if let Some(told) = &sending.told {
                 told(sent);
             }
