@@ -138,7 +138,7 @@ impl Core {
             let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
             let enough = under_way(&self.workers.heavy) > most * IN_STEP / 2
                 || under_way(&self.workers.tiny) > most * TINY_IN_STEP / 2;
-            enough && lock(&self.workers.urgent).is_empty()
+            enough && under_way(&self.workers.awaited) == 0
         };
         loop {
             while running.try_join_next().is_some() {}
