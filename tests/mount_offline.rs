@@ -417,6 +417,56 @@ fn a_server_that_hangs_in_mid_answer_stops_only_who_needs_it() {
     assert!(head == bytes(60_000_000, 50)[refused as usize..refused as usize + head.len()]);
 }
 
+/// S140 "A directory as remote that hangs in the kernel (a network share without its server) holds up nothing but what is in it;
+/// what was asked for and comes too late changes nothing any more."
+#[test]
+fn a_directory_that_hangs_in_the_kernel_holds_up_nothing_but_what_is_in_it() {
+    // The share is a mount of our own, whose daemon stands still.
+    let share = Mounted::of(|remote| {
+        for file in 0..12 {
+            fs::write(remote.join(format!("f{file}")), bytes(100_000, file)).unwrap();
+        }
+        for folder in 0..6 {
+            fs::create_dir(remote.join(format!("d{folder}"))).unwrap();
+            fs::write(remote.join(format!("d{folder}/in")), b"in").unwrap();
+        }
+    });
+    let mut places = support::Places::new();
+    places.spec = share.places.at.clone().into();
+    let mut mount = Mounted::at(places, &["-o", TIMEOUT]);
+    assert_eq!(names(&mount.places.at).len(), 18);
+    fs::read(mount.path("f0")).unwrap();
+    share.signal(Signal::STOP);
+    std::thread::scope(|scope| {
+        for reader in 0..24 {
+            let mount = &mount;
+            let read = move || fs::read(mount.path(format!("f{}", 1 + reader % 11)));
+            scope.spawn(move || in_time("reading", read));
+        }
+        let mount = &mount;
+        scope.spawn(move || in_time("listing", || list(mount, "d1")));
+        local_is_fast(mount);
+        let begun = Instant::now();
+        let mut file = File::create(mount.path("own")).unwrap();
+        file.write_all(b"own").unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        fs::rename(mount.path("own"), mount.path("own too")).unwrap();
+        assert!(begun.elapsed() < AT_ONCE * 2, "writing took {:?}", begun.elapsed());
+    });
+    eventually("offline to be noticed", || state(&mount) == "offline");
+    let begun = Instant::now();
+    mount.unmount();
+    mount.mount();
+    assert!(begun.elapsed() < DEADLINE, "the end and the start took {:?}", begun.elapsed());
+    local_is_fast(&mount);
+    assert_eq!(fs::read(mount.path("own too")).unwrap(), b"own");
+    share.signal(Signal::CONT);
+    eventually("what is not here", || {
+        fs::read(mount.path("f3")).is_ok_and(|read| read == bytes(100_000, 3))
+    });
+}
+
 /// Asking a server that stands still whether it is there was not part of `drain=`: the daemon outlived it by far.
 #[test]
 fn regression_a_daemon_ends_in_time_on_a_frozen_server() {

@@ -172,36 +172,6 @@ impl DataFile {
         }
     }
 
-    /// Makes `target` hold the same bytes, holes kept: by reflink where the file system can, else by copying, for which
-    /// room was reserved before. `target` is empty before.
-    pub fn copy_to(&self, target: &Self) -> Result<()> {
-        let done = match rustix::fs::ioctl_ficlone(&target.file, &self.file) {
-            Ok(()) => Ok(()),
-            Err(_) => self.copy_data_to(target),
-        };
-        target.seat.recount(&target.file);
-        done
-    }
-
-    fn copy_data_to(&self, target: &Self) -> Result<()> {
-        let size = self.size()?;
-        target.set_len(size)?;
-        let mut buf = vec![0; 256 * 1024];
-        let mut at = 0;
-        while let Some(start) = self.seek_data(at)?.filter(|start| *start < size) {
-            let end = self.seek_hole(start)?.unwrap_or(size).min(size);
-            at = start;
-            while at < end {
-                let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buf.len());
-                let piece = buf.get_mut(..want).unwrap_or_default();
-                self.read_exact_at(piece, at)?;
-                target.write_at(piece, at)?;
-                at += want as u64;
-            }
-        }
-        Ok(())
-    }
-
     /// Notes on the file whose content it is, for naming it should it ever end in `recovered/`; `false` where the file
     /// system keeps no such notes. Moves the stamp, so it is done before the file is in use.
     pub fn set_label(&self, label: &[u8]) -> Result<bool> {

@@ -102,8 +102,9 @@ impl Catalog {
         answered.await.unwrap_or_else(|_| Err(CatalogError::Closed.into()))
     }
 
-    /// The same for threads that may wait (never a runtime thread, never the writer's own).
-    pub fn write_blocking<T, E>(
+    /// The same for tests that wait on their own thread.
+    #[cfg(test)]
+    pub(crate) fn write_blocking<T, E>(
         &self,
         durability: Durability,
         origin: Origin,

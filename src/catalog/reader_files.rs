@@ -112,16 +112,6 @@ impl Reader {
         self.files_by_pin(Pin::Pinned, after, limit, present)
     }
 
-    /// Files with bytes here that may be freed because they are unpinned (in sync, with a base), with numbers beyond
-    /// `after`, in order.
-    pub fn unpinned_with_bytes(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
-        let sql = "SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = ?1
-                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1)";
-        self.files_by_pin(Pin::Unpinned, after, limit, |row| {
-            Ok(row.content != Content::Placeholder && self.any(sql, [int(row.ino.0)])?)
-        })
-    }
-
     /// Files for which this pin holds and that `fits` takes.
     fn files_by_pin(
         &self,

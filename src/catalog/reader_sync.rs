@@ -258,6 +258,13 @@ impl Reader {
         self.all(sql, [], |row| Ok((codec::ino(row, 0)?, Tick(codec::number(row, 1)?))))
     }
 
+    /// The folders of which the remote noted something for itself.
+    pub fn noted_folders(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM base WHERE endpoint = 0 AND listed = 0 AND extra IS NOT NULL
+             UNION ALL SELECT ino FROM base WHERE endpoint = 0 AND listed = 1 AND extra IS NOT NULL";
+        self.all(sql, [], |row| codec::ino(row, 0))
+    }
+
     /// Since when the remote has not had it where we thought, if so.
     pub fn missing_since(&self, ino: Ino) -> Result<Option<Tick>> {
         let sql = "SELECT since FROM missing WHERE endpoint = 0 AND ino = ?1";

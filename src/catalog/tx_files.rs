@@ -41,30 +41,6 @@ impl Tx {
         Ok(true)
     }
 
-    /// Adds blocks to what is here; `false` if `generation` no longer is the one. All blocks do not make it hydrated by
-    /// themselves: the engine says so when it has verified them.
-    pub fn add_blocks(
-        &mut self,
-        ino: Ino,
-        generation: Generation,
-        blocks: &BlockSet,
-    ) -> Result<bool> {
-        let sql = "SELECT i.content, p.blocks FROM inode i
-                   LEFT JOIN presence p ON p.ino = i.ino AND p.generation = i.generation
-                   WHERE i.ino = ?1 AND i.generation = ?2";
-        let found = self.one(sql, (int(ino.0), int(generation.0)), |row| {
-            Ok((codec::content(row, 0)?, row.get::<_, Option<Vec<u8>>>(1)?))
-        })?;
-        let Some((content, bytes)) = found else { return Ok(false) };
-        if content == Content::Hydrated {
-            return Ok(true);
-        }
-        let mut all = bytes.map(|bytes| BlockSet::from_bytes(&bytes)).unwrap_or_default();
-        all.union(blocks);
-        self.put_presence(ino, generation, &all)?;
-        Ok(true)
-    }
-
     /// Replaces the set of blocks that are here (after truncate or evict); `false` if `generation` no longer is the one.
     /// The file is partial afterwards, a placeholder if nothing is here.
     pub fn set_presence(
@@ -135,20 +111,6 @@ impl Tx {
             self.run(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
         }
         Ok(())
-    }
-
-    /// Records the stamp of the data file as that of the present edition; `false` if `generation` no longer is the one.
-    pub fn set_stamp(
-        &mut self,
-        ino: Ino,
-        generation: Generation,
-        stamp: Option<Stamp>,
-    ) -> Result<bool> {
-        let current = self.is_generation(ino, generation)?;
-        if current {
-            self.put_stamp(ino, stamp)?;
-        }
-        Ok(current)
     }
 
     /// Forgets all bytes and moves on to a fresh data file for the same edition; answers its generation.

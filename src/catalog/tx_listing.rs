@@ -79,7 +79,7 @@ impl Tx {
         let range = (int(folder.0), first, last);
         let sql = "SELECT name FROM inode WHERE parent = ?1 AND name BETWEEN ?2 AND ?3";
         let taken: HashSet<Vec<u8>> = self.all(sql, range, |row| row.get(0))?.into_iter().collect();
-        let sql = "SELECT b.name, b.ino, i.kind, b.version, b.size, b.remote_id
+        let sql = "SELECT b.name, b.ino, i.kind, b.version, b.size, b.remote_id, b.extra
                    FROM base b CROSS JOIN inode i ON i.ino = b.ino
                    WHERE b.endpoint = 0 AND b.parent = ?1 AND b.name BETWEEN ?2 AND ?3";
         let based = self.all(sql, range, |row| {
@@ -89,6 +89,7 @@ impl Tx {
                 version: Version(row.get(3)?),
                 size: codec::number(row, 4)?,
                 id: row.get::<_, Option<String>>(5)?.map(RemoteId),
+                extra: row.get(6)?,
             };
             Ok((row.get(0)?, based))
         })?;

@@ -119,7 +119,7 @@ impl From<RemoteError> for EngineError {
             ErrorKind::NoSpace => Self::QuotaExceeded,
             ErrorKind::ReadOnly => Self::ReadOnly,
             ErrorKind::Unsupported => Self::Unsupported,
-            ErrorKind::Offline | ErrorKind::RootMissing => Self::Offline,
+            ErrorKind::Offline | ErrorKind::RootMissing | ErrorKind::Away => Self::Offline,
             ErrorKind::RateLimited { .. }
             | ErrorKind::Locked { .. }
             | ErrorKind::Unsettled { .. } => Self::TimedOut,

@@ -288,7 +288,11 @@ impl Core {
         let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
         let mut sights = Vec::new();
         while let Some(sight) = looks.next().await {
-            sights.push(sight?);
+            match sight {
+                // When that part is back, all of it is looked at.
+                Err(error) if error.kind == ErrorKind::Away => {}
+                sight => sights.push(sight?),
+            }
         }
         Ok(sights)
     }
@@ -306,7 +310,10 @@ impl Core {
         let mut missed = Vec::new();
         for (ino, stamp) in due {
             let Some(path) = self.catalog.read(|rows| rows.base_path(ino))? else { continue };
-            let seen = self.remotes.feed.stat(&Locator::at(path.clone())).await?;
+            let seen = match self.remotes.feed.stat(&Locator::at(path.clone())).await {
+                Err(error) if error.kind == ErrorKind::Away => continue,
+                seen => seen?,
+            };
             missed.push(Missed { ino, stamp, path, seen });
         }
         Ok(missed)

@@ -99,13 +99,19 @@ impl Core {
         let mut begun = false;
         let runs: Vec<Range<u32>> = {
             let source = live.source();
+            let wrong = source.as_ref().is_some_and(|source| {
+                self.workers.wrong.is_too_soon(live.ino, &source.version, cause)
+            });
             let mut state = live.state();
-            let Some(source) = source else {
+            let refuse = |state: &mut super::live::State, why| {
                 state.failures += 1;
-                state.failure = Some(Failure::Stale);
+                state.failure = Some(why);
                 live.arrived.notify_waiters();
-                return;
             };
+            let Some(source) = source else { return refuse(&mut state, Failure::Stale) };
+            if wrong && state.fetching.is_empty() {
+                return refuse(&mut state, Failure::Corrupt);
+            }
             let end = want.end.min(state.size).min(source.size);
             let runs = state.wanting(want.start.min(end)..end);
             let ahead: u64 = runs.iter().map(|run| u64::from(run.end - run.start) * BLOCK).sum();
@@ -331,9 +337,8 @@ impl Core {
             let (from, to) = ((bytes.start - at) as usize, (bytes.end - at) as usize);
             let Some(part) = piece.get(from..to) else { continue };
             crash_here!(self, "hydrate: before the bytes");
-            data.write_at(part, bytes.start)?;
+            data.write_reserved(&mut reservation, part, bytes.start)?;
             crash_here!(self, "hydrate: after the bytes");
-            reservation.used(part.len() as u64);
             state.blocks.insert(run);
             self.used_part(live.ino, &bytes);
         }
@@ -362,6 +367,9 @@ impl Core {
     fn fetched(self: &Arc<Self>, live: &Arc<Live>, outcome: Result<(), EngineError>) {
         if let Err(error) = outcome {
             tracing::info!(ino = live.ino.0, %error, "cannot fetch");
+            if let (EngineError::Corrupt(_), Some(source)) = (&error, live.source()) {
+                self.workers.wrong.note(live.ino, &source.version);
+            }
             self.note_problem(Some(live.ino), &error.to_string());
         }
         if live.state().fetching.is_empty() {

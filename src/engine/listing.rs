@@ -35,6 +35,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The longest wait if no item is in the way.
 const LONGEST_ALONE: Duration = Duration::from_secs(4);
 
+/// The longest wait if the remote refuses it, or tells what cannot be right.
+const LONGEST_REFUSED: Duration = Duration::from_secs(60);
+
 /// Says how one pass over a folder ended.
 enum Pass {
     Whole,
@@ -119,12 +122,14 @@ impl Core {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(error) => {
-                    self.put_off_look(folder).await?;
+                    let lasts = matches!(error, EngineError::Corrupt(_) | EngineError::Denied(_));
+                    let longest = if lasts { LONGEST_REFUSED } else { LONGEST_ALONE };
+                    self.put_off_look(folder, longest).await?;
                     return Err(error);
                 }
             }
         }
-        self.put_off_look(folder).await?;
+        self.put_off_look(folder, LONGEST_ALONE).await?;
         Err(EngineError::TimedOut)
     }
 
@@ -273,8 +278,12 @@ impl Core {
     }
 
     /// A folder that could not be listed is tried again later, if it is marked.
-    async fn put_off_look(self: &Arc<Self>, folder: Ino) -> Result<(), EngineError> {
-        change(self, move |tx| defer_look(tx, folder, None)).await
+    async fn put_off_look(
+        self: &Arc<Self>,
+        folder: Ino,
+        longest: Duration,
+    ) -> Result<(), EngineError> {
+        change(self, move |tx| defer_look(tx, folder, None, longest)).await
     }
 
     /// Lists what is asked for or marked look-again; ends with the engine.
@@ -331,17 +340,22 @@ fn end(tx: &mut Tx, listing: Listing) -> Result<(), CatalogError> {
             break;
         }
     }
-    defer_look(tx, folder, blocker)
+    // Without an item in the way, only work that is going on keeps the folder from being settled.
+    let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
+    defer_look(tx, folder, blocker, longest)
 }
 
 /// Puts off the look at a folder, longer each time, until `blocker` is in sync.
-fn defer_look(tx: &mut Tx, folder: Ino, blocker: Option<Ino>) -> Result<(), CatalogError> {
+fn defer_look(
+    tx: &mut Tx,
+    folder: Ino,
+    blocker: Option<Ino>,
+    longest: Duration,
+) -> Result<(), CatalogError> {
     if tx.look_again(folder)?.is_none() {
         return Ok(());
     }
-    let first = nanos(FIRST_WAIT);
-    // Without an item in the way, only work that is going on keeps the folder from being settled.
-    let longest = nanos(if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE });
+    let (first, longest) = (nanos(FIRST_WAIT), nanos(longest));
     let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
     let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
     tx.look_defer(folder, now().saturating_add(wait), blocker).map(drop)

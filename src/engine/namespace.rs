@@ -160,8 +160,12 @@ impl Engine {
         };
         self.when_listed(listed_first, move || {
             let rests = engine.core.names_rest();
+            let core = engine.core.clone();
             engine.change(vec![from.clone(), to.clone()], move |tx| {
                 let victim = tx.lookup(to.parent, &to.name)?.map(|victim| victim.ino);
+                if to.parent != from.parent && core.is_divided(tx, &from, &to)? {
+                    return Err(EngineError::CrossDevice);
+                }
                 let ((), mover) = rename_rows(tx, &from, &to, mode)?;
                 let mut outcomes = vec![Outcome::at(mover, to)];
                 outcomes.extend(victim.filter(|victim| *victim != mover).map(
@@ -282,6 +286,25 @@ fn removable(tx: &Tx, victim: &Inode, folder: bool) -> Result<(), EngineError> {
         (Kind::Folder, true) if tx.has_entries(victim.ino)? => Err(EngineError::NotEmpty),
         (Kind::Folder, true) | (_, false) => Ok(()),
         (_, true) => Err(EngineError::NotFolder),
+    }
+}
+
+impl Core {
+    /// Whether the remote could not make this move: file systems mounted in it are no less apart here.
+    fn is_divided(&self, tx: &Tx, from: &Place, to: &Place) -> Result<bool, EngineError> {
+        let Some(mover) = tx.lookup(from.parent, &from.name)? else { return Ok(false) };
+        let Some(source) = tx.base_path(mover.ino)? else { return Ok(false) };
+        // A folder that is not there yet will be where the first one above it is that is.
+        let mut folder = to.parent;
+        loop {
+            if let Some(path) = tx.base_path(folder)? {
+                return Ok(self.remotes.user.divides(&source, &path));
+            }
+            match tx.inode(folder)?.and_then(|inode| inode.local) {
+                Some(place) => folder = place.parent,
+                None => return Ok(false),
+            }
+        }
     }
 }
 

@@ -123,6 +123,9 @@ impl Core {
             return Ok(());
         }
         let outages = self.link.outages();
+        if !self.workers.probed.load(Ordering::Acquire) {
+            self.recall_folders()?;
+        }
         if !self.knows_remote() {
             self.look_who_it_is(cause).await?;
         }
@@ -158,7 +161,8 @@ impl Core {
         };
         self.note_contact();
         let known = self.catalog.read(|rows| rows.endpoint())?;
-        let other = known.identity.is_some() && identity.is_some() && known.identity != identity;
+        let is_same = self.is_who(known.identity.as_deref(), identity.as_deref());
+        let other = known.identity.is_some() && identity.is_some() && !is_same;
         if other && !self.is_accepted() {
             self.set_missing(Some("it is another one than before"));
             return Err(EngineError::Offline);
@@ -168,7 +172,7 @@ impl Core {
             self.remotes.of(cause).probe().await?;
         }
         self.workers.probed.store(true, Ordering::Release);
-        let sure = known.identity.is_some() && known.identity == identity;
+        let sure = is_same;
         if !sure && self.is_empty_where_it_was_not(cause).await? {
             self.set_missing(Some("it is empty where it had entries"));
             return Err(EngineError::Offline);
@@ -184,9 +188,24 @@ impl Core {
     pub(super) async fn is_surely_same(self: &Arc<Self>) -> bool {
         let known = self.catalog.read(|rows| rows.endpoint()).ok().and_then(|end| end.identity);
         match self.remotes.feed.identity().await {
-            Ok(identity) => known.is_some() && identity == known,
+            Ok(identity) => self.is_who(known.as_deref(), identity.as_deref()),
             Err(_) => false,
         }
+    }
+
+    /// Whether a remote that tells this of itself is the one known by that.
+    fn is_who(&self, known: Option<&str>, told: Option<&str>) -> bool {
+        known.zip(told).is_some_and(|(known, told)| self.remotes.feed.is_same(known, told))
+    }
+
+    /// Tells the remote what earlier lives noted of its folders, before it is believed that anything of them is gone.
+    fn recall_folders(&self) -> Result<(), EngineError> {
+        for folder in self.catalog.read(|rows| rows.noted_folders())? {
+            if let Ok(locator) = self.locator(folder) {
+                self.remotes.feed.interested(&locator);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a remote that does not say who it is has nothing in its root, although entries of it are known.

@@ -74,6 +74,9 @@ impl Core {
         let known = match self.content_of_fetched(live, &news).await {
             Ok(known) => known,
             Err(error @ EngineError::Corrupt(_)) => {
+                if let Some(source) = live.source() {
+                    self.workers.wrong.note(live.ino, &source.version);
+                }
                 live.forget_fetched();
                 // The kernel has it in its pages.
                 self.open.forget_last_opened(live.ino);
@@ -87,6 +90,9 @@ impl Core {
         let (ino, generation) = (live.ino, live.generation);
         let version = live.source().map(|source| source.version);
         let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
+        if news.hydrated {
+            self.workers.wrong.forget(ino);
+        }
         crash_here!(self, "record: before the rows");
         let outcome = self
             .catalog

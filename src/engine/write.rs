@@ -47,7 +47,7 @@ impl Core {
             return None;
         }
         crash_here!(self, "write here: before the bytes");
-        let wrote = data.write_at(bytes, at);
+        let wrote = data.write_reserved(&mut reservation, bytes, at);
         crash_here!(self, "write here: after the bytes");
         if let Err(error) = wrote {
             // A part of it may be there: an edit, of which nothing may stay beyond the end.
@@ -62,7 +62,6 @@ impl Core {
                 other => Some(Err(other.into())),
             };
         }
-        reservation.used(bytes.len() as u64);
         state.written(&range);
         drop(state);
         self.used_part(live.ino, &range);

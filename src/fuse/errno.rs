@@ -100,7 +100,7 @@ fn of_remote(error: &RemoteError) -> Errno {
         ErrorKind::Unsettled { .. } | ErrorKind::Locked { .. } | ErrorKind::RateLimited { .. } => {
             Errno::ETIMEDOUT
         }
-        ErrorKind::RootMissing => Errno::EHOSTDOWN,
+        ErrorKind::RootMissing | ErrorKind::Away => Errno::EHOSTDOWN,
         ErrorKind::Corrupt | ErrorKind::CursorExpired | ErrorKind::Other => Errno::EIO,
     }
 }

@@ -218,22 +218,35 @@ fn changed<R: Rows>(
     if base.is_other_than(seen) {
         return mark(rows, base.place.parent);
     }
-    let named = Base { id: seen.id.clone(), ..base.clone() };
-    if base.id != seen.id {
-        // A second name of it came or went there: while it has several, none of them tells who it is.
+    let named = Base { id: seen.id.clone(), extra: seen.extra.clone(), ..base.clone() };
+    if base.id != seen.id || base.extra != seen.extra {
+        // A second name of it came or went there: while it has several, none of them tells who it is. Or the remote has
+        // something else to note.
         rows.set_base(node.ino, Some(named.clone()))?;
     }
+    let is_doubted = base.extra.is_some() && seen.extra.is_some() && base.extra != seen.extra;
     let base = &named;
     if node.kind == Kind::Folder {
         return folder_changed(rows, node.ino, base, seen);
     }
     if is_version_of(base, seen) {
-        return Ok(());
+        return if is_doubted { doubt(rows, node, base, seen) } else { Ok(()) };
     }
     if !is_judged(rows, node.ino)? {
         return mark(rows, base.place.parent);
     }
     refresh(rows, node.ino, seen)
+}
+
+/// The remote noted something else of a file of the same version: perhaps only its attributes changed, perhaps its content
+/// did although the version does not tell. One look at the content does, where there is any here.
+fn doubt<R: Rows>(rows: &mut R, node: &Node, base: &Base, seen: &Observed) -> Result<(), R::Error> {
+    let is_used = rows.handles(node.ino).open > 0;
+    if !node.hydrated && !is_used && is_judged(rows, node.ino)? {
+        return refresh(rows, node.ino, seen);
+    }
+    rows.set_base(node.ino, Some(Base { young: true, ..base.clone() }))?;
+    touch(rows, node.ino)
 }
 
 /// Where versions of folders tell of everything below, one look at the root tells whether anything changed: `true` if nothing

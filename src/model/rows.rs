@@ -186,6 +186,8 @@ pub struct Based {
     pub size: u64,
     /// Its identity there.
     pub id: Option<RemoteId>,
+    /// What the remote noted of it.
+    pub extra: Option<Vec<u8>>,
 }
 
 /// Is the state that `plan`, `reconcile` and `settle` read and change, for one remote endpoint.
@@ -232,8 +234,8 @@ pub trait Rows {
             let is_taken = self.resident(&place)?.is_some();
             let based = match self.base_at(&place)? {
                 Some(ino) => self.node(ino)?.zip(self.base(ino)?).map(|(node, base)| {
-                    let Base { version, size, id, .. } = base;
-                    Based { ino, kind: node.kind, version, size, id }
+                    let Base { version, size, id, extra, .. } = base;
+                    Based { ino, kind: node.kind, version, size, id, extra }
                 }),
                 None => None,
             };

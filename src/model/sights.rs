@@ -125,6 +125,7 @@ fn plain(met: &Met, seen: &Observed) -> Option<Plain> {
     };
     let same = based.kind == seen.kind
         && based.id == seen.id
+        && based.extra == seen.extra
         && met.identified.is_none_or(|ino| ino == based.ino)
         && same_content;
     same.then_some(Plain::Same)

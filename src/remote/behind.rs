@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 
 use super::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
-    Observed, PageToken, Remote, Result, Space, Upload, Version,
+    Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
 };
 
 /// Is what stands for another remote: every request goes to that one once it is found.
@@ -23,6 +23,16 @@ pub(super) trait Behind: Send + Sync + fmt::Debug {
 
     /// Finds it; the error is the one that people should read.
     async fn find(&self) -> Result<Arc<dyn Remote>>;
+
+    /// Is told what is listed here while the other one is not found yet.
+    fn interested_before(&self, folder: &Locator) {
+        let _unused = folder;
+    }
+
+    /// Whether two identities are of one remote.
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        self.known().map_or(known == told, |remote| remote.is_same(known, told))
+    }
 
     /// Finds it for a request that goes on by itself later.
     async fn there(&self) -> Result<Arc<dyn Remote>> {
@@ -109,8 +119,17 @@ impl<B: Behind> Remote for B {
     }
 
     fn interested(&self, folder: &Locator) {
-        if let Some(known) = self.known() {
-            known.interested(folder);
+        match self.known() {
+            Some(known) => known.interested(folder),
+            None => self.interested_before(folder),
         }
+    }
+
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.known().is_some_and(|known| known.divides(from, folder))
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        Behind::is_same(self, known, told)
     }
 }

@@ -44,6 +44,8 @@ pub enum ErrorKind {
     CursorExpired,
     /// The remote's root is not there, or something else is in its place. Nothing was done.
     RootMissing,
+    /// The part of the remote that this is in is not there now. Nothing was done.
+    Away,
     /// This remote cannot do this.
     Unsupported,
     /// It answered what cannot be right (length, range, XML); nothing of it is believed.
@@ -97,6 +99,7 @@ impl ErrorKind {
             Self::RateLimited { .. } => "rate-limited",
             Self::CursorExpired => "cursor-expired",
             Self::RootMissing => "root-missing",
+            Self::Away => "away",
             Self::Unsupported => "unsupported",
             Self::Corrupt => "corrupt",
             Self::Offline => "offline",
@@ -161,6 +164,7 @@ fn message(kind: &ErrorKind, source: &Option<Box<dyn std::error::Error + Send + 
         ErrorKind::RootMissing => {
             "the remote's root is not there, or something else is in its place"
         }
+        ErrorKind::Away => "the file system that it is in is not mounted there now",
         ErrorKind::Unsupported => "this remote cannot do this",
         ErrorKind::Corrupt => "the answer cannot be right",
         ErrorKind::Offline => "cannot be reached",

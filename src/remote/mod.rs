@@ -348,6 +348,17 @@ pub trait Remote: Send + Sync + fmt::Debug {
         unsupported("changes of", &Locator::at(RemotePath::root()))
     }
 
+    /// Whether a move of what is at `from` into `folder` cannot be made there, as from one file system into another.
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        let _unused = (from, folder);
+        false
+    }
+
+    /// Whether two identities, noted at other times, are of one remote.
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        known == told
+    }
+
     /// A stream that yields when `changes` is worth asking at once, where the store can push.
     fn watch(&self) -> Option<BoxStream<'static, ()>> {
         None

@@ -6,6 +6,7 @@ mod support;
 
 #[cfg(debug_assertions)]
 mod trust;
+mod wrong;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

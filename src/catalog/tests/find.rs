@@ -99,7 +99,7 @@ fn folders_hold_what_is_below_them() {
         tx.set_content(two, Generation(0), Content::Hydrated, None)?;
         let mut blocks = BlockSet::default();
         blocks.insert(0..1);
-        tx.add_blocks(three, Generation(0), &blocks)
+        tx.set_presence(three, Generation(0), &blocks)
     });
     let sums = |top: &str| {
         let usage = bench.read(|rows| rows.usage(known[top]));

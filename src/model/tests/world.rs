@@ -1,5 +1,8 @@
 //! A world of engines, a remote and people; events are lines of words, so that a history can be read, kept and replayed.
 
+mod checks;
+mod people;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::Pin;
@@ -11,6 +14,7 @@ use super::super::*;
 use super::cloud::{Cloud, Fail};
 use super::machine::{Engine, Fault, Run};
 use super::tree_rows::{Item, Ledger, TreeRows, content};
+use people::{user_rename, user_unlink};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -453,118 +457,10 @@ impl World {
         self.settle();
         self.check(true);
     }
-
-    fn check(&self, everything: bool) {
-        let cloud = self.cloud.borrow();
-        let mut present: HashSet<u32> =
-            cloud.entries.values().filter_map(|entry| entry.content).collect();
-        for engine in &self.engines {
-            let rows = engine.rows.borrow();
-            for item in rows.items.values().filter(|item| item.node.local.is_some()) {
-                if wanted(&*rows, &item.node).unwrap().is_none() {
-                    present.extend(item.data);
-                }
-            }
-        }
-        let lost = self.ledger.borrow().lost(&present);
-        let lost: Vec<String> = lost.into_iter().map(|c| self.name(Some(c))).collect();
-        assert!(lost.is_empty(), "lost {lost:?}");
-        for engine in &self.engines {
-            self.compare(engine, everything);
-        }
-        let count = |f: fn(&TreeRows) -> usize| -> usize {
-            self.engines.iter().map(|engine| f(&engine.rows.borrow())).sum()
-        };
-        let (copies, returns) = (count(|rows| rows.copies), count(|rows| rows.resurrections));
-        assert!(copies <= 2 * self.edits, "conflict storm: {copies} copies, {} edits", self.edits);
-        if self.setup.saves {
-            let gone = |path: &&RemotePath| path.name().is_some_and(|n| n.as_bytes() != b"t");
-            let gone: Vec<_> = cloud.removed.iter().filter(gone).collect();
-            assert!(gone.is_empty(), "a saved name was missing on the remote: {gone:?}");
-        }
-        if self.setup.moves && copies == 0 {
-            self.check_identity();
-        }
-        if self.setup.quiet {
-            assert_eq!(copies, 0, "conflict copies with nobody to conflict with");
-            assert_eq!(returns, 0, "brought back with nobody else there");
-        }
-    }
-
-    fn note_identity(&mut self) {
-        for (who, engine) in self.engines.iter().enumerate() {
-            for (id, ino) in &engine.rows.borrow().by_id {
-                self.identity.entry((who, id.clone())).or_insert(*ino);
-            }
-        }
-    }
-
-    fn check_identity(&self) {
-        for (who, engine) in self.engines.iter().enumerate() {
-            for (id, ino) in &engine.rows.borrow().by_id {
-                let first = self.identity.get(&(who, id.clone())).unwrap_or(ino);
-                assert_eq!(ino, first, "moved by the remote, but not the same inode");
-            }
-        }
-    }
-
-    fn compare(&self, engine: &Engine, everything: bool) {
-        let rows = engine.rows.borrow();
-        let cloud = self.cloud.borrow();
-        let (mut ours, mut theirs) = (BTreeMap::new(), BTreeMap::new());
-        for (ino, item) in rows.items.iter().filter(|(ino, _)| **ino != Ino::ROOT) {
-            if wanted(&*rows, &item.node).unwrap().is_none() {
-                continue;
-            }
-            let base = rows.bases.get(ino);
-            let same = base.is_some_and(|base| Some(&base.place) == item.node.local.as_ref());
-            assert!(same, "not at rest: {:?}", item.node.local);
-            let path = path(&*rows, *ino).unwrap().unwrap();
-            let mut there = None;
-            if item.node.kind == Kind::File {
-                let seen = cloud.stat(&path);
-                let fits =
-                    seen.filter(|seen| Some(&seen.version) == base.map(|base| &base.version));
-                there = item.data.or(fits.and_then(|seen| seen.digest).map(content));
-                let (sees, is) = (self.name(item.seen), self.name(there));
-                assert!(there.is_none() || item.seen == there, "user sees {sees}, there is {is}");
-            }
-            ours.insert(path, there);
-        }
-        for (path, entry) in cloud.entries.iter().filter(|(path, _)| !path.is_root()) {
-            if is_covered(&rows, path) {
-                continue;
-            }
-            let folder = by_path(&*rows, &path.parent().unwrap()).unwrap();
-            let visible = folder.is_some_and(|folder| rows.bases[&folder].listed);
-            if visible || ours.contains_key(path) {
-                theirs.insert(path.clone(), entry.content);
-            }
-            assert!(!everything || visible, "not listed: {path}");
-        }
-        assert_eq!(ours, theirs, "diverged");
-    }
 }
 
 pub fn upload_name(number: usize) -> String {
     if number == 0 { "upload".into() } else { format!("upload{number}") }
-}
-
-/// Whether something that is kept here only sits where this remote entry, or a folder on the way to it, would be.
-fn is_covered(rows: &TreeRows, path: &RemotePath) -> bool {
-    let mut folder = Ino::ROOT;
-    for name in &path.0 {
-        let place = Place::new(folder, name.clone());
-        match rows.base_at(&place).unwrap() {
-            Some(ino) => folder = ino,
-            None => {
-                let resident =
-                    rows.resident(&place).unwrap().and_then(|ino| rows.node(ino).unwrap());
-                return resident.is_some_and(|node| wanted(rows, &node).unwrap().is_none());
-            }
-        }
-    }
-    false
 }
 
 /// An inode by its local path; a lookup in an unlisted folder asks for its listing.
@@ -581,36 +477,4 @@ pub fn find(rows: &mut TreeRows, path: &RemotePath) -> Option<Ino> {
         at = found?;
     }
     Some(at)
-}
-
-fn user_unlink(rows: &mut TreeRows, ino: Ino, item: &Item) {
-    if item.node.kind == Kind::Folder {
-        let listed = is_listed(rows, ino).unwrap() && !rows.needed.contains(&ino);
-        if !listed || rows.has_children(ino).unwrap() {
-            return;
-        }
-    } else {
-        rows.ledger.borrow_mut().gone.extend(item.seen);
-        rows.item(ino).unlinked = true;
-    }
-    unlink(rows, ino).unwrap();
-}
-
-fn user_rename(rows: &mut TreeRows, ino: Ino, item: &Item, to: Place) {
-    let victim = rows.resident(&to).unwrap();
-    let up = |ino, from| line(rows, from).unwrap().iter().any(|node| node.ino == ino);
-    if victim == Some(ino) || up(ino, to.parent) {
-        return;
-    }
-    if let Some(victim) = victim {
-        let other = rows.items[&victim].clone();
-        if other.node.kind != item.node.kind || up(victim, ino) {
-            return;
-        }
-        user_unlink(rows, victim, &other);
-        if rows.resident(&to).unwrap().is_some() {
-            return;
-        }
-    }
-    assert!(rename(rows, ino, to).unwrap());
 }

@@ -1,16 +1,18 @@
 //! Changing names and attributes: folders made, entries moved and removed, and the leftovers of attempts.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::FolderRemote;
-use super::disk::{Found, look, look_open, now, open_entry, refused};
+use super::disk::{Folder, Found, Meta, look, now, open_entry, refused};
+use super::threads::Wanted;
 use super::write::{Spot, rename_free, sync_folder, timestamps};
 use crate::remote::names;
 use crate::remote::{
-    AttemptTag, ErrorKind, Expect, Kind, Metadata, Name, Observed, RemoteError, RemotePath, Result,
+    AttemptTag, Body, Digest, ErrorKind, Expect, Kind, Metadata, Name, Observed, RemoteError,
+    RemotePath, Result, Upload,
 };
 
 /// Which mount the temporaries say that are made to try out a file system.
@@ -25,8 +27,13 @@ fn nobody() -> AttemptTag {
     AttemptTag { mount: "none".to_owned(), item: 0, nonce: 0 }
 }
 
-pub(super) fn make_folder(remote: &FolderRemote, at: &RemotePath) -> Result<Observed> {
+pub(super) fn make_folder(
+    remote: &FolderRemote,
+    at: &RemotePath,
+    wanted: &Wanted,
+) -> Result<Observed> {
     let spot = Spot::open(remote, at, &nobody(), "make folder", ErrorKind::NoParent)?;
+    spot.go_on(wanted)?;
     match fs::mkdirat(&spot.folder, spot.name.as_bytes(), Mode::from_raw_mode(0o777)) {
         Ok(()) => {}
         Err(Errno::EXIST) if spot.look(&spot.name)? == Found::Strange => return Err(spot.strange()),
@@ -45,6 +52,7 @@ pub(super) fn rename(
     to: &RemotePath,
     expect: &Expect,
     tag: &AttemptTag,
+    wanted: &Wanted,
 ) -> Result<Observed> {
     let source = Spot::open(remote, from, tag, "rename", ErrorKind::NotFound)?;
     let known = source.expect(expect)?.ok_or_else(|| source.error(ErrorKind::NotFound))?;
@@ -53,6 +61,7 @@ pub(super) fn rename(
     }
     let target = Spot::open(remote, to, tag, "rename", ErrorKind::NoParent)?;
     source.take_turn();
+    source.go_on(wanted)?;
     match rename_free(&source.folder, &source.name, &target.folder, &target.name) {
         Ok(()) => {}
         Err(Errno::EXIST) => match target.look(&target.name)? {
@@ -63,8 +72,13 @@ pub(super) fn rename(
             }
             Found::Entry(_) | Found::Nothing => return Err(target.error(ErrorKind::AlreadyExists)),
         },
+        Err(Errno::XDEV) if known.kind == Kind::File => {
+            drop(target);
+            return carry(remote, &source, to, known, expect, tag, wanted);
+        }
         Err(error) => return Err(source.fail(error)),
     }
+    remote.state().root.parts.moved(from, to);
     let moved = target.look(&target.name)?.entry();
     let moved = moved.ok_or_else(|| target.error(ErrorKind::Other))?;
     if moved.fits(expect).is_err()
@@ -75,6 +89,50 @@ pub(super) fn rename(
     target.sync()?;
     source.sync()?;
     Ok(remote.state().root.observed(&moved))
+}
+
+/// Moves a file to another file system: a copy under the same conditions, then the original goes.
+fn carry(
+    remote: &FolderRemote,
+    source: &Spot<'_>,
+    to: &RemotePath,
+    known: Meta,
+    expect: &Expect,
+    tag: &AttemptTag,
+    wanted: &Wanted,
+) -> Result<Observed> {
+    let file = open_entry(&source.folder, &source.name).map_err(|error| source.fail(error))?;
+    let is_known = || {
+        let now = source.folder.opened(&file).map_err(|error| source.fail(error))?;
+        match now.is_some_and(|now| now.version() == known.version()) {
+            true => Ok(()),
+            false => Err(source.error(ErrorKind::VersionMismatch)),
+        }
+    };
+    is_known()?;
+    let body = Upload {
+        body: Body::File(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
+        digest: Digest { size: known.size, hash: [0; 32] },
+        mtime: i64::try_from(known.mtime).ok(),
+        mode: Some(known.mode),
+        tag: tag.clone(),
+        still_whole: None,
+        progress: None,
+        pace: None,
+    };
+    let copied = super::write::write(remote, to, &body, &Expect::Absent, wanted)?;
+    let version = Expect::Version(known.version());
+    let expect = if *expect == Expect::Any { &version } else { expect };
+    let gone = is_known().and_then(|()| remove_version(source, expect));
+    if let Err(error) = gone {
+        let back = Expect::Version(copied.version);
+        if let Err(left) = remove(remote, to, &back, tag, wanted) {
+            tracing::warn!(%left, "a copy stays where a file was to be moved to");
+        }
+        return Err(error);
+    }
+    source.sync()?;
+    Ok(copied)
 }
 
 fn respell(source: &Spot<'_>, target: &Spot<'_>) -> Result<()> {
@@ -102,28 +160,59 @@ pub(super) fn remove(
     at: &RemotePath,
     expect: &Expect,
     tag: &AttemptTag,
+    wanted: &Wanted,
 ) -> Result<()> {
-    let spot = Spot::open(remote, at, tag, "remove", ErrorKind::NotFound)?;
+    let parts = &remote.state().root.parts;
+    let spot = match Spot::open(remote, at, tag, "remove", ErrorKind::NotFound) {
+        // Nobody has even the place any more where something was mounted: who removes it here wants it no longer.
+        Err(error) if error.kind == ErrorKind::Away && is_place_gone(remote, at) => {
+            parts.forget(at);
+            return Err(RemoteError { kind: ErrorKind::NotFound, ..error });
+        }
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            parts.forget(at);
+            return Err(error);
+        }
+        other => other?,
+    };
     let known = match spot.expect(expect) {
         // A link is not shown, so for us there is nothing.
         Err(error) if error.kind == ErrorKind::NameRejected => {
             return Err(spot.error(ErrorKind::NotFound));
         }
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            parts.forget(at);
+            return Err(error);
+        }
         other => other?.ok_or_else(|| spot.error(ErrorKind::NotFound))?,
     };
+    spot.go_on(wanted)?;
     match (known.kind, expect) {
-        (Kind::Folder, _) => remove_folder(&spot, tag)?,
+        (Kind::Folder, _) => {
+            remove_folder(&spot, tag)?;
+            parts.forget(at);
+        }
         (_, Expect::Version(_)) => remove_version(&spot, expect)?,
         _ => spot.unlink(&spot.name)?,
     }
     spot.sync()
 }
 
+/// Whether the folder is gone on which the innermost file system was mounted that `at` was in.
+fn is_place_gone(remote: &FolderRemote, at: &RemotePath) -> bool {
+    let root = remote.state().root;
+    let innermost = root.parts.mounts_above(at).into_iter().next();
+    innermost.is_some_and(|mounted| match root.parent(&mounted) {
+        Ok((folder, name)) => look(&folder, name) == Ok(Found::Nothing),
+        Err(error) => matches!(error, Errno::NOENT | Errno::NOTDIR),
+    })
+}
+
 fn remove_folder(spot: &Spot<'_>, tag: &AttemptTag) -> Result<()> {
     let rmdir = || fs::unlinkat(&spot.folder, spot.name.as_bytes(), AtFlags::REMOVEDIR);
     let mut done = rmdir();
     if done == Err(Errno::NOTEMPTY)
-        && open_folder(spot).is_ok_and(|folder| clean(&folder, Some(tag), now()))
+        && open_folder(spot).is_ok_and(|folder| clean(&Folder::plain(folder), Some(tag), now()))
     {
         done = rmdir();
     }
@@ -157,11 +246,13 @@ pub(super) fn tidy(
     at: &RemotePath,
     expect: &Expect,
     tag: &AttemptTag,
+    wanted: &Wanted,
 ) -> Result<()> {
     let spot = match Spot::open(remote, at, tag, "tidy", ErrorKind::NotFound) {
         Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
+    spot.go_on(wanted)?;
     spot.unlink(&spot.temp)?;
     let Some(aside) = spot.look(&spot.aside)?.entry() else { return Ok(()) };
     if aside.kind == Kind::File && super::write::is_marked(&spot, &spot.aside, tag) {
@@ -182,33 +273,42 @@ pub(super) fn set_metadata(
     at: &RemotePath,
     metadata: &Metadata,
     expect: &Expect,
+    wanted: &Wanted,
 ) -> Result<Observed> {
     let operation = "set metadata of";
     let fail = |error: Errno| refused(error, operation, at);
     let root = remote.state().root;
-    let entry = if at.is_root() {
-        root.folder(at).map_err(fail)?
+    let (folder, entry) = if at.is_root() {
+        let folder = root.folder(at).map_err(fail)?;
+        let entry = folder
+            .try_clone()
+            .map_err(|error| RemoteError::new(ErrorKind::Other, operation, at).because(error))?;
+        (folder, entry)
     } else {
         let spot = Spot::open(remote, at, &nobody(), operation, ErrorKind::NotFound)?;
         spot.expect(expect)?.ok_or_else(|| spot.error(ErrorKind::NotFound))?;
-        open_entry(&spot.folder, &spot.name).map_err(fail)?
+        let entry = open_entry(&spot.folder, &spot.name).map_err(fail)?;
+        (spot.folder, entry)
     };
     let missing = || RemoteError::new(ErrorKind::NotFound, operation, at);
-    let opened = look_open(&entry).map_err(fail)?.ok_or_else(missing)?;
+    let opened = folder.opened(&entry).map_err(fail)?.ok_or_else(missing)?;
     opened.fits(expect).map_err(|kind| RemoteError::new(kind, operation, at))?;
+    if !wanted.is_so() {
+        return Err(RemoteError::new(ErrorKind::Offline, operation, at));
+    }
     if let Some(mode) = metadata.mode {
         fs::fchmod(&entry, Mode::from_raw_mode(mode & 0o7777)).map_err(fail)?;
     }
     if let Some(mtime) = metadata.mtime {
         fs::futimens(&entry, &timestamps(mtime)).map_err(fail)?;
     }
-    let seen = look_open(&entry).map_err(fail)?.ok_or_else(missing)?;
+    let seen = folder.opened(&entry).map_err(fail)?.ok_or_else(missing)?;
     Ok(root.observed(&seen))
 }
 
 /// Removes temporaries that nobody will come back for: anybody's after thirty days, those of `owner`'s mount after one, those
 /// of trying out, which takes milliseconds, after a minute. Whether any was removed.
-pub(super) fn clean(folder: &OwnedFd, owner: Option<&AttemptTag>, now: i128) -> bool {
+pub(super) fn clean(folder: &Folder, owner: Option<&AttemptTag>, now: i128) -> bool {
     let Ok(entries) = fs::Dir::read_from(folder) else { return false };
     let mut removed = false;
     for entry in entries.flatten() {
@@ -240,7 +340,7 @@ pub(super) struct Tried {
 }
 
 /// Tries what the file system under `folder` can do. An error if nothing can be created there at all.
-pub(super) fn try_out(folder: &OwnedFd) -> rustix::io::Result<Tried> {
+pub(super) fn try_out(folder: &Folder) -> rustix::io::Result<Tried> {
     let tag = AttemptTag {
         mount: TRYING.to_owned(),
         item: std::process::id().into(),
@@ -279,7 +379,7 @@ mod tests {
     #[test]
     fn temporaries_go_after_thirty_days_and_own_ones_after_one() {
         let root = tempfile::tempdir().unwrap();
-        let folder = OwnedFd::from(std::fs::File::open(root.path()).unwrap());
+        let folder = Folder::plain(std::fs::File::open(root.path()).unwrap().into());
         let tag = |mount: &str| AttemptTag { mount: mount.to_owned(), item: 1, nonce: 2 };
         let name = Name::new(&b"a"[..]).unwrap();
         let make = |tag: &AttemptTag| {

@@ -1,9 +1,11 @@
 //! The directory behind the remote: resolving below the root without ever following a link, and looking at what is there.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +14,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::identity;
+use super::parts::{Border, Parts};
 use crate::remote::{
     ErrorKind, Expect, Kind, Name, Observed, RemoteError, RemoteId, RemotePath, Result, Version,
 };
@@ -27,18 +31,76 @@ const INSIDE: ResolveFlags =
 pub(super) struct Root {
     fd: OwnedFd,
     path: PathBuf,
-    /// Who the directory is, to notice another one in its place.
-    pub(super) identity: String,
+    /// Who the directory is, to notice another one in its place; `None` where nothing tells.
+    pub(super) identity: Option<String>,
     /// What it is, for people.
     pub(super) product: String,
     /// Whether changes by other machines are told to nobody here.
     pub(super) is_shared: bool,
     /// Which file system, and which mount of it, this is.
-    seat: (u32, u32, u64),
+    seat: Seat,
+    /// Whether its inode numbers are those of the disk.
+    numbered: bool,
+    /// What is mounted below it.
+    pub(super) parts: Arc<Parts>,
     /// Two changes within this long may leave the same mtime.
     pub(super) tick: Duration,
     /// By how many nanoseconds the clock that stamps files there is ahead of ours.
     pub(super) skew: AtomicI64,
+}
+
+/// Says which file system, and which mount of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seat {
+    device: (u32, u32),
+    mount: u64,
+}
+
+/// What a file system answers whose mounted one is away: no kernel says this of a path.
+const AWAY: Errno = Errno::NOTBLK;
+
+/// Is an opened folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    fd: OwnedFd,
+    numbered: bool,
+    seat: Option<Seat>,
+}
+
+impl Folder {
+    /// One in which names are looked at, but no versions are asked.
+    pub(super) fn plain(fd: OwnedFd) -> Self {
+        Self { fd, numbered: true, seat: None }
+    }
+
+    /// Says what a descriptor is that was opened in it; `None` for what is neither file nor folder.
+    pub(super) fn opened(&self, file: &OwnedFd) -> rustix::io::Result<Option<Meta>> {
+        look_open(file, self.numbered)
+    }
+
+    /// What begins at an entry of it.
+    pub(super) fn border(&self, meta: &Meta) -> Option<Border> {
+        let seat = self.seat.filter(|seat| meta.kind == Kind::Folder && *seat != meta.seat)?;
+        Some(if seat.mount == meta.seat.mount && seat.mount != 0 {
+            Border::Volume
+        } else {
+            Border::Mount
+        })
+    }
+}
+
+impl Deref for Folder {
+    type Target = OwnedFd;
+
+    fn deref(&self) -> &OwnedFd {
+        &self.fd
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// What is asked of the kernel about an entry.
@@ -55,7 +117,9 @@ pub(super) struct Meta {
     /// How many names it has in this file system.
     links: u32,
     /// Which file system, and which mount of it, it was seen through.
-    seat: (u32, u32, u64),
+    seat: Seat,
+    /// Whether the inode number will be the same tomorrow.
+    pub(super) numbered: bool,
     pub(super) size: u64,
     pub(super) mtime: i128,
     /// When content or attributes last changed; nobody can set it.
@@ -66,10 +130,13 @@ pub(super) struct Meta {
 
 impl Meta {
     /// The mark of the content: which inode, how long, and when last written. A rename leaves it as it is. Folders have none:
-    /// theirs would stay the same when a file in them is edited.
+    /// theirs would stay the same when a file in them is edited. Numbers that are invented anew by each mount are no mark.
     pub(super) fn version(&self) -> Version {
         match self.kind {
             Kind::Folder => Version(String::new()),
+            _ if !self.numbered => {
+                Version(format!("-.{:x}-{:x}-{:x}", self.born, self.size, self.mtime))
+            }
             _ => Version(format!(
                 "{:x}.{:x}-{:x}-{:x}",
                 self.inode, self.born, self.size, self.mtime
@@ -106,7 +173,7 @@ pub(super) fn now() -> i128 {
     }
 }
 
-fn meta(stat: &Statx) -> Option<Meta> {
+fn meta(stat: &Statx, numbered: bool) -> Option<Meta> {
     let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Folder,
@@ -119,7 +186,8 @@ fn meta(stat: &Statx) -> Option<Meta> {
         born: if has_born { nanoseconds(stat.stx_btime) } else { 0 },
         has_born,
         links: stat.stx_nlink,
-        seat: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id),
+        seat: Seat { device: (stat.stx_dev_major, stat.stx_dev_minor), mount: stat.stx_mnt_id },
+        numbered,
         size: stat.stx_size,
         mtime: nanoseconds(stat.stx_mtime),
         changed: nanoseconds(stat.stx_ctime),
@@ -149,17 +217,17 @@ impl Found {
 }
 
 /// Says what is at `name` in a folder.
-pub(super) fn look(folder: &OwnedFd, name: &Name) -> rustix::io::Result<Found> {
+pub(super) fn look(folder: &Folder, name: &Name) -> rustix::io::Result<Found> {
     match fs::statx(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW, WANTED) {
-        Ok(stat) => Ok(meta(&stat).map_or(Found::Strange, Found::Entry)),
+        Ok(stat) => Ok(meta(&stat, folder.numbered).map_or(Found::Strange, Found::Entry)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(Found::Nothing),
         Err(error) => Err(error),
     }
 }
 
 /// Says what an open descriptor is; `None` for what is neither file nor folder.
-pub(super) fn look_open(file: &OwnedFd) -> rustix::io::Result<Option<Meta>> {
-    fs::statx(file, "", AtFlags::EMPTY_PATH, WANTED).map(|stat| meta(&stat))
+pub(super) fn look_open(file: &OwnedFd, numbered: bool) -> rustix::io::Result<Option<Meta>> {
+    fs::statx(file, "", AtFlags::EMPTY_PATH, WANTED).map(|stat| meta(&stat, numbered))
 }
 
 impl Root {
@@ -177,19 +245,27 @@ impl Root {
             id: self.id_of(meta),
             digest: None,
             mode: Some(meta.mode),
-            extra: None,
+            extra: self.changed(meta),
         }
+    }
+
+    /// When content or attributes last changed, of files where the kernel here says so: an edit that leaves size and mtime as
+    /// they were leaves no other trace.
+    fn changed(&self, meta: &Meta) -> Option<Vec<u8>> {
+        let is_told = meta.kind == Kind::File && meta.seat == self.seat && !self.is_shared;
+        let when = i64::try_from(meta.changed).ok().filter(|_| is_told && meta.numbered)?;
+        Some([b"c".as_slice(), &when.to_le_bytes()].concat())
     }
 
     /// What tells an entry from all others below this root: not what has several names, nor what is seen through another
     /// mount or is in another volume, where the same may be seen twice (bind mounts, snapshots).
     fn id_of(&self, meta: &Meta) -> Option<RemoteId> {
         let is_one = meta.kind == Kind::Folder || meta.links <= 1;
-        let is_known = meta.has_born && is_one && meta.seat == self.seat;
+        let is_known = meta.has_born && is_one && meta.numbered && meta.seat == self.seat;
         is_known.then(|| RemoteId(format!("{:x}-{:x}", meta.inode, meta.born)))
     }
 
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path, parts: Arc<Parts>) -> Result<Self> {
         let fail = |kind, error: Errno| {
             Err(RemoteError::new(kind, "open", path.display()).because(std::io::Error::from(error)))
         };
@@ -204,17 +280,20 @@ impl Root {
             Err(error @ Errno::NOSYS) => return fail(ErrorKind::Unsupported, error),
             Err(error) => return fail(kind_of(error), error),
         }
-        let described = look_open(&fd).and_then(|meta| {
-            Ok((meta, fs::fstatvfs(&fd)?.f_fsid, FileSystem::of(fs::fstatfs(&fd)?.f_type)))
+        let described = fs::fstatfs(&fd).and_then(|about| {
+            let system = FileSystem::of(about.f_type);
+            Ok((look_open(&fd, system.is_numbered)?, fs::fstatvfs(&fd)?.f_fsid, system))
         });
         match described {
             Ok((Some(meta), fsid, system)) => Ok(Self {
+                identity: identity::of(&fd, &meta, fsid),
                 fd,
                 path: path.to_owned(),
-                identity: format!("{fsid:x}-{:x}-{:x}", meta.inode, meta.born),
                 product: format!("directory on {}", system.name),
                 is_shared: system.is_shared,
                 seat: meta.seat,
+                numbered: system.is_numbered,
+                parts,
                 tick: system.tick,
                 skew: AtomicI64::new(0),
             }),
@@ -234,12 +313,27 @@ impl Root {
     }
 
     /// Opens a folder. A link on the way is as if nothing were there.
-    pub(super) fn folder(&self, path: &RemotePath) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    pub(super) fn folder(&self, path: &RemotePath) -> rustix::io::Result<Folder> {
         // A root that was removed looks empty, and so does the one under a disk that was unmounted: no entry is gone, it is.
         if !self.is_in_place()? {
             return Err(Errno::NOMEDIUM);
         }
+        let above = self.parts.mounts_above(path);
+        let folder = match self.reach(path) {
+            Err(Errno::NOENT | Errno::NOTDIR) if !above.is_empty() => return Err(AWAY),
+            other => other?,
+        };
+        // The same of what is mounted below it. Who was there when it was opened stays there.
+        if let Some(outer) = above.first().and_then(RemotePath::parent)
+            && self.reach(&outer)?.seat == folder.seat
+        {
+            return Err(AWAY);
+        }
+        Ok(folder)
+    }
+
+    fn reach(&self, path: &RemotePath) -> rustix::io::Result<Folder> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut at = self.resolve(&self.fd, Path::new("."), flags)?;
         let mut step = Vec::new();
         for name in &path.0 {
@@ -252,10 +346,17 @@ impl Root {
             }
             step.extend_from_slice(name.as_bytes());
         }
-        match step.is_empty() {
-            true => Ok(at),
-            false => self.resolve(&at, Path::new(OsStr::from_bytes(&step)), flags),
-        }
+        let fd = match step.is_empty() {
+            true => at,
+            false => self.resolve(&at, Path::new(OsStr::from_bytes(&step)), flags)?,
+        };
+        let seat = look_open(&fd, self.numbered)?.map(|meta| meta.seat);
+        let is_ours = seat.is_none_or(|seat| seat.device == self.seat.device);
+        let numbered = match is_ours {
+            true => self.numbered,
+            false => FileSystem::of(fs::fstatfs(&fd)?.f_type).is_numbered,
+        };
+        Ok(Folder { fd, numbered, seat })
     }
 
     fn resolve(&self, at: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -272,21 +373,61 @@ impl Root {
     pub(super) fn parent<'p>(
         &self,
         path: &'p RemotePath,
-    ) -> rustix::io::Result<(OwnedFd, &'p Name)> {
+    ) -> rustix::io::Result<(Folder, &'p Name)> {
         let (folder, name) = path.parent().zip(path.name()).ok_or(Errno::BUSY)?;
         Ok((self.folder(&folder)?, name))
     }
 
     /// Says what is at a path, links and all else that is not shown being nothing.
-    pub(super) fn stat(&self, path: &RemotePath) -> rustix::io::Result<Option<Meta>> {
+    pub(super) fn stat(&self, path: &RemotePath) -> rustix::io::Result<Option<Observed>> {
         if path.is_root() {
-            return look_open(&self.folder(path)?);
+            let folder = self.folder(path)?;
+            return Ok(folder.opened(&folder)?.map(|meta| self.observed(&meta)));
         }
         match self.parent(path) {
-            Ok((folder, name)) => Ok(look(&folder, name)?.entry()),
+            Ok((folder, name)) => self.entry(&folder, path, look(&folder, name)?),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// What is shown of what was found at a path: a file system mounted there that is away is as it was.
+    pub(super) fn entry(
+        &self,
+        folder: &Folder,
+        path: &RemotePath,
+        found: Found,
+    ) -> rustix::io::Result<Option<Observed>> {
+        let meta = found.entry();
+        let border = meta.and_then(|meta| folder.border(&meta));
+        let is_away = border.is_none() && self.parts.is_mount(path);
+        match (meta, border) {
+            (Some(meta), Some(border)) => {
+                let seen = Observed { extra: Some(border.note()), ..self.observed(&meta) };
+                self.parts.saw(path, border, &seen);
+                Ok(Some(seen))
+            }
+            (Some(meta), None) if !is_away => Ok(Some(self.observed(&meta))),
+            // On the way to something that is away is at least a folder.
+            _ => Ok(self.parts.shown(path)),
+        }
+    }
+
+    /// Says which of the file systems that are mounted below the root came or went since this was last asked.
+    pub(super) fn came_or_went(&self) -> Vec<RemotePath> {
+        let mut changed = Vec::new();
+        for at in self.parts.mounts_below(&RemotePath::root()) {
+            let there = match self.parent(&at) {
+                Ok((folder, name)) => look(&folder, name).is_ok_and(|found| {
+                    found.entry().is_some_and(|meta| folder.border(&meta).is_some())
+                }),
+                Err(_) => false,
+            };
+            if self.parts.note_there(&at, there) {
+                changed.push(at);
+            }
+        }
+        changed
     }
 }
 
@@ -299,6 +440,8 @@ pub(super) fn open_entry(folder: &OwnedFd, name: &Name) -> rustix::io::Result<Ow
 struct FileSystem {
     name: &'static str,
     is_shared: bool,
+    /// Whether an inode has the same number after the next mount.
+    is_numbered: bool,
     tick: Duration,
 }
 
@@ -314,6 +457,7 @@ impl FileSystem {
             0x2FC1_2FC1 => ("zfs", false, true),
             0xF2F5_2010 => ("f2fs", false, true),
             0xCA45_1A4E => ("bcachefs", false, true),
+            0x7366_746E => ("ntfs", false, false),
             0x4D44 => ("vfat", false, false),
             0x2011_BAB0 => ("exfat", false, false),
             0x6969 => ("NFS", true, false),
@@ -328,9 +472,11 @@ impl FileSystem {
             0x7461_636F => ("ocfs2", true, false),
             _ => ("an unknown file system", false, false),
         };
+        // Who has no numbers on its disk, or may not tell them, counts its inodes anew at each mount.
+        let is_numbered = !matches!(name, "vfat" | "exfat" | "FUSE" | "vboxsf");
         // Local kernels give times by a clock that ticks every 10 ms at worst; FAT and old servers every 2 s.
         let tick = Duration::from_millis(if is_fine { 20 } else { 2000 });
-        Self { name, is_shared, tick }
+        Self { name, is_shared, is_numbered, tick }
     }
 }
 
@@ -347,6 +493,7 @@ pub(super) fn kind_of(error: Errno) -> ErrorKind {
         Errno::BUSY | Errno::TXTBSY => ErrorKind::Locked { after: None },
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV => ErrorKind::Unsupported,
         Errno::NOMEDIUM => ErrorKind::RootMissing,
+        AWAY => ErrorKind::Away,
         Errno::STALE
         | Errno::TIMEDOUT
         | Errno::HOSTDOWN
@@ -363,5 +510,9 @@ pub(super) fn kind_of(error: Errno) -> ErrorKind {
 
 /// The error of an operation that the kernel refused.
 pub(super) fn refused(error: Errno, operation: &'static str, at: &RemotePath) -> RemoteError {
-    RemoteError::new(kind_of(error), operation, at).because(std::io::Error::from(error))
+    let refused = RemoteError::new(kind_of(error), operation, at);
+    match error {
+        AWAY => refused,
+        error => refused.because(std::io::Error::from(error)),
+    }
 }

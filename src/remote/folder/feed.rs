@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -32,6 +33,8 @@ pub(super) struct Feed {
     root: PathBuf,
     queue: Arc<Mutex<Queue>>,
     watching: Mutex<Option<Watching>>,
+    /// Whether `watching` is something, known without waiting for who watches.
+    is_on: AtomicBool,
     woken: watch::Sender<u64>,
 }
 
@@ -129,7 +132,8 @@ impl Feed {
         let queue = Arc::new(Mutex::new(Queue::new()));
         let woken = watch::Sender::new(0);
         let watching = if is_shared { None } else { start(root, &queue, &woken) };
-        Self { root: root.to_owned(), queue, watching: Mutex::new(watching), woken }
+        let is_on = AtomicBool::new(watching.is_some());
+        Self { root: root.to_owned(), queue, watching: Mutex::new(watching), is_on, woken }
     }
 
     /// The root was away: the kernel's watches may have gone with it, and what happened meanwhile was told to nobody.
@@ -144,7 +148,7 @@ impl Feed {
     }
 
     pub(super) fn kind(&self) -> FeedKind {
-        if lock(&self.watching).is_some() { FeedKind::Inotify } else { FeedKind::Walk }
+        if self.is_on.load(Ordering::Acquire) { FeedKind::Inotify } else { FeedKind::Walk }
     }
 
     fn path(&self, folder: &RemotePath) -> PathBuf {
@@ -184,6 +188,7 @@ impl Feed {
                     "the kernel's inotify watches are used up: folders are walked instead"
                 );
                 *watching = None;
+                self.is_on.store(false, Ordering::Release);
                 drop(watching);
                 self.woken.send_modify(|count| *count += 1);
             }
@@ -224,6 +229,14 @@ impl Feed {
         }
     }
 
+    /// Another file system is mounted at these folders than was, or none.
+    pub(super) fn look_anew(&self, folders: Vec<RemotePath>) {
+        if !folders.is_empty() {
+            lock(&self.queue).stale.extend(folders.iter().cloned());
+            self.tell(folders.into_iter().map(Hint::Folder));
+        }
+    }
+
     fn tell(&self, hints: impl IntoIterator<Item = Hint>) {
         let mut queue = lock(&self.queue);
         hints.into_iter().for_each(|hint| queue.push(hint));
@@ -254,7 +267,7 @@ impl Feed {
     }
 
     pub(super) fn watch(&self) -> Option<BoxStream<'static, ()>> {
-        lock(&self.watching).as_ref()?;
+        self.is_on.load(Ordering::Acquire).then_some(())?;
         let wait = |mut woken: watch::Receiver<u64>| async move {
             woken.changed().await.ok().map(|()| ((), woken))
         };

@@ -2,22 +2,42 @@
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
 use rustix::io::Errno;
 
-use super::FolderRemote;
 use super::disk::{Meta, look, look_open, open_entry, refused};
+use super::threads::Threads;
+use super::{FolderRemote, not_run};
 use crate::remote::{ByteStream, ErrorKind, Kind, RemoteError, RemotePath, Result, Version};
 
 const PIECE: u64 = 256 * 1024;
 const READ: &str = "read";
 
+/// Is an open file. Closing it may hang like everything else, so that happens where it may.
+struct Opened {
+    file: Option<OwnedFd>,
+    threads: Threads,
+}
+
+impl Opened {
+    fn file(&self) -> rustix::io::Result<&OwnedFd> {
+        self.file.as_ref().ok_or(Errno::BADF)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.threads.leave(move || drop(file));
+        }
+    }
+}
+
 struct Reading {
-    file: Arc<OwnedFd>,
+    file: Opened,
     opened: Meta,
     at: RemotePath,
     rest: Range<u64>,
@@ -35,7 +55,7 @@ fn open(remote: &FolderRemote, at: &RemotePath, version: &Version) -> Result<(Ow
         Some(_) => {}
     }
     let file = open_entry(&folder, name).map_err(fail)?;
-    let opened = look_open(&file).map_err(fail)?.ok_or_else(mismatch)?;
+    let opened = folder.opened(&file).map_err(fail)?.ok_or_else(mismatch)?;
     if opened.kind != Kind::File || opened.version() != *version {
         return Err(mismatch());
     }
@@ -54,7 +74,8 @@ pub(super) fn read(
         return Err(error.because("the range lies outside the file"));
     }
     let (length, total) = (range.end - range.start, Some(opened.size));
-    let reading = Reading { file: Arc::new(file), opened, at: at.clone(), rest: range };
+    let file = Opened { file: Some(file), threads: remote.shared.threads.clone() };
+    let reading = Reading { file, opened, at: at.clone(), rest: range };
     let bytes = stream::unfold(Some(reading), |reading| async move {
         let reading = reading.filter(|reading| !reading.rest.is_empty())?;
         match piece(reading).await {
@@ -66,32 +87,30 @@ pub(super) fn read(
 }
 
 async fn piece(mut reading: Reading) -> Result<(Bytes, Reading)> {
-    let at = reading.at.clone();
-    let done = tokio::task::spawn_blocking(move || {
+    let (at, threads) = (reading.at.clone(), reading.file.threads.clone());
+    let done = threads.run(move |_| {
         let bytes = read_piece(&reading)?;
         reading.rest.start += bytes.len() as u64;
         Ok((bytes, reading))
     });
-    match done.await {
-        Ok(result) => result,
-        Err(stopped) => Err(RemoteError::new(ErrorKind::Other, READ, &at).because(stopped)),
-    }
+    done.await.unwrap_or_else(|| Err(not_run(READ, &at)))
 }
 
 fn read_piece(reading: &Reading) -> Result<Bytes> {
     let fail = |error: Errno| refused(error, READ, &reading.at);
+    let file = reading.file.file().map_err(fail)?;
     let wanted = (reading.rest.end - reading.rest.start).min(PIECE);
     let mut buffer = vec![0; usize::try_from(wanted).unwrap_or(0)];
     let mut filled = 0;
     while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {
-        match rustix::io::pread(&*reading.file, free, reading.rest.start + filled as u64) {
+        match rustix::io::pread(file, free, reading.rest.start + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(Errno::INTR) => {}
             Err(error) => return Err(fail(error)),
         }
     }
-    let now = look_open(&reading.file).map_err(fail)?;
+    let now = look_open(file, reading.opened.numbered).map_err(fail)?;
     if now.is_none_or(|now| now.version() != reading.opened.version()) {
         return Err(RemoteError::new(ErrorKind::VersionMismatch, READ, &reading.at));
     }

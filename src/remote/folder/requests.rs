@@ -11,7 +11,8 @@ use rustix::fs;
 use rustix::io::Errno;
 
 use super::disk::{Found, Root, kind_of, look, now, refused};
-use super::{FolderRemote, State, change, has_birth_times, read, write};
+use super::threads::Wanted;
+use super::{FolderRemote, State, change, has_birth_times, identity, read, write};
 use crate::remote::names::is_hidden;
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Conditional, Cursor, ErrorKind, Expect,
@@ -58,8 +59,6 @@ fn names(folder: &rustix::fd::OwnedFd, hidden: bool) -> rustix::io::Result<Vec<N
             names.push(name);
         }
     }
-    names.sort_unstable();
-    names.dedup();
     Ok(names)
 }
 
@@ -90,7 +89,13 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     let (listing, all) = match found {
         Some(all) => (listing, all),
         None => {
-            let all = Arc::new(names(&folder, remote.shared.hidden).map_err(fail)?);
+            let mut all = names(&folder, remote.shared.hidden).map_err(fail)?;
+            // What is mounted below and away is shown as it was.
+            let mounts = root.parts.mounts_below(at);
+            all.extend(mounts.iter().filter_map(|mount| mount.0.get(at.0.len()).cloned()));
+            all.sort_unstable();
+            all.dedup();
+            let all = Arc::new(all);
             let listing = if all.len() > PAGE { kept().start(Arc::clone(&all)) } else { 0 };
             (listing, all)
         }
@@ -100,14 +105,13 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     let these = rest.get(..PAGE.min(rest.len())).unwrap_or_default();
     let mut entries = Vec::with_capacity(these.len());
     for name in these {
-        match look(&folder, name).map_err(fail)? {
-            Found::Entry(meta) => {
-                entries.push(Listed { name: name.clone(), entry: root.observed(&meta) });
-            }
-            Found::Nothing => {}
-            Found::Strange => {
-                tracing::debug!(folder = %at, %name, "not shown: neither file nor folder");
-            }
+        let found = look(&folder, name).map_err(fail)?;
+        if found == Found::Strange {
+            tracing::debug!(folder = %at, %name, "not shown: neither file nor folder");
+        }
+        let path = at.child(name.clone());
+        if let Some(entry) = root.entry(&folder, &path, found).map_err(fail)? {
+            entries.push(Listed { name: name.clone(), entry });
         }
     }
     let next = these.last().filter(|_| these.len() < rest.len()).map(|last| {
@@ -121,7 +125,7 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
 fn probe(remote: &FolderRemote) -> Result<()> {
     let at = RemotePath::root();
     let fail = |error: Errno| refused(error, "probe", &at);
-    let opened = Root::open(&remote.shared.path)?;
+    let opened = Root::open(&remote.shared.path, remote.state().root.parts.clone())?;
     let folder = opened.folder(&at).map_err(fail)?;
     change::clean(&folder, None, now());
     let mut skew = 0;
@@ -138,9 +142,10 @@ fn probe(remote: &FolderRemote) -> Result<()> {
         },
     };
     let stable_ids = has_birth_times(&opened);
-    let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let same = state.root.identity == opened.identity && state.root.is_in_place().map_err(fail)?;
-    let root = if same { Arc::clone(&state.root) } else { Arc::new(opened) };
+    // Nothing that may hang is asked under the lock.
+    let before = remote.state().root;
+    let same = is_same(&before, &opened) && before.is_in_place().map_err(fail)?;
+    let root = if same { before } else { Arc::new(opened) };
     if !same {
         remote.shared.feed.renew();
     }
@@ -148,22 +153,28 @@ fn probe(remote: &FolderRemote) -> Result<()> {
     let is_wrong = skew.unsigned_abs() > root.tick.as_nanos();
     let skew = if is_wrong { i64::try_from(skew).unwrap_or(0) } else { 0 };
     root.skew.store(skew, Ordering::Relaxed);
-    *state = State { root, conditional, writable, stable_ids };
+    *remote.locked() = State { root, conditional, writable, stable_ids };
     Ok(())
 }
 
+fn is_same(one: &Root, other: &Root) -> bool {
+    match (&one.identity, &other.identity) {
+        (Some(one), Some(other)) => identity::is_same(one, other),
+        (one, other) => one == other,
+    }
+}
+
 /// Who is at the path now. The one we know is opened anew if it was away; another one is not touched.
-fn identity(remote: &FolderRemote) -> Result<String> {
-    let opened = Root::open(&remote.shared.path)?;
-    let identity = opened.identity.clone();
-    let mut state = remote.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let in_place = state.root.is_in_place();
-    if identity == state.root.identity && !in_place.unwrap_or(false) {
-        opened.skew.store(state.root.skew.load(Ordering::Relaxed), Ordering::Relaxed);
-        state.root = Arc::new(opened);
+fn who(remote: &FolderRemote) -> Result<Option<String>> {
+    let opened = Root::open(&remote.shared.path, remote.state().root.parts.clone())?;
+    let told = opened.identity.clone();
+    let before = remote.state().root;
+    if is_same(&before, &opened) && !before.is_in_place().unwrap_or(false) {
+        opened.skew.store(before.skew.load(Ordering::Relaxed), Ordering::Relaxed);
+        remote.locked().root = Arc::new(opened);
         remote.shared.feed.renew();
     }
-    Ok(identity)
+    Ok(told)
 }
 
 fn space(remote: &FolderRemote) -> Result<Option<Space>> {
@@ -192,51 +203,54 @@ impl Remote for FolderRemote {
             version_tick: state.root.tick,
             feed: self.shared.feed.kind(),
             product: state.root.product.clone(),
-            identity: Some(state.root.identity.clone()),
+            identity: state.root.identity.clone(),
             folder_versions: false,
             dot_names: true,
         }
     }
 
     async fn probe(&self) -> Result<Capabilities> {
-        self.blocking("probe", &RemotePath::root(), probe).await?;
+        self.blocking("probe", &RemotePath::root(), |this, _| probe(this)).await?;
         Ok(self.capabilities())
     }
 
     async fn identity(&self) -> Result<Option<String>> {
-        let told = self.blocking("identity", &RemotePath::root(), identity).await;
-        told.map(Some)
+        self.blocking("identity", &RemotePath::root(), |this, _| who(this)).await
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+        self.recall(at);
         let path = at.path.clone();
-        self.blocking("stat", &at.path, move |this| {
+        self.blocking("stat", &at.path, move |this, _| {
             let root = this.state().root;
-            let seen = root.stat(&path).map_err(|error| refused(error, "stat", &path))?;
-            Ok(seen.map(|meta| root.observed(&meta)))
+            root.stat(&path).map_err(|error| refused(error, "stat", &path))
         })
         .await
     }
 
     async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
+        self.recall(folder);
         let path = folder.path.clone();
-        self.blocking("list", &folder.path, move |this| list(this, &path, page.as_ref())).await
+        self.blocking("list", &folder.path, move |this, _| list(this, &path, page.as_ref())).await
     }
 
     async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
         let (path, version) = (at.path.clone(), version.clone());
-        self.blocking("read", &at.path, move |this| read::read(this, &path, &version, range)).await
+        self.blocking("read", &at.path, move |this, _| read::read(this, &path, &version, range))
+            .await
     }
 
     async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
         let path = at.path.clone();
-        self.blocking("write", &at.path, move |this| write::write(this, &path, &body, &expect))
-            .await
+        let act =
+            move |this: &Self, wanted: &Wanted| write::write(this, &path, &body, &expect, wanted);
+        self.blocking("write", &at.path, act).await
     }
 
     async fn make_folder(&self, at: &Locator) -> Result<Observed> {
         let path = at.path.clone();
-        self.blocking("make folder", &at.path, move |this| change::make_folder(this, &path)).await
+        let act = move |this: &Self, wanted: &Wanted| change::make_folder(this, &path, wanted);
+        self.blocking("make folder", &at.path, act).await
     }
 
     async fn rename(
@@ -246,20 +260,26 @@ impl Remote for FolderRemote {
         expect: Expect,
         tag: &AttemptTag,
     ) -> Result<Observed> {
+        self.recall(from);
         let (old, new, tag) = (from.path.clone(), to.path.clone(), tag.clone());
-        let act = move |this: &Self| change::rename(this, &old, &new, &expect, &tag);
+        let act = move |this: &Self, wanted: &Wanted| {
+            change::rename(this, &old, &new, &expect, &tag, wanted)
+        };
         self.blocking("rename", &from.path, act).await
     }
 
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
+        self.recall(at);
         let (path, tag) = (at.path.clone(), tag.clone());
-        let act = move |this: &Self| change::remove(this, &path, &expect, &tag);
+        let act =
+            move |this: &Self, wanted: &Wanted| change::remove(this, &path, &expect, &tag, wanted);
         self.blocking("remove", &at.path, act).await
     }
 
     async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
         let (path, expect, tag) = (at.path.clone(), expect.clone(), tag.clone());
-        let act = move |this: &Self| change::tidy(this, &path, &expect, &tag);
+        let act =
+            move |this: &Self, wanted: &Wanted| change::tidy(this, &path, &expect, &tag, wanted);
         self.blocking("tidy", &at.path, act).await
     }
 
@@ -270,21 +290,36 @@ impl Remote for FolderRemote {
         expect: Expect,
     ) -> Result<Observed> {
         let (path, metadata) = (at.path.clone(), metadata.clone());
-        let act = move |this: &Self| change::set_metadata(this, &path, &metadata, &expect);
+        let act = move |this: &Self, wanted: &Wanted| {
+            change::set_metadata(this, &path, &metadata, &expect, wanted)
+        };
         self.blocking("set metadata of", &at.path, act).await
     }
 
     async fn space(&self) -> Result<Option<Space>> {
-        self.blocking("space", &RemotePath::root(), space).await
+        self.blocking("space", &RemotePath::root(), |this, _| space(this)).await
     }
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
         let since = since.cloned();
-        let drain = move |this: &Self| {
-            let in_place = this.state().root.is_in_place().unwrap_or(false);
+        let drain = move |this: &Self, _: &Wanted| {
+            let root = this.state().root;
+            let in_place = root.is_in_place().unwrap_or(false);
+            if in_place {
+                // Watches go with what they are on, and what happens in it while it is away is told to nobody.
+                this.shared.feed.look_anew(root.came_or_went());
+            }
             this.shared.feed.changes(since.as_ref(), in_place)
         };
         self.blocking("changes of", &RemotePath::root(), drain).await
+    }
+
+    fn divides(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        self.state().root.parts.divide(from, folder)
+    }
+
+    fn is_same(&self, known: &str, told: &str) -> bool {
+        identity::is_same(known, told)
     }
 
     fn watch(&self) -> Option<BoxStream<'static, ()>> {
@@ -292,6 +327,9 @@ impl Remote for FolderRemote {
     }
 
     fn interested(&self, folder: &Locator) {
-        self.shared.feed.interested(&folder.path);
+        self.recall(folder);
+        // Who lists it watches it already; this is for the one that a move of ours brought to the name meanwhile.
+        let (this, path) = (self.clone(), folder.path.clone());
+        self.shared.threads.leave(move || this.shared.feed.interested(&path));
     }
 }

@@ -11,8 +11,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::FolderRemote;
-use super::disk::{Found, Meta, look, look_open, refused};
+use super::disk::{Folder, Found, Meta, look, refused};
 use super::inherit::{bits, inherit};
+use super::threads::Wanted;
 use crate::remote::names;
 use crate::remote::{
     AttemptTag, Body, ErrorKind, Expect, Kind, Name, Observed, RemoteError, RemotePath, Result,
@@ -26,7 +27,7 @@ const TURN: Duration = Duration::from_millis(200);
 
 /// Is a place in an opened folder, with the private names an attempt may use beside it.
 pub(super) struct Spot<'a> {
-    pub(super) folder: OwnedFd,
+    pub(super) folder: Folder,
     pub(super) name: Name,
     pub(super) temp: Name,
     pub(super) aside: Name,
@@ -95,6 +96,14 @@ impl<'a> Spot<'a> {
         match fs::unlinkat(&self.folder, name.as_bytes(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// The last moment before something changes: what hung until nobody waits for it any more was looked after already.
+    pub(super) fn go_on(&self, wanted: &Wanted) -> Result<()> {
+        match wanted.is_so() {
+            true => Ok(()),
+            false => Err(self.error(ErrorKind::Offline).because("too late: nobody waits for it")),
         }
     }
 
@@ -169,9 +178,9 @@ pub(super) fn is_marked(spot: &Spot<'_>, name: &Name, tag: &AttemptTag) -> bool 
 /// Renames without replacing. Where the file system cannot, a file gets its second name by a link, which never replaces
 /// either; a folder only after a look.
 pub(super) fn rename_free(
-    from_folder: &OwnedFd,
+    from_folder: &Folder,
     from: &Name,
-    to_folder: &OwnedFd,
+    to_folder: &Folder,
     to: &Name,
 ) -> rustix::io::Result<()> {
     let (old, new) = (from.as_bytes(), to.as_bytes());
@@ -203,6 +212,7 @@ pub(super) fn write(
     at: &RemotePath,
     body: &Upload,
     expect: &Expect,
+    wanted: &Wanted,
 ) -> Result<Observed> {
     let spot = Spot::open(remote, at, &body.tag, WRITE, ErrorKind::NoParent)?;
     let there = spot.expect(expect)?;
@@ -215,10 +225,11 @@ pub(super) fn write(
         }
         spot.take_turn();
         spot.expect(expect)?;
+        spot.go_on(wanted)?;
         commit(&spot, expect, &file)?;
         unmark(&file);
         spot.sync()?;
-        look_open(&file).map_err(|error| spot.fail(error))
+        spot.folder.opened(&file).map_err(|error| spot.fail(error))
     });
     match result {
         Ok(Some(meta)) => Ok(remote.state().root.observed(&meta)),
@@ -342,7 +353,7 @@ fn place(spot: &Spot<'_>) -> Result<()> {
 ///
 /// From here on the private name may hold somebody's only copy, so it is one that is never removed by age.
 fn exchange(spot: &Spot<'_>, expect: &Expect, file: &OwnedFd) -> Result<()> {
-    let ours = look_open(file).map_err(|error| spot.fail(error))?;
+    let ours = spot.folder.opened(file).map_err(|error| spot.fail(error))?;
     let ours = ours.ok_or_else(|| spot.error(ErrorKind::Other))?;
     spot.move_free(&spot.temp, &spot.aside).map_err(|error| spot.fail(error))?;
     let swap = || {

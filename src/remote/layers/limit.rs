@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::layer::{Asked, layer};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
-    Observed, PageToken, Remote, Result, Space, Upload, Version,
+    Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
 };
 
 tokio::task_local! {
@@ -43,6 +45,11 @@ const GIVE_WAY: Duration = Duration::from_millis(200);
 /// Marks every request that this future makes as one that nobody waits for. Tasks that it spawns are not marked.
 pub async fn in_background<F: Future>(work: F) -> F::Output {
     BACKGROUND.scope((), work).await
+}
+
+/// Whether somebody waits for what the running future asks.
+pub(super) fn is_awaited() -> bool {
+    lane() == Lane::First && !is_background()
 }
 
 /// Whether the running future was marked so.
@@ -147,32 +154,33 @@ impl Limit {
     }
 }
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Remote for Limit {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    async fn probe(&self) -> Result<Capabilities> {
+impl Limit {
+    async fn ask<'a, T>(
+        &self,
+        _: Asked<'_>,
+        ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
+    ) -> Result<T> {
         let _permit = self.permit().await;
-        self.inner.probe().await
+        ask().await
     }
 
-    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
+    async fn change<T>(
+        &self,
+        _: Asked<'_>,
+        ask: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let _permit = self.permit().await;
-        self.inner.stat(at).await
+        ask.await
     }
 
-    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
-        let _permit = self.permit().await;
-        self.inner.list(folder, page).await
-    }
-
-    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+    async fn read_within(
+        &self,
+        at: &Locator,
+        version: &Version,
+        range: Range<u64>,
+    ) -> Result<ByteStream> {
         let permit = self.permit().await;
-        let awaited = (lane() == Lane::First && !is_background())
-            .then(|| Awaited::new(Arc::clone(&self.awaited)));
+        let awaited = is_awaited().then(|| Awaited::new(Arc::clone(&self.awaited)));
         let gives_way = (lane() == Lane::Bulk).then(|| self.awaited.subscribe());
         let stream = self.inner.read(at, version, range).await?;
         let bytes = stream.bytes.map(move |piece| {
@@ -195,71 +203,10 @@ impl Remote for Limit {
         Ok(ByteStream { bytes, ..stream })
     }
 
-    async fn write(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
+    async fn write_within(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
         let _permit = self.permit().await;
         self.inner.write(at, body, expect).await
     }
-
-    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
-        let _permit = self.permit().await;
-        self.inner.make_folder(at).await
-    }
-
-    async fn rename(
-        &self,
-        from: &Locator,
-        to: &Locator,
-        expect: Expect,
-        tag: &AttemptTag,
-    ) -> Result<Observed> {
-        let _permit = self.permit().await;
-        self.inner.rename(from, to, expect, tag).await
-    }
-
-    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
-        let _permit = self.permit().await;
-        self.inner.remove(at, expect, tag).await
-    }
-
-    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
-        let _permit = self.permit().await;
-        self.inner.tidy(at, expect, tag).await
-    }
-
-    async fn set_metadata(
-        &self,
-        at: &Locator,
-        metadata: &Metadata,
-        expect: Expect,
-    ) -> Result<Observed> {
-        let _permit = self.permit().await;
-        self.inner.set_metadata(at, metadata, expect).await
-    }
-
-    async fn identity(&self) -> Result<Option<String>> {
-        let _permit = self.permit().await;
-        self.inner.identity().await
-    }
-
-    fn clock_ahead(&self) -> Option<i64> {
-        self.inner.clock_ahead()
-    }
-
-    async fn space(&self) -> Result<Option<Space>> {
-        let _permit = self.permit().await;
-        self.inner.space().await
-    }
-
-    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
-        let _permit = self.permit().await;
-        self.inner.changes(since).await
-    }
-
-    fn watch(&self) -> Option<BoxStream<'static, ()>> {
-        self.inner.watch()
-    }
-
-    fn interested(&self, folder: &Locator) {
-        self.inner.interested(folder);
-    }
 }
+
+layer!(Limit);

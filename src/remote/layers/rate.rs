@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use tokio::time::Instant;
 
+use super::layer::{Asked, layer};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
-    Observed, PageToken, Remote, Result, Space, Upload, Version,
+    Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
 };
 
 /// How much time's worth of bytes may go at once after a rest.
@@ -104,26 +106,29 @@ fn paced(
     paced.boxed()
 }
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Remote for Rate {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+impl Rate {
+    async fn ask<'a, T>(
+        &self,
+        _: Asked<'_>,
+        ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
+    ) -> Result<T> {
+        ask().await
     }
 
-    async fn probe(&self) -> Result<Capabilities> {
-        self.inner.probe().await
+    async fn change<T>(
+        &self,
+        _: Asked<'_>,
+        ask: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        ask.await
     }
 
-    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
-        self.inner.stat(at).await
-    }
-
-    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
-        self.inner.list(folder, page).await
-    }
-
-    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+    async fn read_within(
+        &self,
+        at: &Locator,
+        version: &Version,
+        range: Range<u64>,
+    ) -> Result<ByteStream> {
         let stream = self.inner.read(at, version, range).await?;
         let bytes = match &self.down {
             Some(pace) => paced(stream.bytes, Arc::clone(pace)),
@@ -132,66 +137,18 @@ impl Remote for Rate {
         Ok(ByteStream { bytes, ..stream })
     }
 
-    async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {
+    async fn write_within(
+        &self,
+        at: &Locator,
+        mut body: Upload,
+        expect: Expect,
+    ) -> Result<Observed> {
         body.pace.clone_from(&self.up);
         self.inner.write(at, body, expect).await
     }
-
-    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
-        self.inner.make_folder(at).await
-    }
-
-    async fn rename(
-        &self,
-        from: &Locator,
-        to: &Locator,
-        expect: Expect,
-        tag: &AttemptTag,
-    ) -> Result<Observed> {
-        self.inner.rename(from, to, expect, tag).await
-    }
-
-    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
-        self.inner.remove(at, expect, tag).await
-    }
-
-    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
-        self.inner.tidy(at, expect, tag).await
-    }
-
-    async fn set_metadata(
-        &self,
-        at: &Locator,
-        metadata: &Metadata,
-        expect: Expect,
-    ) -> Result<Observed> {
-        self.inner.set_metadata(at, metadata, expect).await
-    }
-
-    async fn identity(&self) -> Result<Option<String>> {
-        self.inner.identity().await
-    }
-
-    fn clock_ahead(&self) -> Option<i64> {
-        self.inner.clock_ahead()
-    }
-
-    async fn space(&self) -> Result<Option<Space>> {
-        self.inner.space().await
-    }
-
-    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
-        self.inner.changes(since).await
-    }
-
-    fn watch(&self) -> Option<BoxStream<'static, ()>> {
-        self.inner.watch()
-    }
-
-    fn interested(&self, folder: &Locator) {
-        self.inner.interested(folder);
-    }
 }
+
+layer!(Rate);
 
 #[cfg(test)]
 mod tests {

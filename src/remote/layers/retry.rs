@@ -13,7 +13,8 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::limit::is_background;
+use super::layer::{Asked, layer};
+use super::limit::{is_awaited, is_background};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
     Metadata, Observed, PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Verdict,
@@ -23,6 +24,8 @@ use crate::remote::{
 /// The first wait between two tries, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest time for which one answer keeps everything else from being asked.
+const LONGEST_QUIET: Duration = Duration::from_secs(600);
 /// So many failures in a row mean that there is no connection; one may be chance.
 const FAILURES: u32 = 2;
 
@@ -78,6 +81,8 @@ struct Line {
     last_answer: AtomicI64,
     /// How often the connection, or the root, was lost.
     outages: Arc<AtomicU64>,
+    /// Until when the remote wants to be asked no more.
+    quiet: Mutex<Option<Instant>>,
 }
 
 impl Line {
@@ -98,9 +103,29 @@ impl Line {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
         self.last_answer.store(now, Ordering::Relaxed);
+        if let Some(ErrorKind::RateLimited { after: Some(after) }) = kind {
+            let until = Instant::now() + (*after).min(LONGEST_QUIET);
+            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            *quiet = (*quiet).max(Some(until));
+        }
         match kind {
             Some(ErrorKind::Unauthenticated) => self.set(Connection::Unauthenticated),
             _ => self.set(Connection::Online),
+        }
+    }
+
+    /// The answer to who asks for what nobody waits for, while the remote wants to be asked no more: it told one of many, and
+    /// would tell each of them. Who goes on asking is kept out for longer.
+    fn hushed(&self, operation: &'static str, at: &RemotePath) -> Result<()> {
+        let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match left.filter(|left| !left.is_zero() && !is_awaited()) {
+            Some(left) => {
+                let kind = ErrorKind::RateLimited { after: Some(left) };
+                Err(RemoteError::new(kind, operation, at)
+                    .because("not asked: it wants fewer requests"))
+            }
+            None => Ok(()),
         }
     }
 
@@ -162,6 +187,7 @@ impl Retry {
             failures: AtomicU32::new(0),
             last_answer: AtomicI64::new(0),
             outages: Arc::default(),
+            quiet: Mutex::default(),
         };
         Self { inner, patience, line: Arc::new(line) }
     }
@@ -191,15 +217,6 @@ impl Retry {
     }
 
     /// Asks until it is answered, refused for good, or patience ends.
-    async fn again<'a, T>(
-        &self,
-        operation: &'static str,
-        at: &RemotePath,
-        ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
-    ) -> Result<T> {
-        self.again_within(self.tries(), operation, at, ask).await
-    }
-
     async fn again_within<'a, T>(
         &self,
         mut tries: Tries,
@@ -208,6 +225,10 @@ impl Retry {
         ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
     ) -> Result<T> {
         loop {
+            if let Err(error) = self.line.hushed(operation, at) {
+                tries.pause(error).await?;
+                continue;
+            }
             let outcome = match timeout_at(tries.deadline, ask()).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(too_slow(operation, at)),
@@ -228,6 +249,7 @@ impl Retry {
         ask: impl Future<Output = Result<T>>,
         progress: &Mutex<Instant>,
     ) -> Result<T> {
+        self.line.hushed(operation, at)?;
         let mut ask = std::pin::pin!(ask);
         let outcome = loop {
             let end =
@@ -304,30 +326,33 @@ impl Resuming {
     }
 }
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Remote for Retry {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+impl Retry {
+    async fn ask<'a, T>(
+        &self,
+        asked: Asked<'_>,
+        ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
+    ) -> Result<T> {
+        let tries = if asked.is_patient { self.patient() } else { self.tries() };
+        self.again_within(tries, asked.operation, asked.at, ask).await
     }
 
-    async fn probe(&self) -> Result<Capabilities> {
-        let tries = self.patient();
-        self.again_within(tries, "probe", &RemotePath::root(), || self.inner.probe()).await
+    async fn change<T>(
+        &self,
+        asked: Asked<'_>,
+        ask: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let start = Mutex::new(Instant::now());
+        self.once(asked.operation, asked.at, ask, &start).await
     }
 
-    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
-        self.again("stat", &at.path, || self.inner.stat(at)).await
-    }
-
-    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
-        let ask = || self.inner.list(folder, page.clone());
-        self.again("list", &folder.path, ask).await
-    }
-
-    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+    async fn read_within(
+        &self,
+        at: &Locator,
+        version: &Version,
+        range: Range<u64>,
+    ) -> Result<ByteStream> {
         let ask = || self.inner.read(at, version, range.clone());
-        let stream = self.again("read", &at.path, ask).await?;
+        let stream = self.ask(Asked::of("read", &at.path), ask).await?;
         let resuming = Resuming {
             retry: self.clone(),
             at: at.clone(),
@@ -341,7 +366,12 @@ impl Remote for Retry {
         Ok(ByteStream { bytes: bytes.boxed(), ..stream })
     }
 
-    async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {
+    async fn write_within(
+        &self,
+        at: &Locator,
+        mut body: Upload,
+        expect: Expect,
+    ) -> Result<Observed> {
         let moved = Arc::new(Mutex::new(Instant::now()));
         let (note, told) = (Arc::clone(&moved), body.progress.take());
         body.progress = Some(Arc::new(move |sent| {
@@ -352,67 +382,6 @@ impl Remote for Retry {
         }));
         self.once("write", &at.path, self.inner.write(at, body, expect), &moved).await
     }
-
-    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
-        let start = Mutex::new(Instant::now());
-        self.once("make folder", &at.path, self.inner.make_folder(at), &start).await
-    }
-
-    async fn rename(
-        &self,
-        from: &Locator,
-        to: &Locator,
-        expect: Expect,
-        tag: &AttemptTag,
-    ) -> Result<Observed> {
-        let start = Mutex::new(Instant::now());
-        let ask = self.inner.rename(from, to, expect, tag);
-        self.once("rename", &from.path, ask, &start).await
-    }
-
-    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
-        let start = Mutex::new(Instant::now());
-        self.once("remove", &at.path, self.inner.remove(at, expect, tag), &start).await
-    }
-
-    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
-        let start = Mutex::new(Instant::now());
-        self.once("tidy", &at.path, self.inner.tidy(at, expect, tag), &start).await
-    }
-
-    async fn set_metadata(
-        &self,
-        at: &Locator,
-        metadata: &Metadata,
-        expect: Expect,
-    ) -> Result<Observed> {
-        let start = Mutex::new(Instant::now());
-        let ask = self.inner.set_metadata(at, metadata, expect);
-        self.once("set metadata of", &at.path, ask, &start).await
-    }
-
-    async fn identity(&self) -> Result<Option<String>> {
-        self.again("identity", &RemotePath::root(), || self.inner.identity()).await
-    }
-
-    fn clock_ahead(&self) -> Option<i64> {
-        self.inner.clock_ahead()
-    }
-
-    async fn space(&self) -> Result<Option<Space>> {
-        self.again("space", &RemotePath::root(), || self.inner.space()).await
-    }
-
-    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
-        let ask = || self.inner.changes(since);
-        self.again_within(self.patient(), "changes of", &RemotePath::root(), ask).await
-    }
-
-    fn watch(&self) -> Option<BoxStream<'static, ()>> {
-        self.inner.watch()
-    }
-
-    fn interested(&self, folder: &Locator) {
-        self.inner.interested(folder);
-    }
 }
+
+layer!(Retry);

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 
+use super::layer::{Asked, layer};
 use super::limit::{Lane, in_lane};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
@@ -145,26 +147,29 @@ impl Trace {
     }
 }
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Remote for Trace {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+impl Trace {
+    async fn ask<'a, T: fmt::Debug>(
+        &self,
+        asked: Asked<'_>,
+        ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
+    ) -> Result<T> {
+        self.change(asked, ask()).await
     }
 
-    async fn probe(&self) -> Result<Capabilities> {
-        self.note("probe", &RemotePath::root(), self.inner.probe()).await
+    async fn change<T: fmt::Debug>(
+        &self,
+        asked: Asked<'_>,
+        ask: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.note(asked.operation.trim_end_matches(" of"), asked.at, ask).await
     }
 
-    async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
-        self.note("stat", &at.path, self.inner.stat(at)).await
-    }
-
-    async fn list(&self, folder: &Locator, page: Option<PageToken>) -> Result<ListPage> {
-        self.note("list", &folder.path, self.inner.list(folder, page)).await
-    }
-
-    async fn read(&self, at: &Locator, version: &Version, range: Range<u64>) -> Result<ByteStream> {
+    async fn read_within(
+        &self,
+        at: &Locator,
+        version: &Version,
+        range: Range<u64>,
+    ) -> Result<ByteStream> {
         let stream = self.note("read", &at.path, self.inner.read(at, version, range)).await?;
         let down = Arc::clone(&self.counts.down);
         let bytes = stream.bytes.inspect(move |piece| {
@@ -175,7 +180,12 @@ impl Remote for Trace {
         Ok(ByteStream { bytes: bytes.boxed(), ..stream })
     }
 
-    async fn write(&self, at: &Locator, mut body: Upload, expect: Expect) -> Result<Observed> {
+    async fn write_within(
+        &self,
+        at: &Locator,
+        mut body: Upload,
+        expect: Expect,
+    ) -> Result<Observed> {
         let (size, counted) = (body.digest.size, Arc::new(AtomicU64::new(0)));
         let (up, so_far, told) =
             (Arc::clone(&self.counts.up), Arc::clone(&counted), body.progress.take());
@@ -192,59 +202,6 @@ impl Remote for Trace {
         self.counts.up.fetch_add(size.saturating_sub(told), Ordering::Relaxed);
         Ok(written)
     }
-
-    async fn make_folder(&self, at: &Locator) -> Result<Observed> {
-        self.note("make folder", &at.path, self.inner.make_folder(at)).await
-    }
-
-    async fn rename(
-        &self,
-        from: &Locator,
-        to: &Locator,
-        expect: Expect,
-        tag: &AttemptTag,
-    ) -> Result<Observed> {
-        self.note("rename", &from.path, self.inner.rename(from, to, expect, tag)).await
-    }
-
-    async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
-        self.note("remove", &at.path, self.inner.remove(at, expect, tag)).await
-    }
-
-    async fn tidy(&self, at: &Locator, expect: &Expect, tag: &AttemptTag) -> Result<()> {
-        self.note("tidy", &at.path, self.inner.tidy(at, expect, tag)).await
-    }
-
-    async fn set_metadata(
-        &self,
-        at: &Locator,
-        metadata: &Metadata,
-        expect: Expect,
-    ) -> Result<Observed> {
-        self.note("set metadata", &at.path, self.inner.set_metadata(at, metadata, expect)).await
-    }
-
-    async fn identity(&self) -> Result<Option<String>> {
-        self.note("identity", &RemotePath::root(), self.inner.identity()).await
-    }
-
-    fn clock_ahead(&self) -> Option<i64> {
-        self.inner.clock_ahead()
-    }
-
-    async fn space(&self) -> Result<Option<Space>> {
-        self.note("space", &RemotePath::root(), self.inner.space()).await
-    }
-
-    async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
-        self.note("changes", &RemotePath::root(), self.inner.changes(since)).await
-    }
-
-    fn watch(&self) -> Option<BoxStream<'static, ()>> {
-        self.inner.watch()
-    }
-
-    fn interested(&self, folder: &Locator) {
-        self.inner.interested(folder);
-    }
 }
+
+layer!(Trace);

@@ -1,0 +1,163 @@
+//! File systems mounted below the root, as far as they were seen. One that is not there now is away: what was in it is not
+//! removed, nothing is put where it should be, and its place is shown as it was.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::remote::{Kind, Locator, Observed, RemotePath, Version};
+
+/// What the entry of a folder notes of itself on which another file system is mounted.
+const MOUNTED: &[u8] = b"mounted";
+/// The same of another volume of one file system: moves do not cross it, but it is removed like a folder.
+const VOLUME: &[u8] = b"volume";
+
+/// Says what begins at a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Border {
+    Mount,
+    Volume,
+}
+
+impl Border {
+    pub(super) fn note(self) -> Vec<u8> {
+        match self {
+            Self::Mount => MOUNTED.to_vec(),
+            Self::Volume => VOLUME.to_vec(),
+        }
+    }
+
+    fn of(note: &[u8]) -> Option<Self> {
+        match note {
+            MOUNTED => Some(Self::Mount),
+            VOLUME => Some(Self::Volume),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    border: Border,
+    /// What was last seen there, for while it is away.
+    seen: Observed,
+    was_there: bool,
+}
+
+/// Is what is known of them.
+#[derive(Debug, Default)]
+pub(super) struct Parts(Mutex<BTreeMap<RemotePath, Part>>);
+
+impl Parts {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<RemotePath, Part>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what the catalog remembers of an earlier life.
+    pub(super) fn recall(&self, at: &Locator) {
+        let Some(border) = noted(at) else { return };
+        let seen = folder(border);
+        let part = Part { border, seen, was_there: true };
+        self.locked().entry(at.path.clone()).or_insert(part);
+    }
+
+    /// It is there now.
+    pub(super) fn saw(&self, at: &RemotePath, border: Border, seen: &Observed) {
+        let part = Part { border, seen: seen.clone(), was_there: true };
+        self.locked().insert(at.clone(), part);
+    }
+
+    /// It is a folder like others, or nobody wants it any more.
+    pub(super) fn forget(&self, at: &RemotePath) {
+        self.locked().remove(at);
+    }
+
+    pub(super) fn moved(&self, from: &RemotePath, to: &RemotePath) {
+        let mut parts = self.locked();
+        for at in below(&parts, from) {
+            if let Some(part) = parts.remove(&at) {
+                let rest = at.0.get(from.0.len()..).unwrap_or_default();
+                let names = to.0.iter().chain(rest).cloned().collect();
+                parts.insert(RemotePath(names), part);
+            }
+        }
+    }
+
+    /// Whether a file system was mounted at this very path.
+    pub(super) fn is_mount(&self, at: &RemotePath) -> bool {
+        self.locked().get(at).is_some_and(|part| part.border == Border::Mount)
+    }
+
+    /// The file systems that were mounted at `at` or above it, the innermost first.
+    pub(super) fn mounts_above(&self, at: &RemotePath) -> Vec<RemotePath> {
+        let parts = self.locked();
+        if parts.is_empty() {
+            return Vec::new();
+        }
+        let lengths = (1..=at.0.len()).rev();
+        let above = lengths.filter_map(|length| at.0.get(..length));
+        let above = above.map(|names| RemotePath(names.to_vec()));
+        above.filter(|at| parts.get(at).is_some_and(|part| part.border == Border::Mount)).collect()
+    }
+
+    /// Where file systems were mounted, at `at` or below it.
+    pub(super) fn mounts_below(&self, at: &RemotePath) -> Vec<RemotePath> {
+        let parts = self.locked();
+        let mut found = below(&parts, at);
+        found.retain(|at| parts.get(at).is_some_and(|part| part.border == Border::Mount));
+        found
+    }
+
+    /// What a path is shown as at which, or below which, something was mounted; `None` if nothing was.
+    pub(super) fn shown(&self, at: &RemotePath) -> Option<Observed> {
+        if let Some(part) = self.locked().get(at).filter(|part| part.border == Border::Mount) {
+            return Some(part.seen.clone());
+        }
+        (!self.mounts_below(at).is_empty())
+            .then(|| Observed { extra: None, ..folder(Border::Mount) })
+    }
+
+    /// Notes whether it is there; answers whether that changed.
+    pub(super) fn note_there(&self, at: &RemotePath, is_there: bool) -> bool {
+        let mut parts = self.locked();
+        let Some(part) = parts.get_mut(at) else { return false };
+        std::mem::replace(&mut part.was_there, is_there) != is_there
+    }
+
+    /// Whether a move of `from` into `folder` would cross a border.
+    pub(super) fn divide(&self, from: &RemotePath, folder: &RemotePath) -> bool {
+        let parts = self.locked();
+        if parts.is_empty() {
+            return false;
+        }
+        let inside = |path: &RemotePath| {
+            let lengths = (1..=path.0.len()).rev();
+            let above = lengths.filter_map(|length| path.0.get(..length));
+            above.map(|names| RemotePath(names.to_vec())).find(|at| parts.contains_key(at))
+        };
+        inside(from) != inside(folder)
+    }
+}
+
+/// What an entry noted of itself when it was seen.
+pub(super) fn noted(at: &Locator) -> Option<Border> {
+    at.extra.as_deref().and_then(Border::of)
+}
+
+fn below(parts: &BTreeMap<RemotePath, Part>, at: &RemotePath) -> Vec<RemotePath> {
+    let below = parts.range(at.clone()..).map(|(path, _)| path);
+    below.take_while(|path| path.starts_with(at)).cloned().collect()
+}
+
+fn folder(border: Border) -> Observed {
+    Observed {
+        kind: Kind::Folder,
+        size: 0,
+        mtime: None,
+        version: Version(String::new()),
+        settled: true,
+        id: None,
+        digest: None,
+        mode: None,
+        extra: Some(border.note()),
+    }
+}
