@@ -80,9 +80,14 @@ lint:
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
-# Installs what `build` has built; packages call it by itself.
-install: build install-built
+# Who installs is root, whom nobody's cargo is known to: what was built is taken as it is, and only what is missing is built.
+install:
+	@for program in dewfs mount-dewfs dewfs-helper; do \
+		test -x "$(RELEASE)/$$program" || { $(MAKE) build && break; } || exit 1; \
+	done
+	@$(MAKE) --no-print-directory install-built
 
+# Installs what `build` has built; packages call it by itself.
 install-built:
 	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
 	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs

@@ -78,6 +78,86 @@ async fn an_address_as_the_browser_shows_it_is_the_users_files() {
     }
 }
 
+/// What a proxy answered while its server was being started anew was believed until the mount ended.
+#[tokio::test]
+async fn regression_a_server_that_is_away_at_first_is_found_later() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    server.put("f", b"x");
+    for page in ["", "remote.php/dav/files/alice/"] {
+        let url = format!("http://127.0.0.1:{}/{page}", server.port);
+        let options = WebDavOptions::new(url).basic(LOGIN, PASSWORD);
+        let remote = AddressedServer::open(&options).unwrap();
+        server.set_away(true);
+        let refused = remote.stat(&at("f")).await.unwrap_err();
+        // Of "f" nobody may believe that it is gone.
+        assert_eq!(refused.kind, ErrorKind::RootMissing, "{page}: {refused}");
+        assert_eq!(remote.list(&at("f"), None).await.unwrap_err().kind, ErrorKind::RootMissing);
+        assert_eq!(remote.probe().await.unwrap_err().kind, ErrorKind::NotFound, "{page}");
+        server.set_away(false);
+        assert!(remote.stat(&at("f")).await.unwrap().is_some(), "{page}");
+        assert_eq!(remote.probe().await.unwrap().product, "Nextcloud 31.0.4", "{page}");
+    }
+}
+
+/// A folder behind the address of a cloud was not seen: all of the user's files were mounted.
+#[tokio::test]
+async fn regression_a_folder_below_the_address_is_what_is_mounted() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    server.make_folder("Photos");
+    server.make_folder("Photos/s");
+    server.put("Photos/s/a.jpg", b"a picture");
+    server.put("elsewhere", b"x");
+    for (page, below) in [
+        ("Photos/s", 0),
+        ("Photos/s", 1),
+        ("Photos/s/", 2),
+        ("index.php/apps/files/Photos/s", 2),
+        ("remote.php/dav/files/alice/Photos/s", 2),
+    ] {
+        let url = format!("http://127.0.0.1:{}/{page}", server.port);
+        let mut options = WebDavOptions::new(url).basic(LOGIN, PASSWORD);
+        options.below = below;
+        let remote = AddressedServer::open(&options).unwrap();
+        remote.probe().await.unwrap();
+        let listed = remote.list(&at(""), None).await.unwrap();
+        let names: Vec<_> =
+            listed.entries.iter().map(|one| one.name.lossy().into_owned()).collect();
+        assert_eq!(names, ["a.jpg"], "{page}");
+    }
+    let url = format!("http://127.0.0.1:{}/nowhere", server.port);
+    let remote = AddressedServer::open(&WebDavOptions::new(url).basic(LOGIN, PASSWORD)).unwrap();
+    let refused = remote.probe().await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::NotFound, "{refused}");
+}
+
+/// Where a PUT brings the file's mtime, an old file's upload was taken for one that nobody had gone on with for a month, and
+/// removed from under whoever sent it.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_uploads_of_old_files_are_not_removed_under_way() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    let remote = Arc::new(remote(&server));
+    remote.probe().await.unwrap();
+    let others = ".dewfs-tmp.other.1.2--x";
+    server.put_old(others, b"under way there", 1_000_000_000);
+    let mut old = upload(b"an old photo");
+    old.mtime = Some(1_000_000_000_000_000_000);
+    let (lister, runtime) = (remote.clone(), tokio::runtime::Handle::current());
+    // Asked between the upload and its move into place.
+    old.still_whole = Some(Arc::new(move || {
+        tokio::task::block_in_place(|| {
+            runtime.block_on(lister.list(&at(""), None)).unwrap();
+        });
+        true
+    }));
+    // Too long to be written straight.
+    let name = "photo".repeat(48);
+    let written = remote.write(&at(&name), old, Expect::Absent).await.unwrap();
+    assert_eq!((written.size, server.mtime(&name)), (12, Some(1_000_000_000)));
+    assert_eq!(server.names(""), [others, &name]);
+    let puts = server.asked().into_iter().filter(|one| one.method == "PUT" && one.status < 300);
+    assert_eq!(puts.filter(|one| one.path.contains(".dewfs-tmp.test.")).count(), 1, "sent once");
+}
+
 #[tokio::test]
 async fn without_a_told_name_the_one_signed_in_with_is_the_users() {
     let server = CloudServer::start(Options { principal: false, ..Options::nextcloud() }).await;

@@ -51,6 +51,7 @@ fn what_is_found_is_printed_for_people_and_for_programs() {
     let usage = desk.json(0, "du mnt -d 1");
     assert_eq!(names(&usage, "usage"), ["", "/folder"]);
     assert_eq!(names(&desk.json(0, "du -s mnt"), "usage"), [""]);
+    assert_eq!(desk.run(0, "du -0 -d 1 mnt").matches('\0').count(), 2);
     let null = desk.run(0, "find -0 mnt deep");
     assert_eq!(null, format!("{}\0", desk.at("mnt/folder/deep").display()));
     let lines = desk.run(0, "find mnt new.txt");

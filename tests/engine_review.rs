@@ -315,3 +315,50 @@ async fn set_user_id_is_gone_when_a_write_is_answered() {
         world.close(ino, handle).await;
     }
 }
+
+/// What went away between the list and the look at each of it made the whole answer an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_is_pending_is_told_while_it_goes_away() {
+    let world = World::new().await;
+    assert!(world.names("").await.is_empty());
+    world.remote.cut_off();
+    for index in 0..300 {
+        world.write(&format!("f{index}"), b"x").await;
+    }
+    let engine = world.engine.clone();
+    let going = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let goes = going.clone();
+    let asking = tokio::spawn(async move {
+        let mut asked = 0;
+        while goes.load(std::sync::atomic::Ordering::SeqCst) {
+            engine.pending(Ino::ROOT, usize::MAX).await.unwrap();
+            engine.folder_status(Ino::ROOT, false).await.unwrap();
+            asked += 1;
+        }
+        asked
+    });
+    for index in 0..300 {
+        world.remove(&format!("f{index}")).await.unwrap();
+    }
+    going.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(asking.await.unwrap() > 0);
+    assert!(world.engine.pending(Ino::ROOT, usize::MAX).await.unwrap().is_empty());
+}
+
+/// A large file is read while it rests; what is written after that is sent, and known for what it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_after_a_large_file_was_read_ahead_is_sent() {
+    let settings = Settings { write_back_delay: Duration::from_millis(400), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    let mut bytes = pattern(3 << 20, 1).to_vec();
+    world.write("f", &bytes).await;
+    // Longer than the part of the rest after which it is read; the memory remote refuses what its digest does not fit.
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(world.content_there("f"), None, "it still rests");
+    let (ino, handle) = world.open("f", WRITE).await;
+    world.write_at(ino, handle, 2 << 20, b"EDIT").await;
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    bytes[2 << 20..][..4].copy_from_slice(b"EDIT");
+    same(&world.content_there("f").unwrap(), &bytes);
+}

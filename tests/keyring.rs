@@ -13,12 +13,12 @@ mod ordinary;
 mod support;
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use bus::{Bus, Reply};
-use cloud::{CloudServer, LOGIN, Options, PASSWORD};
+use cloud::{CloudServer, LOGIN, Options, PASSWORD, USER};
 use ordinary::{USUAL, goes_on, home};
 use support::{dewfs, eventually};
 use zbus::message::Message;
@@ -269,4 +269,38 @@ fn file_and_environment_come_before_the_keyring() {
     // Alone it is tried, and refused.
     keyring.said(4, &["remote", "test", &url], "");
     assert!(keyring.kept.lock().unwrap().given > 0);
+}
+
+/// Two people's secrets for one server were taken for each other's, and one went with the other's remote.
+#[test]
+fn regression_two_users_of_a_server_keep_their_secrets() {
+    if !goes_on("regression_two_users_of_a_server_keep_their_secrets", USUAL) {
+        return;
+    }
+    let (_runtime, server) = cloud();
+    let keyring = Keyring::start();
+    std::env::set_current_dir(home()).unwrap();
+    let url = server.url();
+    let mut by_browser = keyring.command(&["setup", "One", &url, "--yes", "--keyring"]);
+    let mut by_browser = by_browser.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(by_browser.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("/login/v2/flow/")));
+    server.grant();
+    assert!(by_browser.wait().unwrap().success(), "{:?}", lines.collect::<Vec<_>>());
+    let saved = std::fs::read_to_string(home().join(".config/dewfs/remotes/One.toml")).unwrap();
+    assert!(saved.contains(&format!("username = \"{LOGIN}\"")), "{saved}");
+    let user = format!("username={USER}");
+    let other = ["setup", "Two", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
+    keyring.said(0, &other, &format!("{PASSWORD}\n"));
+    let mut others = ours();
+    others.insert("username".to_owned(), USER.to_owned());
+    assert_eq!(keyring.secrets().len(), 2);
+    keyring.said(0, &["remove", "One"], "");
+    assert_eq!(keyring.secrets(), [(others.clone(), PASSWORD.to_owned())]);
+    // Two remotes of one user have one secret: it goes with the last of them.
+    keyring.said(0, &["remote", "add", "Three", &url, "-o", &user], "");
+    keyring.said(0, &["remove", "Two"], "");
+    assert_eq!(keyring.secrets(), [(others, PASSWORD.to_owned())]);
+    keyring.said(0, &["remove", "Three"], "");
+    assert_eq!(keyring.secrets(), []);
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Makes the package of what was built for this test.
-fn package(version: &str, out: &Path) -> PathBuf {
+/// Where all programs are that were built for this test.
+fn built() -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_dewfs")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--locked", "--package", "mount-helper"]);
@@ -14,10 +14,16 @@ fn package(version: &str, out: &Path) -> PathBuf {
         cargo.arg("--release");
     }
     assert!(cargo.status().unwrap().success());
+    built.to_owned()
+}
+
+/// Makes the package of what was built for this test.
+fn package(version: &str, out: &Path) -> PathBuf {
+    let built = built();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/package");
     let made = Command::new(script)
         .args(["--only", "rpm", "--pack", "gzip", "--version", version, "--built"])
-        .args([built, out])
+        .args([&built, out])
         .env_remove("MAKEFLAGS")
         .output()
         .unwrap();
@@ -58,6 +64,13 @@ fn the_rpm_is_installed_replaced_and_removed() {
     let needs = rpm(&["-qp", "--requires", &file(&first)]);
     assert!(needs.lines().any(|line| line == "fuse3"), "{needs}");
     assert!(!needs.contains("python"), "{needs}");
+    let scripts = rpm(&["-qp", "--scripts", &file(&first)]);
+    for wanted in [
+        "if [ \"$1\" -gt 1 ]; then\nif [ -d /run/systemd/system ]; then systemctl try-restart dewfs-helper.service",
+        "if [ \"$1\" -eq 0 ]; then\nif [ -d /run/systemd/system ]; then\n    systemctl --quiet disable --now dewfs-helper.socket",
+    ] {
+        assert!(scripts.contains(wanted), "{scripts}");
+    }
     let about = rpm(&["-qp", "--qf", "%{NAME} %{VERSION} %{LICENSE}", &file(&first)]);
     assert_eq!(about, "dewfs 0.1.0 MIT OR Apache-2.0");
 
@@ -81,4 +94,28 @@ fn the_rpm_is_installed_replaced_and_removed() {
     rpm(&["--root", &root, "--noscripts", "--noplugins", "-e", "dewfs"]);
     assert!(!at("usr/bin/dewfs").exists() && !at("usr/lib/systemd/user/dewfs@.service").exists());
     assert!(at("etc/dewfs/config.toml").exists());
+}
+
+/// Root has no cargo where it is the user's own: `make`, then `sudo make install`.
+#[test]
+fn what_was_built_is_installed_without_cargo() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let built = built();
+    let make = |release: &Path| {
+        Command::new("make")
+            .args(["--silent", "install", "CARGO=no-cargo-here"])
+            .arg(format!("RELEASE={}", release.display()))
+            .arg(format!("DESTDIR={}", dir.path().display()))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_remove("MAKEFLAGS")
+            .output()
+            .unwrap()
+    };
+    let made = make(&built);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(dir.path().join("usr/local/bin/dewfs").exists());
+    // What is missing is built, and so it wants cargo.
+    let missing = make(dir.path());
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert!(!missing.status.success() && said.contains("no-cargo-here"), "{said}");
 }

@@ -120,3 +120,35 @@ async fn small_files_go_before_large_ones() {
     assert_eq!(order[0], "/small", "{order:?}");
     world.in_sync().await;
 }
+
+/// More small files than may be sent at once are made ready; no more than `transfers=` are sent, and none more once paused.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_ready_waits_for_its_turn_and_for_a_pause() {
+    let settings = Settings { transfers: 2, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    let (gate, mut held) = Gate::holding(uploads_of("/"));
+    world.store.gate(Some(gate));
+    for n in 0..20 {
+        world.write(&format!("small{n}"), b"small").await;
+    }
+    let under_way = [held.recv().await.unwrap(), held.recv().await.unwrap()];
+    let busy = async || {
+        let all = world.engine.pending(Ino::ROOT, 100).await.unwrap();
+        all.iter().filter(|item| item.word() == "uploading").count()
+    };
+    world.until("others are made ready", async || busy().await > 2).await;
+    assert!(held.try_recv().is_err(), "more than two are sent at once");
+    world.engine.pause(Lane::Uploads).await.unwrap();
+    for one in under_way {
+        one.pass();
+    }
+    let sent = || (0..20).filter(|n| world.content_there(&format!("small{n}")).is_some()).count();
+    world.until("those under way arrive", async || sent() == 2).await;
+    world.until("nothing is made ready any more", async || busy().await == 0).await;
+    assert!(held.try_recv().is_err(), "what waited for its turn was sent although all is paused");
+    world.engine.resume().await.unwrap();
+    world.store.gate(None);
+    drop(held);
+    world.in_sync().await;
+    assert_eq!(sent(), 20);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dewfs::remote::layers::{
-    Connection, Limit, Limits, Patience, Retry, Trace, Traffic, in_background,
+    Connection, Lane, Limit, Limits, Patience, Retry, Trace, Traffic, in_background, in_lane,
 };
 use dewfs::remote::memory::{
     Fault, FaultRule, Gate, MemoryOptions, MemoryStore, Moment, Operation, path,
@@ -251,4 +251,38 @@ async fn requests_and_bytes_are_counted() {
     let traffic = remote.traffic();
     assert_eq!(traffic, Traffic { requests: 4, bytes_down: 7, bytes_up: 12 });
     assert_eq!(remote.operations()["write"], 2);
+}
+
+/// One of many was told when to come again; all others were sent all the same, each to be told so.
+#[tokio::test(start_paused = true)]
+async fn regression_a_remote_that_wants_fewer_requests_is_left_alone() {
+    let store = store();
+    store.put("a", "a").unwrap();
+    let inner = store.remote();
+    let remote = Retry::new(Arc::new(inner.clone()), Patience::default());
+    let asked = || inner.counts().values().sum::<u64>();
+    let limited = ErrorKind::RateLimited { after: Some(Duration::from_secs(60)) };
+    store.inject(FaultRule::next(Operation::MakeFolder, Fault::Fail(limited)));
+    let make = async |index: usize| {
+        let folder = at(&format!("f{index}"));
+        in_lane(Lane::Bulk, remote.make_folder(&folder)).await
+    };
+    make(0).await.unwrap_err();
+    let before = asked();
+    for index in 1..200 {
+        let refused = make(index).await.unwrap_err();
+        let ErrorKind::RateLimited { after: Some(after) } = refused.kind else {
+            panic!("{refused}")
+        };
+        assert!(after <= Duration::from_secs(60) && after > Duration::from_secs(50), "{after:?}");
+    }
+    let feed = in_background(remote.stat(&at("a"))).await;
+    assert!(matches!(feed.unwrap_err().kind, ErrorKind::RateLimited { .. }));
+    assert_eq!(asked(), before, "nothing was asked");
+    // Who waits may try.
+    assert!(remote.stat(&at("a")).await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for index in 0..200 {
+        make(index).await.unwrap();
+    }
 }

@@ -148,8 +148,15 @@ su alice -c 'echo one > ~/Cloud/f'
 unit_pid() { systemctl --user -M alice@ show -p MainPID --value dewfs@Cloud.service; }
 daemon=$(unit_pid)
 
-# Upgraded: the mounts go on with the program they have, and new commands talk to it.
+systemctl --quiet enable --now dewfs-helper.socket
+systemctl start dewfs-helper.service
+helper_pid() { systemctl show -p MainPID --value dewfs-helper.service; }
+helper=$(helper_pid)
+
+# Upgraded: the mounts go on with the program they have, and new commands talk to it; no helper of before stays.
 install_package 0.1.1
+test "$(helper_pid)" != "$helper"
+test "$(helper_pid)" != 0
 test "$(unit_pid)" = "$daemon"
 read line <&5; test "$line" = theirs
 su alice -c 'echo two > ~/Cloud/f; cat ~/Cloud/old; dewfs status --short ~/Cloud; dewfs sync --wait ~/Cloud'
@@ -188,6 +195,9 @@ echo four > /mnt/fstab/g
 cat /mnt/fstab/old
 dpkg -r dewfs > /dev/null
 not test -e /usr/bin/dewfs
+not test -e /run/dewfs-helper.sock
+not test -e /etc/systemd/system/sockets.target.wants/dewfs-helper.socket
+test -z "$(pgrep -x dewfs-helper)"
 test "$(cat /mnt/fstab/g)" = four
 echo five > /mnt/fstab/g
 dpkg -P dewfs > /dev/null

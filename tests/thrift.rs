@@ -114,6 +114,42 @@ fn the_battery_counts_where_it_was_asked_for() {
     until("the small file", || desk.at("remote/small").exists());
 }
 
+/// S136 "A large transfer that nobody waits for stops in its middle when the network becomes metered, and goes on when it is free."
+#[test]
+fn what_is_under_way_stops_when_the_network_begins_to_cost() {
+    let bus = Bus::start();
+    let network = Property::metered(&bus, NO);
+    let desk = Desk::new();
+    mount(&desk, &bus, ",rate_up=300K,rate_down=300K,transfers=2");
+    let status = || desk.json(0, "status mnt").remove(0);
+    std::fs::write(desk.at("mnt/large"), vec![1; 3 * LARGE]).unwrap();
+    desk.run(0, "pin mnt/big");
+    until("both are under way", || {
+        let now = status();
+        now["uploading"].as_u64() > Some(0) && now["hydrating"].as_u64() > Some(0)
+    });
+    network.change(Variant::U32(YES));
+    until("both stand still", || {
+        let now = status();
+        now["state"] == "paused" && now["uploading"] == 0 && now["hydrating"] == 0
+    });
+    let here = || desk.item("mnt/big")["present_bytes"].as_u64().unwrap();
+    let before = here();
+    assert!(before < 3 << 20, "it was all fetched");
+    assert!(!desk.at("remote/large").exists(), "it was sent");
+    // What is small, and what a program waits for, goes on.
+    std::fs::write(desk.at("mnt/small"), "small").unwrap();
+    until("the small file", || desk.at("remote/small").exists());
+    assert_eq!(here(), before, "fetched all the same");
+    network.change(Variant::U32(NO));
+    until("the rest is fetched", || here() == 3 << 20);
+    desk.run(0, "sync mnt --wait --timeout 90s");
+    assert_eq!(std::fs::read(desk.at("remote/large")).unwrap(), vec![1; 3 * LARGE]);
+    let left = std::fs::read_dir(desk.at("remote")).unwrap().map(|one| one.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains(".dewfs-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn without_a_bus_nothing_is_held_back() {
     let desk = Desk::new();

@@ -35,5 +35,5 @@ pub use data::{Access, DataFile};
 pub use digest::digest_bytes;
 pub use error::{CacheError, Result};
 pub use examine::{Examination, examine};
-pub use staging::{Snapshot, SnapshotBody};
+pub use staging::{Foreseen, Snapshot, SnapshotBody};
 pub use store::{Cache, Found};

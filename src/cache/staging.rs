@@ -49,9 +49,43 @@ impl Drop for Snapshot {
     }
 }
 
+/// Is what a large data file held when it was read ahead of its upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreseen {
+    /// Its stamp then: as long as it has that one, it holds the same.
+    pub stamp: Stamp,
+    /// What it held for certain.
+    pub digest: Digest,
+}
+
 impl Cache {
+    /// Brings a large data file to the disk and reads it, so that a snapshot need not: `None` if it is small, if it is written
+    /// to meanwhile, or if `go_on` says no, which is asked now and then.
+    pub fn foresee(&self, data: &DataFile, go_on: impl Fn() -> bool) -> Result<Option<Foreseen>> {
+        if data.size()? <= SMALL {
+            return Ok(None);
+        }
+        match self.whole_moment(data, || data.digest_while(&go_on)) {
+            Ok((stamp, digest)) => Ok(digest.map(|digest| Foreseen { stamp, digest })),
+            Err(CacheError::Moving { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes a whole moment of `data` for an attempt: [`CacheError::Moving`] if it is written to meanwhile.
     pub fn snapshot(&self, ino: Ino, attempt: u64, data: &DataFile) -> Result<Snapshot> {
+        self.snapshot_of(ino, attempt, data, None)
+    }
+
+    /// The same; a large file that is as it was foreseen is not read again.
+    pub fn snapshot_of(
+        &self,
+        ino: Ino,
+        attempt: u64,
+        data: &DataFile,
+        foreseen: Option<Foreseen>,
+    ) -> Result<Snapshot> {
+        let known = |stamp| foreseen.filter(|one| one.stamp == stamp).map(|one| one.digest);
         if data.size()? <= SMALL {
             let (stamp, bytes) = self.whole_moment(data, || read_small(data))?;
             let digest = digest_bytes(&bytes);
@@ -70,11 +104,16 @@ impl Cache {
                 // Owned from here on, so that it goes if it cannot be read.
                 let body = SnapshotBody::File { path: path.clone(), owned: true };
                 let mut snapshot = Snapshot { body, stamp, digest: digest_bytes(&[]) };
-                snapshot.digest = super::digest::digest_file(&copy, &path)?;
+                snapshot.digest = match known(stamp) {
+                    Some(digest) => digest,
+                    None => super::digest::digest_file(&copy, &path)?,
+                };
                 Ok(snapshot)
             }
             None => {
-                let (stamp, digest) = self.whole_moment(data, || data.digest())?;
+                let (stamp, digest) = self.whole_moment_at(data, |stamp| {
+                    known(stamp).map_or_else(|| data.digest(), Ok)
+                })?;
                 let body = SnapshotBody::File { path: data.path().to_owned(), owned: false };
                 Ok(Snapshot { body, stamp, digest })
             }
@@ -112,6 +151,14 @@ impl Cache {
         data: &DataFile,
         take: impl FnOnce() -> Result<T>,
     ) -> Result<(Stamp, T)> {
+        self.whole_moment_at(data, |_stamp| take())
+    }
+
+    fn whole_moment_at<T>(
+        &self,
+        data: &DataFile,
+        take: impl FnOnce(Stamp) -> Result<T>,
+    ) -> Result<(Stamp, T)> {
         let stamp = if self.stamp_tick().is_some() {
             self.ripe_stamp(data)?
         } else {
@@ -121,7 +168,7 @@ impl Cache {
             data.sync_data()?;
             stamp
         };
-        let taken = take()?;
+        let taken = take(stamp)?;
         if self.is_still(data, stamp)? {
             return Ok((stamp, taken));
         }

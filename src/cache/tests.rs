@@ -119,6 +119,45 @@ fn a_snapshot_is_the_file_and_its_digest() {
     }
 }
 
+/// A wrong digest shows where it comes from: as long as the stamp stands nobody reads the file again.
+#[test]
+fn what_was_foreseen_is_not_read_again_until_it_is_written() {
+    let (dir, _cache) = cache(PLENTY);
+    for tick in [None, Some(Duration::from_millis(20))] {
+        let cache = Cache::with_tick(dir.path(), PLENTY, tick);
+        let bytes = vec![7; 3 << 20];
+        let data = file_with(&cache, 3, &bytes);
+        let seen = cache.foresee(&data, || true).unwrap().unwrap();
+        assert_eq!(seen.digest, digest_bytes(&bytes));
+        let (stamp, other) = (seen.stamp, digest_bytes(b"not read"));
+        let told = Some(Foreseen { stamp, digest: other });
+        assert_eq!(cache.snapshot_of(Ino(3), 1, &data, told).unwrap().digest, other);
+        data.write_at(b"8", 0).unwrap();
+        let now = data.digest().unwrap();
+        assert_ne!(now, seen.digest);
+        assert_eq!(cache.snapshot_of(Ino(3), 2, &data, told).unwrap().digest, now);
+        assert_eq!(cache.snapshot_of(Ino(3), 2, &data, Some(seen)).unwrap().digest, now);
+        cache.remove(Ino(3), G).unwrap();
+    }
+}
+
+#[test]
+fn only_what_is_large_and_at_rest_is_foreseen() {
+    let (_dir, cache) = cache(PLENTY);
+    let small = file_with(&cache, 3, &[7; 4096]);
+    assert_eq!(cache.foresee(&small, || true).unwrap(), None);
+    let large = file_with(&cache, 4, &vec![7; 40 << 20]);
+    let asked = std::cell::Cell::new(0);
+    let twice = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 2
+    };
+    assert_eq!((cache.foresee(&large, twice).unwrap(), asked.get()), (None, 2));
+    let written = || large.write_at(b"8", 0).is_ok();
+    assert_eq!(cache.foresee(&large, written).unwrap(), None);
+    assert!(cache.foresee(&large, || true).unwrap().is_some());
+}
+
 #[test]
 fn a_snapshot_refuses_a_file_that_is_written_meanwhile() {
     let (_dir, cache) = cache(PLENTY);

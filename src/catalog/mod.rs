@@ -28,7 +28,7 @@ mod writer;
 
 use std::sync::Arc;
 
-pub use at_rest::left_to_send;
+pub use at_rest::{OnlyHere, left_to_send, only_here};
 #[cfg(debug_assertions)]
 pub use clock::shift_clock;
 pub use clock::{now, steady};

@@ -258,7 +258,7 @@ fn format() -> u32 {
     u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
 }
 
-fn check_format(path: &Path, found: u32) -> Result<()> {
+pub(super) fn check_format(path: &Path, found: u32) -> Result<()> {
     let known = format();
     if found > known {
         return Err(CatalogError::Newer { path: path.display().to_string(), found, known });

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::control::Request;
 
 use super::free::tell_kept;
-use super::output::{Output, number, shown, size, text};
+use super::output::{Output, number, path_bytes, shown, size, text};
 use super::target::{Target, here};
 use super::{Common, Failure, exit};
 
@@ -30,6 +30,9 @@ enum What {
     Verify {
         /// A mount; the current directory's otherwise
         dir: Option<PathBuf>,
+        /// Print only the paths that differ, each ended by NUL
+        #[arg(short = '0', long = "null")]
+        null: bool,
     },
     /// Drop what is in sync and not pinned
     Clear {
@@ -45,14 +48,19 @@ enum What {
 pub(super) fn run(args: &CacheArgs, common: &Common) -> Result<u8, Failure> {
     let (dir, request) = match &args.what {
         What::Stat { dir } => (dir, Request::CacheStat),
-        What::Verify { dir } => (dir, Request::CacheVerify),
+        What::Verify { dir, .. } => (dir, Request::CacheVerify),
         What::Clear { dir, dry_run } => (dir, Request::CacheClear { dry_run: *dry_run }),
     };
+    let null = matches!(args.what, What::Verify { null: true, .. });
     let target = Target::of(&here(dir.as_ref()))?;
     let output = Output::of(common);
     let done = target.connect()?.ask(request, false, |document, line| {
         if common.json {
             output.line(line);
+        } else if null {
+            if text(document, "type") == "problem" {
+                output.end_with(&path_bytes(document), 0);
+            }
         } else {
             show(document, &output, common.quiet);
         }

@@ -39,6 +39,9 @@ pub struct DuArgs {
     /// Show only the sum
     #[arg(short, long, conflicts_with = "max_depth")]
     summarize: bool,
+    /// Print only paths, each ended by NUL
+    #[arg(short = '0', long = "null")]
+    null: bool,
 }
 
 /// How many files to show.
@@ -78,7 +81,7 @@ fn first(args: &FirstArgs, common: &Common, order: Order) -> Result<u8, Failure>
 /// Runs `du`.
 pub(super) fn run_du(args: &DuArgs, common: &Common) -> Result<u8, Failure> {
     let depth = if args.summarize { 0 } else { args.max_depth };
-    ask(&args.dir, common, false, |scope| Request::Usage { scope, depth })
+    ask(&args.dir, common, args.null, |scope| Request::Usage { scope, depth })
 }
 
 fn ask(
@@ -96,7 +99,7 @@ fn ask(
             // Of paths only paths are printed; how much was not looked at is said to people.
             "searched" if common.json => output.line(line),
             "searched" => say_unlisted(document, common),
-            "usage" if !common.json => sums.push(document.clone()),
+            "usage" if !common.json && !null => sums.push(document.clone()),
             _ if output.for_scripts(common, null, document, line) => {}
             _ => found_line(document, &output),
         }

@@ -15,6 +15,20 @@ fn place<'a>(spec: &'a RemoteSpec, with: &'a RemoteOptions) -> Option<(&'a str, 
     }
 }
 
+/// Whether two remotes may sign in with one secret, or cannot be told apart by who signs in.
+pub(super) fn may_share(
+    (spec, with): (&RemoteSpec, &RemoteOptions),
+    (other, with_other): (&RemoteSpec, &RemoteOptions),
+) -> bool {
+    let host = |spec: &RemoteSpec| match spec {
+        RemoteSpec::WebDav { url, .. } => url.host_str().map(str::to_owned),
+        RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,
+    };
+    let users = (&with.username, &with_other.username);
+    let same_user = !matches!(users, (Some(one), Some(other)) if one != other);
+    host(spec).is_some() && host(spec) == host(other) && same_user
+}
+
 #[cfg(feature = "desktop")]
 mod there {
     use super::{Failure, Login, RemoteOptions, RemoteSpec, place};

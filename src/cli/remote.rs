@@ -39,6 +39,9 @@ enum What {
     Forget {
         /// Its name
         name: String,
+        /// Only tell whether it would be
+        #[arg(short = 'n', long)]
+        dry_run: bool,
     },
     /// Ask a remote what it can do, and say what dewfs can promise there
     Test {
@@ -58,7 +61,7 @@ pub(super) fn run(args: &RemoteArgs, common: &Common) -> Result<u8, Failure> {
     match &args.what {
         What::Add { name, spec, options } => super::setup::add(name, spec, options, common),
         What::List => list(common),
-        What::Forget { name } => super::remove::forget_saved(name, common),
+        What::Forget { name, dry_run } => super::remove::forget_saved(name, *dry_run, common),
         What::Test { spec, options } => {
             let found = look(spec, options, common)?;
             let output = Output::of(common);

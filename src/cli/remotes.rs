@@ -61,11 +61,11 @@ pub fn open(
             Credentials::forget_handed_over();
             Ok(Opened { remote: Arc::new(AwaitedFolder::new(path)), signs: None })
         }
-        RemoteSpec::WebDav { url, .. } => {
+        RemoteSpec::WebDav { url, below, .. } => {
             let file = options.credentials.as_deref();
             let place = url.host_str().unwrap_or_default();
             let found = Credentials::find(file, options.username.as_deref(), place, who)?;
-            open_webdav(url, options, found, stall)
+            open_webdav((url, *below), options, found, stall)
         }
         RemoteSpec::Added { scheme, address } => {
             let opened = schemes.open(scheme, address, options);
@@ -85,14 +85,14 @@ pub(super) fn open_as(
     match spec {
         // A store of one's own takes its options as it likes.
         RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => Ok(None),
-        RemoteSpec::WebDav { url, .. } => {
-            open_webdav(url, options, Credentials::given(login), stall).map(Some)
+        RemoteSpec::WebDav { url, below, .. } => {
+            open_webdav((url, *below), options, Credentials::given(login), stall).map(Some)
         }
     }
 }
 
 fn open_webdav(
-    url: &Url,
+    (url, below): (&Url, usize),
     options: &RemoteOptions,
     credentials: Credentials,
     stall: Duration,
@@ -100,6 +100,7 @@ fn open_webdav(
     let credentials = Arc::new(credentials);
     let source = Arc::clone(&credentials);
     let opened_with = WebDavOptions {
+        below,
         credentials: Some(Arc::new(move || source.current().map(sign))),
         ..webdav_options(url, options, stall)
     };
@@ -116,6 +117,7 @@ fn open_webdav(
 pub(super) fn webdav_options(url: &Url, options: &RemoteOptions, stall: Duration) -> WebDavOptions {
     WebDavOptions {
         insecure_http: options.insecure_http,
+        look_only: options.read_only,
         ca_file: options.ca_file.clone(),
         client_cert: options.client_cert.clone(),
         client_key: options.client_key.clone(),

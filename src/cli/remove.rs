@@ -1,4 +1,4 @@
-//! `dewfs remove`: the way back from `dewfs setup`. Nothing that is not sent goes away unless somebody says so.
+//! `dewfs remove`: the way back from `dewfs setup`. Nothing that is only here goes away unless somebody says so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::config::Who;
-use crate::control::{Request, Scope};
-use crate::engine::left_to_send;
+mod export;
 
-use super::output::{Output, number, path_bytes, text};
-use super::progress::Bars;
+use crate::config::{ConfigFiles, Who};
+use crate::control::{Request, Scope};
+use crate::engine::{left_to_send, only_here, remove_state};
+
+use super::output::{Output, number, text};
 use super::saved::Saved;
 use super::target::Target;
 use super::units::Units;
@@ -23,12 +24,15 @@ use super::{Common, DONE, Failure, LEFT};
 pub struct RemoveArgs {
     /// The saved remote
     name: String,
-    /// First copy there what is not sent
+    /// First copy there what is not sent, or kept on this machine only
     #[arg(long, value_name = "DIR")]
     export: Option<PathBuf>,
-    /// Lose what is not sent
+    /// Lose what is not sent, or kept on this machine only
     #[arg(long)]
     discard: bool,
+    /// Only tell what would go away
+    #[arg(short = 'n', long)]
+    dry_run: bool,
 }
 
 /// How long a daemon may take to let go of its state once it is unmounted.
@@ -44,20 +48,35 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
         )));
     }
     let units = Units::of(&Who::current());
-    if let Some(dir) = &args.export {
-        export(&saved, dir, units.as_ref())?;
-    } else if !args.discard {
-        send(&saved, common)?;
+    if args.dry_run {
+        return would_remove(&saved, args, common, units.as_ref());
     }
+    let exported = match &args.export {
+        Some(dir) => Some(export::copy(&saved, dir, units.as_ref())?),
+        None if args.discard => None,
+        None => {
+            send(&saved, common)?;
+            None
+        }
+    };
     stop(&saved, units.as_ref())?;
-    if args.export.is_none() && !args.discard {
-        refuse_unsent(&saved, left_to_send(state(&saved)).unwrap_or(0))?;
-        refuse_recovered(&saved)?;
+    // Only now nobody can write any more.
+    match (&args.export, &exported) {
+        (Some(dir), Some(copied)) => {
+            export::refuse_changed(&saved, copied)?;
+            export::copy_recovered(&saved, dir)?;
+        }
+        _ if args.discard => {}
+        _ => {
+            refuse_unsent(&saved, left(&saved)?)?;
+            refuse_kept(&saved)?;
+        }
     }
-    forget(&saved)?;
+    forget(&saved, common)?;
     if common.json {
         let document = serde_json::json!({
             "format": crate::control::FORMAT, "type": "removed", "name": saved.name,
+            "dry_run": false,
         });
         Output::of(common).line(&document.to_string());
     } else if !common.quiet {
@@ -66,14 +85,62 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
+/// Tells what would go away, and whether something would keep it from going.
+fn would_remove(
+    saved: &Saved,
+    args: &RemoveArgs,
+    common: &Common,
+    units: Option<&Units>,
+) -> Result<u8, Failure> {
+    let (mut left, mut can_send) = (left(saved)?, false);
+    if let Some(mut daemon) = connect(saved)? {
+        daemon.ask(Request::Status, false, |document, _| {
+            left = number(document, "pending");
+            can_send = text(document, "state") == "online";
+        })?;
+    }
+    let output = Output::of(common);
+    if common.json {
+        let document = serde_json::json!({
+            "format": crate::control::FORMAT, "type": "removed", "name": saved.name,
+            "dry_run": true,
+        });
+        output.line(&document.to_string());
+    } else if !common.quiet {
+        let name = &saved.name;
+        if left > 0 && can_send {
+            output.line(&format!("what is pending would be sent first: {left}"));
+        }
+        if saved.mounted()?.is_some() {
+            output.line(&format!("{} would be unmounted", saved.mount.mountpoint.display()));
+        }
+        if units.is_some_and(|units| units.is_enabled(name)) {
+            output.line(&format!("dewfs@{name} would be disabled"));
+        }
+        output.line(&format!("{} would be deleted", state(saved).display()));
+        output.line(&format!("{name} would be forgotten; nothing would be deleted at the remote"));
+    }
+    if args.export.is_none() && !args.discard {
+        refuse_unsent(saved, if can_send { 0 } else { left })?;
+        refuse_kept(saved)?;
+    }
+    Ok(DONE)
+}
+
 /// Runs `dewfs remote forget`: takes the saved remote away, and nothing else; so nothing else may be there.
-pub(super) fn forget_saved(name: &str, common: &Common) -> Result<u8, Failure> {
+pub(super) fn forget_saved(name: &str, dry_run: bool, common: &Common) -> Result<u8, Failure> {
     let saved = Saved::find(name, common)?;
     let is_enabled = Units::of(&Who::current()).is_some_and(|u| u.is_enabled(&saved.name));
     if !saved.is_own() || is_enabled || state(&saved).join("catalog.db").exists() {
         return Err(Failure::failed(format!(
             "{name}: it is more than a name, it was mounted: dewfs remove {name} takes all of it away"
         )));
+    }
+    if dry_run {
+        if !common.quiet {
+            eprintln!("dewfs: {name} would be forgotten");
+        }
+        return Ok(DONE);
     }
     saved.place.forget()?;
     Ok(DONE)
@@ -90,21 +157,28 @@ fn connect(saved: &Saved) -> Result<Option<crate::control::Client>, Failure> {
     Ok(target.connect().ok())
 }
 
+/// How many items are not sent. What cannot be read may hold somebody's only copy.
+fn left(saved: &Saved) -> Result<u64, Failure> {
+    let left = left_to_send(state(saved)).map_err(|why| cannot_tell(saved, &why))?;
+    Ok(left.unwrap_or(0))
+}
+
+fn cannot_tell(saved: &Saved, why: &impl std::fmt::Display) -> Failure {
+    let name = &saved.name;
+    Failure::failed(format!(
+        "{name}: what is not sent cannot be told, and nothing was removed: {why}; mount it once with dewfs mount {name}:, \
+         or --discard what may be lost"
+    ))
+}
+
 /// Sends what can be sent while it is mounted, and refuses if something is left.
 fn send(saved: &Saved, common: &Common) -> Result<(), Failure> {
     let left = match connect(saved)? {
-        Some(mut daemon) => {
-            let mut bars = Bars::of(common);
-            let request = Request::Drain { timeout_ms: None };
-            let done = daemon.ask(request, bars.wanted(), |document, _| {
-                bars.take(document);
-            })?;
-            done.left.unwrap_or(0)
-        }
-        None => left_to_send(state(saved)).unwrap_or(0),
+        Some(mut daemon) => super::umount::drain(&mut daemon, None, common)?,
+        None => left(saved)?,
     };
     refuse_unsent(saved, left)?;
-    refuse_recovered(saved)
+    refuse_kept(saved)
 }
 
 fn refuse_unsent(saved: &Saved, left: u64) -> Result<(), Failure> {
@@ -121,93 +195,36 @@ fn refuse_unsent(saved: &Saved, left: u64) -> Result<(), Failure> {
     }
 }
 
-/// What was saved from conflicts and damage is somebody's only copy.
-fn refuse_recovered(saved: &Saved) -> Result<(), Failure> {
-    let kept = state(saved).join("recovered");
-    let holds = fs::read_dir(&kept).is_ok_and(|mut files| files.next().is_some());
-    if !holds {
+/// Refuses while something is here that is nowhere else and is not to be sent: files that stay on this machine, and what was
+/// saved from conflicts and damage.
+fn refuse_kept(saved: &Saved) -> Result<(), Failure> {
+    let name = &saved.name;
+    let refuse = |message: String| Err(Failure { exit: LEFT, message });
+    let kept = only_here(state(saved)).map_err(|why| cannot_tell(saved, &why))?;
+    let mut kept = kept.iter().filter(|one| !one.unsent);
+    if let Some(first) = kept.next() {
+        let (count, s, are) = match kept.count() + 1 {
+            1 => (1, "", "is"),
+            count => (count, "s", "are"),
+        };
+        let first = super::exit::one_line(&export::below(first).to_string_lossy());
+        return refuse(format!(
+            "{name}: {count} item{s} {are} kept on this machine only ({first}) and nothing was removed; --export DIR copies them, \
+             --discard loses them"
+        ));
+    }
+    let recovered = state(saved).join("recovered");
+    if !fs::read_dir(&recovered).is_ok_and(|mut files| files.next().is_some()) {
         return Ok(());
     }
-    Err(Failure {
-        exit: LEFT,
-        message: format!(
-            "{}: {} holds files that were saved for you; --export DIR moves them, --discard loses them",
-            saved.name,
-            kept.display()
-        ),
-    })
-}
-
-/// Copies what is not sent, as it is in the mount, and what was saved from conflicts and damage.
-fn export(saved: &Saved, dir: &Path, units: Option<&Units>) -> Result<(), Failure> {
-    let left = left_to_send(state(saved)).unwrap_or(0);
-    if left > 0 && connect(saved)?.is_none() {
-        match units {
-            Some(units) => units.start(&saved.name)?,
-            None => {
-                return Err(Failure::failed(format!(
-                    "{}: mount it first: dewfs mount {}:",
-                    saved.name, saved.name
-                )));
-            }
-        }
-    }
-    fs::create_dir_all(dir).map_err(|error| about(dir, &error))?;
-    if let Some(mut daemon) = connect(saved)? {
-        let mut files = Vec::new();
-        let request = Request::Pending { scope: Scope::of(b"") };
-        daemon.ask(request, false, |document, _| {
-            if text(document, "type") == "item" && text(document, "kind") == "file" {
-                files.push((path_bytes(document), number(document, "size")));
-            }
-        })?;
-        for (path, _) in files {
-            copy_out(&saved.mount.mountpoint, &path, dir)?;
-        }
-    }
-    let kept = state(saved).join("recovered");
-    if kept.is_dir() {
-        copy_tree(&kept, &dir.join("recovered")).map_err(|error| about(&kept, &error))?;
-    }
-    Ok(())
+    refuse(format!(
+        "{name}: {} holds files that were saved for you; --export DIR copies them, --discard loses them",
+        recovered.display()
+    ))
 }
 
 fn about(path: &Path, error: &std::io::Error) -> Failure {
     Failure::failed(format!("{}: {error}", path.display()))
-}
-
-/// Copies one file of the mount to the same place below `dir`. One that is gone meanwhile was removed here.
-fn copy_out(mountpoint: &Path, path: &[u8], dir: &Path) -> Result<(), Failure> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let from = Path::new(std::ffi::OsStr::from_bytes(path));
-    let Ok(below) = from.strip_prefix(mountpoint) else { return Ok(()) };
-    let to = dir.join(below);
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder).map_err(|error| about(folder, &error))?;
-    }
-    match fs::copy(from, &to) {
-        Err(error)
-            if error.kind() == std::io::ErrorKind::NotFound && from.symlink_metadata().is_err() =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(about(from, &error)),
-        Ok(_) => Ok(()),
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 /// Unmounts it, whoever mounted it, and waits until nobody uses its state.
@@ -241,18 +258,32 @@ fn is_let_go(state: &Path) -> bool {
 }
 
 /// Takes away state, remote, secret and the empty mountpoint.
-fn forget(saved: &Saved) -> Result<(), Failure> {
+fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
     let dir = state(saved);
     if dir.join("catalog.db").exists() {
-        fs::remove_dir_all(dir).map_err(|error| about(dir, &error))?;
+        remove_state(dir).map_err(|error| about(dir, &error))?;
     }
     saved.place.forget()?;
     let mount = &saved.mount;
-    if mount.remote_options.credentials.is_none() {
+    if mount.remote_options.credentials.is_none() && !others_sign_in_with_it(saved, common) {
         // Without a keyring there is nothing in it.
         let _forgotten = super::keyring::forget(&mount.remote, &mount.remote_options);
     }
     // Somebody may keep something in it.
     drop(fs::remove_dir(&saved.mount.mountpoint));
     Ok(())
+}
+
+/// Whether the secret in the keyring may be that of another saved remote as well.
+fn others_sign_in_with_it(saved: &Saved, common: &Common) -> bool {
+    let (who, mount) = (Who::current(), &saved.mount);
+    let names = ConfigFiles::of(&who, common.config.as_deref()).names(&common.schemes);
+    names.iter().filter(|name| **name != saved.name).any(|name| {
+        // One that cannot be read may be anything.
+        Saved::find(name, common).map_or(true, |other| {
+            let (one, two) = (&mount.remote_options, &other.mount.remote_options);
+            two.credentials.is_none()
+                && super::keyring::may_share((&mount.remote, one), (&other.mount.remote, two))
+        })
+    })
 }

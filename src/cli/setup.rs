@@ -146,6 +146,7 @@ impl Plan {
         for text in &args.options {
             options.extend(split_options(text)?);
         }
+        options.iter_mut().try_for_each(|one| one.name_from_root(&cwd))?;
         let mountpoint = match &args.mountpoint {
             None => None,
             Some(dir) => {
@@ -215,6 +216,10 @@ impl Plan {
             let (target, with) =
                 resolve_remote(spec, &self.words, config, who, &cwd, &common.schemes)?;
             super::keyring::keep(&self.name, &target, &with, login)?;
+            // Who signs in tells it from the secrets of others for the same server.
+            if let (Login::Basic { user, .. }, None) = (login, &with.username) {
+                options.push(Assignment { key: "username".into(), value: Some(user.clone()) });
+            }
         } else if let Some(login) = login {
             self.place.write_secret(login)?;
             let file = self.place.secret.to_string_lossy().into_owned();

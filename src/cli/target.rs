@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::{Who, own_mountpoint};
-use crate::control::{Client, Scope, find_daemon};
+use crate::control::{Client, Request, Scope, find_daemon};
 use crate::fuse::mountinfo::{Mount, dewfs_above, mounts};
 
 use super::{Common, Failure};
@@ -18,6 +19,37 @@ pub(super) struct Target {
     /// The path below the mountpoint.
     pub(super) scope: Scope,
 }
+
+/// Says why nobody answers for a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreached {
+    /// No process does.
+    Gone,
+    /// One is there, and keeps silent.
+    Stuck {
+        /// The process.
+        pid: u32,
+    },
+}
+
+impl Unreached {
+    /// The failure of who needs its answer.
+    pub(super) fn failure(self, at: &Path) -> Failure {
+        let at = at.display();
+        Failure::failed(match self {
+            Self::Gone => format!(
+                "{at}: its daemon does not answer; if it was killed, mount again, or unmount with dewfs umount {at}"
+            ),
+            Self::Stuck { pid } => format!(
+                "{at}: its daemon does not answer; it runs (process {pid}) and is stuck: dewfs umount --no-wait {at} unmounts it, \
+                 and nothing is lost"
+            ),
+        })
+    }
+}
+
+/// How long a daemon has for its first word.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 impl Target {
     /// The mount that holds `path`. Symlinks on the way to it are followed, one at its end is not.
@@ -46,14 +78,29 @@ impl Target {
 
     /// A connection to the daemon behind the mount.
     pub(super) fn connect(&self) -> Result<Client, Failure> {
+        self.reach().map_err(|why| why.failure(&self.mount.mountpoint))
+    }
+
+    /// The same; tells one that is gone from one that is stuck: a socket takes connections for a process that stands still.
+    pub(super) fn reach(&self) -> Result<Client, Unreached> {
         let daemons = find_daemon(&self.mount.mountpoint, self.mount.owner, Who::current().uid);
-        let connected = daemons.iter().find_map(|found| Client::connect(&found.note.socket).ok());
-        let at = self.mount.mountpoint.display();
-        connected.ok_or_else(|| {
-            Failure::failed(format!(
-                "{at}: its daemon does not answer; if it was killed, mount again, or unmount with dewfs umount {at}"
-            ))
-        })
+        let mut why = Unreached::Gone;
+        for found in daemons {
+            let Ok(mut client) = Client::connect(&found.note.socket) else { continue };
+            let asked = client
+                .set_patience(Some(PATIENCE))
+                .and_then(|()| client.ask(Request::Version, false, |_, _| {}))
+                .and_then(|_| client.set_patience(None));
+            match asked {
+                Ok(()) => return Ok(client),
+                Err(error) if error.is_silence() => {
+                    why = Unreached::Stuck { pid: found.note.pid };
+                }
+                // It ended in this moment.
+                Err(_) => {}
+            }
+        }
+        Err(why)
     }
 }
 

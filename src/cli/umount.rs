@@ -14,7 +14,7 @@ use crate::fuse::mountinfo::{Mount, mounts};
 
 use super::output::Output;
 use super::progress::Bars;
-use super::target::Target;
+use super::target::{Target, Unreached};
 use super::users::users_of;
 use super::{Common, DONE, Failure, LEFT};
 
@@ -48,15 +48,30 @@ pub(super) fn run(args: &UmountArgs, common: &Common) -> Result<u8, Failure> {
     }
     let target = Target::of(&dir)?;
     let at = &target.mount.mountpoint;
-    let Ok(mut client) = target.connect() else {
-        clear(&target.mount)?;
-        if !common.quiet {
-            eprintln!(
-                "dewfs: {}: the daemon was gone; what it had not sent goes on at the next mount",
-                at.display()
-            );
+    let mut client = match target.reach() {
+        Ok(client) => client,
+        Err(Unreached::Gone) => {
+            clear(&target.mount)?;
+            if !common.quiet {
+                eprintln!(
+                    "dewfs: {}: the daemon was gone; what it had not sent goes on at the next mount",
+                    at.display()
+                );
+            }
+            return Ok(DONE);
         }
-        return Ok(DONE);
+        Err(Unreached::Stuck { pid }) if args.no_wait => {
+            clear(&target.mount)?;
+            if !common.quiet {
+                eprintln!(
+                    "dewfs: {}: unmounted; its daemon (process {pid}) does not answer: what it had not sent goes on at the next \
+                     mount, once that process has ended",
+                    at.display()
+                );
+            }
+            return Ok(LEFT);
+        }
+        Err(stuck) => return Err(stuck.failure(at)),
     };
     let limit = if args.no_wait { Some(Duration::ZERO) } else { args.timeout };
     let left = drain(&mut client, limit, common)?;
@@ -69,7 +84,11 @@ pub(super) fn run(args: &UmountArgs, common: &Common) -> Result<u8, Failure> {
 }
 
 /// Sends what can be sent; answers how many items are left.
-fn drain(client: &mut Client, limit: Option<Duration>, common: &Common) -> Result<u64, Failure> {
+pub(super) fn drain(
+    client: &mut Client,
+    limit: Option<Duration>,
+    common: &Common,
+) -> Result<u64, Failure> {
     let mut bars = Bars::of(common);
     let timeout_ms = limit.map(super::sync::millis);
     let request = Request::Drain { timeout_ms };

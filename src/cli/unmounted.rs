@@ -35,7 +35,7 @@ pub(super) fn waiting(mounted: &[Mount]) -> Vec<Waiting> {
 
 fn look(note: &Note) -> Option<Waiting> {
     // A state that is damaged, or gone, is told of by the next mount.
-    let left = left_to_send(&note.state_dir)?;
+    let left = left_to_send(&note.state_dir).ok()??;
     (left > 0).then(|| Waiting { mountpoint: note.mountpoint.clone(), left })
 }
 

@@ -168,6 +168,12 @@ fn words(key: &str, value: &toml::Value, all: &mut Vec<Assignment>) -> Result<()
     let valued = super::known::VALUED.contains(&key);
     let one = |value: String| Assignment { key: key.to_owned(), value: Some(value) };
     match value {
+        toml::Value::String(text)
+            if super::known::PATHS.contains(&key) && !text.starts_with('/') =>
+        {
+            // The same words would be another place in each directory that somebody stands in.
+            return Err(format!("option {key}: \"{text}\" must begin with /"));
+        }
         toml::Value::String(text) => all.push(one(text.clone())),
         toml::Value::Integer(_) if key.ends_with("mask") || key.ends_with("_mode") => {
             // 22 could be meant as either; in quotes it is octal, as everywhere else.
@@ -237,6 +243,8 @@ mod tests {
             ("[mont]\n", "unknown key mont"),
             ("[mount\n", "config.toml"),
             ("mount = 3\n", "table"),
+            ("[mount]\nstate_dir = 'here'\n", "must begin with /"),
+            ("[mount]\ncredentials = '~/x'\n", "must begin with /"),
         ] {
             put(dir.path(), "config.toml", text);
             let files = ConfigFiles::at(vec![dir.path().into()], None);

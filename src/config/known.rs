@@ -118,6 +118,10 @@ const GENERIC: &[&str] = &[
     "encryption",
 ];
 
+/// Options whose value is a path.
+pub(super) const PATHS: &[&str] =
+    &["state_dir", "credentials", "ca_file", "client_cert", "client_key"];
+
 /// The names of all options that this version honours.
 pub fn option_names() -> impl Iterator<Item = &'static str> {
     VALUED.iter().chain(FLAGS).copied().filter(|name| !NOT_YET.contains(name))

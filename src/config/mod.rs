@@ -27,7 +27,7 @@ pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};
 pub use known::option_names;
 pub use options::{Assignment, Options, split_options};
-pub use places::{Places, RunDir, state_base, state_id};
+pub use places::{Places, RunDir, is_service_of_machine, resolved, state_base, state_id};
 pub use resolve::{
     Access, Atime, KernelOptions, MountOptions, MountRequest, RemoteOptions, own_mountpoint,
     resolve, resolve_remote,

@@ -1,13 +1,13 @@
 //! The option parser: `-o` words and `[mount]` tables become the same [`Options`], where everything nobody said is `None`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::engine::{Hydration, Lane, Population, Returns};
 
 use super::ConfigError;
-use super::known::{FLAGS, NOT_YET, VALUED, foreign, is_generic, nearest};
+use super::known::{FLAGS, NOT_YET, PATHS, VALUED, foreign, is_generic, nearest};
 use super::values::{
     Amount, bad_value, has_password, parse_amount, parse_duration, parse_mode, parse_switch,
 };
@@ -61,6 +61,22 @@ pub fn split_options(text: &str) -> Result<Vec<Assignment>, ConfigError> {
         .filter(|word| !word.trim().is_empty())
         .map(|word| Assignment::read(word))
         .collect())
+}
+
+impl Assignment {
+    /// Makes a path that is taken from `cwd` mean the same everywhere.
+    pub fn name_from_root(&mut self, cwd: &Path) -> Result<(), ConfigError> {
+        let Some(value) = self.value.as_mut().filter(|_| PATHS.contains(&self.key.as_str())) else {
+            return Ok(());
+        };
+        let full = super::spec::lexical(&cwd.join(&*value));
+        match full.to_str() {
+            _ if value.is_empty() => {}
+            Some(full) => full.clone_into(value),
+            None => return Err(bad_value(&self.key, value, "a path that is UTF-8 is needed")),
+        }
+        Ok(())
+    }
 }
 
 fn unquoted(value: &str) -> String {

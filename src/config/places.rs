@@ -56,7 +56,7 @@ impl RunDir {
 }
 
 /// Whether this process belongs to a unit of the machine's systemd, rather than to a session or a user's systemd.
-fn is_service_of_machine() -> bool {
+pub fn is_service_of_machine() -> bool {
     std::fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
         text.lines().any(|line| {
             let path = line.splitn(3, ':').nth(2).unwrap_or_default();
@@ -126,7 +126,7 @@ pub fn state_id(
 }
 
 /// The path with symlinks resolved as far as it exists.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub fn resolved(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut at = super::spec::lexical(path);
     loop {

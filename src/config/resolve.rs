@@ -61,6 +61,8 @@ pub struct RemoteOptions {
     pub proxy: Option<String>,
     /// Whether a password may go over plain http to another machine.
     pub insecure_http: bool,
+    /// Whether nothing is to be changed there, not even to find out what could be.
+    pub read_only: bool,
 }
 
 /// Is everything about one mount, with nothing left to look up.
@@ -382,6 +384,7 @@ fn remote_options(options: &Options, username: Option<String>, cwd: &Path) -> Re
         client_key: absolute(&options.client_key),
         proxy: options.proxy.clone(),
         insecure_http: options.insecure_http,
+        read_only: options.read_only.unwrap_or(false),
     }
 }
 

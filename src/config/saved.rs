@@ -1,8 +1,8 @@
 //! Saved remotes as they are written down: `remotes/NAME.toml`, and the secret that goes with it in a file of its own.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
@@ -56,7 +56,9 @@ impl SavedPlace {
     /// Writes the remote, whole or not at all.
     pub fn write(&self, remote: &NewRemote<'_>) -> Result<(), ConfigError> {
         let text = text_of(remote).map_err(|why| self.failed(&self.file, &why.to_string()))?;
-        put(&self.file, text.as_bytes(), 0o755, 0o644)
+        let is_site = self.file.starts_with(super::files::SITE);
+        let reader = if is_site { Reader::Everybody } else { Reader::Usual };
+        put(&self.file, text.as_bytes(), reader)
             .map_err(|error| self.failed(&self.file, &error.to_string()))
     }
 
@@ -92,7 +94,7 @@ pub fn write_secret(path: &Path, login: Option<&Login>) -> Result<(), ConfigErro
         Some(Login::Bearer(token)) => format!("token={}\n", token.expose_secret()),
         None => "# signed out: dewfs login signs in again\n".to_owned(),
     };
-    put(path, text.as_bytes(), 0o700, 0o600)
+    put(path, text.as_bytes(), Reader::Owner)
         .map_err(|error| ConfigError::Credentials(format!("{}: {error}", path.display())))
 }
 
@@ -126,10 +128,32 @@ fn text_of(remote: &NewRemote<'_>) -> Result<String, toml::ser::Error> {
     toml::to_string(&all)
 }
 
+/// Says who may read a file that is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// Its owner.
+    Owner,
+    /// Whoever the umask lets.
+    Usual,
+    /// Everybody, also where root's umask hides its files: ordinary users cannot do without it.
+    Everybody,
+}
+
 /// Puts a file in its place by renaming, so that who reads it meanwhile sees the one before or this one.
-fn put(path: &Path, bytes: &[u8], dir_mode: u32, mode: u32) -> io::Result<()> {
+fn put(path: &Path, bytes: &[u8], reader: Reader) -> io::Result<()> {
+    let (dir_mode, mode) = if reader == Reader::Owner { (0o700, 0o600) } else { (0o755, 0o644) };
+    let open_up = |path: &Path, mode: u32| match reader {
+        Reader::Everybody => std::fs::set_permissions(path, Permissions::from_mode(mode)),
+        _ => Ok(()),
+    };
     let dir = path.parent().unwrap_or(Path::new("/"));
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    if let Some(above) = dir.parent() {
+        // What is above holds what others are to read as well.
+        DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    }
     DirBuilder::new().recursive(true).mode(dir_mode).create(dir)?;
+    missing.into_iter().try_for_each(|made| open_up(made, dir_mode))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let temporary = dir.join(name);
@@ -141,6 +165,7 @@ fn put(path: &Path, bytes: &[u8], dir_mode: u32, mode: u32) -> io::Result<()> {
         .mode(mode)
         .open(&temporary)
         .and_then(|mut file: File| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| open_up(&temporary, mode))
         .and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
         drop(std::fs::remove_file(&temporary));
@@ -151,8 +176,6 @@ fn put(path: &Path, bytes: &[u8], dir_mode: u32, mode: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
     use crate::config::{ConfigFiles, split_options};
 
@@ -189,6 +212,43 @@ mod tests {
         place.forget().unwrap();
         assert!(files.remote("my-cloud").is_err());
         assert!(!place.secret.exists());
+    }
+
+    /// In a process of its own: the umask is all of its threads'.
+    #[test]
+    fn what_all_users_read_is_open_to_them_whatever_the_umask() {
+        const DIR: &str = "DEWFS_TEST_UMASK_DIR";
+        let name = "config::saved::tests::what_all_users_read_is_open_to_them_whatever_the_umask";
+        if let Some(dir) = std::env::var_os(DIR) {
+            let file = PathBuf::from(dir).join("dewfs/remotes/x.toml");
+            return put(&file, b"x", Reader::Everybody).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", "umask 077; exec \"$0\" --exact \"$1\""]);
+        let child = child.arg(std::env::current_exe().unwrap()).arg(name).env(DIR, dir.path());
+        assert!(child.stdout(std::process::Stdio::null()).status().unwrap().success());
+        let mode =
+            |path: &str| dir.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("dewfs/remotes/x.toml"), 0o644);
+        assert_eq!((mode("dewfs/remotes"), mode("dewfs")), (0o755, 0o755));
+        // A folder that somebody closed stays closed.
+        std::fs::set_permissions(dir.path().join("dewfs"), Permissions::from_mode(0o700)).unwrap();
+        put(&dir.path().join("dewfs/remotes/y.toml"), b"y", Reader::Everybody).unwrap();
+        assert_eq!(mode("dewfs"), 0o700);
+    }
+
+    /// A secret that was written before anything else closed the folder of the machine's remotes to everybody but root, and
+    /// every command of other users ended with that.
+    #[test]
+    fn regression_a_secret_that_comes_first_closes_only_its_own_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("etc/dewfs/secrets/Cloud");
+        write_secret(&secret, None).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&secret), 0o600);
+        assert_eq!(mode(secret.parent().unwrap()), 0o700);
+        assert_eq!(mode(&dir.path().join("etc/dewfs")) & 0o055, 0o055);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum RemoteSpec {
         url: Url,
         /// The user name that stood in the URL.
         user: Option<String>,
+        /// How many of the URL's last names are a folder of the saved remote that was named.
+        below: usize,
     },
     /// A remote of a kind that the program brought along.
     Added {
@@ -95,11 +97,12 @@ impl RemoteSpec {
             Self::Folder(path) => {
                 Self::Folder(parts.iter().fold(path, |path, part| path.join(part)))
             }
-            Self::WebDav { mut url, user } => {
+            Self::WebDav { mut url, user, below } => {
+                let below = below + parts.len();
                 if let Ok(mut segments) = url.path_segments_mut() {
                     segments.pop_if_empty().extend(parts);
                 }
-                Self::WebDav { url, user }
+                Self::WebDav { url, user, below }
             }
             Self::Added { scheme, address } => {
                 let address = parts.iter().fold(address, |address, part| address + "/" + part);
@@ -160,7 +163,7 @@ fn url_spec(text: &str, scheme: &str, schemes: &Schemes) -> Result<RemoteSpec, C
     };
     // Setting the user name fails only for URLs that have no host, and http has one.
     let _had_host = url.set_username("");
-    Ok(RemoteSpec::WebDav { url, user })
+    Ok(RemoteSpec::WebDav { url, user, below: 0 })
 }
 
 fn added_spec(text: &str, scheme: &str, shown: &str) -> Result<RemoteSpec, ConfigError> {
@@ -274,7 +277,8 @@ mod tests {
 
     #[test]
     fn the_user_name_is_kept_and_the_password_refused_unseen() {
-        let Spec::Remote(RemoteSpec::WebDav { url, user }) = parse("https://a%40b@h/x").unwrap()
+        let Spec::Remote(RemoteSpec::WebDav { url, user, .. }) =
+            parse("https://a%40b@h/x").unwrap()
         else {
             unreachable!()
         };

@@ -1,6 +1,6 @@
 //! The other end of the socket, for commands: plain blocking reads.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +18,16 @@ pub enum ClientError {
     /// The answer broke off or made no sense.
     #[error("the mount's answer broke off: {0}")]
     Broken(String),
+    /// Patience ended before the answer.
+    #[error("the mount does not answer")]
+    Silent,
+}
+
+impl ClientError {
+    /// Whether patience ended: somebody is there, and says nothing.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent)
+    }
 }
 
 /// Is one line of an answer.
@@ -69,7 +79,10 @@ impl Client {
     pub fn next_line(&mut self) -> Result<Answer, ClientError> {
         let broken = |why: &dyn std::fmt::Display| ClientError::Broken(why.to_string());
         let mut line = String::new();
-        let read = self.stream.read_line(&mut line).map_err(|error| broken(&error))?;
+        let read = self.stream.read_line(&mut line).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => ClientError::Silent,
+            _ => broken(&error),
+        })?;
         if read == 0 {
             return Err(broken(&"it ended"));
         }

@@ -173,7 +173,12 @@ impl Handler {
             for item in &items {
                 self.say_item(item).await;
                 if recursive && item.kind == Kind::Folder && (item.listed || fetch) {
-                    below.push((self.engine.resolve(&item.path, false).await?, fetch));
+                    match self.engine.resolve(&item.path, false).await {
+                        Ok(folder) => below.push((folder, fetch)),
+                        // It went away since.
+                        Err(EngineError::NotFound) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             folders.extend(below.into_iter().rev());

@@ -14,6 +14,8 @@ use crate::model::{self, Busy, Ino, Rows as _, Step, StepKind};
 
 /// Rows planned in one transaction.
 pub(super) const LOOKED_AT: usize = 64;
+/// What is hardly any content.
+const HARDLY_ANY: u64 = 64 << 10;
 /// How long a row rests that waits for another one's step, if nobody wakes it before.
 const WAIT: Duration = Duration::from_millis(300);
 /// How long a look at what was sent gives way at most.
@@ -26,6 +28,8 @@ const HELD: Duration = Duration::from_secs(60);
 pub(super) enum Load {
     /// No bytes.
     Light,
+    /// Hardly any bytes: bringing them to the disk takes longer than sending them.
+    Tiny,
     /// Few bytes.
     Small,
     /// Many.
@@ -37,33 +41,52 @@ pub(super) enum Load {
 pub(super) struct Room {
     /// Of those that move no bytes.
     pub(super) light: usize,
-    /// Of those that do.
+    /// Of those that move hardly any.
+    pub(super) tiny: usize,
+    /// Of those that move more.
     pub(super) heavy: usize,
     /// Of these, how many may move many.
     pub(super) large: usize,
+    /// How many would not wait for their turn in sending: only then may what moves many begin, else small ones would wait for it.
+    pub(super) line: usize,
 }
 
 impl Room {
     /// Whether nothing may begin.
     pub(super) fn is_none(self) -> bool {
-        self.light == 0 && self.heavy == 0
+        self.light == 0 && self.tiny == 0 && self.heavy == 0
+    }
+
+    /// Whether any that move few bytes may begin.
+    fn takes_small(self) -> bool {
+        self.tiny > 0 || self.heavy > 0
+    }
+
+    /// Whether some that move bytes must wait.
+    fn is_short(self) -> bool {
+        self.tiny == 0 || self.heavy == 0
     }
 
     fn has(self, load: Load) -> bool {
         match load {
             Load::Light => self.light > 0,
+            Load::Tiny => self.tiny > 0,
             Load::Small => self.heavy > 0,
-            Load::Large => self.heavy > 0 && self.large > 0,
+            Load::Large => self.heavy > 0 && self.large > 0 && self.line > 0,
         }
     }
 
     fn take(&mut self, load: Load) {
         match load {
             Load::Light => self.light = self.light.saturating_sub(1),
-            Load::Small => self.heavy = self.heavy.saturating_sub(1),
-            Load::Large => {
+            Load::Tiny => {
+                self.tiny = self.tiny.saturating_sub(1);
+                self.line = self.line.saturating_sub(1);
+            }
+            Load::Small | Load::Large => {
                 self.heavy = self.heavy.saturating_sub(1);
-                self.large = self.large.saturating_sub(1);
+                self.line = self.line.saturating_sub(1);
+                self.large = self.large.saturating_sub(usize::from(load == Load::Large));
             }
         }
     }
@@ -108,13 +131,13 @@ impl Choosing {
         let guarding = memory.guard(tx, self.limit)?;
         let mut guard = (&mut *memory, guarding);
         let mut chosen = Chosen::default();
-        let is_full = self.room.heavy == 0;
+        let is_full = self.room.is_short();
         let rows = tx.outbox_due(self.now, LOOKED_AT)?;
         if rows.len() < LOOKED_AT {
-            lock(&self.heavy).retain(|row| rows.contains(row));
+            lock(&self.heavy).retain(|row, _| rows.contains(row));
         }
         self.look(tx, (&rows, is_full), &mut guard, &mut chosen)?;
-        if rows.len() >= LOOKED_AT && self.room.heavy > 0 && chosen.passed_over {
+        if rows.len() >= LOOKED_AT && self.room.takes_small() && chosen.passed_over {
             // Small files do not wait until fewer large ones are before them.
             let mut small = tx.outbox_due_small(self.now, BULK, LOOKED_AT)?;
             small.retain(|row| !rows.contains(row));
@@ -148,7 +171,8 @@ impl Choosing {
             chosen.looked_at += 1;
             // It is planned anew when there is room: planning all that wait with every step that ends costs more than the
             // steps.
-            if self.room.heavy == 0 && heavy.contains(&row) {
+            if let Some(load) = heavy.get(&row).filter(|load| !self.room.has(**load)) {
+                chosen.passed_over |= *load == Load::Large;
                 chosen.skipped = true;
                 continue;
             }
@@ -174,7 +198,7 @@ impl Choosing {
             chosen.passed_over |= load == Load::Large;
             if !self.room.has(load) {
                 if load != Load::Light {
-                    heavy.insert(row);
+                    heavy.insert(row, load);
                 }
                 chosen.skipped = true;
             } else if load == Load::Large {
@@ -248,12 +272,12 @@ impl Choosing {
 /// How much a step moves: of a file that is fetched to be compared, too little is known.
 fn load_of(tx: &Tx, step: Step) -> Result<Load, CatalogError> {
     Ok(match step.kind {
-        StepKind::Write
-            if tx.inode(step.ino)?.is_some_and(|inode| inode.attributes.size > BULK) =>
-        {
-            Load::Large
-        }
-        StepKind::Write | StepKind::Fetch => Load::Small,
+        StepKind::Write => match tx.inode(step.ino)?.map_or(0, |inode| inode.attributes.size) {
+            0..=HARDLY_ANY => Load::Tiny,
+            size if size <= BULK => Load::Small,
+            _ => Load::Large,
+        },
+        StepKind::Fetch => Load::Small,
         _ => Load::Light,
     })
 }
@@ -303,7 +327,7 @@ mod tests {
                 busy,
                 urgent: Arc::default(),
                 writers_rest: 0,
-                room: Room { light, heavy: heavy_room, large: heavy_room },
+                room: Room { light, tiny: heavy_room, heavy: 0, large: 0, line: heavy_room },
                 limit: 0,
                 guard: super::super::guard::Shared::default(),
                 heavy: heavy.clone(),

@@ -93,6 +93,7 @@ impl Core {
         }
         self.outbox.notify_one();
         self.pulse();
+        self.foresee(live);
     }
 
     /// The kernel lets go of the data file a little after it told of the close, which looks like a mapping until then.
@@ -111,6 +112,7 @@ impl Core {
         }
         if last_writer {
             self.writer_closed(live.ino).await;
+            self.foresee(&live);
         }
         self.closed(&live);
     }

@@ -5,20 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt as _;
 
-use super::arrive::{Created, Outcome};
 use super::attributes::drop_suid;
-use super::core::{Cause, Core, now};
+use super::core::{Cause, Core};
 use super::live::{Live, Source};
-use super::namespace::{has_place, rest};
+use super::namespace::rest;
 use super::settings::Returns;
 use super::show::BELIEVE;
-use super::verbs::{Caller, Handle, OpenMode, Opened, Stat};
-use super::{Answer, Done, Engine, EngineError};
+use super::verbs::{Handle, OpenMode, Opened, Stat};
+use super::{Answer, Engine, EngineError};
 use crate::cache::Access;
-use crate::catalog::{Durability, Inode, NewInode, Origin, Reader};
-use crate::model::{BlockSet, Content, Ino, Kind, Name, Place};
+use crate::catalog::{Durability, Inode, Origin, Reader};
+use crate::model::{BlockSet, Content, Ino, Kind};
 
 impl Engine {
     /// Opens a file.
@@ -77,78 +75,6 @@ impl Engine {
                 },
             );
         }))
-    }
-
-    /// Creates and opens a file; opens it if it exists and `mode.exclusive` is not set.
-    pub fn create(
-        &self,
-        parent: Ino,
-        name: Name,
-        permissions: u32,
-        mode: OpenMode,
-        caller: Caller,
-    ) -> Answer<(Stat, Opened)> {
-        let engine = self.clone();
-        let new = match self.new_inode(Kind::File, parent, name, permissions, None, caller) {
-            Ok(new) => new,
-            Err(error) => return error.into(),
-        };
-        let kept = self.clone();
-        let place = new.place.clone();
-        let wait = move |answer: Answer<Created>| {
-            answer.wait_or(move |made| kept.release(made.0.ino, made.1.handle)).boxed()
-        };
-        let act = move || {
-            let core = engine.core.clone();
-            let rests = core.names_rest();
-            Answer::Queued(Box::new(move |done: Done<Created>| {
-                let catalog = core.catalog.clone();
-                let writing = core.clone();
-                catalog.submit(
-                    Durability::Soon,
-                    Origin::Kernel,
-                    move |tx| match tx.lookup(new.place.parent, &new.place.name)? {
-                        Some(_) if mode.exclusive => Err(EngineError::Exists),
-                        Some(inode) if inode.kind != Kind::File => Err(EngineError::IsFolder),
-                        Some(inode) => {
-                            tx.mark_pending(inode.ino)?;
-                            if mode.truncate {
-                                drop_suid(tx, &inode)?;
-                            }
-                            Ok((inode, false))
-                        }
-                        None => {
-                            has_place(tx, new.place.parent)?;
-                            let place = new.place.clone();
-                            let inode = tx.create(new)?;
-                            rest(tx, inode.ino, rests)?;
-                            writing.may_change_names(tx, &[Outcome::at(inode.ino, place)])?;
-                            Ok((inode, true))
-                        }
-                    },
-                    move |outcome: Result<(Inode, bool), EngineError>| {
-                        let begun = outcome
-                            .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
-                        let made = |(stat, opened), new| (stat, opened, new);
-                        let inode = match begun {
-                            Ok((inode, true)) => {
-                                let opened = core.open_new(&inode, mode);
-                                return done(opened.map(|opened| made(opened, true)));
-                            }
-                            Ok((inode, false)) => inode,
-                            Err(error) => return done(Err(error)),
-                        };
-                        let kept = core.clone();
-                        let cuts = mode.truncate && inode.attributes.size > 0;
-                        core.run_cut(cuts, move || {
-                            let opened = kept.open_created(&inode, mode);
-                            done(opened.map(|opened| made(opened, false)));
-                        });
-                    },
-                );
-            }))
-        };
-        self.arriving(place, self.when_listed_by(parent, act, wait))
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
@@ -424,7 +350,7 @@ impl Core {
     }
 
     /// Runs the end of an open; where it cuts content off, not on the catalog's thread.
-    fn run_cut(&self, cuts: bool, open: impl FnOnce() + Send + 'static) {
+    pub(super) fn run_cut(&self, cuts: bool, open: impl FnOnce() + Send + 'static) {
         if cuts {
             drop(self.runtime.spawn_blocking(open));
         } else {
@@ -433,7 +359,7 @@ impl Core {
     }
 
     /// Counts the handle of a file just created or found, on the writer thread: there no transaction is under way.
-    fn begin_created(&self, inode: Inode, mode: OpenMode) -> Result<Inode, EngineError> {
+    pub(super) fn begin_created(&self, inode: Inode, mode: OpenMode) -> Result<Inode, EngineError> {
         if self.open.begin(inode.ino, mode.write) {
             return Ok(inode);
         }
@@ -441,7 +367,7 @@ impl Core {
     }
 
     /// Opens what was made just now: there is nothing to be read of it and nothing to be cut off.
-    fn open_new(
+    pub(super) fn open_new(
         self: &Arc<Self>,
         inode: &Inode,
         mode: OpenMode,
@@ -457,7 +383,7 @@ impl Core {
         Ok((stat, opened))
     }
 
-    fn open_created(
+    pub(super) fn open_created(
         self: &Arc<Self>,
         inode: &Inode,
         mode: OpenMode,
@@ -517,35 +443,5 @@ fn blocks_of(rows: &Reader, inode: &Inode) -> crate::catalog::Result<BlockSet> {
         Ok(rows.presence(inode.ino)?.blocks)
     } else {
         Ok(BlockSet::default())
-    }
-}
-
-impl Engine {
-    /// Checks what is to be created and fills in who owns it.
-    pub(crate) fn new_inode(
-        &self,
-        kind: Kind,
-        parent: Ino,
-        name: Name,
-        mode: u32,
-        target: Option<Vec<u8>>,
-        caller: Caller,
-    ) -> Result<NewInode, EngineError> {
-        let settings = &self.core.settings;
-        if self.core.takes_no_changes() {
-            return Err(EngineError::ReadOnly);
-        }
-        if name.as_bytes().starts_with(crate::remote::OWN_PREFIX) {
-            return Err(EngineError::NotPermitted("names that begin with .dewfs- belong to dewfs"));
-        }
-        Ok(NewInode {
-            kind,
-            place: Place::new(parent, name),
-            mode: mode & 0o7777,
-            uid: (caller.uid != settings.uid).then_some(caller.uid),
-            gid: (caller.gid != settings.gid).then_some(caller.gid),
-            now: now(),
-            target,
-        })
     }
 }

@@ -66,6 +66,9 @@ impl Core {
                 }
                 state.progress
             };
+            if self.is_put_off(live.ino, live.source().map_or(0, |source| source.size), cause) {
+                return Err(EngineError::Busy("large transfers stand still".to_owned()));
+            }
             self.start_fetches(live, need.clone(), want.clone(), cause);
             let left = self.settings.timeout.saturating_sub(last_progress.elapsed());
             // A reader that comes long after the last byte still gets its whole patience.
@@ -153,7 +156,8 @@ impl Core {
         let size = live.source().map_or(0, |source| source.size);
         let mut bytes = BlockSet::bytes(&run, size);
         let mut tries = 0;
-        while !bytes.is_empty() {
+        // Who begins to wait for what was put off fetches it anew.
+        while !bytes.is_empty() && !self.is_put_off(live.ino, size, cause) {
             let begun = bytes.start;
             let outcome = self.fetch_once(live, &mut bytes, cause).await;
             let Err(error) = outcome else { continue };
@@ -254,7 +258,11 @@ impl Core {
         cause: Cause,
     ) -> Result<(), EngineError> {
         let mut waiting = BytesMut::new();
+        let size = live.source().map_or(0, |source| source.size);
         while let Some(piece) = stream.bytes.next().await {
+            if self.is_put_off(live.ino, size, cause) {
+                break;
+            }
             match piece {
                 Ok(piece) => waiting.extend_from_slice(&piece),
                 Err(error) => {
@@ -275,7 +283,7 @@ impl Core {
             }
         }
         self.put_blocks(live, bytes, &mut waiting, cause).await?;
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.is_put_off(live.ino, size, cause) {
             return Ok(());
         }
         Err(EngineError::Corrupt(format!("{}: the answer ended early", locator.path)))

@@ -6,18 +6,21 @@
 mod ahead;
 mod answer;
 mod arrive;
+mod at_rest;
 mod attributes;
 mod brake;
 mod choose;
 mod close;
 mod core;
 mod crash;
+mod create;
 mod error;
 mod events;
 mod evict;
 mod feed;
 mod files;
 mod find;
+mod foresee;
 mod guard;
 mod heat;
 mod hydrate;
@@ -68,6 +71,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use answer::{Answer, Done};
+pub use at_rest::{left_to_send, only_here, remove_state};
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;
@@ -79,7 +83,7 @@ pub use private::claim_state_dir;
 pub use resolve::{Keep, Resolved};
 pub use rules::{OwnPin, RuleStatus};
 pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
-pub use start::{StartError, left_to_send};
+pub use start::StartError;
 pub use state::{
     Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
@@ -90,7 +94,7 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
-pub use crate::catalog::Rank;
+pub use crate::catalog::{OnlyHere, Rank};
 pub use crate::remote::layers::{LATENCIES, Operation};
 pub use crate::remote::{ErrorKind, RemoteError};
 

@@ -27,7 +27,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         let ino = step.ino;
         match outcome {
-            Ok(ended @ (Ended::Done | Ended::Ripens(_) | Ended::Rests(_))) => {
+            Ok(ended @ (Ended::Done | Ended::Ripens | Ended::Rests(_))) => {
                 self.note_done(step, row, ended).await
             }
             Ok(Ended::Later(wait)) => {
@@ -60,7 +60,7 @@ impl Core {
         }
     }
 
-    /// Notes that a step did something; of its item nothing more can be told for so long.
+    /// Notes that a step did something.
     async fn note_done(
         self: &Arc<Self>,
         step: Step,
@@ -70,6 +70,10 @@ impl Core {
         let ino = step.ino;
         if step.kind == StepKind::Write {
             self.is_sent(ino);
+        }
+        let noted = matches!(ended, Ended::Ripens);
+        if noted && row == ino {
+            return Ok(());
         }
         // Most rows are gone with their last step: nothing is to be noted then.
         let left = self.catalog.read(|rows| {
@@ -90,13 +94,11 @@ impl Core {
                             tx.outbox_defer(ino, until)?;
                         }
                     }
+                    Ended::Ripens if one == ino => {}
                     _ => tx.outbox_progress(one)?,
                 }
             }
-            match ended {
-                Ended::Ripens(wait) => tx.outbox_defer(ino, now().saturating_add(nanos(wait))),
-                _ => Ok(()),
-            }
+            Ok(())
         })
         .await
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::core::Core;
+use super::core::{Cause, Core};
 use super::open::lock;
 use super::{Engine, EngineError};
 use crate::catalog::{Durability, Origin};
@@ -116,8 +116,33 @@ impl Core {
 
     /// Whether a file is not sent because it is large.
     pub(crate) fn is_held_as_bulk(&self, ino: Ino) -> Result<bool, EngineError> {
+        if !self.bulk_paused() || lock(&self.workers.urgent).contains(&ino) {
+            return Ok(false);
+        }
         let inode = self.catalog.read(|rows| rows.inode(ino))?;
-        Ok(self.bulk_paused() && inode.is_some_and(|inode| inode.attributes.size > BULK))
+        Ok(inode.is_some_and(|inode| inode.attributes.size > BULK))
+    }
+
+    /// Resolves when a file that is being sent is to stand still because it is large.
+    pub(crate) async fn is_held_while_sent(&self, ino: Ino) {
+        let mut pulse = self.pulse.subscribe();
+        loop {
+            pulse.borrow_and_update();
+            if self.is_held_as_bulk(ino).unwrap_or(false) {
+                return;
+            }
+            if pulse.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether the rest of a large file is not fetched now, because nobody waits for it and bulk stands still.
+    pub(crate) fn is_put_off(&self, ino: Ino, size: u64, cause: Cause) -> bool {
+        cause == Cause::Transfer
+            && size > BULK
+            && self.bulk_paused()
+            && self.open.handles(ino).open == 0
     }
 
     pub(crate) fn recall_paused(&self) -> Result<(), EngineError> {

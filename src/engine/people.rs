@@ -62,7 +62,7 @@ impl Engine {
             let Some(last) = page.last() else { break };
             after = last.inode.ino;
             for entry in &page {
-                items.push(self.core.item_status(entry.inode.ino)?);
+                items.extend(unless_gone(self.core.item_status(entry.inode.ino))?);
             }
         }
         items.sort_by(|one, other| one.path.cmp(&other.path));
@@ -78,7 +78,7 @@ impl Engine {
                 break;
             }
             if self.core.is_below(row.ino, top)? {
-                items.push(self.core.item_status(row.ino)?);
+                items.extend(unless_gone(self.core.item_status(row.ino))?);
             }
         }
         Ok(items)
@@ -238,6 +238,14 @@ impl Engine {
             Ok(mark) => *mark,
             Err(_) => seen,
         }
+    }
+}
+
+/// What went away between the list and the look at it is none of the list any more.
+fn unless_gone<T>(looked: Ready<T>) -> Ready<Option<T>> {
+    match looked {
+        Err(EngineError::NotFound) => Ok(None),
+        other => other.map(Some),
     }
 }
 

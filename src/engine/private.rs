@@ -1,6 +1,6 @@
 //! The state directory belongs to one user, and nobody else can look into it, whatever the umask, and whoever made it before.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions, Permissions};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -8,14 +8,16 @@ use std::path::Path;
 
 use super::StartError;
 
-/// What a state directory holds.
-const OURS: [&str; 4] = ["catalog.db", "lock", "log", "data"];
+/// What tells a state directory from one of somebody's own.
+const OURS: [&str; 2] = ["catalog.db", "lock"];
+/// What may lie in a new one: its log, begun before it was locked, and what a file system of its own has.
+const FRESH: [&str; 3] = ["log", "log.1", "lost+found"];
 /// For whom a directory is that files of all users lie in.
 const STICKY: u32 = 0o1000;
 const OTHERS: u32 = 0o077;
 
 /// Makes a state directory, or takes one that is there, for its owner only: what is open to others is closed if it is
-/// surely a state directory or empty, and refused otherwise.
+/// surely a state directory or empty. One with other files and nothing of dewfs's is refused.
 pub fn claim_state_dir(dir: &Path) -> Result<(), StartError> {
     let refuse = |why: String| StartError::StateDir(why);
     let shown = dir.display();
@@ -33,13 +35,17 @@ pub fn claim_state_dir(dir: &Path) -> Result<(), StartError> {
     }
     let entries = fs::read_dir(dir).map_err(failed)?;
     let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(failed)?;
-    if about.mode() & OTHERS != 0 {
-        let is_state = entries.iter().any(|entry| OURS.iter().any(|one| *one == entry.file_name()));
-        if about.mode() & STICKY != 0 || !(entries.is_empty() || is_state) {
-            return Err(refuse(format!(
-                "{shown} is open to others and holds other files: choose a directory of its own as state_dir="
-            )));
-        }
+    let is = |entry: &DirEntry, names: &[&str]| names.iter().any(|one| *one == entry.file_name());
+    let is_state = entries.iter().any(|entry| is(entry, &OURS));
+    let is_ours = is_state || entries.iter().all(|entry| is(entry, &FRESH));
+    let (open, mode) = (about.mode() & OTHERS != 0, about.mode());
+    if !is_ours || open && mode & STICKY != 0 {
+        let open = if open { "is open to others and " } else { "" };
+        return Err(refuse(format!(
+            "{shown} {open}holds other files: choose a directory of its own as state_dir="
+        )));
+    }
+    if open {
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
     }
     for entry in entries {
@@ -105,9 +111,15 @@ mod tests {
         fs::write(place.join("letter"), "x").unwrap();
         wide(place, 0o755);
         let why = claim_state_dir(place).unwrap_err().to_string();
-        assert!(why.contains("open to others") && why.contains("state_dir="), "{why}");
+        assert!(why.contains("holds other files") && why.contains("state_dir="), "{why}");
         assert_eq!(mode(place), 0o755);
-        fs::remove_file(place.join("letter")).unwrap();
+        wide(place, 0o700);
+        claim_state_dir(place).unwrap_err();
+        fs::rename(place.join("letter"), place.join("data")).unwrap();
+        claim_state_dir(place).unwrap_err();
+        fs::rename(place.join("data"), place.join("log")).unwrap();
+        claim_state_dir(place).unwrap();
+        fs::remove_file(place.join("log")).unwrap();
         wide(place, 0o1777);
         claim_state_dir(place).unwrap_err();
         assert_eq!(mode(place), 0o1777);

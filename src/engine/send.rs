@@ -52,7 +52,10 @@ enum Noting {
 struct Shown<'a>(&'a Core, Ino);
 
 /// How long a large file rests while bulk is paused; resuming wakes it.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
+pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// How long an upload that was given up rests before what it left is looked at.
+const GIVEN_UP: Duration = Duration::from_millis(100);
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
@@ -75,6 +78,11 @@ impl Core {
             Err(error) => return Err(error),
         };
         crash_point!(self, "write: snapshot taken");
+        let turn = self.workers.line.turn().await?;
+        if !self.can_send() {
+            // Paused, or cut off, while it waited.
+            return Ok(Ended::Later(Duration::ZERO));
+        }
         let noted = match self.note_write(ino, &parcel).await? {
             Noting::Noted(noted) => *noted,
             Noting::Written => return Ok(Ended::Later(MOVING)),
@@ -90,8 +98,13 @@ impl Core {
         let outcome = {
             let (upload, _shown) = self.upload_of(ino, &parcel, &noted);
             let expect = noted.begun.attempt.expect.clone();
-            self.remotes.transfer.write(&target, upload, expect).await
+            tokio::select! {
+                outcome = self.remotes.transfer.write(&target, upload, expect) => outcome,
+                // Given up in the middle: what became of it is looked at like after a crash, and the rest waits.
+                () = self.is_held_while_sent(ino) => return Ok(Ended::Later(GIVEN_UP)),
+            }
         };
+        drop(turn);
         crash_point!(self, "write: answered");
         let Noted { begun, sent, ours, mtime, mode } = noted;
         let shown = model::Shown { mtime, mode };
@@ -102,6 +115,9 @@ impl Core {
                 let quiet = self.is_quiet(ino, &parcel).await?;
                 drop(parcel);
                 let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
+                // Before the tick is over there is nothing to be confirmed.
+                let ripe =
+                    now().saturating_add(nanos(self.remotes.transfer.capabilities().version_tick));
                 let (is_young, rests) = change(self, move |tx| {
                     model::written(tx, ino, &begun, &seen, sent)?;
                     model::metadata_sent(tx, ino, shown)?;
@@ -111,14 +127,17 @@ impl Core {
                         tx.outbox_progress(ino)?;
                         tx.outbox_defer(ino, rest)?;
                     }
-                    Ok((quiet && tx.base(ino)?.is_some_and(|base| base.young), rests))
+                    let is_young = quiet && tx.base(ino)?.is_some_and(|base| base.young);
+                    if is_young {
+                        tx.outbox_progress(ino)?;
+                        tx.outbox_defer(ino, ripe)?;
+                    }
+                    Ok((is_young, rests))
                 })
                 .await?;
-                // Before the tick is over there is nothing to be confirmed.
-                let tick = self.remotes.transfer.capabilities().version_tick;
                 Ok(match (rests, is_young) {
                     (true, _) => Ended::Rests(rest),
-                    (false, true) => Ended::Ripens(tick),
+                    (false, true) => Ended::Ripens,
                     (false, false) => Ended::Done,
                 })
             }
@@ -145,11 +164,12 @@ impl Core {
         if inode.content != Content::Hydrated {
             return Ok(None);
         }
+        let foreseen = self.foreseen(ino, inode.generation).await;
         let core = self.clone();
         self.blocking(move || {
             let Some(data) = core.data_to_send(&inode)? else { return Ok(None) };
             let attempt = u64::try_from(now()).unwrap_or_default();
-            match core.cache.snapshot(ino, attempt, &data) {
+            match core.cache.snapshot_of(ino, attempt, &data, foreseen) {
                 Ok(snapshot) => {
                     let (data, generation, seen) = (Arc::new(data), inode.generation, inode.stamp);
                     Ok(Some(Parcel { snapshot, data, generation, seen }))

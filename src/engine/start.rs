@@ -218,12 +218,6 @@ impl Core {
     }
 }
 
-/// How many items a state directory holds that are not sent, whoever uses it; `None` if that cannot be told.
-pub fn left_to_send(state_dir: &Path) -> Option<u64> {
-    let catalog = state_dir.join("catalog.db");
-    catalog.exists().then(|| crate::catalog::left_to_send(&catalog).ok()).flatten()
-}
-
 /// Locks the state directory; one that another daemon is about to let go of is asked for again for a second.
 async fn take_lock(dir: &Path) -> Result<File, StartError> {
     let path = dir.join("lock");

@@ -30,8 +30,8 @@ const YOUNG: Duration = Duration::from_secs(1);
 pub(super) enum Ended {
     /// Something was done: plan again.
     Done,
-    /// Something was done, and nothing more can be told of the item before this long.
-    Ripens(Duration),
+    /// Something was done, and its row says how long nothing more can be told of the item.
+    Ripens,
     /// Nothing can be done before this long.
     Later(Duration),
     /// Something was done; as long as somebody can write it, it goes on not before this time.
@@ -367,7 +367,13 @@ impl Core {
         })
         .await?;
         if same {
-            self.hydrate_whole(ino, Cause::Transfer).await?;
+            let _turn = self.workers.line.turn().await?;
+            match self.hydrate_whole(ino, Cause::Transfer).await {
+                Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => {
+                    return Ok(Ended::Later(super::send::PAUSE));
+                }
+                outcome => drop(outcome?),
+            }
         } else if as_before {
             // Who writes it keeps the new version from taking its place.
             return Ok(Ended::Refused);

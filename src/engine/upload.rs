@@ -21,6 +21,10 @@ use crate::remote::layers::Connection;
 
 /// Steps without bytes at once, for each transfer that may be under way: they wait for answers, not for the line.
 const LIGHT: usize = 4;
+/// Files being made ready or recorded, for each transfer that may be under way: these take turns in sending. Disks bring many
+/// down in the time of a few, so the smallest, which wait for little else, are many.
+const IN_STEP: usize = 4;
+const TINY_IN_STEP: usize = 16;
 /// How long news of rows is gathered before it is looked at: many small changes come one after the other, and each look is
 /// a transaction.
 const GATHER: Duration = Duration::from_millis(10);
@@ -28,6 +32,9 @@ const GATHER: Duration = Duration::from_millis(10);
 const REST: Duration = Duration::from_secs(60);
 /// How long it rests when the catalog cannot say what to send.
 const UNCHOSEN: Duration = Duration::from_secs(1);
+
+/// How long steps that end are gathered.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// Is a step under way, counted.
 struct Counted(Arc<Core>, Load);
@@ -45,6 +52,7 @@ impl Counted {
         let workers = &self.0.workers;
         match self.1 {
             Load::Light => [Some(&workers.light), None],
+            Load::Tiny => [Some(&workers.tiny), None],
             Load::Small => [Some(&workers.heavy), None],
             Load::Large => [Some(&workers.heavy), Some(&workers.large)],
         }
@@ -92,15 +100,18 @@ impl Core {
                 // Whatever lets it go on rings.
                 REST
             };
-            let (rung, back) = tokio::select! {
-                () = self.outbox.notified() => (true, false),
-                _ = running.join_next(), if !running.is_empty() => (false, false),
-                changed = link.changed() => (false, changed.is_ok()),
-                () = tokio::time::sleep(wait) => (false, false),
+            let (rung, ended, back) = tokio::select! {
+                () = self.outbox.notified() => (true, false, false),
+                _ = running.join_next(), if !running.is_empty() => (false, true, false),
+                changed = link.changed() => (false, false, changed.is_ok()),
+                () = tokio::time::sleep(wait) => (false, false, false),
                 _ = stopping.wait_for(|stop| *stop) => return,
             };
             if rung {
                 self.gather(&mut running).await;
+            }
+            if ended {
+                self.ended_together(&mut running, most).await;
             }
             if back && self.link.connection() == Connection::Online {
                 self.wake_offline().await;
@@ -119,15 +130,41 @@ impl Core {
         }
     }
 
+    /// Waits a moment for other steps to end as well, while enough of them are under way: each look at the rows is a
+    /// transaction.
+    async fn ended_together(&self, running: &mut JoinSet<()>, most: usize) {
+        let until = Instant::now() + TOGETHER;
+        let is_busy = || {
+            let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+            let enough = under_way(&self.workers.heavy) > most * IN_STEP / 2
+                || under_way(&self.workers.tiny) > most * TINY_IN_STEP / 2;
+            enough && lock(&self.workers.urgent).is_empty()
+        };
+        loop {
+            while running.try_join_next().is_some() {}
+            if !is_busy() {
+                return;
+            }
+            match tokio::time::timeout_at(until, running.join_next()).await {
+                Ok(Some(_ended)) => {}
+                _ => return,
+            }
+        }
+    }
+
     /// Starts as many steps as there is room for; how long nothing more is to be chosen, if nobody rings.
     async fn start_steps(self: &Arc<Self>, running: &mut JoinSet<()>, most: usize) -> Duration {
         let begun = now();
         let under_way = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let room = Room {
             light: (most * LIGHT).saturating_sub(under_way(&self.workers.light)),
-            heavy: most.saturating_sub(under_way(&self.workers.heavy)),
+            tiny: (most * TINY_IN_STEP).saturating_sub(under_way(&self.workers.tiny)),
+            heavy: (most * IN_STEP).saturating_sub(under_way(&self.workers.heavy)),
             // Where several may go at once, one is kept for small files: they do not wait for large ones.
             large: (most - 1).max(1).saturating_sub(under_way(&self.workers.large)),
+            line: most
+                .saturating_sub(under_way(&self.workers.heavy))
+                .saturating_sub(under_way(&self.workers.tiny)),
         };
         // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
         if room.is_none() || !self.is_anything_due() {

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::{BoxFuture, Shared};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use super::EngineError;
 use super::ahead::Ahead;
+use super::choose::Load;
 use super::core::{Cause, Core, now};
 #[cfg(debug_assertions)]
 use super::crash::CrashPoints;
+use super::foresee::Foresight;
 use super::live::Failure;
 use super::open::lock;
 use super::siblings::Siblings;
@@ -38,6 +41,8 @@ pub(crate) struct Workers {
     pub(super) met: Mutex<HashSet<Ino>>,
     /// Uploads of bytes under way.
     pub(super) sending: Mutex<HashMap<Ino, Arc<Sending>>>,
+    /// What is known of large files before they are sent.
+    pub(super) foresight: Foresight,
     /// Listings under way.
     pub(super) flights: Mutex<HashMap<Ino, Flight>>,
     /// Listings of folders that nobody asked for yet.
@@ -72,8 +77,12 @@ pub(crate) struct Workers {
     pub(super) walk: super::walk::Walk,
     /// Rows that waited for room when they were last planned: their steps move bytes.
     pub(super) heavy_rows: Heavy,
+    /// Where contents take turns.
+    pub(super) line: Line,
     /// Steps under way that move bytes, and those that do not.
     pub(super) heavy: AtomicUsize,
+    /// Steps under way that move hardly any bytes.
+    pub(super) tiny: AtomicUsize,
     /// Of those that move bytes, those that move many.
     pub(super) large: AtomicUsize,
     pub(super) light: AtomicUsize,
@@ -84,8 +93,30 @@ pub(crate) struct Workers {
     pub(super) crash: CrashPoints,
 }
 
-/// Is rows that only wait for room.
-pub(super) type Heavy = Arc<Mutex<HashSet<Ino>>>;
+/// Is the line to the remote: so many contents go over it at once, and what is ready waits for its turn.
+#[derive(Debug)]
+pub(super) struct Line(Semaphore);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self(Semaphore::new(0))
+    }
+}
+
+impl Line {
+    /// Lets so many use it.
+    fn open(&self, most: usize) {
+        self.0.add_permits(most.saturating_sub(self.0.available_permits()));
+    }
+
+    /// Waits for a turn, which lasts until what is returned is dropped.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, EngineError> {
+        self.0.acquire().await.map_err(|_closed| EngineError::Stopped)
+    }
+}
+
+/// Is rows that only wait for room, with what they wait for.
+pub(super) type Heavy = Arc<Mutex<HashMap<Ino, Load>>>;
 
 /// Is how far an upload is.
 #[derive(Debug, Default)]
@@ -225,6 +256,8 @@ impl Core {
         self.runtime.spawn(self.clone().run_feed());
         self.runtime.spawn(self.clone().run_lister());
         if !self.settings.read_only {
+            let most = usize::try_from(self.settings.transfers.max(1)).unwrap_or(1);
+            self.workers.line.open(most);
             self.runtime.spawn(self.clone().run_uploader());
         }
     }

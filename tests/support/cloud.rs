@@ -83,6 +83,8 @@ struct State {
     granted: bool,
     port: u16,
     signed_in: bool,
+    /// Something in front answers that nothing is there.
+    away: bool,
 }
 
 pub struct CloudServer {
@@ -202,6 +204,7 @@ impl CloudServer {
             asked: Vec::new(),
             granted: false,
             signed_in: options.nextcloud,
+            away: false,
             options,
             port,
         };
@@ -230,6 +233,15 @@ impl CloudServer {
 
     pub fn put(&self, path: &str, content: &[u8]) {
         self.state().put(path, content, None);
+    }
+
+    pub fn put_old(&self, path: &str, content: &[u8], mtime: i64) {
+        self.state().put(path, content, Some(mtime));
+    }
+
+    /// Whether something in front answers that nothing is there.
+    pub fn set_away(&self, away: bool) {
+        self.state().away = away;
     }
 
     pub fn make_folder(&self, path: &str) {

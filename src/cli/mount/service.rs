@@ -7,7 +7,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use crate::engine::{Engine, MountStatus};
+use crate::config::is_service_of_machine;
+use crate::engine::{Engine, LastError, MountStatus};
 
 /// The line is written anew at most this often.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -43,11 +44,13 @@ pub(super) async fn attend(engine: &Engine) -> Infallible {
 }
 
 async fn show(engine: &Engine) {
+    // Everybody may ask the machine's systemd for this line.
+    let is_public = is_service_of_machine() || rustix::process::geteuid().is_root();
     let mut mark = 0;
     let mut shown = String::new();
     loop {
         if let Ok(how) = engine.mount_status().await {
-            let line = line(&how);
+            let line = line(&how, is_public);
             if line != shown {
                 status(&line);
                 shown = line;
@@ -72,8 +75,9 @@ async fn answer_watchdog(engine: &Engine, limit: Option<Duration>) {
     }
 }
 
-/// One line: the state and why, what is not sent, and what went wrong last.
-fn line(how: &MountStatus) -> String {
+/// One line: the state and why, what is not sent, and what went wrong last; that names files, so not where everybody may read
+/// it.
+fn line(how: &MountStatus, is_public: bool) -> String {
     let mut line = how.state.word().to_owned();
     if let Some(why) = &how.reason {
         line += &format!(" ({why})");
@@ -84,9 +88,29 @@ fn line(how: &MountStatus) -> String {
         count => format!(", {count} items not sent yet"),
     };
     if let Some(error) = &how.last_error {
-        let path = error.path.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        let colon = if path.is_empty() { "" } else { ": " };
-        line += &format!("; last error: {path}{colon}{}", error.message);
+        line += &last_error(error, is_public);
     }
     line
+}
+
+fn last_error(error: &LastError, is_public: bool) -> String {
+    if is_public {
+        return "; for the last error see dewfs status".to_owned();
+    }
+    let path = error.path.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let colon = if path.is_empty() { "" } else { ": " };
+    format!("; last error: {path}{colon}{}", error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_everybody_may_read_names_no_file() {
+        let message = "hr/dismissal.odt: the disk there is full".to_owned();
+        let error = LastError { time: 0, path: Some(b"hr/dismissal.odt".to_vec()), message };
+        assert!(last_error(&error, false).contains("hr/dismissal.odt: hr/dismissal.odt: the disk"));
+        assert_eq!(last_error(&error, true), "; for the last error see dewfs status");
+    }
 }

@@ -47,6 +47,11 @@ pub async fn in_background<F: Future>(work: F) -> F::Output {
     BACKGROUND.scope((), work).await
 }
 
+/// Whether somebody waits for what the running future asks.
+pub(super) fn is_awaited() -> bool {
+    lane() == Lane::First && !is_background()
+}
+
 /// Whether the running future was marked so.
 pub(super) fn is_background() -> bool {
     BACKGROUND.try_with(|()| ()).is_ok()
@@ -175,8 +180,7 @@ impl Limit {
         range: Range<u64>,
     ) -> Result<ByteStream> {
         let permit = self.permit().await;
-        let awaited = (lane() == Lane::First && !is_background())
-            .then(|| Awaited::new(Arc::clone(&self.awaited)));
+        let awaited = is_awaited().then(|| Awaited::new(Arc::clone(&self.awaited)));
         let gives_way = (lane() == Lane::Bulk).then(|| self.awaited.subscribe());
         let stream = self.inner.read(at, version, range).await?;
         let bytes = stream.bytes.map(move |piece| {

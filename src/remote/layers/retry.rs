@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::layer::{Asked, layer};
-use super::limit::is_background;
+use super::limit::{is_awaited, is_background};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
     Metadata, Observed, PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Verdict,
@@ -24,6 +24,8 @@ use crate::remote::{
 /// The first wait between two tries, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest time for which one answer keeps everything else from being asked.
+const LONGEST_QUIET: Duration = Duration::from_secs(600);
 /// So many failures in a row mean that there is no connection; one may be chance.
 const FAILURES: u32 = 2;
 
@@ -79,6 +81,8 @@ struct Line {
     last_answer: AtomicI64,
     /// How often the connection, or the root, was lost.
     outages: Arc<AtomicU64>,
+    /// Until when the remote wants to be asked no more.
+    quiet: Mutex<Option<Instant>>,
 }
 
 impl Line {
@@ -99,9 +103,29 @@ impl Line {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
         self.last_answer.store(now, Ordering::Relaxed);
+        if let Some(ErrorKind::RateLimited { after: Some(after) }) = kind {
+            let until = Instant::now() + (*after).min(LONGEST_QUIET);
+            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            *quiet = (*quiet).max(Some(until));
+        }
         match kind {
             Some(ErrorKind::Unauthenticated) => self.set(Connection::Unauthenticated),
             _ => self.set(Connection::Online),
+        }
+    }
+
+    /// The answer to who asks for what nobody waits for, while the remote wants to be asked no more: it told one of many, and
+    /// would tell each of them. Who goes on asking is kept out for longer.
+    fn hushed(&self, operation: &'static str, at: &RemotePath) -> Result<()> {
+        let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match left.filter(|left| !left.is_zero() && !is_awaited()) {
+            Some(left) => {
+                let kind = ErrorKind::RateLimited { after: Some(left) };
+                Err(RemoteError::new(kind, operation, at)
+                    .because("not asked: it wants fewer requests"))
+            }
+            None => Ok(()),
         }
     }
 
@@ -163,6 +187,7 @@ impl Retry {
             failures: AtomicU32::new(0),
             last_answer: AtomicI64::new(0),
             outages: Arc::default(),
+            quiet: Mutex::default(),
         };
         Self { inner, patience, line: Arc::new(line) }
     }
@@ -200,6 +225,10 @@ impl Retry {
         ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
     ) -> Result<T> {
         loop {
+            if let Err(error) = self.line.hushed(operation, at) {
+                tries.pause(error).await?;
+                continue;
+            }
             let outcome = match timeout_at(tries.deadline, ask()).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(too_slow(operation, at)),
@@ -220,6 +249,7 @@ impl Retry {
         ask: impl Future<Output = Result<T>>,
         progress: &Mutex<Instant>,
     ) -> Result<T> {
+        self.line.hushed(operation, at)?;
         let mut ask = std::pin::pin!(ask);
         let outcome = loop {
             let end =

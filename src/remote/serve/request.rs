@@ -20,7 +20,7 @@ const VERBS: &str =
 const QUESTION: usize = 1 << 20;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, RemoteError>;
-pub(super) type Answer = Response<Body>;
+pub(super) type Answer = Box<Response<Body>>;
 /// An answer, or the one that says why there is none.
 pub(super) type Outcome = Result<Answer, Answer>;
 
@@ -32,13 +32,13 @@ pub(super) struct Asked {
 }
 
 impl Share {
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let mut answer = match self.attempt(request).await {
             Ok(answer) | Err(answer) => answer,
         };
         let server = HeaderValue::from_static(concat!("dewfs/", env!("CARGO_PKG_VERSION")));
         answer.headers_mut().insert(SERVER, server);
-        answer
+        *answer
     }
 
     async fn attempt(&self, request: Request<Incoming>) -> Outcome {
@@ -140,7 +140,7 @@ fn options() -> Answer {
 
 /// An answer with this body.
 pub(super) fn with_body(status: StatusCode, body: Body) -> Answer {
-    let mut answer = Response::new(body);
+    let mut answer = Box::new(Response::new(body));
     *answer.status_mut() = status;
     answer
 }

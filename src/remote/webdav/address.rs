@@ -4,6 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
+use url::Url;
 
 use super::WebDavRemote;
 use super::cloud::Cloud;
@@ -11,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::options::WebDavOptions;
 use super::profile::Known;
 use crate::remote::behind::Behind;
-use crate::remote::{Capabilities, ErrorKind, Remote, RemotePath, Result};
+use crate::remote::{Capabilities, ErrorKind, Remote, RemoteError, RemotePath, Result};
 
 /// Is the server behind an address.
 #[derive(Debug)]
@@ -39,27 +40,50 @@ impl AddressedServer {
         }
     }
 
+    /// What people know the server by: without the folder that was asked for below it.
+    fn address(&self) -> Url {
+        let mut address = self.plain.client.root().clone();
+        if let Ok(mut names) = address.path_segments_mut() {
+            names.pop_if_empty();
+            for _ in 0..self.options.below {
+                names.pop();
+            }
+            names.push("");
+        }
+        address
+    }
+
     fn found(&self) -> Option<Arc<WebDavRemote>> {
         self.found.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Only what was seen is remembered: a proxy in front of a server that is just away answers anything.
     async fn ask(&self) -> Outcome<Arc<WebDavRemote>> {
         let client = &self.plain.client;
-        let address = client.root().clone();
+        let (whole, address) = (client.root(), self.address());
         let inside = address.path().contains("/remote.php/");
+        let greet = async || self.plain.greet(&mut Known::careful().capabilities).await;
+        let mut refused = None;
         if !inside {
-            match self.plain.greet(&mut Known::careful().capabilities).await {
+            match greet().await {
                 Ok(_) => return Ok(self.plain.clone()),
                 Err(failure) if is_passing(&failure) => return Err(failure),
-                Err(_) => {}
+                Err(failure) => refused = Some(failure),
             }
         }
-        let Some(cloud) = Cloud::find(client, &address).await? else {
-            return Ok(self.plain.clone());
+        let Some((cloud, folder)) = Cloud::find(client, &address).await? else {
+            return match refused {
+                Some(failure) => Err(failure),
+                None => greet().await.map(|_| self.plain.clone()),
+            };
         };
-        let url = match inside {
-            true => address,
-            false => cloud.files(client, client.user().as_deref()).await?,
+        let url = if inside {
+            whole.clone()
+        } else {
+            let below = whole.path().strip_prefix(address.path()).unwrap_or_default();
+            let mut files = cloud.files(client, client.user().as_deref()).await?;
+            files.set_path(&[files.path(), &folder, below].concat());
+            files
         };
         let options = WebDavOptions { url: url.to_string(), ..self.options.clone() };
         let server = WebDavRemote::open(&options);
@@ -98,5 +122,15 @@ impl Behind for AddressedServer {
         let found = self.ask().await.map_err(|f| f.at("open", &RemotePath::root()))?;
         *self.found.write().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
         Ok(found)
+    }
+
+    /// Neither what is asked about is missing nor may it not be: there is nothing that could tell.
+    async fn there(&self) -> Result<Arc<dyn Remote>> {
+        self.find().await.map_err(|error| match error.kind {
+            ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Denied => {
+                RemoteError { kind: ErrorKind::RootMissing, ..error }
+            }
+            _ => error,
+        })
     }
 }

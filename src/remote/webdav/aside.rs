@@ -68,6 +68,7 @@ impl WebDavRemote {
         let request = Request::dav("MOVE", self.url_of(from, kind)?)?
             .header("destination", destination.as_str())?
             .header("overwrite", "F")?;
+        let request = if kind == Kind::Folder { request.of_tree() } else { request };
         let mut tries = TRIES;
         loop {
             tries -= 1;
@@ -229,6 +230,9 @@ impl WebDavRemote {
         let mut request = Request::new(Method::DELETE, self.url_of(path, kind)?);
         if let Some(condition) = condition {
             request = request.header("if-match", condition)?;
+        }
+        if kind == Kind::Folder {
+            request = request.of_tree();
         }
         let answer = self.client.send(request).await?;
         match answer.status().as_u16() {

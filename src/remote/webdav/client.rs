@@ -23,6 +23,8 @@ use super::upload::{Progress, Sending};
 use super::version::Clock;
 use crate::remote::{ErrorKind, Result};
 
+/// The longest time from the last byte of a change to its answer, unless more was asked for.
+const COMMIT: Duration = Duration::from_secs(600);
 /// How often an answer may point elsewhere.
 const REDIRECTS: usize = 5;
 
@@ -33,6 +35,8 @@ pub(super) struct Request {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Payload,
+    /// Whether it may be about more than one file.
+    is_tree: bool,
 }
 
 /// Is what a request carries.
@@ -45,7 +49,7 @@ pub(super) enum Payload {
 
 impl Request {
     pub(super) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Payload::Nothing }
+        Self { method, url, headers: HeaderMap::new(), body: Payload::Nothing, is_tree: false }
     }
 
     /// A request of a verb that HTTP itself does not know.
@@ -78,6 +82,11 @@ impl Request {
         self
     }
 
+    /// The same, about all that is in a folder.
+    pub(super) fn of_tree(self) -> Self {
+        Self { is_tree: true, ..self }
+    }
+
     /// Whether it may leave the server: it reads, and HTTP itself knows it.
     fn is_plain_read(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD")
@@ -86,6 +95,23 @@ impl Request {
     /// Whether asking twice is the same as asking once.
     fn is_safe(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD" | "PROPFIND" | "OPTIONS")
+    }
+
+    /// How long its answer may take once all of it was sent. Before a server answers a change it may copy, check and scan,
+    /// the longer the more it is about, and who gives up then sends all of it again for ever. What is small is soon
+    /// sent again.
+    fn patience(&self, stall: Duration) -> Duration {
+        let longest = COMMIT.max(stall);
+        match (self.method.as_str(), &self.body) {
+            ("PUT", Payload::Upload(sending)) => {
+                (stall * 2 + Duration::from_secs(sending.length >> 20)).min(longest)
+            }
+            _ if self.is_tree => longest,
+            ("PUT" | "MOVE" | "COPY" | "DELETE" | "MKCOL" | "PROPPATCH", _) => {
+                (stall * 4).min(longest)
+            }
+            _ => stall,
+        }
     }
 }
 
@@ -157,10 +183,13 @@ impl Client {
         let mut asked_again = false;
         let mut left = REDIRECTS;
         loop {
+            let signed_with = self.signature();
             let answer = self.send_surely(&request).await?;
             let status = answer.status();
             if status.as_u16() == 401 && self.is_home(&request.url) {
-                if !asked_again && self.sign_again() {
+                // Another request may have found the new secret while this one was on its way with the old one.
+                let is_new = self.sign_again() || self.signature() != signed_with;
+                if !asked_again && is_new {
                     asked_again = true;
                     continue;
                 }
@@ -224,6 +253,9 @@ impl Client {
 
     async fn send_once(&self, request: &Request) -> Outcome<Response> {
         let progress = Arc::new(Progress::default());
+        if !matches!(request.body, Payload::Upload(_)) {
+            progress.all_out();
+        }
         let mut builder = self.http.request(request.method.clone(), request.url.clone());
         builder = builder.headers(request.headers.clone());
         if let Some(signature) = self.signature().filter(|_| self.is_home(&request.url)) {
@@ -236,8 +268,8 @@ impl Client {
                 .header(CONTENT_LENGTH, sending.length)
                 .body(sending.body(Arc::clone(&progress))),
         };
-        let answer = progress.watch(builder.send(), self.stall).await;
-        let answer = answer.ok_or_else(|| stalled(self.stall))?;
+        let answer = progress.watch(builder.send(), self.stall, request.patience(self.stall)).await;
+        let answer = answer.map_err(stalled)?;
         if let (Payload::Upload(sending), Err(_)) = (&request.body, &answer) {
             sending.verdict()?;
         }

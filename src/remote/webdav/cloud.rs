@@ -41,8 +41,9 @@ struct Status {
 }
 
 impl Cloud {
-    /// The server that an address belongs to, if it is of this kind.
-    pub(super) async fn find(client: &Client, address: &Url) -> Outcome<Option<Self>> {
+    /// The server that an address belongs to, if it is of this kind, and the folder of the user's files that the address
+    /// names: empty if it is a page or the server itself.
+    pub(super) async fn find(client: &Client, address: &Url) -> Outcome<Option<(Self, String)>> {
         for base in bases(address) {
             let Ok(url) = base.join("status.php") else { continue };
             let answer = client.send(Request::new(Method::GET, url)).await?;
@@ -55,7 +56,8 @@ impl Cloud {
             let Ok(told) = serde_json::from_slice::<Status>(&small(answer, client).await?) else {
                 continue;
             };
-            return Self::told(base, &told).map(Some);
+            let folder = folder_of(address, &base).to_owned();
+            return Self::told(base, &told).map(|cloud| Some((cloud, folder)));
         }
         Ok(None)
     }
@@ -141,6 +143,16 @@ fn bases(address: &Url) -> Vec<Url> {
     }
 }
 
+/// What follows the server's place in an address, unless that is one of its pages.
+fn folder_of<'a>(address: &'a Url, base: &Url) -> &'a str {
+    let Some(rest) = address.path().strip_prefix(base.path()) else { return "" };
+    let is_page = |page: &&str| {
+        let after = rest.strip_prefix(page.trim_start_matches('/'));
+        after.is_some_and(|after| page.ends_with('/') || after.is_empty() || after.starts_with('/'))
+    };
+    if PAGES.iter().any(|page| is_page(&page)) { "" } else { rest }
+}
+
 /// The whole of an answer that must be small.
 pub(super) async fn small(mut answer: Answer, client: &Client) -> Outcome<Vec<u8>> {
     let mut all = Vec::new();
@@ -176,6 +188,17 @@ mod tests {
             let found = bases(&Url::parse(address).unwrap());
             assert_eq!(found.first().unwrap().as_str(), first, "{address}");
             assert_eq!(found.last().unwrap().as_str(), "https://c.example/", "{address}");
+        }
+        for (address, base, folder) in [
+            ("https://c.example/Photos/s/", "https://c.example/", "Photos/s/"),
+            ("https://c.example/cloud/a%20b/", "https://c.example/cloud/", "a%20b/"),
+            ("https://c.example/cloud/login/x/", "https://c.example/cloud/", ""),
+            ("https://c.example/logins/", "https://c.example/", "logins/"),
+            ("https://c.example/files/spaces/", "https://c.example/", ""),
+            ("https://c.example/", "https://c.example/", ""),
+        ] {
+            let (address, base) = (Url::parse(address).unwrap(), Url::parse(base).unwrap());
+            assert_eq!(folder_of(&address, &base), folder, "{address}");
         }
         let deep = Url::parse("https://h/a/b/c/d/e/f/g/h").unwrap();
         assert_eq!(bases(&deep).len(), PREFIXES);

@@ -1,8 +1,9 @@
 //! Removing what nobody comes back for, found in listings that are made anyway: uploads of this mount that no attempt of its
 //! is about (a killed daemon's, come late), those of anybody that were untouched for a month by the server's clock, and the
-//! folder of a probe that did not end.
+//! folder of a probe that did not end. Where an upload brings its mtime with it, that says nothing of when it came: there
+//! those of others are removed that were seen here for a day.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::WebDavRemote;
@@ -16,6 +17,10 @@ pub(super) const PROBE: &str = ".dewfs-probe-";
 const PROBE_OVER: i64 = 3600;
 /// Nobody goes on with an upload after so many seconds.
 const UPLOAD_OVER: i64 = 30 * 86_400;
+/// The same after it was first seen here, where mtimes are those of the files sent.
+const SEEN_OVER: i64 = 86_400;
+/// So many are remembered as seen.
+const MOST_SEEN: usize = 1_000;
 /// So many are removed after one listing.
 const AT_ONCE: usize = 4;
 
@@ -29,6 +34,8 @@ struct Known {
     mount: Option<String>,
     /// Items and nonces.
     under_way: HashSet<(u64, u64)>,
+    /// When uploads of others were first seen, by their place.
+    seen: HashMap<RawPath, i64>,
 }
 
 /// Is an attempt while it is under way.
@@ -53,13 +60,22 @@ impl Attempts {
         UnderWay { all: self, this }
     }
 
-    /// Whether this is an attempt of this mount that is over.
-    fn is_over(&self, tag: &AttemptTag) -> bool {
+    /// Whether an attempt of this mount is over; `None` if it is none of this mount.
+    fn is_over(&self, tag: &AttemptTag) -> Option<bool> {
         let known = self.lock();
         let ours = known.mount.as_ref().is_some_and(|mount| {
             names::is_same_mount(tag, &AttemptTag { mount: mount.clone(), ..*tag })
         });
-        ours && !known.under_way.contains(&(tag.item, tag.nonce))
+        ours.then(|| !known.under_way.contains(&(tag.item, tag.nonce)))
+    }
+
+    /// When this upload was first seen here.
+    fn first_seen(&self, path: RawPath, now: i64) -> i64 {
+        let mut known = self.lock();
+        if known.seen.len() >= MOST_SEEN {
+            known.seen.clear();
+        }
+        *known.seen.entry(path).or_insert(now)
     }
 }
 
@@ -72,7 +88,10 @@ impl Drop for UnderWay<'_> {
 impl WebDavRemote {
     pub(super) async fn remove_left(&self, folder: &RawPath, children: &[Child]) {
         // whoever may not write is told so by the probe
-        if self.client.clock.ahead().is_none() || self.profile().lists_dots.is_none() {
+        if self.look_only
+            || self.client.clock.ahead().is_none()
+            || self.profile().lists_dots.is_none()
+        {
             return;
         }
         let left = children.iter().filter(|child| self.is_left(folder, child));
@@ -89,8 +108,13 @@ impl WebDavRemote {
         let is_file = child.entry.kind == Kind::File;
         let limit = match names::parse_temp(&child.raw) {
             Some((tag, _)) if is_file => {
-                if self.attempts.is_over(&tag) {
-                    return true;
+                if let Some(is_over) = self.attempts.is_over(&tag) {
+                    return is_over;
+                }
+                if self.profile().mtime_by_put {
+                    let now = self.client.clock.now();
+                    let since = self.attempts.first_seen(folder.child(&child.raw), now);
+                    return now.saturating_sub(since) > SEEN_OVER;
                 }
                 UPLOAD_OVER
             }

@@ -71,7 +71,7 @@ impl LoginFlow {
 
     async fn ask(client: Client, insecure_http: bool) -> Outcome<Option<Self>> {
         let address = client.root().clone();
-        let Some(cloud) = Cloud::find(&client, &address).await? else { return Ok(None) };
+        let Some((cloud, _)) = Cloud::find(&client, &address).await? else { return Ok(None) };
         if !is_private(&cloud.base) && !insecure_http {
             let shown = shown_url(&cloud.base);
             let why = format!("{shown} would send the password unencrypted: use https");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
+use reqwest::Method;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED};
 
 use super::WebDavRemote;
 use super::client::Request;
@@ -42,6 +43,43 @@ impl WebDavRemote {
             Some((props, headers)) => self.observed(&props, &headers).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// A file of this length that was just sent. Where HEAD tells enough, that is the shortest question; whatever it does not
+    /// tell, or tells otherwise, is asked for as usual.
+    pub(super) async fn look_at_sent(
+        &self,
+        path: &RawPath,
+        length: u64,
+    ) -> Outcome<Option<Observed>> {
+        if let Some(has_etag) = self.profile().heads
+            && let Some((props, headers)) = self.head(path).await?
+        {
+            // A listing without one has versions of another kind.
+            let etag = props.etag.filter(|_| has_etag);
+            let seen = self.observed(&Props { etag, ..props }, &headers)?;
+            if seen.size == length {
+                return Ok(Some(seen));
+            }
+        }
+        self.look(path).await
+    }
+
+    /// What the headers of a file tell, if they tell what a listing would.
+    pub(super) async fn head(&self, path: &RawPath) -> Outcome<Option<(Props, HeaderMap)>> {
+        let request = Request::new(Method::HEAD, self.root.file(path)?);
+        let answer = self.client.send(request).await?;
+        let headers = answer.headers();
+        let is_plain = answer.status().as_u16() == 200
+            && self.client.is_home(answer.url())
+            && !headers.contains_key(CONTENT_ENCODING);
+        let text = |name| headers.get(name).and_then(|text| text.to_str().ok()).map(str::to_owned);
+        let (length, modified) = (text(CONTENT_LENGTH), text(LAST_MODIFIED));
+        if !is_plain || length.is_none() || modified.is_none() {
+            return Ok(None);
+        }
+        let props = Props { length, modified, etag: text(ETAG), ..Props::default() };
+        Ok(Some((props, headers.clone())))
     }
 
     /// What the server says of an entry; `None` if nothing is there.

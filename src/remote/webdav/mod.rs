@@ -63,6 +63,8 @@ pub struct WebDavRemote {
     marked: Marked,
     attempts: Attempts,
     parents: Parents,
+    /// Whether nothing is changed there.
+    look_only: bool,
     /// What kind of server it is, if it is one that is known by more than WebDAV.
     cloud: Option<Cloud>,
 }
@@ -75,7 +77,8 @@ impl WebDavRemote {
         let root = Root::new(client.root().clone());
         let (known, parents) = (RwLock::new(Known::careful()), Parents::default());
         let (marked, attempts) = (Marked::default(), Attempts::default());
-        Ok(Self { client, root, known, marked, attempts, parents, cloud: None })
+        let look_only = options.look_only;
+        Ok(Self { client, root, known, marked, attempts, parents, look_only, cloud: None })
     }
 
     /// Asks for credentials now, not only when the server refuses the last ones.

@@ -32,6 +32,10 @@ pub type CredentialsSource = Arc<dyn Fn() -> Option<Credentials> + Send + Sync>;
 pub struct WebDavOptions {
     /// The folder that is the remote's root: `http`, `https`, `dav` or `davs`.
     pub url: String,
+    /// Whether nothing is changed there: what it could do is not tried, and nothing that was left behind is removed.
+    pub look_only: bool,
+    /// How many of the URL's last names are a folder below the address that people know the server by.
+    pub below: usize,
     /// Where credentials come from.
     pub credentials: Option<CredentialsSource>,
     /// Whether a password may go over plain http to another machine.
@@ -53,6 +57,8 @@ impl WebDavOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            look_only: false,
+            below: 0,
             credentials: None,
             insecure_http: false,
             ca_file: None,

@@ -14,7 +14,7 @@ use super::multistatus::Props;
 use super::paths::RawPath;
 use super::profile::{Known, Profile};
 use super::upload::Sending;
-use super::version::{Etag, condition, nanos};
+use super::version::{Etag, condition, nanos, parse_date};
 use crate::remote::names::is_hidden;
 use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, Kind, Version};
 
@@ -55,7 +55,9 @@ impl WebDavRemote {
         known.profile.keeps_ids = cloud.is_some() && root.file_id.is_some();
         known.profile.folder_versions = cloud.is_some() && root.etag.is_some();
         known.profile.syncs = self.try_sync().await?;
-        self.try_somewhere(&mut known).await?;
+        if !self.look_only {
+            self.try_somewhere(&mut known).await?;
+        }
         known.feed();
         let capabilities = known.capabilities.clone();
         self.learn(known);
@@ -138,6 +140,7 @@ impl WebDavRemote {
         let mut tried = Tried::default();
         let has_etag = answer.headers().contains_key("etag");
         self.try_content(&file, &mut tried).await?;
+        known.profile.heads = self.try_head(&file).await?;
         self.try_moves(folder, &mut known.profile).await?;
         if !known.profile.folder_versions {
             known.profile.folder_versions = self.try_folders(folder).await?;
@@ -208,6 +211,22 @@ impl WebDavRemote {
         versions.dedup();
         tried.fine = versions.len() == REWRITES;
         Ok(())
+    }
+
+    /// Whether HEAD tells of a file what a listing does, and that is all that a listing tells.
+    async fn try_head(&self, file: &RawPath) -> Outcome<Option<bool>> {
+        let (Some((short, _)), Some((long, _))) = (self.head(file).await?, self.ask(file).await?)
+        else {
+            return Ok(None);
+        };
+        let etag = |props: &Props| props.etag.as_deref().and_then(Etag::parse);
+        let modified = |props: &Props| props.modified.as_deref().and_then(parse_date);
+        let is_all = long.file_id.is_none() && long.permissions.is_none();
+        let has_etag = etag(&long).is_some();
+        let is_same = (!has_etag || etag(&short) == etag(&long))
+            && short.length == long.length
+            && modified(&short) == modified(&long);
+        Ok((is_all && is_same).then_some(has_etag))
     }
 
     async fn try_moves(&self, folder: &RawPath, profile: &mut Profile) -> Outcome<()> {

@@ -25,6 +25,8 @@ pub(super) struct Profile {
     pub(super) keeps_control: bool,
     /// Names that are no UTF-8 are kept as they are.
     pub(super) keeps_bytes: bool,
+    /// HEAD tells of a file all that a listing does; whether that is an ETag, too.
+    pub(super) heads: Option<bool>,
     /// PUT takes an mtime with it.
     pub(super) mtime_by_put: bool,
     /// PROPPATCH sets an mtime.
@@ -73,6 +75,7 @@ impl Known {
             lists_dots: None,
             keeps_control: true,
             keeps_bytes: true,
+            heads: None,
             mtime_by_put: false,
             mtime_by_proppatch: false,
             keeps_ids: false,

@@ -141,7 +141,8 @@ impl WebDavRemote {
                 _ => refused,
             });
         }
-        match self.look(&site.temp).await.map_err(Failure::halfway)? {
+        let seen = self.look_at_sent(&site.temp, sending.length).await;
+        match seen.map_err(Failure::halfway)? {
             Some(seen) if seen.kind == Kind::File && seen.size == sending.length => Ok(seen),
             Some(seen) => {
                 self.drop_private(&site.temp).await?;

@@ -1,33 +1,49 @@
 //! The bytes of an upload on their way: read again from the start for each request, counted, and held back at the very end
 //! until it is certain that what was sent is still whole.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::failure::{Failure, Outcome};
 use crate::remote::layers::Pace;
 use crate::remote::{Body, CommitCheck, ErrorKind, Upload};
 
-/// How much is read and counted at a time.
+/// How much is sent and counted at a time.
 const CHUNK: usize = 256 << 10;
+/// How much of a file is read at a time.
+const PIECE: usize = 1 << 20;
 
-/// Notes when bytes went out last.
+/// Is bytes of a file that are being read.
+type Piece = JoinHandle<std::io::Result<(Arc<std::fs::File>, Bytes)>>;
+
+/// Is how far the file of one request is read.
+#[derive(Default)]
+struct Reading {
+    /// Read, and not sent yet.
+    read: Bytes,
+    /// What comes after that.
+    coming: Option<Piece>,
+}
+
+/// Notes when bytes went out last, and whether there are more.
 #[derive(Debug)]
 pub(super) struct Progress {
     begun: Instant,
     last: AtomicU64,
+    is_out: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+        Self { begun: Instant::now(), last: AtomicU64::new(0), is_out: AtomicBool::new(false) }
     }
 }
 
@@ -37,24 +53,34 @@ impl Progress {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
+    /// From now on only the answer is waited for.
+    pub(super) fn all_out(&self) {
+        self.note();
+        self.is_out.store(true, Ordering::Release);
+    }
+
     fn last(&self) -> Instant {
         self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
     }
 
-    /// What `work` gives, or nothing if neither it nor the bytes got on for `stall`.
+    /// What `work` gives, or for how long neither it nor the bytes got on: `stall` while there are bytes, and `patience`
+    /// after them.
     pub(super) async fn watch<T>(
         &self,
         work: impl Future<Output = T>,
         stall: Duration,
-    ) -> Option<T> {
+        patience: Duration,
+    ) -> Result<T, Duration> {
         let mut work = std::pin::pin!(work);
         loop {
-            let until = self.last() + stall;
-            if let Ok(done) = tokio::time::timeout_at(until, &mut work).await {
-                return Some(done);
+            // Asked first: what is out by then has its time noted.
+            let limit = if self.is_out.load(Ordering::Acquire) { patience } else { stall };
+            let until = self.last() + limit;
+            if until <= Instant::now() {
+                return Err(limit);
             }
-            if self.last() + stall <= Instant::now() {
-                return None;
+            if let Ok(done) = tokio::time::timeout_at(until, &mut work).await {
+                return Ok(done);
             }
         }
     }
@@ -122,6 +148,7 @@ impl Sending {
     pub(super) fn body(&self, progress: Arc<Progress>) -> reqwest::Body {
         match (&self.source, &self.check, &self.told) {
             (Body::Memory(bytes), None, None) if self.pace.is_none() => {
+                progress.all_out();
                 reqwest::Body::from(bytes.clone())
             }
             _ => reqwest::Body::wrap_stream(self.stream(progress)),
@@ -132,12 +159,13 @@ impl Sending {
         &self,
         progress: Arc<Progress>,
     ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
-        let state = (self.clone(), None, 0u64, progress);
-        stream::try_unfold(state, |(sending, file, sent, progress)| async move {
+        let state = (self.clone(), Reading::default(), 0u64, progress);
+        stream::try_unfold(state, |(sending, mut reading, sent, progress)| async move {
             if sent == sending.length {
+                progress.all_out();
                 return Ok(None);
             }
-            let (chunk, file) = sending.next(file, sent).await?;
+            let chunk = sending.next(&mut reading, sent).await?;
             if let Some(pace) = &sending.pace {
                 let mut left = chunk.len() as u64;
                 while left > 0 {
@@ -152,51 +180,70 @@ impl Sending {
             if is_last && sending.check.as_ref().is_some_and(|is_whole| !is_whole()) {
                 return Err(sending.refuse(changed()));
             }
-            progress.note();
+            // Who knows the length asks for no end.
+            if is_last {
+                progress.all_out();
+            } else {
+                progress.note();
+            }
             if let Some(told) = &sending.told {
                 told(sent);
             }
-            Ok(Some((chunk, (sending, file, sent, progress))))
+            Ok(Some((chunk, (sending, reading, sent, progress))))
         })
     }
 
-    async fn next(
-        &self,
-        file: Option<tokio::fs::File>,
-        sent: u64,
-    ) -> std::io::Result<(Bytes, Option<tokio::fs::File>)> {
-        let left = usize::try_from(self.length - sent).unwrap_or(usize::MAX).min(CHUNK);
+    /// The next bytes; of a file, the ones after them are being read meanwhile.
+    async fn next(&self, reading: &mut Reading, sent: u64) -> std::io::Result<Bytes> {
+        let left = usize::try_from(self.length - sent).unwrap_or(usize::MAX);
         let path = match &self.source {
             Body::Memory(bytes) => {
                 let start = usize::try_from(sent).unwrap_or(usize::MAX).min(bytes.len());
-                let end = start.saturating_add(left).min(bytes.len());
-                return Ok((bytes.slice(start..end), None));
+                let end = start.saturating_add(left.min(CHUNK)).min(bytes.len());
+                return Ok(bytes.slice(start..end));
             }
             Body::File(path) => path,
         };
-        let mut file = match file {
-            Some(file) => file,
-            None => {
-                let mut file =
-                    tokio::fs::File::open(path).await.map_err(|e| self.unreadable(&e))?;
-                file.seek(std::io::SeekFrom::Start(sent)).await?;
-                file
-            }
-        };
-        let mut chunk = BytesMut::with_capacity(left);
-        while chunk.len() < left {
-            let room = (left - chunk.len()) as u64;
-            let read = (&mut file).take(room).read_buf(&mut chunk).await;
-            if read.map_err(|e| self.unreadable(&e))? == 0 {
-                return Err(self.refuse(changed()));
-            }
+        if reading.read.is_empty() {
+            let piece = match reading.coming.take() {
+                Some(piece) => piece,
+                None => {
+                    let path = path.clone();
+                    let open = tokio::task::spawn_blocking(move || std::fs::File::open(path));
+                    let opened = open.await.unwrap_or_else(|stopped| Err(stopped.into()));
+                    let file = opened.map_err(|e| self.unreadable(&e))?;
+                    begin_reading(&Arc::new(file), sent, self.length)
+                }
+            };
+            let (file, piece) =
+                piece.await.unwrap_or_else(|stopped| Err(stopped.into())).map_err(|error| {
+                    match error.kind() {
+                        std::io::ErrorKind::UnexpectedEof => self.refuse(changed()),
+                        _ => self.unreadable(&error),
+                    }
+                })?;
+            let end = sent + piece.len() as u64;
+            reading.coming = (end < self.length).then(|| begin_reading(&file, end, self.length));
+            reading.read = piece;
         }
-        Ok((chunk.freeze(), Some(file)))
+        let length = reading.read.len().min(CHUNK);
+        Ok(reading.read.split_to(length))
     }
 
     fn unreadable(&self, error: &std::io::Error) -> std::io::Error {
         self.refuse(Failure::new(ErrorKind::Other, format!("the local file: {error}")))
     }
+}
+
+/// Reads the bytes after `from`, as many as are read at a time; `UnexpectedEof` if the file has fewer than `length`.
+fn begin_reading(file: &Arc<std::fs::File>, from: u64, length: u64) -> Piece {
+    let file = file.clone();
+    tokio::task::spawn_blocking(move || {
+        let size = usize::try_from(length - from).unwrap_or(usize::MAX).min(PIECE);
+        let mut piece = vec![0; size];
+        file.read_exact_at(&mut piece, from)?;
+        Ok((file, Bytes::from(piece)))
+    })
 }
 
 async fn length_of(path: &Path) -> Outcome<u64> {

@@ -97,6 +97,9 @@ fn is_signed(request: &Request) -> bool {
 }
 
 fn handle(state: &mut State, request: &Request) -> Answer {
+    if state.away {
+        return with(404, "text/plain", "404 page not found");
+    }
     let path = request.path.split('?').next().unwrap();
     let nextcloud = state.options.nextcloud;
     match (request.method.as_str(), path) {

@@ -1,0 +1,144 @@
+//! `dewfs remove --export`: copies what only this machine has, and looks afterwards whether that was all.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::config::resolved;
+use crate::engine::{OnlyHere, only_here};
+use crate::model::Kind;
+
+use super::super::saved::Saved;
+use super::super::units::Units;
+use super::super::{Failure, LEFT};
+use super::{about, cannot_tell, connect, state};
+
+/// What was copied, or needs no copy.
+pub(super) type Copied = HashSet<OnlyHere>;
+
+/// Copies what only this machine has, as it is in the mount, which is mounted for it if need be.
+pub(super) fn copy(saved: &Saved, dir: &Path, units: Option<&Units>) -> Result<Copied, Failure> {
+    refuse_inside(saved, dir)?;
+    let mut all = list(saved)?;
+    if !all.is_empty() && connect(saved)?.is_none() {
+        match units {
+            Some(units) => units.start(&saved.name)?,
+            None => {
+                return Err(Failure::failed(format!(
+                    "{}: mount it first: dewfs mount {}:",
+                    saved.name, saved.name
+                )));
+            }
+        }
+        all = list(saved)?;
+    }
+    fs::create_dir_all(dir).map_err(|error| about(dir, &error))?;
+    for one in &all {
+        let below = below(one);
+        let (from, to) = (saved.mount.mountpoint.join(&below), dir.join(&below));
+        match copy_one(one.kind, &from, &to) {
+            // It was removed here meanwhile.
+            Err(error)
+                if error.kind() == ErrorKind::NotFound && from.symlink_metadata().is_err() => {}
+            Err(error) => return Err(about(&from, &error)),
+            Ok(()) => {}
+        }
+    }
+    flush(dir)?;
+    Ok(all.into_iter().collect())
+}
+
+/// Refuses if something is only here that was not copied so. Asked when nobody can write any more.
+pub(super) fn refuse_changed(saved: &Saved, copied: &Copied) -> Result<(), Failure> {
+    let changed = list(saved)?.iter().filter(|one| !copied.contains(*one)).count();
+    if changed == 0 {
+        return Ok(());
+    }
+    let (items, they) = if changed == 1 { ("item", "it was") } else { ("items", "they were") };
+    Err(Failure {
+        exit: LEFT,
+        message: format!(
+            "{}: {changed} {items} changed while {they} copied, and nothing was removed: do the same again",
+            saved.name
+        ),
+    })
+}
+
+/// Copies what was saved from conflicts and damage.
+pub(super) fn copy_recovered(saved: &Saved, dir: &Path) -> Result<(), Failure> {
+    let kept = state(saved).join("recovered");
+    if kept.is_dir() {
+        copy_tree(&kept, &dir.join("recovered")).map_err(|error| about(&kept, &error))?;
+        flush(dir)?;
+    }
+    Ok(())
+}
+
+/// Its path below the mountpoint.
+pub(super) fn below(one: &OnlyHere) -> PathBuf {
+    one.names.iter().map(|name| OsStr::from_bytes(name.as_bytes())).collect()
+}
+
+fn list(saved: &Saved) -> Result<Vec<OnlyHere>, Failure> {
+    only_here(state(saved)).map_err(|why| cannot_tell(saved, &why))
+}
+
+/// What is copied to where it goes away is not saved.
+fn refuse_inside(saved: &Saved, dir: &Path) -> Result<(), Failure> {
+    let to = resolved(&std::env::current_dir()?.join(dir));
+    for place in [&saved.mount.mountpoint, state(saved)] {
+        if to.starts_with(resolved(place)) {
+            return Err(Failure::usage(format!(
+                "--export {}: that goes away with {}: choose a directory outside {}",
+                dir.display(),
+                saved.name,
+                place.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn copy_one(kind: Kind, from: &Path, to: &Path) -> io::Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match kind {
+        Kind::File => fs::copy(from, to).map(drop),
+        Kind::Folder => fs::create_dir_all(to),
+        Kind::Symlink => {
+            let target = fs::read_link(from)?;
+            match symlink(&target, to) {
+                // Of an earlier try.
+                Err(_) if fs::read_link(to).is_ok_and(|there| there == target) => Ok(()),
+                other => other,
+            }
+        }
+        // They hold nothing.
+        Kind::Fifo | Kind::Socket => Ok(()),
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The copies are on the disk before what they were made of goes away.
+fn flush(dir: &Path) -> Result<(), Failure> {
+    let open = fs::File::open(dir).map_err(|error| about(dir, &error))?;
+    rustix::fs::syncfs(open).map_err(|error| about(dir, &error.into()))
+}

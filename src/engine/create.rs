@@ -1,0 +1,116 @@
+//! Creating: a name with its inode, and for files an open handle as well.
+
+use futures_util::FutureExt as _;
+
+use super::arrive::{Created, Outcome};
+use super::attributes::drop_suid;
+use super::core::now;
+use super::namespace::{has_place, rest};
+use super::verbs::{Caller, OpenMode, Opened, Stat};
+use super::{Answer, Done, Engine, EngineError};
+use crate::catalog::{Durability, Inode, NewInode, Origin};
+use crate::model::{Ino, Kind, Name, Place};
+
+impl Engine {
+    /// Creates and opens a file; opens it if it exists and `mode.exclusive` is not set.
+    pub fn create(
+        &self,
+        parent: Ino,
+        name: Name,
+        permissions: u32,
+        mode: OpenMode,
+        caller: Caller,
+    ) -> Answer<(Stat, Opened)> {
+        let engine = self.clone();
+        let new = match self.new_inode(Kind::File, parent, name, permissions, None, caller) {
+            Ok(new) => new,
+            Err(error) => return error.into(),
+        };
+        let kept = self.clone();
+        let place = new.place.clone();
+        let wait = move |answer: Answer<Created>| {
+            answer.wait_or(move |made| kept.release(made.0.ino, made.1.handle)).boxed()
+        };
+        let act = move || {
+            let core = engine.core.clone();
+            let rests = core.names_rest();
+            Answer::Queued(Box::new(move |done: Done<Created>| {
+                let catalog = core.catalog.clone();
+                let writing = core.clone();
+                catalog.submit(
+                    Durability::Soon,
+                    Origin::Kernel,
+                    move |tx| match tx.lookup(new.place.parent, &new.place.name)? {
+                        Some(_) if mode.exclusive => Err(EngineError::Exists),
+                        Some(inode) if inode.kind != Kind::File => Err(EngineError::IsFolder),
+                        Some(inode) => {
+                            tx.mark_pending(inode.ino)?;
+                            if mode.truncate {
+                                drop_suid(tx, &inode)?;
+                            }
+                            Ok((inode, false))
+                        }
+                        None => {
+                            has_place(tx, new.place.parent)?;
+                            let place = new.place.clone();
+                            let inode = tx.create(new)?;
+                            rest(tx, inode.ino, rests)?;
+                            writing.may_change_names(tx, &[Outcome::at(inode.ino, place)])?;
+                            Ok((inode, true))
+                        }
+                    },
+                    move |outcome: Result<(Inode, bool), EngineError>| {
+                        let begun = outcome
+                            .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
+                        let made = |(stat, opened), new| (stat, opened, new);
+                        let inode = match begun {
+                            Ok((inode, true)) => {
+                                let opened = core.open_new(&inode, mode);
+                                return done(opened.map(|opened| made(opened, true)));
+                            }
+                            Ok((inode, false)) => inode,
+                            Err(error) => return done(Err(error)),
+                        };
+                        let kept = core.clone();
+                        let cuts = mode.truncate && inode.attributes.size > 0;
+                        core.run_cut(cuts, move || {
+                            let opened = kept.open_created(&inode, mode);
+                            done(opened.map(|opened| made(opened, false)));
+                        });
+                    },
+                );
+            }))
+        };
+        self.arriving(place, self.when_listed_by(parent, act, wait))
+    }
+}
+
+impl Engine {
+    /// Checks what is to be created and fills in who owns it.
+    pub(crate) fn new_inode(
+        &self,
+        kind: Kind,
+        parent: Ino,
+        name: Name,
+        mode: u32,
+        target: Option<Vec<u8>>,
+        caller: Caller,
+    ) -> Result<NewInode, EngineError> {
+        let settings = &self.core.settings;
+        if self.core.takes_no_changes() {
+            return Err(EngineError::ReadOnly);
+        }
+        if name.as_bytes().starts_with(crate::remote::OWN_PREFIX) {
+            return Err(EngineError::NotPermitted("names that begin with .dewfs- belong to dewfs"));
+        }
+        Ok(NewInode {
+            kind,
+            place: Place::new(parent, name),
+            mode: mode & 0o7777,
+            uid: (caller.uid != settings.uid).then_some(caller.uid),
+            gid: (caller.gid != settings.gid).then_some(caller.gid),
+            now: now(),
+            target,
+        })
+    }
+}
