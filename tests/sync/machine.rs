@@ -47,6 +47,8 @@ impl Machine {
             std::fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
             // The room kept for a full disk is not what histories are about: it is there, and small.
             std::fs::write(dir.join("ballast"), [1; 4096]).unwrap();
+            // By this it is known for a state: of what is nobody's, none is taken that holds other files.
+            std::fs::write(dir.join("lock"), b"").unwrap();
             let desk = machine.start(Arc::new(state)).await;
             machine.desks.push(Some(desk));
         }

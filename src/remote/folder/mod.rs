@@ -32,6 +32,7 @@ mod inherit;
 mod parts;
 mod read;
 mod requests;
+mod systems;
 mod threads;
 mod uuid;
 mod write;
