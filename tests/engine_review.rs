@@ -319,12 +319,12 @@ async fn set_user_id_is_gone_when_a_write_is_answered() {
 /// What went away between the list and the look at each of it made the whole answer an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_what_is_pending_is_told_while_it_goes_away() {
-    let world = World::new().await;
-    assert!(world.names("").await.is_empty());
-    world.remote.cut_off();
+    let settings = Settings { guard: 0, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
     for index in 0..300 {
         world.write(&format!("f{index}"), b"x").await;
     }
+    world.in_sync().await;
     let engine = world.engine.clone();
     let going = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let goes = going.clone();
@@ -340,6 +340,7 @@ async fn regression_what_is_pending_is_told_while_it_goes_away() {
     for index in 0..300 {
         world.remove(&format!("f{index}")).await.unwrap();
     }
+    world.in_sync().await;
     going.store(false, std::sync::atomic::Ordering::SeqCst);
     assert!(asking.await.unwrap() > 0);
     assert!(world.engine.pending(Ino::ROOT, usize::MAX).await.unwrap().is_empty());

@@ -56,9 +56,7 @@ impl SavedPlace {
     /// Writes the remote, whole or not at all.
     pub fn write(&self, remote: &NewRemote<'_>) -> Result<(), ConfigError> {
         let text = text_of(remote).map_err(|why| self.failed(&self.file, &why.to_string()))?;
-        let is_site = self.file.starts_with(super::files::SITE);
-        let reader = if is_site { Reader::Everybody } else { Reader::Usual };
-        put(&self.file, text.as_bytes(), reader)
+        put(&self.file, text.as_bytes(), Reader::Others, is_site(&self.file))
             .map_err(|error| self.failed(&self.file, &error.to_string()))
     }
 
@@ -94,7 +92,7 @@ pub fn write_secret(path: &Path, login: Option<&Login>) -> Result<(), ConfigErro
         Some(Login::Bearer(token)) => format!("token={}\n", token.expose_secret()),
         None => "# signed out: dewfs login signs in again\n".to_owned(),
     };
-    put(path, text.as_bytes(), Reader::Owner)
+    put(path, text.as_bytes(), Reader::Owner, is_site(path))
         .map_err(|error| ConfigError::Credentials(format!("{}: {error}", path.display())))
 }
 
@@ -133,18 +131,17 @@ fn text_of(remote: &NewRemote<'_>) -> Result<String, toml::ser::Error> {
 enum Reader {
     /// Its owner.
     Owner,
-    /// Whoever the umask lets.
-    Usual,
-    /// Everybody, also where root's umask hides its files: ordinary users cannot do without it.
-    Everybody,
+    /// Others as well.
+    Others,
 }
 
-/// Puts a file in its place by renaming, so that who reads it meanwhile sees the one before or this one.
-fn put(path: &Path, bytes: &[u8], reader: Reader) -> io::Result<()> {
+/// Puts a file in its place by renaming, so that who reads it meanwhile sees the one before or this one. In the place of all
+/// users what they are to read is open to them whatever root's umask, and so are the folders above a secret.
+fn put(path: &Path, bytes: &[u8], reader: Reader, is_site: bool) -> io::Result<()> {
     let (dir_mode, mode) = if reader == Reader::Owner { (0o700, 0o600) } else { (0o755, 0o644) };
-    let open_up = |path: &Path, mode: u32| match reader {
-        Reader::Everybody => std::fs::set_permissions(path, Permissions::from_mode(mode)),
-        _ => Ok(()),
+    let open_up = |path: &Path, mode: u32| match is_site {
+        true => std::fs::set_permissions(path, Permissions::from_mode(mode)),
+        false => Ok(()),
     };
     let dir = path.parent().unwrap_or(Path::new("/"));
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
@@ -153,7 +150,9 @@ fn put(path: &Path, bytes: &[u8], reader: Reader) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o755).create(above)?;
     }
     DirBuilder::new().recursive(true).mode(dir_mode).create(dir)?;
-    missing.into_iter().try_for_each(|made| open_up(made, dir_mode))?;
+    for made in missing {
+        open_up(made, if made == dir { dir_mode } else { 0o755 })?;
+    }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let temporary = dir.join(name);
@@ -171,6 +170,11 @@ fn put(path: &Path, bytes: &[u8], reader: Reader) -> io::Result<()> {
         drop(std::fs::remove_file(&temporary));
     }
     written
+}
+
+/// Whether a file lies where those of all users do.
+fn is_site(path: &Path) -> bool {
+    path.starts_with(super::files::SITE)
 }
 
 #[cfg(test)]
@@ -220,8 +224,10 @@ mod tests {
         const DIR: &str = "DEWFS_TEST_UMASK_DIR";
         let name = "config::saved::tests::what_all_users_read_is_open_to_them_whatever_the_umask";
         if let Some(dir) = std::env::var_os(DIR) {
-            let file = PathBuf::from(dir).join("dewfs/remotes/x.toml");
-            return put(&file, b"x", Reader::Everybody).unwrap();
+            let dir = PathBuf::from(dir).join("dewfs");
+            put(&dir.join("secrets/x"), b"x", Reader::Owner, true).unwrap();
+            put(&dir.join("remotes/x.toml"), b"x", Reader::Others, true).unwrap();
+            return;
         }
         let dir = tempfile::tempdir().unwrap();
         let mut child = std::process::Command::new("sh");
@@ -232,9 +238,10 @@ mod tests {
             |path: &str| dir.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("dewfs/remotes/x.toml"), 0o644);
         assert_eq!((mode("dewfs/remotes"), mode("dewfs")), (0o755, 0o755));
+        assert_eq!((mode("dewfs/secrets"), mode("dewfs/secrets/x")), (0o700, 0o600));
         // A folder that somebody closed stays closed.
         std::fs::set_permissions(dir.path().join("dewfs"), Permissions::from_mode(0o700)).unwrap();
-        put(&dir.path().join("dewfs/remotes/y.toml"), b"y", Reader::Everybody).unwrap();
+        put(&dir.path().join("dewfs/remotes/y.toml"), b"y", Reader::Others, true).unwrap();
         assert_eq!(mode("dewfs"), 0o700);
     }
 

@@ -150,7 +150,7 @@ fn folder_of<'a>(address: &'a Url, base: &Url) -> &'a str {
         let after = rest.strip_prefix(page.trim_start_matches('/'));
         after.is_some_and(|after| page.ends_with('/') || after.is_empty() || after.starts_with('/'))
     };
-    if PAGES.iter().any(|page| is_page(&page)) { "" } else { rest }
+    if PAGES.iter().any(is_page) { "" } else { rest }
 }
 
 /// The whole of an answer that must be small.
