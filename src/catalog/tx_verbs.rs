@@ -64,6 +64,12 @@ impl Tx {
         })
     }
 
+    /// Gives so many inode numbers to nobody.
+    pub fn skip_numbers(&mut self, count: u32) -> Result<()> {
+        let sql = "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'inode'";
+        self.run(sql, [count]).map(drop)
+    }
+
     /// Sets a folder's mtime and ctime to `now`: an entry came or went. `NoInode` if it is no folder.
     pub fn touch_times(&mut self, folder: Ino, now: i64) -> Result<()> {
         let sql = "UPDATE inode SET mtime = ?2, ctime = ?2 WHERE ino = ?1 AND kind = 1";

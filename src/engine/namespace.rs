@@ -9,6 +9,7 @@ use super::arrive::Outcome;
 use super::attributes::of_its_group;
 use super::core::{Core, now, steady};
 use super::crash::crash_here;
+use super::outcome::LOST;
 use super::show::BELIEVE;
 use super::verbs::{Caller, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
@@ -366,7 +367,13 @@ fn is_whole(inode: &Inode) -> bool {
 /// Lets an item rest before it is sent, so that what belongs together goes together (a safe-save, a file written in parts);
 /// one that is changed again and again is sent all the same, now and then (E60).
 pub(crate) fn rest(tx: &mut Tx, ino: Ino, rests: i64) -> Result<(), EngineError> {
-    if let Some(row) = tx.outbox_item(ino)?.filter(|row| row.error.is_none()) {
+    let Some(row) = tx.outbox_item(ino)? else { return Ok(()) };
+    // What the disk lost may be written anew: if it was not, the next try finds that out.
+    let is_lost = row.error_kind.as_deref() == Some(LOST);
+    if is_lost {
+        tx.outbox_wake(ino)?;
+    }
+    if is_lost || row.error.is_none() {
         let latest = row.since.saturating_add(rests.saturating_add(LONGEST_REST));
         tx.outbox_defer(ino, steady().saturating_add(rests).min(latest))?;
     }

@@ -25,7 +25,7 @@ pub(super) fn open_cache(state_dir: &Path, settings: &Settings) -> Result<Cache,
 pub(super) fn open_catalog(
     dir: &Path,
     cache: &Cache,
-    memory: Arc<InMemory>,
+    memory: &Arc<InMemory>,
 ) -> Result<Catalog, StartError> {
     let path = dir.join(CATALOG);
     let open = || Catalog::open_or_begin(&path, memory.clone(), || keep_nameless(cache));

@@ -20,7 +20,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
 /// The word for an item of which the local disk lost a part.
-const LOST: &str = "lost";
+pub(super) const LOST: &str = "lost";
 
 impl Core {
     /// What the disk lost stays lost for a daemon that finds it on the disk all the same.

@@ -18,7 +18,7 @@ use super::opening::{open_cache, open_catalog, set_all_aside, state_dir_error};
 use super::private::claim_state_dir;
 use super::{Engine, EngineError, Hydration, Settings};
 use crate::cache::{self, Examination};
-use crate::catalog::{Catalog, CatalogError, Durability, Origin};
+use crate::catalog::{Catalog, CatalogError, Change, Durability, Origin, Tx};
 use crate::model::{Exclude, Ino, Pin};
 use crate::remote::{ErrorKind, Remote};
 
@@ -28,6 +28,8 @@ const MOUNT: &str = "mount";
 const PLACE: &str = "remote";
 /// Under which key the catalog keeps which disk of which boot the state lies on.
 const DISK: &str = "disk";
+/// More inodes than a power cut can take back the rows of: their data files may be there, and are nobody else's.
+const TAKEN_BACK: u32 = 1 << 18;
 /// How often a data directory that another daemon is about to let go of is asked for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -97,7 +99,6 @@ impl Engine {
             Self::start_locked(&settings, state_dir, remote.clone(), lock, &examined, &prepare);
         match first.await {
             Err(StartError::Catalog(CatalogError::Corrupt { path, reason })) => {
-                // What is met further in than where a catalog is opened.
                 let cache = open_cache(state_dir, &settings)?;
                 set_all_aside(state_dir, &cache, &path, &reason)?;
                 Self::start_locked(&settings, state_dir, remote, kept, &examined, &prepare).await
@@ -125,7 +126,7 @@ impl Engine {
             },
             cache: cache.clone(),
         });
-        let catalog = open_catalog(state_dir, &cache, memory)?;
+        let catalog = open_catalog(state_dir, &cache, &memory)?;
         let identified = identify(&catalog, settings, &remote).await?;
         let mount = mount_id(&catalog).await?;
         let disk = at_rest::mounted(state_dir);
@@ -176,32 +177,42 @@ impl Engine {
         });
         prepare(&core);
         core.workers.probed.store(identified, Ordering::Release);
-        let recovered = match core.recall_paused() {
-            Ok(()) => core.recover().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = recovered {
+        if let Err(error) = core.take_up(changes, disk).await {
             core.stop().await;
             return Err(match error {
                 EngineError::Catalog(error) => StartError::Catalog(error),
                 other => state_dir_error(other),
             });
         }
-        if disk != disk_before {
-            let noted = core.catalog.write(Durability::Soon, Origin::Engine, move |tx| {
-                tx.set_state(DISK, disk.as_deref())
-            });
-            noted.await?;
-        }
-        if let Some(changes) = changes {
-            core.runtime.spawn(core.clone().run_changes(changes));
-        }
-        core.start_workers();
         Ok(Self { core, invalidations: Arc::new(Mutex::new(Some(receiver))) })
     }
 }
 
 impl Core {
+    /// Puts right what the last daemon left, and begins to serve; `disk` is what the state lies on now.
+    async fn take_up(
+        self: &Arc<Self>,
+        changes: Option<mpsc::UnboundedReceiver<Vec<Change>>>,
+        disk: Option<Vec<u8>>,
+    ) -> Result<(), EngineError> {
+        self.recall_paused()?;
+        self.recover().await?;
+        if !self.disk_stayed {
+            let note = move |tx: &mut Tx| {
+                if tx.state(DISK)?.is_some() {
+                    tx.skip_numbers(TAKEN_BACK)?;
+                }
+                tx.set_state(DISK, disk.as_deref())
+            };
+            self.catalog.write(Durability::Soon, Origin::Engine, note).await?;
+        }
+        if let Some(changes) = changes {
+            self.runtime.spawn(self.clone().run_changes(changes));
+        }
+        self.start_workers();
+        Ok(())
+    }
+
     /// What a crash may have left is put right before anybody looks.
     async fn recover(self: &Arc<Self>) -> Result<(), EngineError> {
         let attempts: Vec<(Ino, u64)> = Vec::new();

@@ -118,17 +118,46 @@ async fn regression_the_last_edit_before_a_kill_survives_a_clock_that_was_set_ba
     same(&world.content_there("doc").unwrap(), &whole);
 }
 
+/// Says that the disk that the state lies on was another one.
+fn went_down(state: &Path) {
+    let rows = rusqlite::Connection::open(state.join("catalog.db")).unwrap();
+    let sql = "UPDATE state SET value = x'00' WHERE key = 'disk'";
+    assert_eq!(rows.execute(sql, []).unwrap(), 1);
+}
+
 /// The same after another machine's boot, or on a disk that was mounted anew: what was synced last may be gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_content_after_the_machine_went_down_is_not_believed() {
     let world = an_edit_after_the_clock_was_set_back().await;
     let state = world.state.path().join("state");
-    let rows = rusqlite::Connection::open(state.join("catalog.db")).unwrap();
-    let sql = "UPDATE state SET value = x'00' WHERE key = 'disk'";
-    assert_eq!(rows.execute(sql, []).unwrap(), 1);
-    drop(rows);
+    went_down(&state);
     world.store.set_online(true);
     let world = World::start(world.store, world.state, world.settings).await;
     assert_eq!(&world.read("doc").await.unwrap()[..], b"theirs");
     assert_eq!(std::fs::read_dir(state.join("recovered")).unwrap().count(), 1);
+}
+
+/// A power cut takes rows back, and the numbers that they gave: a data file may have stayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_number_that_a_power_cut_took_back_is_not_given_again() {
+    let world = World::new().await;
+    let last = world.write("last", b"with a row").await.0;
+    world.in_sync().await;
+    world.engine.stop().await;
+    let state = world.state.path().join("state");
+    went_down(&state);
+    let shelf = state.join(format!("data/{:02x}", (last + 1) & 0xff));
+    std::fs::create_dir_all(&shelf).unwrap();
+    std::fs::write(shelf.join(format!("{}.0", last + 1)), "without a row").unwrap();
+    let world = World::start(world.store, world.state, world.settings).await;
+    world.write("new", b"").await;
+    assert_eq!(world.read("new").await.unwrap().len(), 0);
+    world.in_sync().await;
+    assert_eq!(world.content_there("new").unwrap(), b"");
+    let kept = async || {
+        let kept = std::fs::read_dir(state.join("recovered")).unwrap();
+        let mut kept = kept.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        kept.any(|content| content == b"without a row")
+    };
+    world.until("it is kept", kept).await;
 }
