@@ -192,6 +192,11 @@ impl Reader {
         Ok(Some(RemotePath(names)))
     }
 
+    /// The remote path of a base place; `None` if its folder has no base.
+    pub fn base_path_of(&self, place: &Place) -> Result<Option<RemotePath>> {
+        Ok(self.base_path(place.parent)?.map(|folder| folder.child(place.name.clone())))
+    }
+
     /// Inodes that nothing names any more: no local place, no base, no outbox row (kept only while open).
     pub fn unnamed(&self, limit: usize) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM inode i WHERE parent IS NULL AND ino > 2
