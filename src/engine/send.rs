@@ -16,7 +16,7 @@ use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::{
     self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Stamp, Step, StepKind,
 };
-use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Upload};
+use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Observed, Upload};
 
 /// How long a file that is being written while it is copied rests.
 const MOVING: Duration = Duration::from_secs(2);
@@ -106,42 +106,10 @@ impl Core {
         };
         drop(turn);
         crash_point!(self, "write: answered");
-        let Noted { begun, sent, ours, mtime, mode } = noted;
-        let shown = model::Shown { mtime, mode };
         match outcome {
-            Ok(seen) => {
-                self.note_contact();
-                self.counters.bytes_up.fetch_add(sent.digest.size, Ordering::Relaxed);
-                let quiet = self.is_quiet(ino, &parcel).await?;
-                drop(parcel);
-                let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
-                // Before the tick is over there is nothing to be confirmed.
-                let ripe =
-                    now().saturating_add(nanos(self.remotes.transfer.capabilities().version_tick));
-                let (is_young, rests) = change(self, move |tx| {
-                    model::written(tx, ino, &begun, &seen, sent)?;
-                    model::metadata_sent(tx, ino, shown)?;
-                    // Who closed it since has told when it is to go.
-                    let rests = !quiet && tx.handles(ino).writers > 0 && tx.mark_pending(ino)?;
-                    if rests {
-                        tx.outbox_progress(ino)?;
-                        tx.outbox_defer(ino, rest)?;
-                    }
-                    let is_young = quiet && tx.base(ino)?.is_some_and(|base| base.young);
-                    if is_young {
-                        tx.outbox_progress(ino)?;
-                        tx.outbox_defer(ino, ripe)?;
-                    }
-                    Ok((is_young, rests))
-                })
-                .await?;
-                Ok(match (rests, is_young) {
-                    (true, _) => Ended::Rests(rest),
-                    (false, true) => Ended::Ripens,
-                    (false, false) => Ended::Done,
-                })
-            }
+            Ok(seen) => self.note_sent(ino, parcel, noted, seen).await,
             Err(error) if is_refusal(&error.kind) => {
+                let Noted { begun, ours, .. } = noted;
                 let seen = match self.stat(&Locator::at(target.path), &ours).await {
                     Ok(seen) => seen,
                     Err(error) => return Ok(Ended::Failed(error)),
@@ -151,8 +119,49 @@ impl Core {
                     .await?;
                 Ok(Ended::Refused)
             }
-            Err(error) => self.not_done(ino, begun, error).await,
+            Err(error) => self.not_done(ino, noted.begun, error).await,
         }
+    }
+
+    /// Records that the remote has what was sent.
+    async fn note_sent(
+        self: &Arc<Self>,
+        ino: Ino,
+        parcel: Parcel,
+        noted: Noted,
+        seen: Observed,
+    ) -> Result<Ended, EngineError> {
+        let Noted { begun, sent, mtime, mode, .. } = noted;
+        let shown = model::Shown { mtime, mode };
+        self.note_contact();
+        self.counters.bytes_up.fetch_add(sent.digest.size, Ordering::Relaxed);
+        let quiet = self.is_quiet(ino, &parcel).await?;
+        drop(parcel);
+        let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
+        // Before the tick is over there is nothing to be confirmed.
+        let ripe = now().saturating_add(nanos(self.remotes.transfer.capabilities().version_tick));
+        let (is_young, rests) = change(self, move |tx| {
+            model::written(tx, ino, &begun, &seen, sent)?;
+            model::metadata_sent(tx, ino, shown)?;
+            // Who closed it since has told when it is to go.
+            let rests = !quiet && tx.handles(ino).writers > 0 && tx.mark_pending(ino)?;
+            if rests {
+                tx.outbox_progress(ino)?;
+                tx.outbox_defer(ino, rest)?;
+            }
+            let is_young = quiet && tx.base(ino)?.is_some_and(|base| base.young);
+            if is_young {
+                tx.outbox_progress(ino)?;
+                tx.outbox_defer(ino, ripe)?;
+            }
+            Ok((is_young, rests))
+        })
+        .await?;
+        Ok(match (rests, is_young) {
+            (true, _) => Ended::Rests(rest),
+            (false, true) => Ended::Ripens,
+            (false, false) => Ended::Done,
+        })
     }
 
     /// A whole moment of the data file; `None` if there is none to be had now.
