@@ -30,6 +30,9 @@ pub struct Examination {
     pub stamp_tick: Option<Duration>,
 }
 
+/// How much must be free for a store through a mapping to be tried, bytes.
+const ROOM_TO_TRY: u64 = 1 << 20;
+
 /// What a file system of another machine or of a program calls itself; locks, leases and write order of neither can be
 /// relied on.
 const REFUSED: [(u32, &str); 16] = [
@@ -104,10 +107,15 @@ fn leases_tell_the_truth(scratch: &Scratch) -> io::Result<bool> {
     Ok(!lied && ask_lease(&reader, Lease::Read)?)
 }
 
-/// In memory nothing is ever written back, and only the first store into a page is noticed.
+/// In memory nothing is ever written back, and only the first store into a page is noticed. A store for which the disk has no
+/// room ends the process: none is made where it is nearly full.
 fn stores_move_the_stamp(scratch: &Scratch) -> io::Result<bool> {
     let file = scratch.open()?;
-    file.set_len(4096)?;
+    file.write_all_at(&[0; 4096], 0)?;
+    let disk = rustix::fs::fstatvfs(&file)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_TO_TRY {
+        return Ok(false);
+    }
     let page = WritablePage::map(&file)?;
     page.store(1);
     file.sync_data()?;
