@@ -31,7 +31,8 @@ login() {
     su -l "$user" -c "set -eu; $(declare -f wait_for not is_mounted has); set -x; cd; $(cat)"
 }
 person() { useradd -m -s /bin/bash "$1"; }
-is_logged_out() { ! systemctl is-active -q "user@$(id -u "$1")"; }
+# While services are being stopped it is "deactivating".
+is_logged_out() { case $(systemctl is-active "user@$(id -u "$1")") in inactive|failed) true ;; *) false ;; esac; }
 wait_for systemctl is-active -q systemd-logind
 set -x
 "##;
