@@ -9,7 +9,7 @@ use super::core::{Core, steady as now};
 use super::observe::{change, is_no_folder};
 use super::send::{nanos, needs_person};
 use super::steps::Ended;
-use crate::catalog::Inode;
+use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::{Ino, Rows as _, Step, StepKind};
 use crate::remote::{ErrorKind, RemoteError, Verdict};
 
@@ -74,6 +74,7 @@ impl Core {
                     EngineError::Lost => (LOST, Some(Duration::MAX)),
                     _ => ("local", None),
                 };
+                let wait = Wait { long: wait, name: None };
                 self.put_off_row(ino, row, message, kind, wait).await
             }
         }
@@ -137,9 +138,11 @@ impl Core {
         }
         let wait = match kind.verdict() {
             Verdict::After(wait) => Some(wait),
-            _ if needs_person(kind) => Some(Duration::MAX),
             _ => None,
         };
+        // A name that the remote cannot hold waits for a person to give another one.
+        let name = error.path.rsplit('/').next().filter(|_| needs_person(kind));
+        let wait = Wait { long: wait, name: name.map(str::to_owned) };
         if is_no_folder(kind) || *kind == ErrorKind::NoParent {
             // So would something answer that is in its place.
             self.forget_identity();
@@ -158,13 +161,18 @@ impl Core {
         row: Ino,
         message: String,
         kind: &'static str,
-        wait: Option<Duration>,
+        wait: Wait,
     ) -> Result<(), EngineError> {
         let core = self.clone();
         change(self, move |tx| {
             let item = if tx.outbox(ino)?.is_some() { ino } else { row };
             let Some(known) = tx.outbox_item(item)? else { return Ok(()) };
-            let wait = wait.unwrap_or_else(|| back_off(known.tries));
+            let wait = match (&wait.name, wait.long) {
+                (Some(name), _) if is_named(tx, ino, name)? => Duration::MAX,
+                (Some(_), _) => FIRST_WAIT,
+                (None, Some(long)) => long,
+                (None, None) => back_off(known.tries),
+            };
             // Emptied meanwhile, it holds what is written now, and its row may have been woken already.
             let is_lossy = |one: Inode| core.cache.is_lossy(ino, one.generation);
             let is_anew = kind == LOST && !tx.inode(ino)?.is_some_and(is_lossy);
@@ -178,6 +186,20 @@ impl Core {
         })
         .await
     }
+}
+
+/// Is how long an item that did not go waits.
+struct Wait {
+    /// So long; else the longer the more often it failed.
+    long: Option<Duration>,
+    /// For as long as it has this name, which the remote cannot hold.
+    name: Option<String>,
+}
+
+/// Whether an item still has the name under which it was refused: it may have got another one while it was on its way.
+fn is_named(tx: &Tx, ino: Ino, name: &str) -> Result<bool, CatalogError> {
+    let place = tx.node(ino)?.and_then(|node| node.local);
+    Ok(place.is_some_and(|place| String::from_utf8_lossy(place.name.as_bytes()) == name))
 }
 
 fn back_off(tries: u32) -> Duration {

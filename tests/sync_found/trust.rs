@@ -575,3 +575,21 @@ async fn regression_what_was_wanted_sent_once_is_not_sent_in_part_later() {
     world.in_sync().await;
     assert_eq!(world.content_there("b").unwrap(), b"partt");
 }
+
+/// A name that was refused while the file got another one kept the file from ever being sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_refused_name_that_is_gone_keeps_nothing_from_going() {
+    let world = World::new().await;
+    let (gate, mut held) = Gate::holding(|step: &Step| {
+        (step.operation, step.moment) == (Operation::Write, Moment::Arrives)
+    });
+    world.store.gate(Some(gate));
+    world.write(".part", b"whole").await;
+    let at_the_door = held.recv().await.unwrap();
+    world.rename(".part", "whole").await.unwrap();
+    at_the_door.strike(Fault::Fail(ErrorKind::NameRejected));
+    drop(held);
+    world.until("it is sent", async || world.content_there("whole").is_some()).await;
+    world.in_sync().await;
+    assert_eq!(world.there().len(), 1);
+}
