@@ -26,7 +26,7 @@ RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 
 # How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
-HISTORIES ?= 20000
+HISTORIES ?= 6000
 
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
