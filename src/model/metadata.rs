@@ -42,11 +42,29 @@ pub fn metadata_set<R: Rows>(
     if ours {
         rows.set_base(ino, Some(moved_on(base, seen)))?;
         rows.set_retouched(ino, Some(shown))?;
+    } else if is_same_version_of_another(rows, ino, &base, seen)? {
+        rows.set_retouched(ino, Some(shown))?;
+        refresh(rows, ino, seen)?;
     } else {
         // Somebody changed it in the same moment: the next step goes under the old version, and finds that.
         mark(rows, base.place.parent)?;
     }
     touch(rows, ino)
+}
+
+/// Whether the remote has another content under the version that we know, as there are while versions are young: no step finds
+/// that by the version.
+fn is_same_version_of_another<R: Rows>(
+    rows: &R,
+    ino: Ino,
+    base: &Base,
+    seen: &Observed,
+) -> Result<bool, R::Error> {
+    let Some(node) = rows.node(ino)?.filter(|node| node.kind == seen.kind) else {
+        return Ok(false);
+    };
+    let is_another = seen.version == base.version && seen.size != base.size;
+    Ok(is_another && !is_edited(&node, Some(base)) && wanted(rows, &node)?.is_some())
 }
 
 /// It was refused; `seen` is what is there now, with its digest if it may be the content that we know.

@@ -593,3 +593,27 @@ async fn regression_a_refused_name_that_is_gone_keeps_nothing_from_going() {
     world.in_sync().await;
     assert_eq!(world.there().len(), 1);
 }
+
+/// Times were set again and again on a content of another size that had the version we knew: nothing told the two apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_times_set_on_another_content_of_the_same_version_end() {
+    let options =
+        MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() };
+    let settings = dewfs::engine::Settings { poll: Duration::from_secs(3600), ..quick_settings() };
+    let world = World::with(options, settings).await;
+    world.store.put("a", "first").unwrap();
+    world.read("a").await.unwrap();
+    let ino = world.ino("a").await;
+    world.store.hint_faults(HintFaults { drop: 100, ..HintFaults::default() });
+    world.store.put("a", "the second").unwrap();
+    let time = dewfs::engine::SetTime::At(1_000_000_000_000_000_000);
+    let set = SetAttributes { mtime: Some(time), ..SetAttributes::default() };
+    world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
+    world.store.tick();
+    world.in_sync().await;
+    world
+        .until("the other content is shown", async || {
+            world.read("a").await.is_ok_and(|read| &read[..] == b"the second")
+        })
+        .await;
+}
