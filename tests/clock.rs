@@ -72,6 +72,7 @@ async fn regression_a_clock_set_back_sends_no_part() {
     world.in_sync().await;
     let handle = world.engine.open(ino, WRITE).wait().await.unwrap().handle;
     world.write_at(ino, handle, 0, b"first").await;
+    world.engine.sync_file(ino, handle).wait().await.unwrap();
     // Whatever is due by then has gone.
     for other in ["one", "two", "three"] {
         world.write(other, b"other").await;

@@ -566,6 +566,7 @@ async fn regression_what_was_wanted_sent_once_is_not_sent_in_part_later() {
     world.in_sync().await;
     let (ino, handle) = world.open("b", WRITE).await;
     world.write_at(ino, handle, 0, b"part").await;
+    world.engine.sync_file(ino, handle).wait().await.unwrap();
     for other in ["one", "two", "three"] {
         world.write(other, b"other").await;
         world.until("another one is sent", async || world.content_there(other).is_some()).await;
