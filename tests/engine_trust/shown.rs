@@ -4,9 +4,20 @@ use futures_util::FutureExt as _;
 
 use super::*;
 
-/// The threads that answer the kernel, and the two that run everything else, walk no rows.
-#[tokio::test(flavor = "multi_thread")]
-async fn regression_what_walks_many_rows_is_not_told_where_it_is_asked() {
+/// The threads that answer the kernel, and the two that run everything else, walk no rows: with every thread that may wait
+/// taken, the answers are still out.
+#[test]
+fn regression_what_walks_many_rows_is_not_told_where_it_is_asked() {
+    let one_may_wait = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    one_may_wait.block_on(many_rows_are_walked_elsewhere());
+}
+
+async fn many_rows_are_walked_elsewhere() {
     let world = World::new().await;
     world.mkdir("folder").await;
     world.store.set_online(false);
@@ -15,17 +26,26 @@ async fn regression_what_walks_many_rows_is_not_told_where_it_is_asked() {
     }
     let (folder, file) = (world.ino("folder").await, world.ino("folder/3").await);
     let engine = &world.engine;
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let taken = tokio::task::spawn_blocking(move || {
+        begin.send(()).unwrap();
+        ended.recv().unwrap();
+    });
+    begun.await.unwrap();
     assert!(engine.mount_status().now_or_never().is_none());
     assert!(engine.item_status(folder).now_or_never().is_none());
     assert!(engine.folder_status(folder, false).now_or_never().is_none());
     assert!(engine.pending(Ino::ROOT, 100).now_or_never().is_none());
+    end.send(()).unwrap();
+    taken.await.unwrap();
     assert_eq!(engine.folder_status(folder, false).await.unwrap().len(), 10);
     assert_eq!(engine.pending(folder, 100).await.unwrap().len(), 11);
     for word in ["state", "pending_below"] {
         let answer = engine.get_xattr(folder, format!("user.dewfs.{word}").as_bytes());
         assert!(matches!(answer, Answer::Pending(_)), "{word}");
         let told = String::from_utf8(answer.wait().await.unwrap()).unwrap();
-        assert!(["pending", "10"].contains(&told.as_str()), "{word}: {told}");
+        assert!(["pending", "uploading", "10"].contains(&told.as_str()), "{word}: {told}");
     }
     // What is known at once is told at once: a file manager asks for each file that it shows.
     for (ino, word, expected) in
