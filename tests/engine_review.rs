@@ -12,7 +12,7 @@ use dewfs::engine::{EngineError, OpenMode, Returns, SetAttributes, Settings};
 use dewfs::model::Ino;
 use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{Fault, FaultRule, Gate, MemoryOptions, Moment, Operation};
-use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, same};
+use support::world::{ME, PATIENCE, READ, WRITE, World, name, pattern, quick_settings, same};
 
 const TRUNCATE: OpenMode = OpenMode { truncate: true, ..WRITE };
 
@@ -346,15 +346,22 @@ async fn regression_what_is_pending_is_told_while_it_goes_away() {
     assert!(world.engine.pending(Ino::ROOT, usize::MAX).await.unwrap().is_empty());
 }
 
-/// A large file is read while it rests; what is written after that is sent, and known for what it is.
+/// A large file is read while it rests; what is written after that is sent, and known for what it is: the memory remote refuses
+/// what its digest does not fit.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_after_a_large_file_was_read_ahead_is_sent() {
-    let settings = Settings { write_back_delay: Duration::from_millis(400), ..quick_settings() };
+    let settings = Settings { write_back_delay: Duration::from_secs(600), ..quick_settings() };
     let world = World::with(MemoryOptions::default(), settings).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    world.engine.on_crash_point(Arc::new(move |point| {
+        if point == "foresee: read ahead" {
+            tell.send(()).unwrap();
+        }
+        false
+    }));
     let mut bytes = pattern(3 << 20, 1).to_vec();
     world.write("f", &bytes).await;
-    // Longer than the part of the rest after which it is read; the memory remote refuses what its digest does not fit.
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::timeout(PATIENCE, told.recv()).await.expect("it is read ahead").unwrap();
     assert_eq!(world.content_there("f"), None, "it still rests");
     let (ino, handle) = world.open("f", WRITE).await;
     world.write_at(ino, handle, 2 << 20, b"EDIT").await;

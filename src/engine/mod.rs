@@ -44,6 +44,7 @@ mod private;
 mod record;
 mod resolve;
 mod rules;
+mod runs;
 mod send;
 mod settings;
 mod shed;
