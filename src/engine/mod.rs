@@ -14,6 +14,7 @@ mod close;
 mod core;
 mod crash;
 mod create;
+mod due;
 mod error;
 mod events;
 mod evict;
