@@ -18,6 +18,7 @@ mod due;
 mod error;
 mod events;
 mod evict;
+mod excludes;
 mod feed;
 mod files;
 mod find;
