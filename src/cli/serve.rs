@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Credentials, Login, Who};
+use crate::config::{Credentials, Login, Server, Who};
 use crate::remote::serve::{Share, SignIn};
 
 use super::output::Output;
@@ -66,8 +66,8 @@ pub(super) fn run(args: &ServeArgs, common: &Common) -> Result<u8, Failure> {
 }
 
 fn sign_in(args: &ServeArgs) -> Result<SignIn, Failure> {
-    let place = args.dir.display().to_string();
-    let found = Credentials::find(args.credentials.as_deref(), None, &place, &Who::current())?;
+    let place = Server { host: args.dir.display().to_string(), port: None };
+    let found = Credentials::find(args.credentials.as_deref(), None, place, &Who::current())?;
     Ok(match found.known() {
         Some(Login::Basic { user, password }) => SignIn::Basic { user, password },
         Some(Login::Bearer(token)) => SignIn::Bearer(token),

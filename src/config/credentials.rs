@@ -43,6 +43,23 @@ const TOKEN: &str = "DEWFS_TOKEN";
 const USER: &str = "DEWFS_USER";
 const HANDED_OVER: &str = "DEWFS_SECRET_FD";
 
+/// Is the server that somebody signs in at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its name.
+    pub host: String,
+    /// Its port, if it has one: two ports of one host may be two people's.
+    pub port: Option<u16>,
+}
+
+impl Server {
+    /// The server of an address.
+    pub fn of(url: &url::Url) -> Self {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        Self { host, port: url.port_or_known_default() }
+    }
+}
+
 /// Is where a mount's credentials come from.
 #[derive(Debug)]
 pub struct Credentials {
@@ -51,7 +68,7 @@ pub struct Credentials {
     is_systemds: bool,
     uid: u32,
     user: Option<String>,
-    place: String,
+    server: Server,
     known: Mutex<Option<Login>>,
     may_ask: AtomicBool,
     given_once: AtomicBool,
@@ -61,11 +78,11 @@ pub struct Credentials {
 
 impl Credentials {
     /// Finds the source and reads it once, so that a file that cannot be used is an error now. `user` is what options or URL
-    /// said; `place` names the remote in the question on a terminal.
+    /// said; `server` is also named in the question on a terminal.
     pub fn find(
         file: Option<&Path>,
         user: Option<&str>,
-        place: &str,
+        server: Server,
         who: &Who,
     ) -> Result<Self, ConfigError> {
         let is_systemds = file.is_none();
@@ -74,7 +91,7 @@ impl Credentials {
             is_systemds,
             uid: who.uid,
             user: user.map(str::to_owned),
-            place: place.to_owned(),
+            server,
             known: Mutex::new(None),
             may_ask: AtomicBool::new(true),
             given_once: AtomicBool::new(false),
@@ -100,7 +117,7 @@ impl Credentials {
             is_systemds: false,
             uid: 0,
             user: None,
-            place: String::new(),
+            server: Server { host: String::new(), port: None },
             known: Mutex::new(Some(login)),
             may_ask: AtomicBool::new(false),
             given_once: AtomicBool::new(false),
@@ -227,7 +244,8 @@ impl Credentials {
     /// Takes what the keyring has for this place, or that it has nothing any more; where it cannot be asked, nothing changes.
     #[cfg(feature = "desktop")]
     fn read_keyring(&self) {
-        let kept = match crate::desktop::keyring::find(&self.place, self.user.as_deref()) {
+        let server = (self.server.host.as_str(), self.server.port);
+        let kept = match crate::desktop::keyring::find(server, self.user.as_deref()) {
             Ok(kept) => kept,
             Err(error) => return tracing::debug!("{error}."),
         };
@@ -248,7 +266,7 @@ impl Credentials {
     fn read_keyring(&self) {}
 
     fn ask(&self) -> Option<Login> {
-        ask_login(self.user.as_deref(), &self.place)
+        ask_login(self.user.as_deref(), &self.server.host)
     }
 }
 
@@ -402,7 +420,8 @@ mod tests {
     }
 
     fn find(path: &Path, user: Option<&str>) -> Result<Credentials, ConfigError> {
-        Credentials::find(Some(path), user, "there", &Who::current())
+        let there = Server { host: "there".to_owned(), port: None };
+        Credentials::find(Some(path), user, there, &Who::current())
     }
 
     fn password(login: Option<Login>) -> (String, String) {
