@@ -68,11 +68,18 @@ pub(super) fn run(args: &ServeArgs, common: &Common) -> Result<u8, Failure> {
 fn sign_in(args: &ServeArgs) -> Result<SignIn, Failure> {
     let place = Server { host: args.dir.display().to_string(), port: None };
     let found = Credentials::find(args.credentials.as_deref(), None, place, &Who::current())?;
-    Ok(match found.known() {
-        Some(Login::Basic { user, password }) => SignIn::Basic { user, password },
-        Some(Login::Bearer(token)) => SignIn::Bearer(token),
-        None => SignIn::Nobody,
-    })
+    match found.known() {
+        Some(Login::Basic { user, password }) => Ok(SignIn::Basic { user, password }),
+        Some(Login::Bearer(token)) => Ok(SignIn::Bearer(token)),
+        // A mount is signed out by that; a share would be everybody's.
+        None => match found.source() {
+            Some(file) => Err(Failure::usage(format!(
+                "credentials {}: nobody could sign in with that: write username= and password=, or token=",
+                file.display()
+            ))),
+            None => Ok(SignIn::Nobody),
+        },
+    }
 }
 
 async fn serve(args: &ServeArgs, sign_in: SignIn, common: &Common) -> Result<u8, Failure> {

@@ -130,6 +130,11 @@ impl Credentials {
         self.is_in_keyring.load(Ordering::SeqCst)
     }
 
+    /// The file that it reads, if it reads one.
+    pub fn source(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// What it signs with since it was last asked.
     pub fn known(&self) -> Option<Login> {
         self.remembered()
@@ -230,7 +235,15 @@ impl Credentials {
         file.set_len(0).map_err(refuse)?;
         let mut lines = Lines::default();
         lines.read(&text).map_err(ConfigError::Credentials)?;
-        Ok(self.login(lines))
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        let nobodys = || {
+            ConfigError::Credentials(format!(
+                "{PASSWORD}: whose it is has to be said, by {USER}, username= or the address"
+            ))
+        };
+        self.login(lines).map(Some).ok_or_else(nobodys)
     }
 
     fn login(&self, lines: Lines) -> Option<Login> {
