@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -260,8 +261,8 @@ fn a_folder_can_be_emptied_while_it_is_read() {
     fs::remove_dir(mount.path("d")).unwrap();
 }
 
-/// A folder whose files are replaced while somebody walks through it: what is made anew came again behind the last page, and
-/// the walk never ended.
+/// S57 "Whoever reads a folder comes to its end, however much is made or replaced in it meanwhile; what is new since he began
+/// may be shown only when he begins again." What was made anew came again behind the last page, and the walk never ended.
 #[test]
 fn regression_a_folder_can_be_read_while_its_files_are_replaced() {
     let mount = Mounted::with(&["-o", "drain=0s"], |_| {});
@@ -332,6 +333,8 @@ fn a_folder_in_use_as_working_directory_keeps_its_place_when_something_in_it_cha
     assert_eq!(Path::new(&said), mount.path("d"));
 }
 
+/// S56 "A folder that others rename or move while programs are in it is whole under its new name, also for them."
+///
 /// The kernel took a folder that was renamed at the remote for one that is gone, as long as somebody was in it: nothing in it
 /// could be found, by anybody, under its new name.
 #[test]
@@ -354,6 +357,7 @@ fn regression_a_folder_in_use_that_others_move_is_alive() {
     fs::write(mount.path("papers/sub/c"), "c").unwrap();
     mount.arrives("papers/b", b"b");
     assert_eq!(inside.metadata().unwrap().ino(), ino(&mount.path("papers")));
+    assert_eq!(fs::read(format!("/proc/self/fd/{}/a", inside.as_raw_fd())).unwrap(), b"a");
     assert_eq!(open.metadata().unwrap().nlink(), 1);
 }
 

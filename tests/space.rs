@@ -315,6 +315,56 @@ async fn what_passes_through_in_order_makes_few_requests() {
     sampler.end(0);
 }
 
+/// What was found to be here was given back before it was read, and zeros went over the right bytes that had come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_is_found_here_while_bytes_pass_through_is_read() {
+    const BLOCK: usize = 16 << 10;
+    let (world, sampler) = world(limited(4 * MIB)).await;
+    let world = Arc::new(world);
+    let (far, other) = (pattern(8 * MIB, 1), pattern(4 * MIB, 2));
+    // Nothing of what is not confirmed is given back while it is open.
+    world.store.configure(|options| options.versions = VersionKind::Tick);
+    world.store.put("far", far.clone()).unwrap();
+    world.store.put("other", other.clone()).unwrap();
+    let (ino, handle) = world.open("far", READ).await;
+    read_through(&world, ino, handle, 0, &far[..4 * MIB + MIB / 2]).await;
+    let last = here(&world, "far").await as usize / BLOCK * BLOCK - BLOCK;
+    // A reader who found no room goes without looking for it for so long, and this is to be the beginning of that.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    same(
+        &read_at(&world, ino, handle, 7 * MIB, 64 << 10).await,
+        &far[7 * MIB..7 * MIB + (64 << 10)],
+    );
+    let (reached, is_reached) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(Some((reached, goes_on)));
+    world.engine.on_crash_point(Arc::new(move |point| {
+        let hit = gate.lock().unwrap().take_if(|_| point == "passing: parts are known");
+        if let Some((reached, goes_on)) = hit {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| goes_on.recv().unwrap_or_default());
+        }
+        false
+    }));
+    let reader = world.clone();
+    let reading = tokio::spawn(async move { read_at(&reader, ino, handle, last, 2 * BLOCK).await });
+    world.until("parts are known", async || is_reached.try_recv().is_ok()).await;
+    world.store.tick();
+    world.in_sync().await;
+    let (second, others) = world.open("other", READ).await;
+    world
+        .until("others take its room", async || {
+            read_through(&world, second, others, 0, &other).await;
+            here(&world, "far").await <= MIB as u64
+        })
+        .await;
+    go_on.send(()).unwrap();
+    same(&reading.await.unwrap(), &far[last..last + 2 * BLOCK]);
+    world.close(second, others).await;
+    world.close(ino, handle).await;
+    sampler.end(0);
+}
+
 /// Whoever reads a data file past us, as through a mapping that outlived its handle, finds no holes in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_cut_under_somebody_who_reads_past_us() {
