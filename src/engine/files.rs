@@ -52,11 +52,18 @@ impl Engine {
             return Answer::Ready(core.opened(live, mode));
         }
         let rests = core.rests();
+        let durability = match core.durability_of_open(ino, mode) {
+            Ok(durability) => durability,
+            Err(error) => {
+                core.open.end(ino, mode.write);
+                return error.into();
+            }
+        };
         // Intent before bytes: the outbox row is there before the first write can be.
         Answer::Queued(Box::new(move |done| {
             let (catalog, table) = (core.catalog.clone(), core.open.clone());
             catalog.submit(
-                Durability::Soon,
+                durability,
                 Origin::Kernel,
                 move |tx| {
                     let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
@@ -66,6 +73,7 @@ impl Engine {
                     }
                     if mode.truncate {
                         drop_suid(tx, &inode)?;
+                        tx.cut_presence(ino, inode.generation, 0)?;
                     }
                     Ok::<_, EngineError>(inode.generation)
                 },

@@ -15,6 +15,7 @@ mod core;
 mod crash;
 mod create;
 mod doubt;
+mod due;
 mod error;
 mod events;
 mod evict;

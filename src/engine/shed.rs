@@ -215,6 +215,8 @@ impl Core {
             return Ok(0);
         };
         live.set_source(source);
+        // The row is no edited one any more: the next writer marks it again.
+        live.state().edit_recorded = false;
         going.forgotten = true;
         crash_point!(self, "shed: forgotten, before the holes");
         let freed = self.make_holes(data, going.blocks.clone()).await?;
