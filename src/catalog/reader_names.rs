@@ -35,6 +35,12 @@ impl Reader {
         Ok(inodes.into_iter().filter_map(entry).collect())
     }
 
+    /// The highest number that was given so far to what is still known.
+    pub fn newest(&self) -> Result<Ino> {
+        let newest = self.one("SELECT MAX(ino) FROM inode", [], |row| codec::ino(row, 0))?;
+        Ok(newest.unwrap_or(Ino::ROOT))
+    }
+
     /// Whether anything is in this folder here.
     pub fn has_entries(&self, folder: Ino) -> Result<bool> {
         self.any("SELECT 1 FROM inode WHERE parent = ?1 LIMIT 1", [int(folder.0)])

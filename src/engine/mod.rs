@@ -14,6 +14,7 @@ mod close;
 mod core;
 mod crash;
 mod create;
+mod doubt;
 mod due;
 mod error;
 mod events;
@@ -44,6 +45,7 @@ mod people;
 mod pins;
 mod policy;
 mod private;
+mod read;
 mod record;
 mod resolve;
 mod rules;
@@ -97,7 +99,7 @@ pub use state::{
 pub use state_dir::{left_to_send, only_here, remove_state};
 pub use through::Backings;
 pub use verbs::{
-    Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,
+    Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, Page, PageEntry,
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
