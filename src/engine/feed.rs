@@ -2,7 +2,7 @@
 //!
 //! A remote without a feed is walked instead (`walk`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::open::lock;
 use crate::catalog::{CatalogError, Tx};
 use crate::model::{self, Ino, Look, Observed, RemotePath, Rows as _, Tick, Trust};
 use crate::remote::layers::in_background;
-use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint, Locator};
+use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint};
 
 /// How often the remote's room is asked for.
 const ASK_ROOM: Duration = Duration::from_secs(300);
@@ -208,8 +208,12 @@ impl Core {
         if !self.is_root_in_place().await? {
             return Err(EngineError::Offline);
         }
+        let mut now = HashMap::new();
+        for (path, seen) in self.seen_at(absent.iter().map(|(path, _)| (*path).clone())).await {
+            now.insert(path, seen?);
+        }
         for (path, seen) in absent {
-            *seen = self.remotes.feed.stat(&Locator::at(path.clone())).await?;
+            *seen = now.get(path).cloned().ok_or(EngineError::Offline)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Looks at what a feed told of, and for what was missed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -10,10 +11,12 @@ use super::core::Core;
 use super::feed::Missed;
 use super::observe::change;
 use crate::catalog::{CatalogError, Tx};
-use crate::model::{self, Ino, Look, RemotePath, Rows as _, Sight, Tick};
+use crate::model::{self, Ino, Look, Name, Observed, RemotePath, Rows as _, Sight, Tick};
 use crate::remote::layers::in_background;
 use crate::remote::{ErrorKind, Locator, RemoteError};
 
+/// So many things that were missed in one folder are looked for one by one.
+const FEW: usize = 8;
 /// How many looks at once.
 const AT_ONCE: usize = 8;
 
@@ -91,17 +94,68 @@ impl Core {
     ) -> Result<Vec<Missed>, EngineError> {
         let mut missed = Vec::new();
         for (ino, stamp) in due {
-            let Some(path) = self.catalog.read(|rows| rows.base_path(ino))? else { continue };
-            let seen = match self.remotes.feed.stat(&Locator::at(path.clone())).await {
-                Err(error) if error.kind == ErrorKind::Away || is_of_one_path(&error.kind) => {
-                    tracing::debug!(%error, "it is missed for longer");
-                    continue;
-                }
-                seen => seen?,
-            };
-            missed.push(Missed { ino, stamp, path, seen });
+            if let Some(path) = self.catalog.read(|rows| rows.base_path(ino))? {
+                missed.push(Missed { ino, stamp, path, seen: None });
+            }
         }
-        Ok(missed)
+        let mut seen = self.seen_at(missed.iter().map(|one| one.path.clone())).await;
+        let mut found = Vec::new();
+        for one in missed {
+            match seen.remove(&one.path) {
+                Some(Ok(seen)) => found.push(Missed { seen, ..one }),
+                Some(Err(error))
+                    if error.kind == ErrorKind::Away || is_of_one_path(&error.kind) =>
+                {
+                    tracing::debug!(%error, "it is missed for longer");
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is at these paths now: of several in one folder, by listing that.
+    pub(super) async fn seen_at(
+        self: &Arc<Self>,
+        paths: impl Iterator<Item = RemotePath>,
+    ) -> HashMap<RemotePath, Result<Option<Observed>, RemoteError>> {
+        let mut folders: HashMap<Option<RemotePath>, Vec<RemotePath>> = HashMap::new();
+        for path in paths {
+            folders.entry(path.parent()).or_default().push(path);
+        }
+        let mut seen = HashMap::new();
+        for (folder, paths) in folders {
+            let listed = match folder.filter(|_| paths.len() > FEW) {
+                Some(folder) => self.names_in(folder).await.ok(),
+                None => None,
+            };
+            for path in paths {
+                let now = match (&listed, path.0.last()) {
+                    (Some(names), Some(name)) => Ok(names.get(name).cloned()),
+                    _ => self.remotes.feed.stat(&Locator::at(path.clone())).await,
+                };
+                let lost = now.as_ref().is_err_and(|error| !is_of_one_path(&error.kind));
+                seen.insert(path, now);
+                if lost {
+                    return seen;
+                }
+            }
+        }
+        seen
+    }
+
+    /// All that is in a folder of the remote.
+    async fn names_in(&self, folder: RemotePath) -> Result<HashMap<Name, Observed>, RemoteError> {
+        let (at, mut names, mut page) = (Locator::at(folder), HashMap::new(), None);
+        loop {
+            let listed = self.remotes.feed.list(&at, page).await?;
+            names.extend(listed.entries.into_iter().map(|one| (one.name, one.entry)));
+            page = match listed.next {
+                Some(next) => Some(next),
+                None => return Ok(names),
+            };
+        }
     }
 }
 

@@ -209,3 +209,25 @@ async fn regression_a_folder_that_hangs_holds_up_no_other() {
     world.store.expire_cursors();
     world.until("the other one is listed", async || world.names("good").await == ["new"]).await;
 }
+
+/// What many others removed was looked for one by one, twice, at the pace of what nobody waits for: thousands took half an hour,
+/// in which no other news were seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_many_things_missed_in_one_folder_are_one_look() {
+    let options = MemoryOptions { stable_ids: true, ..MemoryOptions::default() };
+    let world = World::with(options, quick_settings()).await;
+    world.store.mkdir("d").unwrap();
+    for number in 0..300 {
+        world.store.put(&format!("d/f{number}"), "x").unwrap();
+    }
+    assert_eq!(world.names("d").await.len(), 300);
+    world.store.hint_faults(HintFaults { drop: 1000, ..HintFaults::default() });
+    for number in 0..300 {
+        world.store.rm(&format!("d/f{number}")).unwrap();
+    }
+    let looks = || world.store.counts().get(&Operation::Stat).copied().unwrap_or(0);
+    let before = looks();
+    world.store.expire_cursors();
+    world.until("they are gone", async || world.names("d").await == [""; 0]).await;
+    assert!(looks() - before < 30, "{} looks", looks() - before);
+}
