@@ -152,13 +152,6 @@ impl There {
         }
     }
 
-    pub(super) fn content(&self, path: &str) -> Option<Vec<u8>> {
-        match self {
-            Self::Memory(store) => store.content(path).map(|bytes| bytes.to_vec()),
-            Self::Folder(..) => std::fs::read(self.at(path)).ok(),
-        }
-    }
-
     /// Replaces a file in one step; what it held before, if that is certain.
     pub(super) fn put(&self, path: &str, content: &[u8]) -> Option<Option<Vec<u8>>> {
         match self {
