@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod gone;
 mod root;
 
 use std::sync::Arc;
@@ -181,6 +182,37 @@ async fn what_is_replaced_by_rename_is_held_as_an_overwrite() {
     let kept = undone.iter().filter(|one| one.kept.is_some()).count();
     let others: Vec<_> = undone.iter().filter(|one| one.kept.is_none()).collect();
     assert_eq!(kept, 20, "{others:?}");
+    world.in_sync().await;
+    assert_eq!(&world.read("docs/f3").await.unwrap()[..], b"docs 3");
+}
+
+/// What had been sent as a temporary counted as sent for good: once it had taken another file's place, `undo` destroyed it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_undo_keeps_what_was_sent_before_it_took_its_place() {
+    let world = world_of(20, guarded(10)).await;
+    for number in 0..20 {
+        world.write(&format!("temporary {number}"), format!("saved {number}").as_bytes()).await;
+    }
+    world.in_sync().await;
+    offline(&world, async || {
+        for number in 0..20 {
+            let file = format!("docs/f{number}");
+            world.rename(&format!("temporary {number}"), &file).await.unwrap();
+        }
+    })
+    .await;
+    let enough = async || status(&world).await.held >= 20;
+    world.until("they are held", enough).await;
+    let undone = world.engine.undo_held().await.unwrap();
+    let mut kept: Vec<String> = undone
+        .iter()
+        .filter_map(|one| one.kept.as_ref())
+        .map(|kept| std::fs::read_to_string(kept).unwrap())
+        .collect();
+    kept.sort();
+    let mut saved: Vec<String> = (0..20).map(|number| format!("saved {number}")).collect();
+    saved.sort();
+    assert_eq!(kept, saved);
     world.in_sync().await;
     assert_eq!(&world.read("docs/f3").await.unwrap()[..], b"docs 3");
 }
