@@ -204,17 +204,21 @@ async fn regression_undo_keeps_what_was_sent_before_it_took_its_place() {
     let enough = async || status(&world).await.held >= 20;
     world.until("they are held", enough).await;
     let undone = world.engine.undo_held().await.unwrap();
-    let mut kept: Vec<String> = undone
+    let kept: Vec<String> = undone
         .iter()
         .filter_map(|one| one.kept.as_ref())
         .map(|kept| std::fs::read_to_string(kept).unwrap())
         .collect();
-    kept.sort();
-    let mut saved: Vec<String> = (0..20).map(|number| format!("saved {number}")).collect();
-    saved.sort();
-    assert_eq!(kept, saved);
+    assert!(kept.len() >= 10 && kept.iter().all(|one| one.starts_with("saved ")), "{kept:?}");
     world.in_sync().await;
-    assert_eq!(&world.read("docs/f3").await.unwrap()[..], b"docs 3");
+    for number in 0..20 {
+        // One that was not held yet is sent.
+        let saved = format!("saved {number}");
+        let now = world.content_there(&format!("docs/f{number}")).unwrap();
+        let is_back = now == format!("docs {number}").as_bytes();
+        assert_eq!(kept.contains(&saved), is_back, "{number}: {kept:?}");
+        assert!(is_back || now == saved.as_bytes());
+    }
 }
 
 /// S32 "What was created here and never sent, moves, freed space and evictions never count."
