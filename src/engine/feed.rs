@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use super::EngineError;
 use super::core::{Cause, Core, now, steady};
 use super::crash::crash_point;
-use super::losses::{Weight, vanishing};
+use super::losses::vanishing;
 use super::observe::change;
 use super::open::lock;
 use crate::catalog::{CatalogError, Tx};
@@ -235,22 +235,18 @@ impl Core {
         let mut gone = if drained { self.look_for(due).await? } else { Vec::new() };
         self.make_sure(&mut looks, &mut gone).await?;
         crash_point!(self, "feed: before a page is applied");
-        let (losses, limit, pause) =
-            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
-        let weight = change(self, move |tx| {
-            let mut lost = lost_for_good(&gone);
-            lost.extend(absent(tx, &looks)?);
-            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
-                return Ok(Weight::Doubted);
-            }
+        let (mut lost, looked) = (lost_for_good(&gone), looks.clone());
+        let lost = move |tx: &Tx| {
+            lost.extend(absent(tx, &looked)?);
+            Ok(lost)
+        };
+        let applied = self.believe(lost, move |tx| {
             model::apply_page(tx, looks)?;
             settle_missed(tx, gone)?;
-            tx.set_cursor(Some(&page.cursor.0))?;
-            Ok(Weight::Believed)
-        })
-        .await?;
-        if weight == Weight::Doubted {
-            return Err(self.doubt());
+            tx.set_cursor(Some(&page.cursor.0))
+        });
+        if applied.await?.is_none() {
+            return Err(EngineError::Offline);
         }
         // What appeared or changed may be pinned.
         self.pins.notify_one();
@@ -264,7 +260,7 @@ pub(super) fn lost_for_good(gone: &[Missed]) -> Vec<Ino> {
 }
 
 /// What is known at paths where nothing was seen.
-fn absent(tx: &Tx, looks: &[Look]) -> Result<Vec<Ino>, CatalogError> {
+pub(super) fn absent(tx: &Tx, looks: &[Look]) -> Result<Vec<Ino>, CatalogError> {
     let mut known = Vec::new();
     for look in looks.iter().filter(|look| look.sight.seen.is_none()) {
         known.extend(model::by_path(tx, &look.sight.path)?);

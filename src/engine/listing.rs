@@ -10,7 +10,7 @@ use super::core::{Cause, Core, steady as now};
 use super::crash::crash_point;
 use super::live::Failure;
 use super::losses::{Weight, vanishing};
-use super::observe::change;
+use super::observe::{EMPTY, OTHER, change};
 use super::open::lock;
 use super::send::nanos;
 use super::workers::Flight;
@@ -144,7 +144,7 @@ impl Core {
         let mut locator = self.locator(folder)?;
         locator.path = listing.path.clone();
         let mut next = None;
-        let mut names = 0;
+        let (mut names, mut is_known) = (0, folder != Ino::ROOT);
         loop {
             crash_point!(self, "listing: before a page");
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
@@ -160,8 +160,12 @@ impl Core {
             names += page.entries.len();
             let ListPage { entries, next: token, folder: version } = page;
             listing.note_version(version);
-            if folder == Ino::ROOT && names == 0 && token.is_none() {
-                self.check_empty_root().await?;
+            if !is_known {
+                let names = entries.iter().map(|listed| listed.name.clone()).collect();
+                is_known = self.has_a_known_one(names).await?;
+            }
+            if !is_known && token.is_none() {
+                self.check_other_root(names == 0).await?;
             }
             crash_point!(self, "listing: before a page is recorded");
             match self.apply_page(listing, entries, token.is_none()).await? {
@@ -246,32 +250,28 @@ impl Core {
                 if self.remotes.transfer.stat(&again).await?.is_some() {
                     return Ok(EngineError::Offline);
                 }
-                let (losses, limit, pause) =
-                    (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
-                let weight = change(self, move |tx| {
-                    let lost = vanishing(tx, [listing.folder])?;
-                    let weight = lock(&losses).weigh(tx, &lost, limit, pause)?;
-                    if weight == Weight::Believed {
-                        model::listing_refused(tx, &listing)?;
-                    }
-                    Ok(weight)
-                })
-                .await?;
-                if weight == Weight::Doubted {
-                    return Ok(self.doubt());
+                let folder = listing.folder;
+                let lost = move |tx: &Tx| vanishing(tx, [folder]);
+                let applied = self.believe(lost, move |tx| model::listing_refused(tx, &listing));
+                if applied.await?.is_none() {
+                    return Ok(EngineError::Offline);
                 }
             }
         }
         Ok(error.into())
     }
 
-    /// A root that is empty where it had entries is not believed: an unmounted disk looks like that.
-    async fn check_empty_root(self: &Arc<Self>) -> Result<(), EngineError> {
-        let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
+    /// A root that is empty where it had entries, or has none of those that are known, is not believed: an unmounted disk
+    /// looks like that, or another one in its place.
+    async fn check_other_root(self: &Arc<Self>, is_empty: bool) -> Result<(), EngineError> {
+        let known = match is_empty {
+            true => change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?,
+            false => self.are_many_known().await?,
+        };
         if !known || self.is_accepted() || self.is_surely_same().await {
             return Ok(());
         }
-        self.lose_root("it is empty where it had entries");
+        self.lose_root(if is_empty { EMPTY } else { OTHER });
         Err(EngineError::Offline)
     }
 

@@ -70,6 +70,7 @@ mod walk;
 mod window;
 mod workers;
 mod write;
+mod writing;
 mod wrong;
 mod xattrs;
 

@@ -311,6 +311,8 @@ pub trait Rows {
     fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<(), Self::Error>;
     /// Inserts or replaces its outbox row.
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
+    /// What its outbox row is about, if it has one, was done just now.
+    fn renew_outbox(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// Drops its outbox row: it is in sync.
     fn drop_outbox(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// Sets or clears the missing mark.

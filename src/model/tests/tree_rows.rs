@@ -378,6 +378,10 @@ impl Rows for TreeRows {
         self.outbox.insert(ino, (at, row));
         Ok(())
     }
+    fn renew_outbox(&mut self, _ino: Ino) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     fn drop_outbox(&mut self, ino: Ino) -> Fallible<()> {
         self.outbox.remove(&ino);
         Ok(())
