@@ -18,6 +18,8 @@ pub(super) const LOOKED_AT: usize = 64;
 const HARDLY_ANY: u64 = 64 << 10;
 /// How long a row rests that waits for another one's step, if nobody wakes it before.
 const WAIT: Duration = Duration::from_millis(300);
+/// How long such a look rests while others are yet to be sent: there may be as many as were sent.
+const BEHIND: Duration = Duration::from_secs(1);
 /// How long a look at what was sent gives way at most.
 const GIVE_WAY: Duration = Duration::from_secs(30);
 /// How long a held row rests; a person's release wakes it.
@@ -132,15 +134,19 @@ impl Choosing {
         let mut guard = (&mut *memory, guarding);
         let mut chosen = Chosen::default();
         let is_full = self.room.is_short();
-        let rows = tx.outbox_due(self.now, LOOKED_AT)?;
+        // Those whose step is under way are the first of all, and are not planned: its end says when they go on.
+        let mut rows = tx.outbox_due(self.now, LOOKED_AT + self.busy.len())?;
+        rows.retain(|row| !self.busy.contains(row));
+        rows.truncate(LOOKED_AT);
         if rows.len() < LOOKED_AT {
             lock(&self.heavy).retain(|row, _| rows.contains(row));
         }
         self.look(tx, (&rows, is_full), &mut guard, &mut chosen)?;
         if rows.len() >= LOOKED_AT && self.room.takes_small() && chosen.passed_over {
             // Small files do not wait until fewer large ones are before them.
-            let mut small = tx.outbox_due_small(self.now, BULK, LOOKED_AT)?;
-            small.retain(|row| !rows.contains(row));
+            let mut small = tx.outbox_due_small(self.now, BULK, LOOKED_AT + self.busy.len())?;
+            small.retain(|row| !rows.contains(row) && !self.busy.contains(row));
+            small.truncate(LOOKED_AT);
             self.look(tx, (&small, is_full), &mut guard, &mut chosen)?;
         }
         for (step, row) in std::mem::take(&mut chosen.large) {
@@ -247,7 +253,7 @@ impl Choosing {
         Ok(match step.kind {
             StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
             StepKind::Held => Some(nanos(HELD)),
-            StepKind::Confirm if is_full && self.gives_way(tx, step.ino)? => Some(nanos(WAIT)),
+            StepKind::Confirm if is_full && self.gives_way(tx, step.ino)? => Some(nanos(BEHIND)),
             StepKind::Settled if writing => Some(self.writers_rest),
             StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
                 Some(self.writers_rest)
@@ -349,5 +355,40 @@ mod tests {
         assert!(next * 8 < all, "{next} statements for one step, {all} for all");
         let none = choose((0, 4), Busy::default(), 0);
         assert!(none * 16 < all, "{none} statements for nothing");
+    }
+
+    /// As many rows as are looked at may be under way, and they are due before all others: the others go all the same, and
+    /// nothing is looked at again and again for them.
+    #[test]
+    fn what_is_under_way_is_not_planned_and_keeps_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Arc::new(Nobody(Exclude::new::<&str>(&[])));
+        let catalog = Catalog::open(&dir.path().join("catalog.db"), memory).unwrap();
+        let (soon, engine) = (Durability::Soon, Origin::Engine);
+        let fill = |tx: &mut Tx| {
+            let made = (0..LOOKED_AT + 2).map(|number| Ok(tx.create(new(number))?.ino));
+            made.collect::<Result<Vec<Ino>, CatalogError>>()
+        };
+        let made = catalog.write_blocking(soon, engine, fill).unwrap();
+        let choose = |busy: &[Ino]| {
+            let choosing = Choosing {
+                now: i64::MAX,
+                busy: busy.iter().copied().collect(),
+                urgent: Arc::default(),
+                writers_rest: 0,
+                room: Room { light: 4, tiny: 4, heavy: 4, large: 1, line: 4 },
+                limit: 0,
+                guard: super::super::guard::Shared::default(),
+                heavy: super::super::workers::Heavy::default(),
+                open: Arc::default(),
+            };
+            catalog.write_blocking(soon, engine, move |tx| choosing.run(tx)).unwrap()
+        };
+        let chosen = choose(&made[..LOOKED_AT]);
+        let steps: Vec<Ino> = chosen.steps.iter().map(|(step, ..)| step.ino).collect();
+        assert_eq!(steps, made[LOOKED_AT..]);
+        let chosen = choose(&made);
+        assert!(chosen.steps.is_empty());
+        assert_eq!(chosen.looked_at, 0, "as long as nothing ends there is nothing to look at");
     }
 }
