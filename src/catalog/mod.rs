@@ -10,6 +10,7 @@ mod codec;
 mod damage;
 mod error;
 mod lists;
+mod memo;
 mod open;
 mod reader;
 mod reader_files;

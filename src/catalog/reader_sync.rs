@@ -8,7 +8,7 @@ use super::reader_names::count;
 use super::tx_rows::rescue_key;
 use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
 use crate::model::guard::Destruction;
-use crate::model::{Attempt, Base, Generation, Ino, OutboxRow, Tick};
+use crate::model::{Attempt, Base, Content, Edition, Generation, Ino, Node, OutboxRow, Tick};
 
 /// Leaves out rows that only wait until a version seen at the remote can be relied on: nothing of ours is to be sent.
 macro_rules! to_send {
@@ -22,6 +22,22 @@ macro_rules! to_send {
 pub(super) use to_send;
 
 impl Reader {
+    /// Its row as the decisions see it (as in `Rows`).
+    pub(super) fn node_row(&self, ino: Ino) -> Result<Option<Node>> {
+        let sql =
+            "SELECT kind, parent, name, edition, content, retouched FROM inode WHERE ino = ?1";
+        self.one(sql, [int(ino.0)], |row| {
+            Ok(Node {
+                ino,
+                kind: codec::kind(row, 0)?,
+                local: codec::place(row, 1)?,
+                edition: Edition(codec::number(row, 3)?),
+                hydrated: codec::content(row, 4)? == Content::Hydrated,
+                retouched: row.get(5)?,
+            })
+        })
+    }
+
     /// What the remote last had of it (as in `Rows`).
     pub fn base(&self, ino: Ino) -> Result<Option<Base>> {
         self.one(codec::BASE, [int(ino.0)], codec::base)

@@ -22,6 +22,8 @@ const WAIT: Duration = Duration::from_millis(300);
 const WOKEN: Duration = Duration::from_secs(30);
 /// For how long one that moves many bytes gives way to others that come later.
 const LARGE_WAITS: Duration = Duration::from_secs(10);
+/// How long such a look rests while others are yet to be sent: there may be as many as were sent.
+const BEHIND: Duration = Duration::from_secs(1);
 /// How long a look at what was sent gives way at most.
 const GIVE_WAY: Duration = Duration::from_secs(30);
 /// How long a held row rests; a person's release wakes it.
@@ -257,7 +259,7 @@ impl Choosing {
         Ok(match step.kind {
             StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
             StepKind::Held => Some(nanos(HELD)),
-            StepKind::Confirm if is_full && self.gives_way(tx, step.ino)? => Some(nanos(WAIT)),
+            StepKind::Confirm if is_full && self.gives_way(tx, step.ino)? => Some(nanos(BEHIND)),
             StepKind::Settled if writing => Some(self.writers_rest),
             StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
                 Some(self.writers_rest)
