@@ -286,3 +286,62 @@ async fn regression_a_remote_that_wants_fewer_requests_is_left_alone() {
         make(index).await.unwrap();
     }
 }
+
+/// Where it names no time it is left alone all the same, for longer each time; it was asked on for each other item.
+#[tokio::test(start_paused = true)]
+async fn regression_a_remote_that_names_no_time_is_left_alone_as_well() {
+    let store = store();
+    let inner = store.remote();
+    let remote = Retry::new(Arc::new(inner.clone()), Patience::default());
+    let asked = || inner.counts().values().sum::<u64>();
+    let limited = || Fault::Fail(ErrorKind::RateLimited { after: None });
+    store.inject(FaultRule { times: 3, ..FaultRule::next(Operation::MakeFolder, limited()) });
+    let start = Instant::now();
+    let mut made = Vec::new();
+    for index in 0.. {
+        let (folder, before) = (at(&format!("f{index}")), asked());
+        let outcome = in_lane(Lane::Bulk, remote.make_folder(&folder)).await;
+        if asked() > before {
+            made.push(start.elapsed().as_secs());
+        }
+        if outcome.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(made, [0, 1, 3, 7]);
+    in_lane(Lane::Bulk, remote.make_folder(&at("g"))).await.unwrap();
+}
+
+/// What waited for its turn for as long as the remote may be silent counted as not answered, and twice that as no connection: a
+/// large file on a slow line took the mount offline.
+#[tokio::test(start_paused = true)]
+async fn regression_waiting_for_a_turn_is_no_silence_of_the_remote() {
+    let store = store();
+    let seen = store.put("a", vec![7; 1 << 20]).unwrap();
+    let limits = Limits { concurrent: 1, background: 1, background_per_second: None };
+    let limited = Limit::new(Arc::new(store.remote()), limits);
+    let remote = Arc::new(Retry::new(Arc::new(limited), Patience::default()));
+    let online = remote.connection();
+    let begun = Instant::now();
+    let stream = remote.read(&at("a"), &seen.version, 0..1 << 20).await.unwrap();
+    let has_time = tokio::spawn({
+        let remote = remote.clone();
+        async move { in_lane(Lane::Bulk, remote.stat(&at("a"))).await }
+    });
+    let sent = tokio::spawn({
+        let remote = remote.clone();
+        async move { in_lane(Lane::Bulk, remote.make_folder(&at("f"))).await }
+    });
+    // Who waits does not wait for longer than that, which tells nothing of the remote either.
+    for _ in 0..3 {
+        assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Offline);
+    }
+    assert_eq!(begun.elapsed(), Duration::from_secs(90));
+    assert_eq!(*online.borrow(), Connection::Online);
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    drop(stream);
+    has_time.await.unwrap().unwrap().unwrap();
+    sent.await.unwrap().unwrap();
+    assert_eq!(*online.borrow(), Connection::Online);
+}

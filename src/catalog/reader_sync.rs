@@ -74,15 +74,24 @@ impl Reader {
         self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
-    /// The same without files of more than so many bytes.
-    pub fn outbox_due_small(&self, now: i64, most: u64, limit: usize) -> Result<Vec<Ino>> {
-        let sql = "SELECT o.ino FROM outbox o CROSS JOIN inode i ON i.ino = o.ino
-                   WHERE o.endpoint = 0 AND o.due <= ?1 AND i.size <= ?2 ORDER BY o.due LIMIT ?3";
-        self.all(
-            sql,
-            (now, count(usize::try_from(most).unwrap_or(usize::MAX)), count(limit)),
-            |row| codec::ino(row, 0),
-        )
+    /// The same without files of more than `most` bytes, of times since `from`; each with its time.
+    pub fn outbox_due_small(
+        &self,
+        from: i64,
+        now: i64,
+        most: u64,
+        limit: usize,
+    ) -> Result<Vec<(Ino, i64)>> {
+        let sql = "SELECT o.ino, o.due FROM outbox o CROSS JOIN inode i ON i.ino = o.ino
+                   WHERE o.endpoint = 0 AND o.due BETWEEN ?1 AND ?2 AND i.size <= ?3 ORDER BY o.due LIMIT ?4";
+        let most = count(usize::try_from(most).unwrap_or(usize::MAX));
+        self.all(sql, (from, now, most, count(limit)), |row| Ok((codec::ino(row, 0)?, row.get(1)?)))
+    }
+
+    /// Whether the time of this inode's outbox row has come.
+    pub fn is_due(&self, ino: Ino, now: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM outbox WHERE endpoint = 0 AND ino = ?1 AND due <= ?2";
+        self.any(sql, (int(ino.0), now))
     }
 
     /// Whether more than so many rows are about what the remote has and nobody let go or holds: only these can yet remove or

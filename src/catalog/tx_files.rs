@@ -57,6 +57,23 @@ impl Tx {
         Ok(true)
     }
 
+    /// Forgets the blocks of a partial file beyond `size`, before they are cut off: after a crash nothing is believed that is not
+    /// there. To 0 nothing of it is believed any more, and the row stands for the version that it stood for; else it is
+    /// that long, and must have been marked edited.
+    pub fn cut_presence(&mut self, ino: Ino, generation: Generation, size: u64) -> Result<()> {
+        let partial = |inode: &Inode| inode.content == Content::Partial;
+        if !self.is_generation(ino, generation)? || !self.inode(ino)?.as_ref().is_some_and(partial)
+        {
+            return Ok(());
+        }
+        let mut blocks = self.presence(ino)?.blocks;
+        blocks.truncate(size);
+        if size > 0 {
+            self.resize(ino, size)?;
+        }
+        self.put_presence(ino, generation, &blocks)
+    }
+
     /// Notes an edit: a new edition, and an outbox row if a remote is to get it.
     pub fn mark_edited(&mut self, ino: Ino) -> Result<Edition> {
         let edition = Edition(self.next_tick()?.0);

@@ -7,11 +7,12 @@ use crate::model::{Base, Edition, Generation, Ino, Kind, Name, Place};
 impl Tx {
     /// Moves an inode to a local place or takes its place away. It may try again there whatever the remote refused before.
     pub(super) fn move_local(&mut self, ino: Ino, place: Option<Place>) -> Result<()> {
-        let sql = "SELECT parent, name, size, conflict FROM inode WHERE ino = ?1";
+        let sql = "SELECT parent, name, size, conflict, kind FROM inode WHERE ino = ?1";
         let old = self.one(sql, [int(ino.0)], |row| {
-            Ok((codec::place(row, 0)?, row.get::<_, i64>(2)?, row.get::<_, bool>(3)?))
+            let (size, conflict) = (row.get::<_, i64>(2)?, row.get::<_, bool>(3)?);
+            Ok((codec::place(row, 0)?, size, conflict, codec::kind(row, 4)?))
         })?;
-        let Some((old, size, was_conflict)) = old else {
+        let Some((old, size, was_conflict, kind)) = old else {
             return Err(CatalogError::NoInode(ino.0));
         };
         if old == place {
@@ -30,6 +31,9 @@ impl Tx {
         );
         moved.map_err(|error| taken(error, place.as_ref().map(|place| &place.name)))?;
         self.memory.note_unnamed(ino, place.is_none() && self.origin == Origin::Engine);
+        if place.is_none() && kind == Kind::Folder && self.origin != Origin::Engine {
+            self.memory.note_removed(ino);
+        }
         match (&old, &place) {
             (None, Some(_)) => self.count(1, size),
             (Some(_), None) => self.count(-1, -size),

@@ -130,6 +130,10 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
+    fn excludes_paths(&self) -> bool {
+        self.excludes_by_path()
+    }
+
     fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool> {
         self.has_excluded_name(place, kind)
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::Assignment;
+use super::assignment::Assignment;
 use super::{ConfigError, Options, Schemes, Who};
 
 /// Where the configuration of the machine is.

@@ -6,6 +6,7 @@
 //! by value and stored nowhere globally. What is misspelt is an error that names it and the nearest name; what a later
 //! version will honour is refused by name, never ignored.
 
+mod assignment;
 mod credentials;
 mod error;
 mod files;
@@ -20,6 +21,7 @@ mod thrift;
 mod values;
 mod who;
 
+pub use assignment::{Assignment, split_options};
 pub use credentials::{
     Credentials, Login, Secret, Server, ask, ask_login, hide_secrets_in_environment,
     keep_memory_private,
@@ -27,7 +29,7 @@ pub use credentials::{
 pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};
 pub use known::option_names;
-pub use options::{Assignment, Options, split_options};
+pub use options::Options;
 pub use places::{Places, RunDir, is_service_of_machine, resolved, state_base, state_id};
 pub use resolve::{
     Access, Atime, KernelOptions, MountOptions, MountRequest, RemoteOptions, own_mountpoint,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
 
+use super::assignment::Assignment;
 use super::known::VALUED;
-use super::options::Assignment;
 use super::spec::check_name;
 use super::{ConfigError, Login, Schemes, Who};
 

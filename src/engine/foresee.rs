@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::EngineError;
 use super::core::Core;
+use super::crash::crash_here;
 use super::live::Live;
 use super::open::lock;
 use super::pause::BULK;
@@ -98,7 +99,10 @@ impl Core {
             }
         };
         match self.read_whole(ino).await {
-            Ok(seen) => *place = seen,
+            Ok(seen) => {
+                *place = seen;
+                crash_here!(self, "foresee: read ahead");
+            }
             Err(error) => tracing::debug!(ino = ino.0, %error, "cannot read ahead of an upload"),
         }
     }

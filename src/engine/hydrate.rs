@@ -15,14 +15,13 @@ use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::live::{Failure, Live, State};
+use super::runs::to_begin;
 use super::siblings::SMALL;
 use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 
 /// Bytes written to the data file at once.
 const PIECE: usize = 256 << 10;
-/// Longest run fetched by one request, bytes: others may fetch beside it.
-const LONGEST_RUN: u64 = 64 << 20;
 /// How often is looked where the remote has what is being moved.
 const MOVING: Duration = Duration::from_millis(50);
 /// How often a stream that is cut short is taken up again without any progress.
@@ -119,7 +118,10 @@ impl Core {
             if runs.is_empty() || (!urgent && ahead * 2 < want.end - want.start) {
                 return;
             }
-            let runs: Vec<_> = runs.into_iter().flat_map(split).collect();
+            let runs = to_begin(runs, state.fetching.len(), &need);
+            if runs.is_empty() {
+                return;
+            }
             state.fetching.extend(runs.iter().cloned());
             if state.fetching.len() == runs.len() {
                 state.progress = Instant::now();
@@ -426,11 +428,3 @@ const SAME_READ: Duration = Duration::from_millis(300);
 
 /// How long a reader waits at most for the rest of a piece while whole blocks are there already.
 const FLUSH_AFTER: Duration = Duration::from_millis(20);
-
-/// Cuts a long run into runs that are fetched side by side.
-fn split(run: Range<u32>) -> impl Iterator<Item = Range<u32>> {
-    let most = u32::try_from(LONGEST_RUN / BLOCK).unwrap_or(u32::MAX);
-    (run.start..run.end)
-        .step_by(most as usize)
-        .map(move |start| start..start.saturating_add(most).min(run.end))
-}

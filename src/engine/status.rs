@@ -15,6 +15,9 @@ use crate::remote::FeedKind;
 
 type Ready<T> = Result<T, EngineError>;
 
+/// How many pinned files are asked for at once.
+const PINNED_AT_ONCE: usize = 1000;
+
 /// Says how new the count must be of what is not in sync below a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Below {
@@ -129,16 +132,21 @@ impl Core {
 
     /// Bytes here of files that are pinned.
     pub(super) fn pinned_bytes(&self) -> Ready<u64> {
-        let mut bytes = 0;
-        for ino in self.catalog.read(|rows| rows.pinned_with_bytes(Ino(0), 10_000))? {
-            let live = self.open.live(ino);
-            let present = self.catalog.read(|rows| match rows.inode(ino)? {
-                Some(inode) => present_bytes(rows, &inode, live.as_deref()),
-                None => Ok(0),
-            })?;
-            bytes += present;
+        let (mut bytes, mut after) = (0, Ino(0));
+        loop {
+            let page = self.catalog.read(|rows| rows.pinned_with_bytes(after, PINNED_AT_ONCE))?;
+            for ino in &page {
+                let live = self.open.live(*ino);
+                bytes += self.catalog.read(|rows| match rows.inode(*ino)? {
+                    Some(inode) => present_bytes(rows, &inode, live.as_deref()),
+                    None => Ok(0),
+                })?;
+            }
+            match page.last() {
+                Some(last) if page.len() == PINNED_AT_ONCE => after = *last,
+                _ => return Ok(bytes),
+            }
         }
-        Ok(bytes)
     }
 
     pub(crate) fn item_status(self: &Arc<Self>, ino: Ino, below: Below) -> Ready<ItemStatus> {

@@ -62,3 +62,19 @@ async fn many_rows_are_walked_elsewhere() {
         })
         .await;
 }
+
+/// Only the first ones were added up.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_all_pinned_bytes_are_told_however_many_files_are_pinned() {
+    let world = World::new().await;
+    for number in 0..1001 {
+        world.store.put(&format!("f{number}"), b"12".to_vec()).unwrap();
+    }
+    world.engine.hydrate(Ino::ROOT).await.unwrap();
+    world.engine.set_pin(Ino::ROOT, Pin::Pinned).await.unwrap();
+    world
+        .until("all pinned bytes are told", async || {
+            world.engine.mount_status().await.unwrap().cache_pinned == 2002
+        })
+        .await;
+}

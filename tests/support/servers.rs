@@ -1,11 +1,13 @@
 //! Real WebDAV servers on loopback, each in its own temporary directory, stopped by the process that was started.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -19,6 +21,9 @@ pub enum Product {
     Lighttpd,
     Rclone,
 }
+
+/// How the paths begin that are asked for to be found in the log.
+const MARK: &str = "/.written-down-";
 
 /// Says how a server is started.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -211,7 +216,30 @@ impl Server {
 
     /// All requests answered so far; nothing where the server keeps no log.
     pub fn logged(&self) -> Vec<Logged> {
-        self.log.as_deref().map(read_log).unwrap_or_default()
+        let Some(log) = self.log.as_deref() else { return Vec::new() };
+        self.is_written_down(log);
+        let mut all = read_log(log);
+        all.retain(|one| !one.path.starts_with(MARK));
+        all
+    }
+
+    /// A server writes its log after it has answered, one request after the other: once a request of ours is in it, so are all
+    /// that were answered before.
+    fn is_written_down(&self, log: &Path) {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        if self.manner == Manner::Guarded {
+            return;
+        }
+        let Ok(mut line) = TcpStream::connect(("127.0.0.1", self.port)) else { return };
+        let mark = format!("{MARK}{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(line, "GET {mark} HTTP/1.0\r\n\r\n").unwrap();
+        line.read_to_end(&mut Vec::new()).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while !read_log(log).iter().any(|one| one.path == mark) {
+            assert!(Instant::now() < until, "{mark} is not in the log");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// All requests of a server that keeps its log to itself until it ends; ends it.

@@ -106,8 +106,15 @@ impl Machine {
         )
     }
 
-    /// Whether bytes are the content that their first word tells, if that is known.
+    /// Whether bytes are the content that their first word tells, if that is known, or a step on the way to it: who writes for
+    /// long is sent meanwhile, and somebody else may move that.
     pub(super) fn is_whole(&self, content: &[u8]) -> bool {
+        let steps = self.steps.get(&label(content));
+        self.is_last(content) || steps.is_some_and(|steps| steps.iter().any(|one| one == content))
+    }
+
+    /// Whether bytes are what was acknowledged under their first word.
+    pub(super) fn is_last(&self, content: &[u8]) -> bool {
         let word = label(content);
         self.doubtful.contains(&word) || self.whole.get(&word).is_none_or(|whole| whole == content)
     }

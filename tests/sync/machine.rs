@@ -35,6 +35,7 @@ impl Machine {
             ledger: Ledger::default(),
             versions,
             whole: HashMap::new(),
+            steps: HashMap::new(),
             doubtful: HashSet::new(),
             history,
             unsure: false,

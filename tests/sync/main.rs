@@ -112,6 +112,8 @@ struct Machine {
     versions: Arc<Versions>,
     /// Each content as a whole, by its first word.
     whole: HashMap<String, Vec<u8>>,
+    /// What each content was on the way, by its first word.
+    steps: HashMap<String, Vec<Vec<u8>>>,
     /// Contents of which nobody was told that they are whole.
     doubtful: HashSet<String>,
     /// Events and requests, as they happened.

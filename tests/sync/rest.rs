@@ -56,8 +56,9 @@ impl Machine {
                 assert!(self.is_whole(content), "{path} is {}", self.mixed(content));
             }
         }
+        let contents = tree.values().flatten().filter(|content| self.is_last(content));
         let mut present: HashSet<Vec<u8>> =
-            tree.values().flatten().map(|content| label(content).into_bytes()).collect();
+            contents.map(|content| label(content).into_bytes()).collect();
         present.extend(self.kept_here().await);
         for (version, child) in std::mem::take(&mut self.ledger.blind) {
             let unread = self.behind(&version);

@@ -8,7 +8,8 @@ use super::*;
 const FURTHER: usize = 20_000;
 const PIECE: usize = 131_072;
 
-/// Is a file that is about to be destroyed: what a user saw in it, its version, and whether it was read at all.
+/// Is a file that is about to be destroyed: what a user saw in it, its version, and whether that stands for contents which were
+/// not read as well.
 struct Victim {
     ino: Ino,
     over: Vec<Vec<u8>>,
@@ -34,7 +35,7 @@ impl Machine {
         Some(Victim { ino, over, version, unread, handle })
     }
 
-    /// What is in a file, its version, and whether it is not here.
+    /// What is in a file, its version, and whether that stands for contents which were not read as well.
     async fn seen(&self, who: usize, ino: Ino) -> Option<(Vec<Vec<u8>>, Option<String>, bool)> {
         let engine = self.engine(who);
         if !self.profile.may_be_blind() {
@@ -43,7 +44,9 @@ impl Machine {
         let item = engine.item_status(ino).await.ok()?;
         let version = item.version;
         if item.content == Content::Hydrated {
-            return Some((self.bytes(who, ino).await.into_iter().collect(), version, false));
+            // Where versions tick, others may have put another content under the very version that this one was read under.
+            let seen = self.bytes(who, ino).await.into_iter().collect();
+            return Some((seen, version, self.profile.ticks()));
         }
         if !self.profile.may_be_blind() {
             return None;
@@ -297,6 +300,7 @@ impl Machine {
             let size = engine.stat(ino).wait().await.map_or(0, |stat| stat.size as usize);
             let wrote = engine.write(ino, handle, 0, text.into(), false).wait().await;
             let mut done = wrote.is_ok();
+            let mut steps = vec![whole.clone()];
             if done && size > FURTHER + 100 {
                 let more = vec![fill.byte; 100];
                 let at = FURTHER as u64;
@@ -305,6 +309,7 @@ impl Machine {
                 if is_known && whole.len() >= FURTHER + 100 {
                     whole[FURTHER..FURTHER + 100].copy_from_slice(&more);
                 }
+                steps.push(whole.clone());
             }
             if let Some(cut) = cut.filter(|_| done) {
                 let set = SetAttributes { size: Some(cut as u64), ..SetAttributes::default() };
@@ -314,6 +319,7 @@ impl Machine {
             done &= engine.flush(ino, handle).wait().await.is_ok();
             if is_known && done {
                 self.whole.insert(new.clone(), whole);
+                self.steps.insert(new.clone(), steps);
             } else {
                 self.doubtful.insert(new.clone());
             }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dewfs::engine::{Engine, EngineError, Handle, OpenMode, SetAttributes};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{
-    Fault, FaultRule, Gate, HintFaults, MemoryOptions, Moment, Operation, Step, VersionKind,
+    Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
 use dewfs::remote::{ErrorKind, FeedKind};
 
@@ -19,22 +19,22 @@ const MIB: usize = 1 << 20;
 const EMPTIED: OpenMode = OpenMode { truncate: true, ..WRITE };
 
 /// A place in the engine at which it is held the first time it comes there.
-struct Held {
+pub(super) struct Held {
     at: Receiver<()>,
     go: Sender<()>,
 }
 
 impl Held {
-    async fn reached(&self, world: &World) {
+    pub(super) async fn reached(&self, world: &World) {
         world.until("it is held", async || self.at.try_recv().is_ok()).await;
     }
 
-    fn release(&self) {
+    pub(super) fn release(&self) {
         self.go.send(()).unwrap();
     }
 }
 
-fn hold<const N: usize>(engine: &Engine, points: [&'static str; N]) -> [Held; N] {
+pub(super) fn hold<const N: usize>(engine: &Engine, points: [&'static str; N]) -> [Held; N] {
     let (mut gates, mut held) = (Vec::new(), Vec::new());
     for point in points {
         let ((reached, at), (go, goes)) = (channel(), channel::<()>());
@@ -490,131 +490,6 @@ async fn regression_what_is_accepted_once_is_not_accepted_for_ever() {
         .until("it is doubted", async || {
             let reason = world.engine.mount_status().await.unwrap().reason;
             reason.is_some_and(|why| why.contains("lost most"))
-        })
-        .await;
-}
-
-/// A look that was put off for an item in the way was noted after that item was out of it: nobody woke it, and the longest wait
-/// is an hour. What was new at the remote stayed unseen.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_a_look_does_not_wait_for_what_is_out_of_the_way() {
-    let world = World::new().await;
-    world.store.put("known", "known").unwrap();
-    world.until("it is listed", async || world.names("").await == ["known"]).await;
-    let (gate, mut held) = Gate::holding(|step: &Step| {
-        (step.operation, step.moment) == (Operation::Write, Moment::Answers)
-    });
-    world.store.gate(Some(gate));
-    world.write("ours", b"ours").await;
-    let answer = held.recv().await.unwrap();
-    let [ended] = hold(&world.engine, ["listing: ended"]);
-    world.store.expire_cursors();
-    world.engine.sync_now(Ino::ROOT).await.unwrap();
-    ended.reached(&world).await;
-    answer.pass();
-    drop(held);
-    world.in_sync().await;
-    ended.release();
-    let catalog = rusqlite::Connection::open(world.engine.state_dir().join("catalog.db")).unwrap();
-    let count = |what: &str| -> u32 {
-        let sql = format!("SELECT count(*) FROM look_again {what}");
-        catalog.query_row(&sql, [], |row| row.get(0)).unwrap()
-    };
-    world
-        .until("nothing is to be looked at", async || {
-            let orphans =
-                count("WHERE cause IS NOT NULL AND cause NOT IN (SELECT ino FROM outbox)");
-            assert_eq!(orphans, 0, "a look waits for what is in sync");
-            count("") == 0
-        })
-        .await;
-}
-
-/// A young version was the same for a content of another size: what was read were the first bytes of the new one, as long as the
-/// old one, and an edit of it was sent.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_a_content_of_another_size_is_not_read_under_the_same_version() {
-    let options =
-        MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() };
-    let settings = dewfs::engine::Settings { poll: Duration::from_secs(3600), ..quick_settings() };
-    let world = World::with(options, settings).await;
-    world.store.put("a", pattern(40_000, 0)).unwrap();
-    let ino = world.ino("a").await;
-    let opened = world.engine.open(ino, READ).wait().await.unwrap();
-    world.store.hint_faults(HintFaults { drop: 100, ..HintFaults::default() });
-    let other = pattern(200_000, 1);
-    world.store.put("a", other.clone()).unwrap();
-    let read = world.engine.read(ino, opened.handle, 0, 10).wait().await;
-    assert!(read.is_err(), "read {read:?}");
-    world.close(ino, opened.handle).await;
-    world.store.tick();
-    let is_known = async || world.read("a").await.is_ok_and(|read| read == other);
-    world.until("the other one is known", is_known).await;
-}
-
-/// Who once asked for all to be sent now had it sent in part whenever it was written later.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_what_was_wanted_sent_once_is_not_sent_in_part_later() {
-    let settings = dewfs::engine::Settings {
-        write_back_delay: Duration::from_millis(100),
-        ..quick_settings()
-    };
-    let world = World::with(MemoryOptions::default(), settings).await;
-    world.store.put("a", "first").unwrap();
-    world.read("a").await.unwrap();
-    world.rename("a", "b").await.unwrap();
-    world.in_sync().await;
-    let (ino, handle) = world.open("b", WRITE).await;
-    world.write_at(ino, handle, 0, b"part").await;
-    world.engine.sync_file(ino, handle).wait().await.unwrap();
-    for other in ["one", "two", "three"] {
-        world.write(other, b"other").await;
-        world.until("another one is sent", async || world.content_there(other).is_some()).await;
-    }
-    assert_eq!(world.content_there("b").unwrap(), b"first");
-    world.close(ino, handle).await;
-    world.in_sync().await;
-    assert_eq!(world.content_there("b").unwrap(), b"partt");
-}
-
-/// A name that was refused while the file got another one kept the file from ever being sent.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_a_refused_name_that_is_gone_keeps_nothing_from_going() {
-    let world = World::new().await;
-    let (gate, mut held) = Gate::holding(|step: &Step| {
-        (step.operation, step.moment) == (Operation::Write, Moment::Arrives)
-    });
-    world.store.gate(Some(gate));
-    world.write(".part", b"whole").await;
-    let at_the_door = held.recv().await.unwrap();
-    world.rename(".part", "whole").await.unwrap();
-    at_the_door.strike(Fault::Fail(ErrorKind::NameRejected));
-    drop(held);
-    world.until("it is sent", async || world.content_there("whole").is_some()).await;
-    world.in_sync().await;
-    assert_eq!(world.there().len(), 1);
-}
-
-/// Times were set again and again on a content of another size that had the version we knew: nothing told the two apart.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn regression_times_set_on_another_content_of_the_same_version_end() {
-    let options =
-        MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() };
-    let settings = dewfs::engine::Settings { poll: Duration::from_secs(3600), ..quick_settings() };
-    let world = World::with(options, settings).await;
-    world.store.put("a", "first").unwrap();
-    world.read("a").await.unwrap();
-    let ino = world.ino("a").await;
-    world.store.hint_faults(HintFaults { drop: 100, ..HintFaults::default() });
-    world.store.put("a", "the second").unwrap();
-    let time = dewfs::engine::SetTime::At(1_000_000_000_000_000_000);
-    let set = SetAttributes { mtime: Some(time), ..SetAttributes::default() };
-    world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
-    world.store.tick();
-    world.in_sync().await;
-    world
-        .until("the other content is shown", async || {
-            world.read("a").await.is_ok_and(|read| &read[..] == b"the second")
         })
         .await;
 }

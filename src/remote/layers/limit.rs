@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::layer::{Asked, layer};
+use super::turn::wait_for_turn;
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, Expect, ListPage, Locator, Metadata,
     Observed, PageToken, Remote, RemotePath, Result, Space, Upload, Version,
@@ -132,17 +133,20 @@ impl Limit {
 
     /// A semaphore here is never closed, so a permit is only ever missing if that changes; then nothing is limited.
     async fn permit(&self) -> Permit {
-        let mut background = None;
-        if is_background() {
-            background = Arc::clone(&self.background).acquire_owned().await.ok();
-            self.wait_for_pace().await;
-        }
-        let bulk = match lane() {
-            Lane::Bulk => Arc::clone(&self.bulk).acquire_owned().await.ok(),
-            Lane::First => None,
-        };
-        let all = Arc::clone(&self.all).acquire_owned().await.ok();
-        Permit { _background: background, _bulk: bulk, _all: all }
+        wait_for_turn(async {
+            let mut background = None;
+            if is_background() {
+                background = Arc::clone(&self.background).acquire_owned().await.ok();
+                self.wait_for_pace().await;
+            }
+            let bulk = match lane() {
+                Lane::Bulk => Arc::clone(&self.bulk).acquire_owned().await.ok(),
+                Lane::First => None,
+            };
+            let all = Arc::clone(&self.all).acquire_owned().await.ok();
+            Permit { _background: background, _bulk: bulk, _all: all }
+        })
+        .await
     }
 
     async fn wait_for_pace(&self) {

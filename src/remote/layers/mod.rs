@@ -6,9 +6,11 @@
 
 mod layer;
 mod limit;
+mod quiet;
 mod rate;
 mod retry;
 mod trace;
+mod turn;
 
 pub use limit::{Lane, Limit, Limits, in_background, in_lane};
 pub use rate::{Pace, Rate};

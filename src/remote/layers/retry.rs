@@ -11,10 +11,12 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::layer::{Asked, layer};
 use super::limit::{is_awaited, is_background};
+use super::quiet::Quiet;
+use super::turn::{NoAnswer, Queue, answer_until};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
     Metadata, Observed, PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Verdict,
@@ -24,8 +26,6 @@ use crate::remote::{
 /// The first wait between two tries, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// The longest time for which one answer keeps everything else from being asked.
-const LONGEST_QUIET: Duration = Duration::from_secs(600);
 /// So many failures in a row mean that there is no connection; one may be chance.
 const FAILURES: u32 = 2;
 
@@ -81,8 +81,7 @@ struct Line {
     last_answer: AtomicI64,
     /// How often the connection, or the root, was lost.
     outages: Arc<AtomicU64>,
-    /// Until when the remote wants to be asked no more.
-    quiet: Mutex<Option<Instant>>,
+    quiet: Mutex<Quiet>,
 }
 
 impl Line {
@@ -103,21 +102,38 @@ impl Line {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
         self.last_answer.store(now, Ordering::Relaxed);
-        if let Some(ErrorKind::RateLimited { after: Some(after) }) = kind {
-            let until = Instant::now() + (*after).min(LONGEST_QUIET);
-            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-            *quiet = (*quiet).max(Some(until));
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        match kind {
+            Some(ErrorKind::RateLimited { after }) => quiet.wanted(*after),
+            _ => quiet.ended(),
         }
+        drop(quiet);
         match kind {
             Some(ErrorKind::Unauthenticated) => self.set(Connection::Unauthenticated),
             _ => self.set(Connection::Online),
         }
     }
 
+    /// Notes what came of a request; the outer error is of one that was never made, which says nothing about the remote.
+    fn noted<T>(
+        &self,
+        asked: std::result::Result<Result<T>, NoAnswer>,
+        operation: &'static str,
+        at: &RemotePath,
+    ) -> Result<Result<T>> {
+        let outcome = match asked {
+            Ok(outcome) => outcome,
+            Err(NoAnswer::Silent) => Err(too_slow(operation, at)),
+            Err(NoAnswer::NoTurn) => return Err(too_slow(operation, at)),
+        };
+        self.note(&outcome);
+        Ok(outcome)
+    }
+
     /// The answer to who asks for what nobody waits for, while the remote wants to be asked no more: it told one of many, and
     /// would tell each of them. Who goes on asking is kept out for longer.
     fn hushed(&self, operation: &'static str, at: &RemotePath) -> Result<()> {
-        let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).until;
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         match left.filter(|left| !left.is_zero() && !is_awaited()) {
             Some(left) => {
@@ -229,12 +245,8 @@ impl Retry {
                 tries.pause(error).await?;
                 continue;
             }
-            let outcome = match timeout_at(tries.deadline, ask()).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(too_slow(operation, at)),
-            };
-            self.line.note(&outcome);
-            match outcome {
+            let asked = answer_until(&mut tries.deadline, !is_awaited(), ask()).await;
+            match self.line.noted(asked, operation, at)? {
                 Ok(answer) => return Ok(answer),
                 Err(error) => tries.pause(error).await?,
             }
@@ -250,10 +262,11 @@ impl Retry {
         progress: &Mutex<Instant>,
     ) -> Result<T> {
         self.line.hushed(operation, at)?;
-        let mut ask = std::pin::pin!(ask);
+        let queue = Queue::default();
+        let mut ask = std::pin::pin!(queue.of(ask));
         let outcome = loop {
-            let end =
-                *progress.lock().unwrap_or_else(PoisonError::into_inner) + self.patience.change;
+            let moved = *progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = moved + self.patience.change + queue.waited();
             if end <= Instant::now() {
                 break Err(too_slow(operation, at));
             }
@@ -284,17 +297,17 @@ impl Resuming {
             if self.rest.is_empty() {
                 return None;
             }
-            let piece = match timeout_at(tries.deadline, self.piece()).await {
-                Ok(piece) => piece,
-                Err(_) => Err(too_slow("read", &self.at.path)),
-            };
-            self.retry.line.note(&piece);
-            match piece {
-                Ok(bytes) => {
+            let asked = answer_until(&mut tries.deadline, !is_awaited(), self.piece()).await;
+            match self.retry.line.noted(asked, "read", &self.at.path) {
+                Ok(Ok(bytes)) => {
                     self.rest.start += bytes.len() as u64;
                     return Some(Ok(bytes));
                 }
-                Err(error) => {
+                Err(never_asked) => {
+                    self.rest.end = self.rest.start;
+                    return Some(Err(never_asked));
+                }
+                Ok(Err(error)) => {
                     self.bytes = None;
                     if let Err(error) = tries.pause(error).await {
                         self.rest.end = self.rest.start;

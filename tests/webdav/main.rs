@@ -1,9 +1,13 @@
 //! The WebDAV remote against real servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
-#[path = "support/servers.rs"]
+#[path = "../support/servers.rs"]
 #[allow(dead_code)]
 mod servers;
+
+mod access;
+mod counts;
+mod removed;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -241,52 +245,6 @@ async fn folders_are_made_and_removed_only_empty(product: Product) {
         vec!["file"]
     };
     assert_eq!(on_disk(&server, ""), kept);
-}
-
-/// nginx lists no names that begin with a dot: what nobody was shown stays in the folder that was removed.
-#[tokio::test]
-async fn a_removed_folder_keeps_what_no_listing_shows() {
-    let server = Server::start(Product::Nginx);
-    let remote = probed(&server).await;
-    server.make_folder("f");
-    server.make_folder("f/sub");
-    server.put("f/.unlisted", b"only here");
-    server.put("f/sub/.unlisted", b"only here, too");
-    let remove = |path: &str, nonce| {
-        let (place, remote) = (at(path), &remote);
-        async move { remote.remove(&place, Expect::Folder, &tag(nonce)).await }
-    };
-    assert_eq!(remove("f", 1).await.unwrap_err().kind, ErrorKind::NotEmpty);
-    remove("f/sub", 2).await.unwrap();
-    remove("f", 3).await.unwrap();
-    assert_eq!(remote.stat(&at("f")).await.unwrap(), None);
-    assert_eq!(remote.list(&at(""), None).await.unwrap().entries, []);
-    let kept = server.root().join(".dewfs-removed.m1.7.3--f");
-    assert_eq!(std::fs::read(kept.join(".unlisted")).unwrap(), b"only here");
-    let below = kept.join(".dewfs-removed.m1.7.2--sub/.unlisted");
-    assert_eq!(std::fs::read(below).unwrap(), b"only here, too");
-    // the same name again, and gone again
-    remote.make_folder(&at("f")).await.unwrap();
-    remove("f", 4).await.unwrap();
-    // a removal that nobody saw through, of a folder into which somebody has put something
-    server.make_folder(".dewfs-removed.m1.7.5--g");
-    remote.tidy(&at("g"), &Expect::Folder, &tag(5)).await.unwrap();
-    assert_eq!(remote.stat(&at("g")).await.unwrap(), None, "an empty one stays removed");
-    server.put(".dewfs-removed.m1.7.5--g/late", b"late");
-    remote.tidy(&at("g"), &Expect::Folder, &tag(5)).await.unwrap();
-    assert_eq!(std::fs::read(server.root().join("g/late")).unwrap(), b"late");
-}
-
-/// Unprobed, a server may be one that hides names: no folder is destroyed unseen.
-#[tokio::test]
-async fn before_the_probe_a_removed_folder_is_kept() {
-    let server = Server::start(Product::Nginx);
-    let remote = open(&server);
-    server.make_folder("f");
-    server.put("f/.unlisted", b"only here");
-    remote.remove(&at("f"), Expect::Folder, &tag(1)).await.unwrap();
-    let kept = server.root().join(".dewfs-removed.m1.7.1--f/.unlisted");
-    assert_eq!(std::fs::read(kept).unwrap(), b"only here");
 }
 
 async fn files_are_removed_under_their_version(product: Product) {
@@ -529,164 +487,3 @@ async fn rclone_keeps_the_mtime_of_an_upload_and_a_set_one() {
     let modified = std::fs::metadata(server.root().join("a")).unwrap().modified().unwrap();
     assert_eq!(modified, std::time::UNIX_EPOCH + Duration::from_secs(1_111_111_111));
 }
-
-#[tokio::test]
-async fn a_server_with_its_own_authority_is_trusted_by_its_file_only() {
-    let server = Server::start_guarded("user", "right");
-    server.put("a", b"secret");
-    let mut options = WebDavOptions::new(server.url()).basic("user", "right");
-    let error = WebDavRemote::open(&options).unwrap().probe().await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Offline);
-    assert!(error.to_string().contains("ca_file="), "{error}");
-    assert_eq!(server.requests("PROPFIND"), Some(0), "nothing is said to a stranger");
-    options.ca_file = Some(server.ca_file());
-    let remote = WebDavRemote::open(&options).unwrap();
-    remote.probe().await.unwrap();
-    assert_eq!(read_all(&remote, &at("a")).await, b"secret");
-    write(&remote, "b", b"by tls", Expect::Absent).await.unwrap();
-    assert_eq!(std::fs::read(server.root().join("b")).unwrap(), b"by tls");
-    options.ca_file = Some(server.root().join("nowhere.pem"));
-    let error = WebDavRemote::open(&options).unwrap_err();
-    assert!(error.to_string().contains("nowhere.pem"), "{error}");
-}
-
-#[tokio::test]
-async fn a_rotated_password_is_asked_for_and_a_wrong_one_refused() {
-    let server = Server::start_guarded("user", "first");
-    server.put("a", b"secret");
-    let with = |source: Option<CredentialsSource>| {
-        let mut options = WebDavOptions::new(server.url());
-        options.ca_file = Some(server.ca_file());
-        options.credentials = source;
-        WebDavRemote::open(&options).unwrap()
-    };
-    let basic =
-        |password: &str| Credentials::Basic { user: "user".into(), password: password.into() };
-    let none = with(None).probe().await.unwrap_err();
-    assert_eq!(none.kind, ErrorKind::Unauthenticated);
-    let wrong = with(Some(Arc::new(move || Some(basic("wrong")))));
-    assert_eq!(wrong.probe().await.unwrap_err().kind, ErrorKind::Unauthenticated);
-    assert_eq!(
-        write(&wrong, "b", b"x", Expect::Absent).await.unwrap_err().kind,
-        ErrorKind::Unauthenticated
-    );
-
-    let held = Arc::new(Mutex::new("first"));
-    let source = Arc::clone(&held);
-    let remote = with(Some(Arc::new(move || Some(basic(*source.lock().unwrap())))));
-    remote.probe().await.unwrap();
-    assert_eq!(read_all(&remote, &at("a")).await, b"secret");
-    server.set_password("user", "second");
-    assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Unauthenticated);
-    *held.lock().unwrap() = "second";
-    assert_eq!(read_all(&remote, &at("a")).await, b"secret");
-    write(&remote, "b", b"again", Expect::Absent).await.unwrap();
-    assert_eq!(on_disk(&server, ""), ["a", "b"]);
-}
-
-#[tokio::test]
-async fn a_listing_is_one_request_and_a_part_another() {
-    let server = Server::start(Product::Nginx);
-    server.put("a", b"0123456789");
-    let remote = open(&server);
-    let listed = remote.list(&at(""), None).await.unwrap().entries.remove(0).entry;
-    let stream = remote.read(&at("a"), &listed.version, 2..5).await.unwrap();
-    let chunks: Vec<bytes::Bytes> = stream.bytes.try_collect().await.unwrap();
-    assert_eq!(chunks.concat(), b"234");
-    // The server writes its log after it has answered.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while server.requests("GET").unwrap() == 0 {
-        assert!(std::time::Instant::now() < end, "the part is not in the log");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    let counts = ["PROPFIND", "GET", "HEAD", "OPTIONS"].map(|m| server.requests(m).unwrap());
-    assert_eq!(counts, [1, 1, 0, 0]);
-}
-
-/// Where the move into place finds out whether a name is free, a small new file is four requests: is the folder there, the bytes
-/// under a hidden name, a look at them, the move.
-#[tokio::test]
-async fn a_small_new_file_is_four_requests() {
-    let server = Server::start(Product::Nginx);
-    let remote = open(&server);
-    remote.probe().await.unwrap();
-    let all = || server.logged().len();
-    let before = all();
-    write(&remote, "new", b"0123456789", Expect::Absent).await.unwrap();
-    assert!(all() - before <= 4, "{:?}", &server.logged()[before..]);
-    let refused = write(&remote, "new", b"other", Expect::Absent).await;
-    assert_eq!(refused.unwrap_err().kind, ErrorKind::AlreadyExists);
-    assert_eq!(on_disk(&server, ""), ["new"], "and nothing hidden stays");
-}
-
-/// The next ones into the same folder are three: whether the folder is there was seen a moment ago.
-#[tokio::test]
-async fn small_new_files_one_after_the_other_are_three_requests_each() {
-    let server = Server::start(Product::Nginx);
-    let remote = open(&server);
-    remote.probe().await.unwrap();
-    write(&remote, "first", b"0123456789", Expect::Absent).await.unwrap();
-    let before = server.logged().len();
-    for number in 0..10 {
-        let name = format!("new-{number}");
-        write(&remote, &name, b"0123456789", Expect::Absent).await.unwrap();
-    }
-    let logged = server.logged().split_off(before);
-    let count = |method: &str| logged.iter().filter(|one| one.method == method).count();
-    assert_eq!((count("PUT"), count("HEAD"), count("MOVE")), (10, 10, 10), "{logged:?}");
-    // Of its own accord a folder is believed in for a second, and a busy machine may take longer.
-    assert!(count("PROPFIND") <= 10, "{logged:?}");
-    let is_upload = |path: &str| path.contains(".dewfs-tmp.");
-    assert!(
-        !logged.iter().any(|one| one.method == "PROPFIND" && is_upload(&one.path)),
-        "{logged:?}"
-    );
-}
-
-/// What was seen a moment ago tells nothing any more of a folder that was removed or moved since.
-#[tokio::test]
-async fn a_folder_that_was_taken_away_is_not_made_anew() {
-    let server = Server::start(Product::Nginx);
-    let remote = open(&server);
-    remote.probe().await.unwrap();
-    for away in ["removed", "moved"] {
-        remote.make_folder(&at(away)).await.unwrap();
-        let inside = format!("{away}/new");
-        let written = write(&remote, &inside, b"x", Expect::Absent).await.unwrap();
-        if away == "moved" {
-            remote.rename(&at(away), &at("elsewhere"), Expect::Folder, &tag(1)).await.unwrap();
-        } else {
-            remote.remove(&at(&inside), Expect::Version(written.version), &tag(2)).await.unwrap();
-            remote.remove(&at(away), Expect::Folder, &tag(3)).await.unwrap();
-        }
-        let refused = write(&remote, &inside, b"y", Expect::Absent).await;
-        assert_eq!(refused.unwrap_err().kind, ErrorKind::NoParent, "{away}");
-    }
-}
-
-macro_rules! on_every_server {
-    ($($name:ident),* $(,)?) => { $( mod $name {
-        use super::servers::Product;
-        #[tokio::test] async fn nginx() { super::$name(Product::Nginx).await; }
-        #[tokio::test] async fn apache() { super::$name(Product::Apache).await; }
-        #[tokio::test] async fn lighttpd() { super::$name(Product::Lighttpd).await; }
-        #[tokio::test] async fn rclone() { super::$name(Product::Rclone).await; }
-    } )* };
-}
-
-on_every_server!(
-    lists_and_reads,
-    is_probed,
-    writes_under_conditions,
-    a_file_that_changes_while_it_is_sent_is_not_published,
-    a_large_file_is_sent_from_disk,
-    folders_are_made_and_removed_only_empty,
-    files_are_removed_under_their_version,
-    renames_never_replace,
-    a_folder_of_three_thousand_is_listed_whole,
-    odd_names_come_back_as_they_are,
-    of_two_writers_one_wins,
-    a_change_behind_the_back_survives_a_write,
-    what_an_attempt_left_is_tidied_and_nothing_unknown_removed,
-    young_versions_settle_by_the_servers_clock,
-);
