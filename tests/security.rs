@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
 
 #[path = "support/line.rs"]
-#[allow(dead_code)]
 mod line;
 #[path = "support/mount.rs"]
 mod mount;
