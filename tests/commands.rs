@@ -258,7 +258,7 @@ fn an_unmounted_state_with_unsent_items_is_told_of() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     until("the end of the daemon", || rustix::process::test_kill_process(pid).is_err());
-    desk.run(0, "umount mnt");
+    assert!(desk.run(3, "umount mnt").contains("1 item is not sent"));
 
     let mountpoint = desk.at("mnt").to_string_lossy().into_owned();
     let mine = |words: &str| {

@@ -356,3 +356,43 @@ fn a_descriptor_that_stays_open_does_not_keep_others_from_reading() {
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"X123456789!");
     mount.arrives("f", b"X123456789!");
 }
+
+/// An aborted connection ended the daemon with success, so nobody started it again and programs wrote into the bare folder.
+#[test]
+fn regression_an_aborted_connection_is_a_failure() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut mount = Mounted::with(&[], |_| {});
+    fs::write(mount.path("f"), "x").unwrap();
+    let device = dewfs::fuse::mountinfo::at(&mount.places.at).unwrap().unwrap().device;
+    let number = device.split_once(':').unwrap().1;
+    let control = "/sys/fs/fuse/connections";
+    let abort = format!("mount -t fusectl none {control}; echo 1 > {control}/{number}/abort");
+    let output = Command::new("unshare").args(["--mount", "sh", "-euc", &abort]).output().unwrap();
+    assert!(output.status.success(), "{}", support::said(&output));
+    assert_eq!(mount.ended(), Some(1), "{}", mount.log());
+    assert!(mount.log().contains("was aborted"), "{}", mount.log());
+    assert!(!mount.places.is_mounted());
+    mount.mount();
+    mount.arrives("f", b"x");
+    mount.places.detach();
+    assert_eq!(mount.ended(), Some(0), "{}", mount.log());
+}
+
+/// A killed daemon's mount was unmounted as if all had been sent.
+#[test]
+fn regression_umount_tells_what_a_killed_daemon_did_not_send() {
+    let mut mount = Mounted::with(&["-o", "write_back_delay=1h"], |_| {});
+    fs::write(mount.path("f"), "closed").unwrap();
+    mount.kill();
+    let umount = || support::dewfs().arg("umount").arg(&mount.places.at).output().unwrap();
+    let output = umount();
+    let told = support::said(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("daemon was gone") && told.contains("1 item is not sent"), "{told}");
+    assert!(!mount.places.is_mounted());
+    mount.options_replaced(&[]);
+    mount.mount();
+    mount.arrives("f", b"closed");
+}

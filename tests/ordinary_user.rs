@@ -115,6 +115,7 @@ fn a_killed_daemon_of_a_user_is_cleared_by_the_next_mount() {
     mount.mount();
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"closed");
     mount.arrives("f", b"closed");
+    assert!(ask(&["sync", "--wait"], &mount.places.at).status.success(), "it is known to be there");
     mount.kill();
     let output = ask(&["umount"], &mount.places.at);
     assert!(output.status.success() && said(&output).contains("the daemon was gone"));

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
 
 #[path = "support/line.rs"]
-#[allow(dead_code)]
 mod line;
 #[path = "support/mount.rs"]
 mod mount;
@@ -17,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine as _;
-use dewfs::control::{Client, Done, Request, Scope, find_daemons};
+use dewfs::control::{Client, Done, Note, Request, Scope, find_daemons};
 use line::Line;
 use mount::{Mounted, Places, dewfs, eventually, said};
 use servers::{Product, Server};
@@ -318,6 +317,40 @@ fn regression_transfers_are_not_told_to_others() {
         assert!(!told_to_others.contains("letter"), "{told_to_others}");
         eventually("root to hear of it again", || told(0).contains("closed/letter"));
     }
+}
+
+/// A user's note said that root's daemon of another mount serves his, and root's commands about the one were done to the other.
+#[test]
+fn regression_the_note_of_another_user_leads_root_nowhere() {
+    if !is_root() {
+        return;
+    }
+    let mount = Mounted::with(&[], fill);
+    let his = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let script = format!(
+        "exec 9<>/dev/fuse; mount -i -t fuse.dewfs -o fd=9,rootmode=40000,user_id={STRANGER},group_id=0 none \"$1\""
+    );
+    let mounted = Command::new("sh").args(["-euc", &script, "sh"]).arg(his.path()).status();
+    assert!(mounted.unwrap().success());
+    let runtime = PathBuf::from(format!("/run/user/{STRANGER}"));
+    fs::create_dir_all(runtime.join("dewfs")).unwrap();
+    std::os::unix::fs::chown(&runtime, Some(STRANGER), None).unwrap();
+    let note = Note {
+        mountpoint: his.path().to_owned(),
+        socket: socket_of(&mount),
+        state_dir: mount.places.state.clone(),
+        pid: mount.pid(),
+    };
+    note.write(&runtime.join("dewfs/x.json"), 0o600).unwrap();
+    let output = dewfs().args(["status", "--json"]).arg(his.path()).output().unwrap();
+    let paused = dewfs().arg("pause").arg(his.path()).output().unwrap();
+    fs::remove_dir_all(&runtime).unwrap();
+    assert!(Command::new("umount").arg("-l").arg(his.path()).status().unwrap().success());
+    let told = said(&output);
+    assert!(told.contains("does not answer") && output.stdout.is_empty(), "{told}");
+    assert_eq!((output.status.code(), paused.status.code()), (Some(1), Some(1)), "{told}");
+    let (lines, _) = ask_as(0, &socket_of(&mount), Request::Status).unwrap();
+    assert!(lines.concat().contains("\"state\":\"online\""), "{lines:?}");
 }
 
 /// A mistake that is told in `status` names a file: not to others.

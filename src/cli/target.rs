@@ -52,7 +52,7 @@ impl Unreached {
 const PATIENCE: Duration = Duration::from_secs(8);
 
 impl Target {
-    /// The mount that holds `path`. Symlinks on the way to it are followed, one at its end is not.
+    /// The mount that holds `path`. Symlinks on the way to it are followed, one at its end only if it lies in no mount.
     pub(super) fn of(path: &Path) -> Result<Self, Failure> {
         let mounts = mounts()?;
         Self::among(path, &mounts)
@@ -89,6 +89,10 @@ impl Target {
         let mut why = Unreached::Gone;
         for found in daemons {
             let Ok(mut client) = Client::connect(&found.note.socket) else { continue };
+            // Notes say what their writers like: nobody but the mount's owner serves it.
+            if client.peer() != self.mount.owner {
+                continue;
+            }
             let asked = client
                 .set_patience(Some(PATIENCE))
                 .and_then(|()| client.ask(Request::Version, false, |_, _| {}))

@@ -1,11 +1,14 @@
 //! `dewfs umount`: sends what is pending, then unmounts.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::control::{Client, PathText, Request, Unmounted, to_line};
+use crate::config::Who;
+use crate::control::{Client, PathText, Request, Unmounted, find_daemon, to_line};
+use crate::engine::left_to_send;
 
 use crate::fuse::mountinfo::{Mount, mounts};
 
@@ -48,14 +51,17 @@ pub(super) fn run(args: &UmountArgs, common: &Common) -> Result<u8, Failure> {
     let mut client = match target.reach() {
         Ok(client) => client,
         Err(Unreached::Gone) => {
+            let left = left_behind(&target.mount);
             clear(&target.mount)?;
             if !common.quiet {
-                eprintln!(
-                    "dewfs: {}: the daemon was gone; what it had not sent goes on at the next mount",
-                    at.display()
-                );
+                let what = match left {
+                    0 => "all was sent".to_owned(),
+                    1 => "1 item is not sent, and goes on at the next mount".to_owned(),
+                    left => format!("{left} items are not sent, and go on at the next mount"),
+                };
+                eprintln!("dewfs: {}: the daemon was gone; {what}", at.display());
             }
-            return Ok(DONE);
+            return Ok(if left == 0 { DONE } else { LEFT });
         }
         Err(Unreached::Stuck { pid }) if args.no_wait => {
             clear(&target.mount)?;
@@ -128,6 +134,14 @@ fn release(mount: &Mount) -> Result<(), Failure> {
             }))
         }
     }
+}
+
+/// How many items a daemon that is gone has not sent, by the states that were mounted there. A state that cannot be read is
+/// told of by the next mount.
+fn left_behind(mount: &Mount) -> u64 {
+    let notes = find_daemon(&mount.mountpoint, mount.owner, Who::current().uid);
+    let states = notes.into_iter().map(|found| found.note.state_dir).collect::<BTreeSet<_>>();
+    states.iter().filter_map(|dir| left_to_send(dir).ok()?).sum()
 }
 
 /// Takes away the mount of a daemon that was killed.

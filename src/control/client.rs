@@ -52,6 +52,12 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream.map_err(ClientError::Away)?) })
     }
 
+    /// The user whose process answers, as the kernel says.
+    pub fn peer(&self) -> Option<u32> {
+        let about = rustix::net::sockopt::socket_peercred(self.stream.get_ref());
+        about.ok().map(|about| about.uid.as_raw())
+    }
+
     /// Asks, and hands each document to `each` until the answer is whole.
     pub fn ask(
         &mut self,

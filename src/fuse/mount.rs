@@ -112,6 +112,12 @@ impl Mounted {
         (&mut self.ended).await.unwrap_or(Ok(()))
     }
 
+    /// Whether it is in its place still; once it has ended that is the dead mount of a connection that was aborted.
+    pub fn is_there(&self) -> bool {
+        let there = mountinfo::at(&self.mountpoint).ok().flatten();
+        there.is_some_and(|mount| self.device.as_ref() == Some(&mount.device))
+    }
+
     /// Unmounts it at once; programs that have something open in it keep that. What somebody else mounted over it stays.
     pub fn unmount(&self) -> io::Result<()> {
         match mountinfo::at(&self.mountpoint)? {

@@ -342,6 +342,10 @@ fn the_helper_mounts_where_fusermount_is_missing() {
     assert_eq!(status(&mount)["passthrough_by"], "dewfs-helper");
     mount.unmount();
     assert!(!mount.places.is_mounted());
+    mount.mount();
+    let gone = dewfs().arg("umount").arg(&mount.places.at).output().unwrap();
+    assert!(gone.status.success(), "{}", said(&gone));
+    assert!(!mount.places.is_mounted());
 }
 
 /// S107 "Who may gain no privileges, as under a confined unit, mounts and unmounts by the helper."

@@ -232,9 +232,18 @@ impl Mounted {
 
     /// Waits for the daemon's end.
     pub(crate) fn end(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            eventually("the end of the daemon", || daemon.try_wait().unwrap().is_some());
-        }
+        let _code = self.ended();
+    }
+
+    /// The same; answers its exit status, if it has one.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take()?;
+        let mut status = None;
+        eventually("the end of the daemon", || {
+            status = daemon.try_wait().unwrap();
+            status.is_some()
+        });
+        status?.code()
     }
 
     /// Waits until the remote has exactly this content under this name.

@@ -77,6 +77,9 @@ fn fusermount(who: &Who) -> Check {
     let found = places.iter().find_map(|path| Some((path, std::fs::metadata(path).ok()?)));
     match found {
         None if who.is_root() => Check::well(NAME, "is missing; root needs none"),
+        None if examine_helper().is_ok() => {
+            Check::well(NAME, "is missing; dewfs-helper mounts for you")
+        }
         None => Check::ill(NAME, "is missing", "install it: sudo apt install fuse3"),
         Some((path, about)) if about.mode() & 0o4000 == 0 && !who.is_root() => Check::ill(
             NAME,

@@ -45,10 +45,10 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
     } else {
         service::ready();
     }
-    runtime.block_on(daemon.live());
+    let outcome = runtime.block_on(daemon.live());
     // What still runs waits for the network or for a program that has a file open; nothing of it is needed any more.
     runtime.shutdown_background();
-    Ok(())
+    outcome
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -149,8 +149,8 @@ impl Daemon {
         }
     }
 
-    /// Serves until somebody ends it, then sends what is pending for a while.
-    async fn live(&mut self) {
+    /// Serves until somebody ends it, then sends what is pending for a while. It fails if nobody did: then it is started again.
+    async fn live(&mut self) -> Result<(), Failure> {
         let end = tokio::select! {
             ended = self.mounted.ended() => End::Unmounted(ended),
             () = self.signals.next() => End::Signal,
@@ -164,6 +164,10 @@ impl Daemon {
             error!("the kernel's requests could not be taken any more: {why}");
         }
         // Of a connection that was aborted the dead mount is left.
+        let aborted = match &end {
+            End::Unmounted(ended) => ended.is_err() || self.mounted.is_there(),
+            End::Signal | End::Stop => false,
+        };
         if let Err(why) = self.mounted.unmount() {
             error!("it could not be unmounted: {why}");
         }
@@ -174,6 +178,11 @@ impl Daemon {
             End::Stop => {}
         }
         stop_engine(&self.engine).await;
+        if aborted {
+            let why = "the kernel's connection was aborted: mount again; nothing is lost";
+            return Err(Failure::new(Kind::System, why));
+        }
+        Ok(())
     }
 
     /// Sends what is pending for a while; signals beyond `harmless` ones end it.
