@@ -370,3 +370,61 @@ async fn what_is_written_after_a_large_file_was_read_ahead_is_sent() {
     bytes[2 << 20..][..4].copy_from_slice(b"EDIT");
     same(&world.content_there("f").unwrap(), &bytes);
 }
+
+/// A world of which a part of one file is here and recorded, and what that file holds.
+async fn partly_here() -> (World, Vec<u8>) {
+    let world = World::new().await;
+    let content = pattern(1 << 20, 1).to_vec();
+    world.store.put("f", content.clone()).unwrap();
+    let (ino, handle) = world.open("f", READ).await;
+    world.engine.read(ino, handle, 0, 100 << 10).wait().await.unwrap();
+    world.close(ino, handle).await;
+    let catalog = rusqlite::Connection::open(world.engine.state_dir().join("catalog.db")).unwrap();
+    let recorded = || -> u32 {
+        let sql = "SELECT count(*) FROM presence WHERE ino = ?1";
+        catalog.query_row(sql, [i64::try_from(ino.0).unwrap()], |row| row.get(0)).unwrap()
+    };
+    world.until("it is recorded", async || recorded() == 1).await;
+    (world, content)
+}
+
+/// What was cut off went before the row forgot it: after a kill zeros, or bytes of two contents, were read for the remote's.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_kill_behind_a_cut_leaves_one_content() {
+    for written in [&b""[..], b"ten bytes."] {
+        let (world, content) = partly_here().await;
+        let ino = world.ino("f").await;
+        let opened = world.engine.open(ino, TRUNCATE).wait().await.unwrap();
+        if !written.is_empty() {
+            world.write_at(ino, opened.handle, 0, written).await;
+        }
+        let again = killed(&world).await;
+        again.in_sync().await;
+        same(&again.read("f").await.unwrap(), &content);
+        same(&again.content_there("f").unwrap(), &content);
+    }
+}
+
+/// The same of a file that was shortened: zeros took the place of what had been here, and were sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_kill_behind_a_shortening_sends_no_zeros() {
+    let (world, content) = partly_here().await;
+    let ino = world.ino("f").await;
+    let state = Arc::new(tempfile::tempdir().unwrap());
+    let (from, to) = (world.state.path().join("state"), state.path().join("state"));
+    let remote = world.remote.clone();
+    world.engine.on_crash_point(Arc::new(move |point| {
+        if point == "cut: after the bytes" && !to.exists() {
+            remote.cut_off();
+            copy(&from, &to);
+        }
+        false
+    }));
+    let cut = SetAttributes { size: Some(50_000), ..SetAttributes::default() };
+    world.engine.set_attributes(ino, None, cut, ME).wait().await.unwrap();
+    world.engine.stop().await;
+    let again = World::start(world.store.clone(), state, world.settings.clone()).await;
+    again.in_sync().await;
+    same(&again.read("f").await.unwrap(), &content[..50_000]);
+    same(&again.content_there("f").unwrap(), &content[..50_000]);
+}

@@ -1,6 +1,8 @@
 //! Reading and writing through the kernel.
-#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/mapping.rs"]
+mod mapping;
 #[path = "support/mount.rs"]
 mod support;
 
@@ -9,6 +11,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use mapping::Mapping;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use support::{Mounted, bytes, errno, eventually};
 
@@ -16,19 +19,12 @@ fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(path).unwrap()
 }
 
-/// Whether what is at both ends of a shared writable mapping is the file's content.
+/// Stores at both ends of a shared writable mapping.
 fn map_and_change(file: &File, length: usize) {
-    use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
-    // SAFETY: a new mapping of `length` bytes, used only below and unmapped at the end; nobody shortens the file meanwhile.
-    unsafe {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let at = mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file, 0).unwrap();
-        let mapped = std::slice::from_raw_parts_mut(at.cast::<u8>(), length);
-        mapped[0] = b'<';
-        mapped[length - 1] = b'>';
-        msync(at, length, MsyncFlags::SYNC).unwrap();
-        munmap(at, length).unwrap();
-    }
+    let mapped = Mapping::of(file, length);
+    mapped.store(0, b'<');
+    mapped.store(length - 1, b'>');
+    mapped.sync();
 }
 
 #[test]
@@ -176,6 +172,37 @@ fn shared_mappings_are_the_file() {
     expected[123_455] = b'>';
     assert_eq!(fs::read(mount.path("f")).unwrap(), expected);
     mount.arrives("f", &expected);
+}
+
+/// The kernel brings pages back by any handle that may write, also by one that appends: a store grew the file by a page and
+/// was lost itself.
+#[test]
+fn regression_a_store_through_a_mapping_of_an_appender_goes_where_it_was_made() {
+    let content = bytes(8192, 9);
+    let mount = Mounted::with(&["-o", "passthrough=off"], |remote| {
+        fs::write(remote.join("own"), &content).unwrap();
+        fs::write(remote.join("other"), &content).unwrap();
+    });
+    let appender =
+        |name: &str| OpenOptions::new().read(true).append(true).open(mount.path(name)).unwrap();
+    let mut expected = content.clone();
+    expected[0] = b'<';
+    expected[8191] = b'>';
+    map_and_change(&appender("own"), 8192);
+    // One program stores through its own mapping, another has the file mapped that appends to it.
+    let (writer, mut other) = (open(&mount.path("other")), appender("other"));
+    let (ours, theirs) = (Mapping::of(&writer, 8192), Mapping::of(&other, 8192));
+    ours.store(0, b'<');
+    ours.store(8191, b'>');
+    ours.sync();
+    other.write_all(b"end").unwrap();
+    drop((ours, writer, other));
+    assert_eq!(fs::read(mount.path("own")).unwrap(), expected);
+    mount.arrives("own", &expected);
+    expected.extend(b"end");
+    assert_eq!(fs::read(mount.path("other")).unwrap(), expected);
+    drop(theirs);
+    mount.arrives("other", &expected);
 }
 
 #[test]

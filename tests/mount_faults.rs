@@ -440,3 +440,31 @@ matrix! {
     renaming: Rename;
     removing: Remove;
 }
+
+/// All of a large file comes before its first read returns, or before room in it is reserved, however long that takes: they
+/// failed although bytes were coming.
+#[test]
+fn regression_what_comes_slowly_is_waited_for() {
+    let server = Server::start(Product::Apache);
+    let proxy = Proxy::start(server.port);
+    let content = bytes(8_400_000, 1);
+    for name in ["read", "reserved"] {
+        server.put(name, &content);
+    }
+    let options = ["-o", "timeout=2s,hydration=full,min_free=64M"];
+    let mount = Mounted::url(&proxy.url(), server.root(), &options);
+    names(&mount.places.at);
+    proxy.set(Fault::Thin(450_000), &["GET"]);
+    let begun = Instant::now();
+    std::thread::scope(|both| {
+        both.spawn(|| assert!(fs::read(mount.path("read")).unwrap() == content));
+        both.spawn(|| {
+            let file = File::options().write(true).open(mount.path("reserved")).unwrap();
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 9_000_000)
+                .unwrap();
+            assert_eq!(file.metadata().unwrap().len(), 9_000_000);
+        });
+    });
+    // Four times the deadline is what other requests have, and the kernel asks twice for what it could not read.
+    assert!(begun.elapsed() > Duration::from_secs(16), "{:?}", begun.elapsed());
+}

@@ -7,13 +7,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
-use support::{Mounted, errno, eventually, ino, names};
+use support::{Mounted, dewfs, errno, eventually, ino, names};
 
 fn exchange(a: &Path, b: &Path, flags: RenameFlags) -> std::io::Result<()> {
     renameat_with(CWD, a, CWD, b, flags).map_err(Into::into)
@@ -260,6 +261,43 @@ fn a_folder_can_be_emptied_while_it_is_read() {
     fs::remove_dir(mount.path("d")).unwrap();
 }
 
+/// S57 "Whoever reads a folder comes to its end, however much is made or replaced in it meanwhile; what is new since he began
+/// may be shown only when he begins again." What was made anew came again behind the last page, and the walk never ended.
+#[test]
+fn regression_a_folder_can_be_read_while_its_files_are_replaced() {
+    let mount = Mounted::with(&["-o", "drain=0s"], |_| {});
+    fs::create_dir(mount.path("d")).unwrap();
+    // More than one page, however large the kernel's buffer is.
+    let name = |number: usize| format!("{number:04}{}", "n".repeat(200));
+    for number in 0..400 {
+        fs::write(mount.path("d").join(name(number)), "old").unwrap();
+    }
+    let mut seen = 0;
+    for entry in fs::read_dir(mount.path("d")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::write(mount.path("new"), "new").unwrap();
+        fs::rename(mount.path("new"), path).unwrap();
+        seen += 1;
+        assert!(seen < 2000, "the walk goes on and on");
+    }
+    assert!(seen >= 400, "{seen}");
+    assert_eq!(names(&mount.path("d")).len(), 400);
+}
+
+#[test]
+fn what_appears_in_an_open_folder_shows_from_its_start() {
+    let mount = Mounted::of(|remote| fs::create_dir(remote.join("d")).unwrap());
+    fs::write(mount.path("d/first"), "").unwrap();
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    let open = rustix::fs::open(mount.path("d"), flags, Mode::empty()).unwrap();
+    let mut listing = rustix::fs::Dir::new(open).unwrap();
+    let count = |listing: &mut rustix::fs::Dir| listing.by_ref().map(Result::unwrap).count();
+    assert_eq!(count(&mut listing), 3);
+    fs::write(mount.path("d/second"), "").unwrap();
+    listing.rewind();
+    assert_eq!(count(&mut listing), 4);
+}
+
 #[test]
 fn dots_are_there() {
     let mount = Mounted::of(|remote| fs::create_dir(remote.join("d")).unwrap());
@@ -293,4 +331,54 @@ fn a_folder_in_use_as_working_directory_keeps_its_place_when_something_in_it_cha
     let output = shell.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     assert_eq!(Path::new(&said), mount.path("d"));
+}
+
+/// S56 "A folder that others rename or move while programs are in it is whole under its new name, also for them."
+///
+/// The kernel took a folder that was renamed at the remote for one that is gone, as long as somebody was in it: nothing in it
+/// could be found, by anybody, under its new name.
+#[test]
+fn regression_a_folder_in_use_that_others_move_is_alive() {
+    let mount = Mounted::of(|remote| {
+        fs::create_dir_all(remote.join("docs/sub")).unwrap();
+        fs::write(remote.join("docs/a"), "a").unwrap();
+        fs::write(remote.join("file"), "file").unwrap();
+    });
+    names(&mount.path("docs"));
+    let open = File::open(mount.path("file")).unwrap();
+    let inside = File::open(mount.path("docs")).unwrap();
+    fs::rename(mount.remote("docs"), mount.remote("papers")).unwrap();
+    fs::rename(mount.remote("file"), mount.remote("renamed")).unwrap();
+    eventually("the folder to be known by its new name", || mount.path("papers").exists());
+    eventually("the file to be known by its new name", || mount.path("renamed").exists());
+    assert!(!mount.path("docs").exists());
+    assert_eq!(names(&mount.path("papers")), ["a", "sub"]);
+    fs::write(mount.path("papers/b"), "b").unwrap();
+    fs::write(mount.path("papers/sub/c"), "c").unwrap();
+    mount.arrives("papers/b", b"b");
+    assert_eq!(inside.metadata().unwrap().ino(), ino(&mount.path("papers")));
+    assert_eq!(fs::read(format!("/proc/self/fd/{}/a", inside.as_raw_fd())).unwrap(), b"a");
+    assert_eq!(open.metadata().unwrap().nlink(), 1);
+}
+
+/// A folder that was removed and came back was as dead, while somebody was still in it.
+#[test]
+fn regression_a_folder_in_use_that_is_removed_and_brought_back_is_alive() {
+    let mount = Mounted::of(|remote| {
+        fs::create_dir(remote.join("d")).unwrap();
+        fs::write(remote.join("d/a"), "a").unwrap();
+    });
+    names(&mount.path("d"));
+    let _inside = File::open(mount.path("d")).unwrap();
+    // What is edited there while it is deleted here comes back.
+    let tell =
+        |verb: &str| assert!(dewfs().arg(verb).arg(&mount.places.at).status().unwrap().success());
+    tell("pause");
+    fs::remove_dir_all(mount.path("d")).unwrap();
+    fs::write(mount.remote("d/a"), "edited").unwrap();
+    tell("resume");
+    mount.shows("d/a", b"edited");
+    assert_eq!(names(&mount.path("d")), ["a"]);
+    fs::write(mount.path("d/b"), "b").unwrap();
+    mount.arrives("d/b", b"b");
 }

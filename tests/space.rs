@@ -315,6 +315,51 @@ async fn what_passes_through_in_order_makes_few_requests() {
     sampler.end(0);
 }
 
+/// What was found to be here was given back before it was read, and zeros went over the right bytes that had come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_is_found_here_while_bytes_pass_through_is_read() {
+    // Of what is read from there on some is here and some is not.
+    let half = 3 * MIB;
+    let (world, sampler) = world(limited(4 * MIB)).await;
+    let world = Arc::new(world);
+    let (far, other) = (pattern(8 * MIB, 1), pattern(4 * MIB, 2));
+    world.store.put("far", far.clone()).unwrap();
+    world.store.put("other", other.clone()).unwrap();
+    let (ino, handle) = world.open("far", READ).await;
+    read_through(&world, ino, handle, 0, &far[..7 * MIB / 2]).await;
+    world.in_sync().await;
+    // Nothing of it may go: for a moment from now on what is read of the rest passes through without a look for room.
+    world.engine.set_pin(ino, Pin::Pinned).await.unwrap();
+    same(&read_at(&world, ino, handle, 5 * MIB, 2 * MIB).await, &far[5 * MIB..7 * MIB]);
+    let (reached, is_reached) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(Some((reached, goes_on)));
+    world.engine.on_crash_point(Arc::new(move |point| {
+        let hit = gate.lock().unwrap().take_if(|_| point == "passing: parts are known");
+        if let Some((reached, goes_on)) = hit {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| goes_on.recv().unwrap_or_default());
+        }
+        false
+    }));
+    let reader = world.clone();
+    let reading = tokio::spawn(async move { read_at(&reader, ino, handle, half, MIB).await });
+    world.until("parts are known", async || is_reached.try_recv().is_ok()).await;
+    world.engine.set_pin(ino, Pin::Unspecified).await.unwrap();
+    let (second, others) = world.open("other", READ).await;
+    world
+        .until("others take its room", async || {
+            read_through(&world, second, others, 0, &other).await;
+            here(&world, "far").await <= MIB as u64
+        })
+        .await;
+    go_on.send(()).unwrap();
+    same(&reading.await.unwrap(), &far[half..half + MIB]);
+    world.close(second, others).await;
+    world.close(ino, handle).await;
+    sampler.end(0);
+}
+
 /// Whoever reads a data file past us, as through a mapping that outlived its handle, finds no holes in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_cut_under_somebody_who_reads_past_us() {

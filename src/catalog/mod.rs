@@ -10,6 +10,7 @@ mod codec;
 mod damage;
 mod error;
 mod lists;
+mod memo;
 mod open;
 mod reader;
 mod reader_files;
@@ -75,6 +76,8 @@ pub trait Memory: Send + Sync + 'static {
     /// Called on the writer thread when an inode gets another local place or loses it, and whether it loses it to the remote.
     /// The change may still be taken back.
     fn note_unnamed(&self, _ino: Ino, _by_remote: bool) {}
+    /// Called on the writer thread when a user takes its place from a folder. The change may still be taken back.
+    fn note_removed(&self, _folder: Ino) {}
     /// Called on the writer thread after each commit or rollback, before anything of it is answered: what decisions asked
     /// of handles needs to hold no longer.
     fn ended(&self) {}

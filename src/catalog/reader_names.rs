@@ -35,6 +35,12 @@ impl Reader {
         Ok(inodes.into_iter().filter_map(entry).collect())
     }
 
+    /// The highest number that was given so far to what is still known.
+    pub fn newest(&self) -> Result<Ino> {
+        let newest = self.one("SELECT MAX(ino) FROM inode", [], |row| codec::ino(row, 0))?;
+        Ok(newest.unwrap_or(Ino::ROOT))
+    }
+
     /// Whether anything is in this folder here.
     pub fn has_entries(&self, folder: Ino) -> Result<bool> {
         self.any("SELECT 1 FROM inode WHERE parent = ?1 LIMIT 1", [int(folder.0)])
@@ -174,6 +180,10 @@ impl Reader {
     }
 
     /// Whether an exclude pattern fits something of this kind in this place.
+    pub(super) fn excludes_by_path(&self) -> bool {
+        self.memory.exclude().looks_at_paths()
+    }
+
     pub(super) fn has_excluded_name(&self, place: &Place, kind: Kind) -> Result<bool> {
         let above = || Ok(self.local_path(place.parent)?.unwrap_or_default());
         self.memory.exclude().matches(&place.name, kind == Kind::Folder, above)
@@ -204,6 +214,15 @@ impl Reader {
                    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
                    ORDER BY ino LIMIT ?1";
         self.all(sql, [count(limit)], |row| codec::ino(row, 0))
+    }
+
+    /// Inodes with a place here that the remote never had and that nothing is to be sent of, the newest first.
+    pub fn never_sent(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM inode i WHERE parent IS NOT NULL AND ino > 2
+                   AND NOT EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+                   ORDER BY ino DESC";
+        self.all(sql, [], |row| codec::ino(row, 0))
     }
 
     /// The value of an extended attribute.

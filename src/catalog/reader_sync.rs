@@ -8,7 +8,7 @@ use super::reader_names::count;
 use super::tx_rows::rescue_key;
 use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
 use crate::model::guard::Destruction;
-use crate::model::{Attempt, Base, Generation, Ino, OutboxRow, Tick};
+use crate::model::{Attempt, Base, Content, Edition, Generation, Ino, Node, OutboxRow, Tick};
 
 /// Leaves out rows that only wait until a version seen at the remote can be relied on: nothing of ours is to be sent.
 macro_rules! to_send {
@@ -22,6 +22,22 @@ macro_rules! to_send {
 pub(super) use to_send;
 
 impl Reader {
+    /// Its row as the decisions see it (as in `Rows`).
+    pub(super) fn node_row(&self, ino: Ino) -> Result<Option<Node>> {
+        let sql =
+            "SELECT kind, parent, name, edition, content, retouched FROM inode WHERE ino = ?1";
+        self.one(sql, [int(ino.0)], |row| {
+            Ok(Node {
+                ino,
+                kind: codec::kind(row, 0)?,
+                local: codec::place(row, 1)?,
+                edition: Edition(codec::number(row, 3)?),
+                hydrated: codec::content(row, 4)? == Content::Hydrated,
+                retouched: row.get(5)?,
+            })
+        })
+    }
+
     /// What the remote last had of it (as in `Rows`).
     pub fn base(&self, ino: Ino) -> Result<Option<Base>> {
         self.one(codec::BASE, [int(ino.0)], codec::base)
@@ -74,15 +90,24 @@ impl Reader {
         self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
-    /// The same without files of more than so many bytes.
-    pub fn outbox_due_small(&self, now: i64, most: u64, limit: usize) -> Result<Vec<Ino>> {
-        let sql = "SELECT o.ino FROM outbox o CROSS JOIN inode i ON i.ino = o.ino
-                   WHERE o.endpoint = 0 AND o.due <= ?1 AND i.size <= ?2 ORDER BY o.due LIMIT ?3";
-        self.all(
-            sql,
-            (now, count(usize::try_from(most).unwrap_or(usize::MAX)), count(limit)),
-            |row| codec::ino(row, 0),
-        )
+    /// The same without files of more than `most` bytes, of times since `from`; each with its time.
+    pub fn outbox_due_small(
+        &self,
+        from: i64,
+        now: i64,
+        most: u64,
+        limit: usize,
+    ) -> Result<Vec<(Ino, i64)>> {
+        let sql = "SELECT o.ino, o.due FROM outbox o CROSS JOIN inode i ON i.ino = o.ino
+                   WHERE o.endpoint = 0 AND o.due BETWEEN ?1 AND ?2 AND i.size <= ?3 ORDER BY o.due LIMIT ?4";
+        let most = count(usize::try_from(most).unwrap_or(usize::MAX));
+        self.all(sql, (from, now, most, count(limit)), |row| Ok((codec::ino(row, 0)?, row.get(1)?)))
+    }
+
+    /// Whether the time of this inode's outbox row has come.
+    pub fn is_due(&self, ino: Ino, now: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM outbox WHERE endpoint = 0 AND ino = ?1 AND due <= ?2";
+        self.any(sql, (int(ino.0), now))
     }
 
     /// Whether more than so many rows are about what the remote has and nobody let go or holds: only these can yet remove or

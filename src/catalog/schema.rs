@@ -215,7 +215,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     settle_connection(&connection)?;
-    connection.execute_batch("PRAGMA cache_size = -4096; PRAGMA query_only = ON;")?;
+    connection.execute_batch("PRAGMA cache_size = -3072; PRAGMA query_only = ON;")?;
     Ok(connection)
 }
 

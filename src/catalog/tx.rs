@@ -1,11 +1,13 @@
 //! A write transaction, as one change sees it, and what it keeps in memory beside the rows.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use super::lists::Lists;
+use super::memo::Memo;
 use super::{Change, Memory, Origin, Reader, Result};
 use crate::model::{Generation, Ino, Name, Place, Tick};
 
@@ -17,6 +19,8 @@ const TICKS: u64 = 1000;
 pub struct Tx {
     pub(super) reader: Reader,
     pub(super) lists: Arc<Lists>,
+    /// Single rows as they were read.
+    pub(super) memo: RefCell<Memo>,
     pub(super) origin: Origin,
     /// The machine's clock, for what is shown to people.
     pub(super) now: i64,
@@ -84,6 +88,7 @@ impl Tx {
         Ok(Self {
             reader,
             lists,
+            memo: RefCell::default(),
             origin: Origin::Engine,
             now: super::now(),
             steady: super::steady(),
@@ -120,6 +125,7 @@ impl Tx {
 
     /// Takes back in memory what was done since the mark; the caller takes back the rows. Ticks stay given out.
     pub(super) fn go_back(&mut self, mark: &Mark) {
+        self.memo().clear();
         self.changes.truncate(mark.changes);
         self.woken = mark.woken;
         for (folder, before) in self.touched_before.drain(mark.touched..).rev() {

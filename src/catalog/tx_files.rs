@@ -67,11 +67,28 @@ impl Tx {
         Ok(true)
     }
 
+    /// Forgets the blocks of a partial file beyond `size`, before they are cut off: after a crash nothing is believed that is not
+    /// there. To 0 nothing of it is believed any more, and the row stands for the version that it stood for; else it is
+    /// that long, and must have been marked edited.
+    pub fn cut_presence(&mut self, ino: Ino, generation: Generation, size: u64) -> Result<()> {
+        let partial = |inode: &Inode| inode.content == Content::Partial;
+        if !self.is_generation(ino, generation)? || !self.inode(ino)?.as_ref().is_some_and(partial)
+        {
+            return Ok(());
+        }
+        let mut blocks = self.presence(ino)?.blocks;
+        blocks.truncate(size);
+        if size > 0 {
+            self.resize(ino, size)?;
+        }
+        self.put_presence(ino, generation, &blocks)
+    }
+
     /// Notes an edit: a new edition, and an outbox row if a remote is to get it.
     pub fn mark_edited(&mut self, ino: Ino) -> Result<Edition> {
         let edition = Edition(self.next_tick()?.0);
         let sql = "UPDATE inode SET edition = ?2, edited = 1 WHERE ino = ?1";
-        if self.run(sql, (int(ino.0), int(edition.0)))? == 0 {
+        if self.run_on(ino, sql, (int(ino.0), int(edition.0)))? == 0 {
             return Err(CatalogError::NoInode(ino.0));
         }
         self.mark_pending(ino)?;
@@ -111,14 +128,14 @@ impl Tx {
         let only_made = inode.stamp.is_none() && inode.attributes.size == 0 && stamp.size == 0;
         if only_made && inode.mtime_of_data.is_none() {
             let sql = "UPDATE inode SET ctime = MAX(ctime, ?2), mtime_of_data = ?3 WHERE ino = ?1";
-            self.run(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
+            self.run_beside(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
         } else if inode.mtime_of_data == Some(mtime_of_data) {
             let sql = "UPDATE inode SET ctime = MAX(ctime, ?2) WHERE ino = ?1";
-            self.run(sql, (int(inode.ino.0), stamp.ctime))?;
+            self.run_beside(sql, (int(inode.ino.0), stamp.ctime))?;
         } else {
             let sql = "UPDATE inode SET ctime = MAX(ctime, ?2), mtime = ?3, mtime_of_data = NULL
                        WHERE ino = ?1";
-            self.run(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
+            self.run_beside(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
         }
         Ok(())
     }
@@ -127,7 +144,7 @@ impl Tx {
     pub fn new_generation(&mut self, ino: Ino) -> Result<Generation> {
         let generation = self.forget_bytes(ino)?.next();
         let sql = "UPDATE inode SET generation = ?2 WHERE ino = ?1";
-        self.run(sql, (int(ino.0), int(generation.0)))?;
+        self.run_on(ino, sql, (int(ino.0), int(generation.0)))?;
         self.tell(Change::Attributes(ino));
         Ok(generation)
     }
@@ -139,7 +156,8 @@ impl Tx {
 
     fn put_content(&mut self, ino: Ino, content: Content) -> Result<()> {
         // A file is used last when its bytes come, as long as nothing else is known.
-        self.run(
+        self.run_on(
+            ino,
             "UPDATE inode SET content = ?2, last_use = MAX(last_use, ?3) WHERE ino = ?1 AND content <> ?2",
             (int(ino.0), codec::content_code(content), self.now),
         )?;
@@ -149,7 +167,7 @@ impl Tx {
     fn put_stamp(&mut self, ino: Ino, stamp: Option<Stamp>) -> Result<()> {
         let (size, ctime) = stamp.map(|stamp| (int(stamp.size), stamp.ctime)).unzip();
         let sql = "UPDATE inode SET stamp_size = ?2, stamp_ctime = ?3 WHERE ino = ?1";
-        self.run(sql, (int(ino.0), size, ctime)).map(drop)
+        self.run_beside(sql, (int(ino.0), size, ctime)).map(drop)
     }
 
     fn put_presence(&mut self, ino: Ino, generation: Generation, blocks: &BlockSet) -> Result<()> {

@@ -9,7 +9,7 @@ impl Tx {
     /// Sets the pin of an inode itself.
     pub fn set_pin(&mut self, ino: Ino, pin: Pin) -> Result<()> {
         let sql = "UPDATE inode SET pin = ?2 WHERE ino = ?1";
-        if self.run(sql, (int(ino.0), codec::pin_code(pin)))? == 0 {
+        if self.run_beside(sql, (int(ino.0), codec::pin_code(pin)))? == 0 {
             return Err(CatalogError::NoInode(ino.0));
         }
         self.tell(Change::Pins);
@@ -20,11 +20,11 @@ impl Tx {
     pub fn set_rule_pins(&mut self, add: &[Ino], drop: &[Ino]) -> Result<()> {
         for ino in add {
             let sql = "UPDATE inode SET pin = ?2 WHERE ino = ?1 AND pin = 0";
-            self.run(sql, (int(ino.0), codec::PIN_BY_RULE))?;
+            self.run_beside(sql, (int(ino.0), codec::PIN_BY_RULE))?;
         }
         for ino in drop {
             let sql = "UPDATE inode SET pin = 0 WHERE ino = ?1 AND pin = ?2";
-            self.run(sql, (int(ino.0), codec::PIN_BY_RULE))?;
+            self.run_beside(sql, (int(ino.0), codec::PIN_BY_RULE))?;
         }
         self.tell(Change::Pins);
         Ok(())

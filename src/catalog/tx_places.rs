@@ -7,11 +7,12 @@ use crate::model::{Base, Edition, Generation, Ino, Kind, Name, Place};
 impl Tx {
     /// Moves an inode to a local place or takes its place away. It may try again there whatever the remote refused before.
     pub(super) fn move_local(&mut self, ino: Ino, place: Option<Place>) -> Result<()> {
-        let sql = "SELECT parent, name, size, conflict FROM inode WHERE ino = ?1";
+        let sql = "SELECT parent, name, size, conflict, kind FROM inode WHERE ino = ?1";
         let old = self.one(sql, [int(ino.0)], |row| {
-            Ok((codec::place(row, 0)?, row.get::<_, i64>(2)?, row.get::<_, bool>(3)?))
+            let (size, conflict) = (row.get::<_, i64>(2)?, row.get::<_, bool>(3)?);
+            Ok((codec::place(row, 0)?, size, conflict, codec::kind(row, 4)?))
         })?;
-        let Some((old, size, was_conflict)) = old else {
+        let Some((old, size, was_conflict, kind)) = old else {
             return Err(CatalogError::NoInode(ino.0));
         };
         if old == place {
@@ -19,7 +20,8 @@ impl Tx {
         }
         // A conflict copy is one beside its original, until somebody gives it another place or name.
         let conflict = place.as_ref().is_some_and(|place| self.conflict_names.contains(place));
-        let moved = self.run(
+        let moved = self.run_on(
+            ino,
             "UPDATE inode SET parent = ?2, name = ?3, conflict = ?4 WHERE ino = ?1",
             (
                 int(ino.0),
@@ -30,6 +32,9 @@ impl Tx {
         );
         moved.map_err(|error| taken(error, place.as_ref().map(|place| &place.name)))?;
         self.memory.note_unnamed(ino, place.is_none() && self.origin == Origin::Engine);
+        if place.is_none() && kind == Kind::Folder && self.origin != Origin::Engine {
+            self.memory.note_removed(ino);
+        }
         match (&old, &place) {
             (None, Some(_)) => self.count(1, size),
             (Some(_), None) => self.count(-1, -size),
@@ -71,7 +76,8 @@ impl Tx {
         let listed = (kind == Kind::Folder).then_some(base.listed);
         let (known_size, known_hash) =
             base.known.map(|known| (int(known.size), known.hash)).unzip();
-        let put = self.run(
+        let put = self.run_on(
+            ino,
             "INSERT INTO base (endpoint, ino, parent, name, version, remote_id, edition, known_size, known_hash, young,
                                listed, size, extra)
              VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
@@ -98,7 +104,7 @@ impl Tx {
         put.map_err(|error| taken(error, Some(&base.place.name)))?;
         self.touch_now(base.place.parent)?;
         // What is here is what is there: nothing was written since.
-        self.run(
+        self.run_beside(
             "UPDATE inode SET edited = 0 WHERE ino = ?1 AND edition = ?2 AND edited = 1",
             (int(ino.0), int(base.edition.0)),
         )?;
@@ -110,10 +116,10 @@ impl Tx {
 
     pub(super) fn drop_base(&mut self, ino: Ino) -> Result<()> {
         if let Some(place) = self.base_place(ino)? {
-            self.run("DELETE FROM base WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
+            self.run_on(ino, "DELETE FROM base WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
             self.touch_now(place.parent)?;
         }
-        self.run("DELETE FROM missing WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
+        self.run_on(ino, "DELETE FROM missing WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
         self.run("DELETE FROM look_again WHERE endpoint = 0 AND folder = ?1", [int(ino.0)])?;
         Ok(())
     }
@@ -129,7 +135,8 @@ impl Tx {
     ) -> Result<()> {
         let generation = self.forget_bytes(ino)?;
         self.resize(ino, size)?;
-        self.run(
+        self.run_on(
+            ino,
             "UPDATE inode SET generation = ?2, edition = ?3, edited = 0, retouched = 0, mtime = COALESCE(?4, mtime), ctime = ?5,
                               mode = COALESCE(?6, mode)
              WHERE ino = ?1",
@@ -150,7 +157,8 @@ impl Tx {
         };
         let generation = Generation(generation);
         if kind == Kind::File {
-            self.run(
+            self.run_on(
+                ino,
                 "UPDATE inode SET content = 0, stamp_size = NULL, stamp_ctime = NULL, mtime_of_data = NULL
                  WHERE ino = ?1",
                 [int(ino.0)],
@@ -168,7 +176,7 @@ impl Tx {
         let old = self.one(sql, [int(ino.0)], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
         let Some((old, named)) = old else { return Err(CatalogError::NoInode(ino.0)) };
         if old != int(size) {
-            self.run("UPDATE inode SET size = ?2 WHERE ino = ?1", (int(ino.0), int(size)))?;
+            self.run_beside("UPDATE inode SET size = ?2 WHERE ino = ?1", (int(ino.0), int(size)))?;
             if named {
                 self.count(0, int(size) - old);
             }
@@ -178,7 +186,7 @@ impl Tx {
 
     /// Lets an outbox row that was put off go now.
     pub(super) fn wake(&mut self, ino: Ino) -> Result<()> {
-        let woken = self.run(
+        let woken = self.run_beside(
             "UPDATE outbox SET not_before = NULL, due = ?2, error = NULL, error_kind = NULL
              WHERE endpoint = 0 AND ino = ?1 AND (not_before IS NOT NULL OR error IS NOT NULL)",
             (int(ino.0), self.steady),

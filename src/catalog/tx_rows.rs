@@ -24,18 +24,7 @@ impl Rows for Tx {
     type Error = CatalogError;
 
     fn node(&self, ino: Ino) -> Result<Option<Node>> {
-        let sql =
-            "SELECT kind, parent, name, edition, content, retouched FROM inode WHERE ino = ?1";
-        self.one(sql, [int(ino.0)], |row| {
-            Ok(Node {
-                ino,
-                kind: codec::kind(row, 0)?,
-                local: codec::place(row, 1)?,
-                edition: Edition(codec::number(row, 3)?),
-                hydrated: codec::content(row, 4)? == Content::Hydrated,
-                retouched: row.get(5)?,
-            })
-        })
+        self.recall(ino, |memo| &mut memo.nodes, |rows| rows.node_row(ino))
     }
 
     fn resident(&self, place: &Place) -> Result<Option<Ino>> {
@@ -52,7 +41,7 @@ impl Rows for Tx {
     }
 
     fn base(&self, ino: Ino) -> Result<Option<Base>> {
-        self.reader.base(ino)
+        self.recall(ino, |memo| &mut memo.bases, |rows| rows.base(ino))
     }
 
     fn base_at(&self, place: &Place) -> Result<Option<Ino>> {
@@ -78,7 +67,7 @@ impl Rows for Tx {
     }
 
     fn outbox(&self, ino: Ino) -> Result<Option<OutboxRow>> {
-        self.reader.outbox(ino)
+        self.recall(ino, |memo| &mut memo.outbox, |rows| rows.outbox(ino))
     }
 
     fn first_base_child(&self, folder: Ino) -> Result<Option<Ino>> {
@@ -97,11 +86,11 @@ impl Rows for Tx {
     }
 
     fn attempts(&self) -> Result<Vec<(Ino, Attempt)>> {
-        self.reader.attempts()
+        self.recall_attempts()
     }
 
     fn missing(&self, ino: Ino) -> Result<Option<Tick>> {
-        self.missing_since(ino)
+        self.recall(ino, |memo| &mut memo.missing, |rows| rows.missing_since(ino))
     }
 
     fn look_after(&self, tick: Tick) -> Result<Option<(Ino, Tick)>> {
@@ -130,6 +119,10 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
+    fn excludes_paths(&self) -> bool {
+        self.excludes_by_path()
+    }
+
     fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool> {
         self.has_excluded_name(place, kind)
     }
@@ -145,7 +138,7 @@ impl Rows for Tx {
             _ => Content::Hydrated,
         };
         let now = self.now;
-        self.run(
+        self.run_new(
             "INSERT INTO inode (kind, edition, content, size, mtime, atime, ctime, mode)
              VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
             (
@@ -157,8 +150,7 @@ impl Rows for Tx {
                 now,
                 seen.mode,
             ),
-        )?;
-        Ok(self.last_ino())
+        )
     }
 
     fn new_in(&mut self, folder: Ino, seen: &[(Name, Observed)]) -> Result<Vec<Ino>> {
@@ -167,17 +159,16 @@ impl Rows for Tx {
 
     fn succeed(&mut self, old: Ino) -> Result<Ino> {
         // The data file stays with the old one: of the new one no bytes are here.
-        let made = self.run(
+        if self.node(old)?.is_none() {
+            return Err(CatalogError::NoInode(old.0));
+        }
+        let new = self.run_new(
             "INSERT INTO inode (kind, edition, content, size, mtime, atime, ctime, mode, uid, gid, pin, last_use, target)
              SELECT kind, edition, CASE kind WHEN 0 THEN 0 ELSE 2 END, size, mtime, atime, ctime, mode, uid, gid, pin,
                     last_use, target
              FROM inode WHERE ino = ?1",
             [int(old.0)],
         )?;
-        if made == 0 {
-            return Err(CatalogError::NoInode(old.0));
-        }
-        let new = self.last_ino();
         self.run(
             "INSERT INTO xattr (ino, name, value) SELECT ?2, name, value FROM xattr WHERE ino = ?1",
             (int(old.0), int(new.0)),
@@ -198,7 +189,7 @@ impl Rows for Tx {
 
     fn set_folder_version(&mut self, folder: Ino, version: Version) -> Result<()> {
         let sql = "UPDATE base SET version = ?2 WHERE endpoint = 0 AND ino = ?1";
-        self.run(sql, (int(folder.0), version.0))?;
+        self.run_on(folder, sql, (int(folder.0), version.0))?;
         Ok(())
     }
 
@@ -215,8 +206,12 @@ impl Rows for Tx {
 
     fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<()> {
         match sent {
-            None => self.run("UPDATE inode SET retouched = 1 WHERE ino = ?1", [int(ino.0)])?,
-            Some(sent) => self.run(
+            None => {
+                let sql = "UPDATE inode SET retouched = 1 WHERE ino = ?1";
+                self.run_on(ino, sql, [int(ino.0)])?
+            }
+            Some(sent) => self.run_on(
+                ino,
                 "UPDATE inode SET retouched = 0 WHERE ino = ?1 AND retouched = 1 AND mtime = ?2 AND mode IS ?3",
                 (int(ino.0), sent.mtime, sent.mode),
             )?,
@@ -232,7 +227,8 @@ impl Rows for Tx {
         let (source_parent, source_name) = place(attempt.and_then(|one| one.source.as_ref()));
         let (target_parent, target_name) = place(attempt.and_then(|one| one.target.as_ref()));
         let (expect, version) = attempt.map(|one| codec::expect_code(&one.expect)).unzip();
-        self.run(
+        self.run_on(
+            ino,
             "INSERT INTO outbox (endpoint, ino, since, due, attempt, source_parent, source_name, target_parent, target_name,
                                  expect, expect_version, nonce, ours, released, held)
              VALUES (0, ?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
@@ -270,7 +266,7 @@ impl Rows for Tx {
 
     fn drop_outbox(&mut self, ino: Ino) -> Result<()> {
         let dropped =
-            self.run("DELETE FROM outbox WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
+            self.run_on(ino, "DELETE FROM outbox WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
         if dropped > 0 {
             self.tell(Change::Outbox);
             self.tell(Change::Sync(ino));
@@ -287,12 +283,14 @@ impl Rows for Tx {
 
     fn set_missing(&mut self, ino: Ino, since: Option<Tick>) -> Result<()> {
         match since {
-            Some(since) => self.run(
+            Some(since) => self.run_on(
+                ino,
                 "INSERT OR REPLACE INTO missing (endpoint, ino, since) VALUES (0, ?1, ?2)",
                 (int(ino.0), int(since.0)),
             )?,
             None => {
-                self.run("DELETE FROM missing WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?
+                let sql = "DELETE FROM missing WHERE endpoint = 0 AND ino = ?1";
+                self.run_on(ino, sql, [int(ino.0)])?
             }
         };
         Ok(())
@@ -364,6 +362,7 @@ impl Rows for Tx {
             let file = codec::kind(row, 0)? == Kind::File;
             Ok(file.then_some(Generation(codec::number(row, 1)?)))
         })?;
+        self.changed(ino);
         for sql in [
             "DELETE FROM presence WHERE ino = ?1",
             "DELETE FROM xattr WHERE ino = ?1",
@@ -372,7 +371,7 @@ impl Rows for Tx {
             "DELETE FROM look_again WHERE endpoint = 0 AND folder = ?1",
             "DELETE FROM state WHERE key = 'covered ' || ?1",
         ] {
-            self.run(sql, [int(ino.0)])?;
+            self.run_on(ino, sql, [int(ino.0)])?;
         }
         self.lists.drop_need(ino);
         if let Some(generation) = gone.flatten() {

@@ -15,7 +15,7 @@ impl Tx {
         let edition = Edition(self.next_tick()?.0);
         let size = target.as_ref().map_or(0, |target| target.len() as u64);
         let edited = kind == Kind::File;
-        let made = self.run(
+        let made = self.run_new(
             "INSERT INTO inode (parent, name, kind, edition, content, edited, size, mtime, atime, ctime, mode, uid, gid,
                                 last_use, target)
              VALUES (?1, ?2, ?3, ?4, 2, ?5, ?6, ?7, ?7, ?7, ?8, ?9, ?10, ?7, ?11)",
@@ -33,8 +33,7 @@ impl Tx {
                 target,
             ],
         );
-        made.map_err(|error| taken(error, Some(&place.name)))?;
-        let ino = self.last_ino();
+        let ino = made.map_err(|error| taken(error, Some(&place.name)))?;
         self.count(1, int(size));
         let pending = !kind.is_local_only() && !self.is_excluded_place(&place, kind)?;
         if pending {
@@ -73,7 +72,7 @@ impl Tx {
     /// Sets a folder's mtime and ctime to `now`: an entry came or went. `NoInode` if it is no folder.
     pub fn touch_times(&mut self, folder: Ino, now: i64) -> Result<()> {
         let sql = "UPDATE inode SET mtime = ?2, ctime = ?2 WHERE ino = ?1 AND kind = 1";
-        if self.run(sql, (int(folder.0), now))? == 0 {
+        if self.run_beside(sql, (int(folder.0), now))? == 0 {
             return Err(CatalogError::NoInode(folder.0));
         }
         self.tell_attributes(folder);
@@ -82,7 +81,7 @@ impl Tx {
 
     /// Sets what a user set. Does not make an outbox row.
     pub fn set_attributes(&mut self, ino: Ino, set: SetAttributes) -> Result<()> {
-        let changed = self.run(
+        let changed = self.run_beside(
             "UPDATE inode SET
                  mode = COALESCE(?2, mode), uid = COALESCE(?3, uid), gid = COALESCE(?4, gid),
                  atime = COALESCE(?5, atime), mtime = COALESCE(?6, mtime), ctime = COALESCE(?7, ctime),
@@ -151,7 +150,8 @@ impl Tx {
     }
 
     fn put_pending(&mut self, ino: Ino) -> Result<()> {
-        self.run(
+        self.run_on(
+            ino,
             "INSERT OR IGNORE INTO outbox (endpoint, ino, since, due) VALUES (0, ?1, ?2, ?2)",
             (int(ino.0), self.steady),
         )?;
@@ -172,14 +172,14 @@ impl Tx {
             "UPDATE base SET looked = 0 WHERE endpoint = 0 AND listed = 1 AND looked > ?1",
             "UPDATE look_again SET due = 0 WHERE endpoint = 0 AND due > ?1",
         ] {
-            self.run(sql, [self.steady])?;
+            self.run_beside(sql, [self.steady])?;
         }
         self.outbox_wake_all()
     }
 
     /// Lets every outbox row go now.
     pub fn outbox_wake_all(&mut self) -> Result<()> {
-        self.run(
+        self.run_beside(
             "UPDATE outbox SET not_before = NULL, due = ?1 WHERE endpoint = 0 AND not_before IS NOT NULL",
             [self.steady],
         )?;
@@ -215,10 +215,21 @@ impl Tx {
 
     /// Notes that a try did something: tries and error are over, and the row goes to the end.
     pub fn outbox_progress(&mut self, ino: Ino) -> Result<()> {
-        self.run(
+        self.run_beside(
             "UPDATE outbox SET tries = 0, error = NULL, error_kind = NULL, not_before = NULL, due = ?2
              WHERE endpoint = 0 AND ino = ?1",
             (int(ino.0), self.steady),
+        )?;
+        self.tell(Change::Outbox);
+        Ok(())
+    }
+
+    /// Notes that a try did something, and that the row goes on not before this time.
+    pub fn outbox_rest(&mut self, ino: Ino, not_before: i64) -> Result<()> {
+        self.run_beside(
+            "UPDATE outbox SET tries = 0, error = NULL, error_kind = NULL, not_before = ?2, due = MAX(?2, ?3)
+             WHERE endpoint = 0 AND ino = ?1",
+            (int(ino.0), not_before, self.steady),
         )?;
         self.tell(Change::Outbox);
         Ok(())
@@ -228,7 +239,7 @@ impl Tx {
     pub fn outbox_defer(&mut self, ino: Ino, not_before: i64) -> Result<()> {
         let sql =
             "UPDATE outbox SET not_before = ?2, due = MAX(?2, ?3) WHERE endpoint = 0 AND ino = ?1";
-        self.run(sql, (int(ino.0), not_before, self.steady)).map(drop)
+        self.run_beside(sql, (int(ino.0), not_before, self.steady)).map(drop)
     }
 
     /// Puts a look-again mark off because of `cause`, if known; it comes back at once when that one's outbox row goes or
@@ -244,7 +255,7 @@ impl Tx {
     /// Notes that a folder was looked at.
     pub fn looked_at(&mut self, folder: Ino, now: i64) -> Result<()> {
         let sql = "UPDATE base SET looked = ?2 WHERE endpoint = 0 AND ino = ?1";
-        self.run(sql, (int(folder.0), now)).map(drop)
+        self.run_beside(sql, (int(folder.0), now)).map(drop)
     }
 
     /// Records how far the change feed was applied.
@@ -277,7 +288,7 @@ impl Tx {
     pub fn set_last_use(&mut self, uses: &[(Ino, i64)]) -> Result<()> {
         for (ino, time) in uses {
             let sql = "UPDATE inode SET last_use = ?2 WHERE ino = ?1 AND last_use < ?2";
-            self.run(sql, (int(ino.0), *time))?;
+            self.run_beside(sql, (int(ino.0), *time))?;
         }
         Ok(())
     }
@@ -285,7 +296,7 @@ impl Tx {
     /// Says that a conflict copy is resolved.
     pub fn resolve_conflict(&mut self, ino: Ino) -> Result<()> {
         let sql = "UPDATE inode SET conflict = 0 WHERE ino = ?1 AND conflict = 1";
-        if self.run(sql, [int(ino.0)])? > 0 {
+        if self.run_beside(sql, [int(ino.0)])? > 0 {
             self.tell(Change::Conflict(ino));
         }
         Ok(())

@@ -217,8 +217,7 @@ impl Writer {
         self.make_room();
         self.dirty = true;
         drop(self.tx.failure.take());
-        let mut outcome =
-            self.sync(synced).and_then(|()| self.tx.run("BEGIN IMMEDIATE", []).map(drop));
+        let mut outcome = self.sync(synced).and_then(|()| self.tx.begin_transaction());
         for (origin, mut job) in rest {
             if outcome.is_ok() {
                 outcome = run_one(&mut self.tx, origin, &mut *job);

@@ -219,6 +219,7 @@ impl Core {
             .await?;
         let live = self.live_for(ino)?;
         self.prepare_cut(&live, size).await?;
+        self.tell_cut(&live, size).await?;
         let (core, kept) = (self.clone(), live.clone());
         self.blocking(move || core.truncate_here(&kept, size)).await?;
         self.clear_suid(ino).await?;

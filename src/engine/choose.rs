@@ -18,6 +18,12 @@ pub(super) const LOOKED_AT: usize = 64;
 const HARDLY_ANY: u64 = 64 << 10;
 /// How long a row rests that waits for another one's step, if nobody wakes it before.
 const WAIT: Duration = Duration::from_millis(300);
+/// The same where somebody does: the end of a step that is under way.
+const WOKEN: Duration = Duration::from_secs(30);
+/// For how long one that moves many bytes gives way to others that come later.
+const LARGE_WAITS: Duration = Duration::from_secs(10);
+/// How long such a look rests while others are yet to be sent: there may be as many as were sent.
+const BEHIND: Duration = Duration::from_secs(1);
 /// How long a look at what was sent gives way at most.
 const GIVE_WAY: Duration = Duration::from_secs(30);
 /// How long a held row rests; a person's release wakes it.
@@ -49,6 +55,8 @@ pub(super) struct Room {
     pub(super) large: usize,
     /// How many would not wait for their turn in sending: only then may what moves many begin, else small ones would wait for it.
     pub(super) line: usize,
+    /// Whether nothing that moves many is under way: one may begin all the same when it waited long.
+    pub(super) first_large: bool,
 }
 
 impl Room {
@@ -67,12 +75,16 @@ impl Room {
         self.tiny == 0 || self.heavy == 0
     }
 
-    fn has(self, load: Load) -> bool {
+    /// Whether there is room for it; `waited`: for how long it was pending, nanoseconds.
+    fn has(self, load: Load, waited: i64) -> bool {
         match load {
             Load::Light => self.light > 0,
             Load::Tiny => self.tiny > 0,
             Load::Small => self.heavy > 0,
-            Load::Large => self.heavy > 0 && self.large > 0 && self.line > 0,
+            Load::Large => {
+                let is_its_turn = self.line > 0 || self.first_large && waited > nanos(LARGE_WAITS);
+                self.heavy > 0 && self.large > 0 && is_its_turn
+            }
         }
     }
 
@@ -87,6 +99,7 @@ impl Room {
                 self.heavy = self.heavy.saturating_sub(1);
                 self.line = self.line.saturating_sub(1);
                 self.large = self.large.saturating_sub(usize::from(load == Load::Large));
+                self.first_large &= load != Load::Large;
             }
         }
     }
@@ -102,7 +115,7 @@ pub(super) struct Choosing {
     pub(super) limit: usize,
     pub(super) guard: super::guard::Shared,
     /// Rows known to move bytes, for which there was no room.
-    pub(super) heavy: super::workers::Heavy,
+    pub(super) heavy: super::due::Heavy,
     pub(super) open: Arc<OpenTable>,
 }
 
@@ -117,8 +130,8 @@ pub(super) struct Chosen {
     pub(super) looked_at: usize,
     /// Whether one was left for want of room.
     pub(super) skipped: bool,
-    /// Large ones, which go if there is room after the small ones.
-    large: Vec<(Step, Ino)>,
+    /// Large ones, which go if there is room after the small ones; with how long they were pending, nanoseconds.
+    large: Vec<(Step, Ino, i64)>,
     /// Whether a large one was among those looked at.
     passed_over: bool,
 }
@@ -132,19 +145,14 @@ impl Choosing {
         let mut guard = (&mut *memory, guarding);
         let mut chosen = Chosen::default();
         let is_full = self.room.is_short();
-        let rows = tx.outbox_due(self.now, LOOKED_AT)?;
-        if rows.len() < LOOKED_AT {
-            lock(&self.heavy).retain(|row, _| rows.contains(row));
-        }
+        let (rows, is_all) = self.page(tx)?;
         self.look(tx, (&rows, is_full), &mut guard, &mut chosen)?;
-        if rows.len() >= LOOKED_AT && self.room.takes_small() && chosen.passed_over {
-            // Small files do not wait until fewer large ones are before them.
-            let mut small = tx.outbox_due_small(self.now, BULK, LOOKED_AT)?;
-            small.retain(|row| !rows.contains(row));
+        if !is_all && self.room.takes_small() && chosen.passed_over {
+            let small = self.small_behind(tx, &rows)?;
             self.look(tx, (&small, is_full), &mut guard, &mut chosen)?;
         }
-        for (step, row) in std::mem::take(&mut chosen.large) {
-            if self.room.has(Load::Large) {
+        for (step, row, waited) in std::mem::take(&mut chosen.large) {
+            if self.room.has(Load::Large, waited) {
                 self.take(tx, (step, row, Load::Large), &mut guard, &mut chosen)?;
             } else {
                 chosen.skipped = true;
@@ -162,7 +170,7 @@ impl Choosing {
         chosen: &mut Chosen,
     ) -> Result<(), CatalogError> {
         let heavy = self.heavy.clone();
-        let mut heavy = lock(&heavy);
+        let heavy = &mut lock(&heavy).loads;
         for row in rows.iter().copied() {
             if self.room.is_none() {
                 chosen.skipped = true;
@@ -171,39 +179,43 @@ impl Choosing {
             chosen.looked_at += 1;
             // It is planned anew when there is room: planning all that wait with every step that ends costs more than the
             // steps.
-            if let Some(load) = heavy.get(&row).filter(|load| !self.room.has(**load)) {
-                chosen.passed_over |= *load == Load::Large;
+            if let Some((load, since)) = heavy.remove(&row)
+                && !self.room.has(load, self.now - since)
+            {
+                heavy.insert(row, (load, since));
+                chosen.passed_over |= load == Load::Large;
                 chosen.skipped = true;
                 continue;
             }
-            heavy.remove(&row);
             let step = model::plan(tx, row, &self.busy)?;
-            if step == (Step { kind: StepKind::Wait, ino: row }) && self.busy.contains(&row) {
-                // Its step under way says when it goes on.
-                continue;
-            }
             if step.kind == StepKind::Held && step.ino != row {
                 guard.0.behind.insert(row);
             } else {
                 guard.0.behind.remove(&row);
             }
             if let Some(rest) = self.rest_of(tx, row, step, is_full)? {
-                if step.kind == StepKind::Wait && self.busy.contains(&step.ino) {
+                let is_woken = step.kind == StepKind::Wait && self.busy.contains(&step.ino);
+                if is_woken {
                     chosen.waiting.push((row, step.ino));
                 }
+                let rest = if is_woken { nanos(WOKEN) } else { rest };
                 tx.outbox_defer(row, self.now.saturating_add(rest))?;
                 continue;
             }
             let load = load_of(tx, step)?;
             chosen.passed_over |= load == Load::Large;
-            if !self.room.has(load) {
+            let since = match load {
+                Load::Light => self.now,
+                _ => tx.outbox_item(step.ino)?.map_or(self.now, |item| item.since),
+            };
+            if !self.room.has(load, self.now - since) {
                 if load != Load::Light {
-                    heavy.insert(row, load);
+                    heavy.insert(row, (load, since));
                 }
                 chosen.skipped = true;
             } else if load == Load::Large {
                 self.busy.insert(step.ino);
-                chosen.large.push((step, row));
+                chosen.large.push((step, row, self.now - since));
             } else {
                 self.take(tx, (step, row, load), guard, chosen)?;
             }
@@ -247,7 +259,7 @@ impl Choosing {
         Ok(match step.kind {
             StepKind::Wait | StepKind::Cycle => Some(nanos(WAIT)),
             StepKind::Held => Some(nanos(HELD)),
-            StepKind::Confirm if is_full && self.gives_way(tx, step.ino)? => Some(nanos(WAIT)),
+            StepKind::Confirm if is_full && self.gives_way(tx, step.ino)? => Some(nanos(BEHIND)),
             StepKind::Settled if writing => Some(self.writers_rest),
             StepKind::Write if writing && !self.may_interrupt(tx, step.ino)? => {
                 Some(self.writers_rest)
@@ -312,44 +324,133 @@ mod tests {
         NewInode { kind, place, mode: 0o644, uid: None, gid: None, now: 1, target: None }
     }
 
-    /// Each step that ends makes room for one: what waits is not planned for that again and again.
-    #[test]
-    fn what_waits_for_room_is_planned_once() {
+    fn catalog() -> (tempfile::TempDir, Catalog) {
         let dir = tempfile::tempdir().unwrap();
         let memory = Arc::new(Nobody(Exclude::new::<&str>(&[])));
         let catalog = Catalog::open(&dir.path().join("catalog.db"), memory).unwrap();
-        let (soon, engine) = (Durability::Soon, Origin::Engine);
-        let fill =
-            |tx: &mut Tx| (0..LOOKED_AT).try_for_each(|number| tx.create(new(number)).map(drop));
-        catalog.write_blocking(soon, engine, fill).unwrap();
-        let heavy = super::super::workers::Heavy::default();
-        let choose = |(heavy_room, light): (usize, usize), busy: Busy, steps: usize| {
-            let choosing = Choosing {
-                now: i64::MAX,
-                busy,
-                urgent: Arc::default(),
-                writers_rest: 0,
-                room: Room { light, tiny: heavy_room, heavy: 0, large: 0, line: heavy_room },
-                limit: 0,
-                guard: super::super::guard::Shared::default(),
-                heavy: heavy.clone(),
-                open: Arc::default(),
+        (dir, catalog)
+    }
+
+    fn in_one<T: Send + 'static>(
+        catalog: &Catalog,
+        work: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
+    ) -> T {
+        catalog.write_blocking(Durability::Soon, Origin::Engine, work).unwrap()
+    }
+
+    /// As many new files, of so many bytes.
+    fn fill(catalog: &Catalog, numbers: std::ops::Range<usize>, bytes: u64) -> Vec<Ino> {
+        in_one(catalog, move |tx| {
+            let make = |number| {
+                let made = tx.create(new(number))?.ino;
+                tx.set_size(made, bytes)?;
+                Ok(made)
             };
-            let count = move |tx: &mut Tx| {
+            numbers.map(make).collect()
+        })
+    }
+
+    fn choosing(room: Room, busy: Busy, heavy: &super::super::due::Heavy) -> Choosing {
+        Choosing {
+            now: i64::MAX,
+            busy,
+            urgent: Arc::default(),
+            writers_rest: 0,
+            room,
+            limit: 0,
+            guard: super::super::guard::Shared::default(),
+            heavy: heavy.clone(),
+            open: Arc::default(),
+        }
+    }
+
+    /// Each step that ends makes room for one: what waits is not planned for that again and again.
+    #[test]
+    fn what_waits_for_room_is_planned_once() {
+        let (_dir, catalog) = catalog();
+        fill(&catalog, 0..LOOKED_AT, 0);
+        let heavy = super::super::due::Heavy::default();
+        let choose = |(heavy_room, light): (usize, usize), steps: usize| {
+            let room = Room { light, tiny: heavy_room, line: heavy_room, ..Room::default() };
+            let choosing = choosing(room, Busy::default(), &heavy);
+            in_one(&catalog, move |tx| {
                 let before = tx.statements();
                 let chosen = choosing.run(tx)?;
                 assert_eq!(chosen.steps.len(), steps);
                 assert!(chosen.skipped, "there is more than there is room for");
-                Ok::<_, CatalogError>(tx.statements() - before)
-            };
-            catalog.write_blocking(soon, engine, count).unwrap()
+                Ok(tx.statements() - before)
+            })
         };
-        let all = choose((1, 4), Busy::default(), 1);
-        let first = lock(&heavy).clone();
-        assert_eq!(first.len(), LOOKED_AT - 1);
-        let next = choose((1, 4), Busy::default(), 1);
+        let all = choose((1, 4), 1);
+        assert_eq!(lock(&heavy).loads.len(), LOOKED_AT - 1);
+        let next = choose((1, 4), 1);
         assert!(next * 8 < all, "{next} statements for one step, {all} for all");
-        let none = choose((0, 4), Busy::default(), 0);
+        let none = choose((0, 4), 0);
         assert!(none * 16 < all, "{none} statements for nothing");
+    }
+
+    const ROOM: Room = Room { light: 9, tiny: 9, heavy: 9, large: 3, line: 9, first_large: true };
+
+    fn chosen(catalog: &Catalog, choosing: Choosing) -> Vec<Ino> {
+        in_one(catalog, move |tx| {
+            Ok(choosing.run(tx)?.steps.into_iter().map(|(step, ..)| step.ino).collect())
+        })
+    }
+
+    /// Rows under way are the oldest: as many as are looked at in one choice kept all others from being seen, and the choice
+    /// was made again at once.
+    #[test]
+    fn regression_what_is_under_way_hides_nothing_that_may_go() {
+        let (_dir, catalog) = catalog();
+        let busy: Busy = fill(&catalog, 0..LOOKED_AT, 0).into_iter().collect();
+        let free = fill(&catalog, 100..101, 0);
+        assert_eq!(chosen(&catalog, choosing(ROOM, busy, &Default::default())), free);
+    }
+
+    /// Who waits for a file waited for all that was pending before it.
+    #[test]
+    fn regression_what_somebody_waits_for_goes_first() {
+        let (_dir, catalog) = catalog();
+        fill(&catalog, 0..2 * LOOKED_AT, 0);
+        let last = fill(&catalog, 200..201, 0);
+        let urgent = Arc::new(last.iter().copied().collect());
+        let room = Room { tiny: 1, heavy: 1, ..ROOM };
+        let choosing = Choosing { urgent, ..choosing(room, Busy::default(), &Default::default()) };
+        assert_eq!(chosen(&catalog, choosing), last);
+    }
+
+    /// While small files kept coming no large one ever began.
+    #[test]
+    fn regression_a_large_file_that_waits_long_begins_beside_small_ones() {
+        let (_dir, catalog) = catalog();
+        let large = fill(&catalog, 0..2, 10 * BULK);
+        let room = Room { line: 0, ..ROOM };
+        let heavy = super::super::due::Heavy::default();
+        let since = large.iter().map(|ino| catalog.read(|rows| rows.outbox_item(*ino)).unwrap());
+        let since = since.flatten().map(|item| item.since).max().unwrap();
+        let at = |after: Duration, room| Choosing {
+            now: since + nanos(after),
+            ..choosing(room, Busy::default(), &heavy)
+        };
+        let soon = Duration::from_secs(5);
+        assert!(chosen(&catalog, at(soon, room)).is_empty());
+        assert_eq!(chosen(&catalog, at(LARGE_WAITS + soon, room)).len(), 1);
+        let beside = Room { first_large: false, ..room };
+        assert!(chosen(&catalog, at(LARGE_WAITS + soon, beside)).is_empty());
+    }
+
+    /// A small file behind many large ones is found, and the large ones are not walked over with each choice.
+    #[test]
+    fn regression_large_files_are_walked_over_once() {
+        let (_dir, catalog) = catalog();
+        fill(&catalog, 0..4 * LOOKED_AT, 10 * BULK);
+        let small = fill(&catalog, 1000..1001, 10);
+        let heavy = super::super::due::Heavy::default();
+        let room = Room { large: 0, ..ROOM };
+        assert_eq!(chosen(&catalog, choosing(room, Busy::default(), &heavy)), small);
+        let until = lock(&heavy).large_until;
+        let left =
+            catalog.read(|rows| rows.outbox_due_small(until, i64::MAX, u64::MAX, 9)).unwrap();
+        assert_eq!(left.into_iter().map(|(row, _)| row).collect::<Vec<_>>(), small);
     }
 }

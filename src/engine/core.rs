@@ -149,6 +149,10 @@ impl Memory for InMemory {
         self.open.note_unnamed(ino, by_remote);
     }
 
+    fn note_removed(&self, folder: Ino) {
+        self.open.note_removed(folder);
+    }
+
     fn exclude(&self) -> &Exclude {
         &self.exclude
     }

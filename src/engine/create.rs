@@ -47,6 +47,7 @@ impl Engine {
                             tx.mark_pending(inode.ino)?;
                             if mode.truncate {
                                 drop_suid(tx, &inode)?;
+                                tx.cut_presence(inode.ino, inode.generation, 0)?;
                             }
                             Ok((inode, false))
                         }

@@ -1,24 +1,23 @@
-//! The verbs on bytes: open, read, write, sync, release.
+//! The verbs on bytes but for reading: open, write, sync, release.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::attributes::drop_suid;
-use super::core::{Cause, Core};
+use super::core::Core;
+use super::doubt::known_content;
 use super::live::{Live, Source};
 use super::namespace::rest;
 use super::open::OpenFile;
-use super::passing::Passing;
 use super::settings::Returns;
 use super::show::BELIEVE;
 use super::verbs::{Handle, OpenMode, Opened, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::cache::Access;
 use crate::catalog::{Durability, Inode, Origin, Reader};
-use crate::model::{BlockSet, Content, Ino, Kind};
+use crate::model::{BlockSet, Content, Digest, Ino, Kind};
 
 impl Engine {
     /// Opens a file.
@@ -53,11 +52,18 @@ impl Engine {
             return Answer::Ready(core.opened(live, mode));
         }
         let rests = core.rests();
+        let durability = match core.durability_of_open(ino, mode) {
+            Ok(durability) => durability,
+            Err(error) => {
+                core.open.end(ino, mode.write);
+                return error.into();
+            }
+        };
         // Intent before bytes: the outbox row is there before the first write can be.
         Answer::Queued(Box::new(move |done| {
             let (catalog, table) = (core.catalog.clone(), core.open.clone());
             catalog.submit(
-                Durability::Soon,
+                durability,
                 Origin::Kernel,
                 move |tx| {
                     let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
@@ -67,6 +73,7 @@ impl Engine {
                     }
                     if mode.truncate {
                         drop_suid(tx, &inode)?;
+                        tx.cut_presence(ino, inode.generation, 0)?;
                     }
                     Ok::<_, EngineError>(inode.generation)
                 },
@@ -79,58 +86,6 @@ impl Engine {
         }))
     }
 
-    /// Up to `length` bytes from `offset`; fewer only at the end of the file.
-    pub fn read(&self, ino: Ino, handle: Handle, offset: u64, length: u32) -> Answer<Bytes> {
-        let file = match self.core.open.get(handle) {
-            Ok(file) if file.live.ino == ino => file,
-            Ok(_) => return EngineError::Invalid("handle of another file").into(),
-            Err(error) => return error.into(),
-        };
-        let live = file.live.clone();
-        let (asked, shed) = {
-            let state = live.state();
-            let end = (offset + u64::from(length)).min(state.size);
-            (offset.min(end)..end, state.shed)
-        };
-        if asked.is_empty() {
-            return Answer::Ready(Ok(Bytes::new()));
-        }
-        let need = self.core.needed(&live, asked.clone());
-        let (here, is_empty) = {
-            let state = live.state();
-            (state.has(need.clone()), !state.hydrated && state.blocks.is_empty())
-        };
-        if !file.was_read.swap(true, Ordering::Relaxed) {
-            let size = live.state().size;
-            self.core.reads(ino, size, here);
-            self.core.go_on(&live);
-        }
-        self.core.used_part(ino, &asked, is_empty);
-        let mut want = super::open::lock(&file.reader).advance(&asked);
-        let ahead = want.end;
-        want.end = want.end.min(asked.end.saturating_add(self.core.most_ahead()));
-        let counters = &self.core.counters;
-        let counter = if here { &counters.hits } else { &counters.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-        if here {
-            let bytes = self.core.read_here(&live, asked.clone());
-            let state = live.state();
-            let (hydrated, steady) = (state.hydrated, state.shed == shed);
-            drop(state);
-            if want.end > asked.end && !hydrated {
-                self.core.start_fetches(&live, asked.clone(), want.clone(), Cause::User);
-            }
-            // Else what was read may have become a hole meanwhile.
-            if steady {
-                return Answer::Ready(bytes);
-            }
-        }
-        let core = self.core.clone();
-        Answer::Pending(Box::pin(
-            async move { core.read_slowly(&file, asked, need, want, ahead).await },
-        ))
-    }
-
     /// Writes all of `data` (at the end if the handle appends).
     pub fn write(
         &self,
@@ -140,13 +95,11 @@ impl Engine {
         data: Bytes,
         kill_suid: bool,
     ) -> Answer<u32> {
-        let file = match self.core.open.get(handle) {
-            Ok(file) if file.live.ino == ino && file.mode.write => file,
-            Ok(_) => return EngineError::Invalid("not open for writing").into(),
+        let file = match self.to_be_written(ino, handle) {
+            Ok(file) => file,
             Err(error) => return error.into(),
         };
-        let live = file.live.clone();
-        let append = file.mode.append;
+        let (live, append) = (file.live.clone(), file.mode.append);
         if kill_suid && self.core.has_suid(ino) {
             let core = self.core.clone();
             return Answer::Pending(Box::pin(async move {
@@ -154,6 +107,27 @@ impl Engine {
                 core.write_slowly(&live, offset, data, append).await
             }));
         }
+        self.write_at(live, offset, data, append)
+    }
+
+    /// Brings back what was stored through a mapping: to where it was stored, for the handle may be anybody's who may write.
+    pub fn write_stored(&self, ino: Ino, handle: Handle, offset: u64, data: Bytes) -> Answer<u32> {
+        match self.to_be_written(ino, handle) {
+            Ok(file) => self.write_at(file.live.clone(), offset, data, false),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn to_be_written(&self, ino: Ino, handle: Handle) -> Result<Arc<OpenFile>, EngineError> {
+        let file = self.core.open.get(handle)?;
+        if file.live.ino == ino && file.mode.write {
+            Ok(file)
+        } else {
+            Err(EngineError::Invalid("not open for writing"))
+        }
+    }
+
+    fn write_at(&self, live: Arc<Live>, offset: u64, data: Bytes, append: bool) -> Answer<u32> {
         if let Some(answer) = self.core.write_here(&live, offset, &data, append) {
             return Answer::Ready(answer);
         }
@@ -237,15 +211,16 @@ impl Engine {
 impl Core {
     /// The live content of a file as the catalog has it now.
     pub(crate) fn live_for(self: &Arc<Self>, ino: Ino) -> Result<Arc<Live>, EngineError> {
-        let (inode, blocks, source, in_sync) = self
+        let (inode, blocks, source, known) = self
             .catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
                 let base = rows.base(ino)?;
                 let blocks = blocks_of(rows, &inode)?;
                 let in_sync = base.as_ref().is_some_and(|base| base.edition == inode.edition);
+                let known = (in_sync, known_content(&inode, base.as_ref()));
                 let source = base.map(|base| Source { version: base.version, size: base.size });
-                Ok(Some((inode, blocks, source, in_sync)))
+                Ok(Some((inode, blocks, source, known)))
             })?
             .ok_or(EngineError::Stale)?;
         match inode.kind {
@@ -270,7 +245,7 @@ impl Core {
             source,
             inode.edited,
         ));
-        self.check_at_first_open(&inode, &fresh, in_sync)?;
+        self.check_at_first_open(&inode, &fresh, known)?;
         Ok(self.open.adopt(fresh))
     }
 
@@ -280,7 +255,7 @@ impl Core {
         self: &Arc<Self>,
         inode: &Inode,
         live: &Arc<Live>,
-        in_sync: bool,
+        (in_sync, known): (bool, Option<Digest>),
     ) -> Result<(), EngineError> {
         if inode.content != Content::Hydrated {
             return Ok(());
@@ -300,7 +275,8 @@ impl Core {
         live.state().seen = Some(stamp);
         if inode.stamp != Some(stamp) {
             let mut state = live.state();
-            state.wrote = true;
+            state.doubted = known.is_some_and(|known| known.size == stamp.size);
+            state.wrote = !state.doubted;
             state.size = stamp.size;
             drop(state);
             self.recorder.notify_one();
@@ -411,65 +387,6 @@ impl Core {
         let opened = self.open_for_writing(live, mode, Ok(inode.generation))?;
         // With what opening made of it: it may have been emptied.
         Ok((self.stat_now(inode, BELIEVE), opened))
-    }
-
-    /// Reads bytes that are fetched first, or that pass through where they cannot be kept.
-    async fn read_slowly(
-        self: &Arc<Self>,
-        file: &OpenFile,
-        asked: Range<u64>,
-        need: Range<u64>,
-        want: Range<u64>,
-        ahead: u64,
-    ) -> Result<Bytes, EngineError> {
-        let live = &file.live;
-        let mut passing = file.passing.lock().await;
-        if let Some(bytes) = self.passed(live, &passing, &asked)? {
-            return Ok(bytes);
-        }
-        if passing.was_just_refused() && !live.state().has(asked.clone()) {
-            return self.read_past(live, &mut passing, asked, ahead).await;
-        }
-        let alone = Some(passing).filter(|passing| passing.was_refused());
-        let _kept = live.keep_here(&asked);
-        // Asked first: what cannot be kept is fetched once, to pass through, and nothing ahead of it.
-        let mut came = self.fetch_for_reader(live, need.clone(), want.clone()).await;
-        if need != asked && matches!(came, Err(EngineError::NoSpace(_))) {
-            // Not all of it fits: what was asked for has to do.
-            came = self.fetch_for_reader(live, asked.clone(), want).await;
-        }
-        match (came, alone) {
-            (Err(EngineError::NoSpace(_)), alone) => {
-                let mut passing = match alone {
-                    Some(passing) => passing,
-                    None => file.passing.lock().await,
-                };
-                passing.refuse();
-                self.read_past(live, &mut passing, asked, ahead).await
-            }
-            (outcome, alone) => {
-                if let Some(mut passing) = alone {
-                    *passing = Passing::default();
-                }
-                outcome.and_then(|()| self.read_here(live, asked))
-            }
-        }
-    }
-
-    /// Reads bytes that are here.
-    pub(crate) fn read_here(&self, live: &Live, range: Range<u64>) -> Result<Bytes, EngineError> {
-        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let data = live.readable(&self.cache)?;
-        let mut buffer = BytesMut::zeroed(length);
-        let got = data.read_at(&mut buffer, range.start)?;
-        if got < length && !live.state().hydrated && range.start + (got as u64) < live.state().size
-        {
-            return Err(EngineError::Disk(std::io::Error::other(
-                "the data file is shorter than its file",
-            )));
-        }
-        buffer.truncate(got);
-        Ok(buffer.freeze())
     }
 }
 

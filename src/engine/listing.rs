@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
 
 use super::EngineError;
 use super::core::{Cause, Core, steady as now};
@@ -22,15 +21,13 @@ use crate::remote::{ErrorKind, ListPage, Listed, Locator, RemoteError};
 
 /// Entries applied in one transaction.
 const PIECE: usize = 500;
-/// Folders listed at once in the background.
-const AT_ONCE: usize = 4;
 /// How often, at least, a listing begins again because its folder moved meanwhile.
 const TRIES: u32 = 4;
 /// How long is waited between two such tries, first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// The first wait of a folder that must be looked at again but cannot be settled yet, and the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The longest wait if no item is in the way.
 const LONGEST_ALONE: Duration = Duration::from_secs(4);
@@ -291,43 +288,6 @@ impl Core {
         longest: Duration,
     ) -> Result<(), EngineError> {
         change(self, move |tx| defer_look(tx, folder, None, longest)).await
-    }
-
-    /// Lists what is asked for or marked look-again; ends with the engine.
-    pub(crate) async fn run_lister(self: Arc<Self>) {
-        let mut stopping = self.stopping.subscribe();
-        let mut link = self.link.watch();
-        loop {
-            let mut waits = Duration::from_secs(3600);
-            let listable = match self.connection_state() {
-                None => self.catalog.folders_to_list(AT_ONCE).unwrap_or_default(),
-                Some(_) => Vec::new(),
-            };
-            if !listable.is_empty() {
-                let flights = listable.iter().map(|(folder, mark)| {
-                    let cause = if mark.is_some() { Cause::Feed } else { Cause::User };
-                    self.flight(*folder, cause)
-                });
-                let outcomes = join_all(flights).await;
-                if outcomes.iter().all(Result::is_ok) {
-                    continue;
-                }
-                waits = FIRST_WAIT;
-            }
-            if let Ok(Some(due)) = self.catalog.read(|rows| rows.next_look()) {
-                let left = u64::try_from(due.saturating_sub(now())).unwrap_or(0);
-                waits = waits.min(Duration::from_nanos(left).max(Duration::from_millis(20)));
-            }
-            if self.connection_state().is_some() {
-                waits = waits.max(FIRST_WAIT);
-            }
-            tokio::select! {
-                () = self.listing.notified() => {}
-                _ = link.changed() => {}
-                () = tokio::time::sleep(waits) => {}
-                _ = stopping.wait_for(|stop| *stop) => return,
-            }
-        }
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) blocks_unrecorded: bool,
     /// Whether a user wrote since the data file was last observed by the catalog.
     pub(crate) wrote: bool,
+    /// Whether the data file moved in a way of which only its digest can tell whether somebody wrote.
+    pub(crate) doubted: bool,
     /// How many times over such writes are just being told to the catalog.
     pub(crate) recording: u32,
     /// Whether it is a close that is being told, of a content that the catalog knows to be whole.
@@ -151,6 +153,7 @@ impl Live {
             gave_up: None,
             blocks_unrecorded: hydrated && content != Content::Hydrated,
             wrote: false,
+            doubted: false,
             recording: 0,
             closing: false,
             edit_recorded: edited,
@@ -223,20 +226,20 @@ impl Live {
     /// Whether the catalog has something to be told, or is just being told.
     pub(crate) fn has_news(&self) -> bool {
         let state = self.state();
-        state.blocks_unrecorded || state.wrote || state.recording > 0 || self.is_telling()
+        state.blocks_unrecorded || state.may_be_edited() || self.is_telling()
     }
 
     /// Whether all that the catalog is to be told is what was fetched, which may as well be fetched again.
     pub(crate) fn has_only_fetched(&self) -> bool {
         let state = self.state();
-        !state.wrote && state.recording == 0 && !state.edit_recorded
+        !state.may_be_edited() && !state.edit_recorded
     }
 
     /// Whether nothing is to be told and nobody is at it just now. Never waits.
     pub(crate) fn is_at_rest(&self) -> bool {
         match self.state.try_lock() {
             Ok(state) => {
-                let untold = state.blocks_unrecorded || state.wrote || state.recording > 0;
+                let untold = state.blocks_unrecorded || state.may_be_edited();
                 !untold && !self.is_telling()
             }
             Err(_) => false,
@@ -256,8 +259,7 @@ impl Live {
     /// Whether a user wrote what the catalog does not know of yet: as good as an open writer, for whoever would take the
     /// file to be at rest.
     pub(crate) fn has_unrecorded_writes(&self) -> bool {
-        let state = self.state();
-        state.wrote || state.recording > 0
+        self.state().may_be_edited()
     }
 
     /// The data file, opened for reading and writing; made, with its length, if there is none.
@@ -343,7 +345,7 @@ impl Live {
             return false;
         }
         let mut state = self.state();
-        if state.wrote || state.recording > 0 || state.edit_recorded || !state.blocks_unrecorded {
+        if state.may_be_edited() || state.edit_recorded || !state.blocks_unrecorded {
             return false;
         }
         state.hydrated = false;
@@ -361,6 +363,11 @@ impl State {
     /// Whether all bytes of the range are here.
     pub(crate) fn has(&self, bytes: Range<u64>) -> bool {
         self.hydrated || self.blocks.has(bytes)
+    }
+
+    /// Whether a user wrote, or may have written, what the catalog does not know of.
+    pub(crate) fn may_be_edited(&self) -> bool {
+        self.wrote || self.doubted || self.recording > 0
     }
 
     /// The runs of blocks touched by `bytes` that are neither here nor on their way.

@@ -14,9 +14,12 @@ mod close;
 mod core;
 mod crash;
 mod create;
+mod doubt;
+mod due;
 mod error;
 mod events;
 mod evict;
+mod excludes;
 mod feed;
 mod files;
 mod find;
@@ -25,6 +28,7 @@ mod guard;
 mod heat;
 mod hydrate;
 mod link;
+mod lister;
 mod listing;
 mod live;
 mod losses;
@@ -41,6 +45,7 @@ mod people;
 mod pins;
 mod policy;
 mod private;
+mod read;
 mod record;
 mod resolve;
 mod rules;
@@ -50,6 +55,7 @@ mod settings;
 mod shed;
 mod show;
 mod siblings;
+mod sights;
 mod space;
 mod start;
 mod state;
@@ -94,7 +100,7 @@ pub use state::{
 pub use state_dir::{left_to_send, only_here, remove_state};
 pub use through::Backings;
 pub use verbs::{
-    Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, PageEntry,
+    Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, Page, PageEntry,
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 

@@ -11,7 +11,7 @@ use super::core::{Core, now, steady};
 use super::crash::crash_here;
 use super::outcome::LOST;
 use super::show::BELIEVE;
-use super::verbs::{Caller, PageEntry, RenameMode, Stat};
+use super::verbs::{Caller, Page, PageEntry, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
 use crate::model::{self, Content, Ino, Kind, Name, Pin, Place};
@@ -56,9 +56,20 @@ impl Engine {
 
     /// Up to `most` entries after `cookie` (0: from the start; a cookie is the inode number of the last entry given).
     pub fn read_dir(&self, folder: Ino, cookie: u64, most: usize) -> Answer<Vec<PageEntry>> {
+        self.read_page(folder, cookie, None, most).map(|page| page.entries)
+    }
+
+    /// The same for one who goes on where a page ended that told him how far there is something for him.
+    pub fn read_page(
+        &self,
+        folder: Ino,
+        cookie: u64,
+        until: Option<Ino>,
+        most: usize,
+    ) -> Answer<Page> {
         let engine = self.clone();
         let begins = cookie == 0;
-        let page = move || Answer::Ready(engine.core.page(folder, cookie, most));
+        let page = move || Answer::Ready(engine.core.page(folder, cookie, until, most));
         self.listed_first(folder, begins, page, |answer| answer.wait().boxed())
     }
 

@@ -26,8 +26,17 @@ pub(super) async fn change<T: Send + 'static>(
     core: &Core,
     act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, EngineError> {
+    change_with(core, Durability::Soon, act).await
+}
+
+/// The same; [`Durability::Later`] for what may wait a moment for others to share its commit.
+pub(super) async fn change_with<T: Send + 'static>(
+    core: &Core,
+    durability: Durability,
+    act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, EngineError> {
     crash_here!(core, "rows: before a change");
-    let outcome = core.catalog.write(Durability::Soon, Origin::Engine, act).await;
+    let outcome = core.catalog.write(durability, Origin::Engine, act).await;
     crash_here!(core, "rows: changed");
     outcome.map_err(EngineError::from)
 }

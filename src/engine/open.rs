@@ -78,6 +78,8 @@ pub(crate) struct OpenTable {
     mapped: Mutex<HashSet<Ino>>,
     /// Inodes whose names the remote took away: what is written into them would be found by nobody.
     unnamed: Mutex<HashSet<Ino>>,
+    /// How often users removed a folder that may come back: the kernel never lets a folder live again that it removed.
+    removed: Mutex<HashMap<Ino, u64>>,
     /// How often live contents were told to the catalog.
     told: AtomicU64,
     /// Rung when claims end.
@@ -183,6 +185,20 @@ impl OpenTable {
         } else if !all.is_empty() {
             all.remove(&ino);
         }
+    }
+
+    /// Counts that a user removed a folder.
+    pub(crate) fn note_removed(&self, folder: Ino) {
+        let mut removed = lock(&self.removed);
+        if removed.len() >= REMEMBERED {
+            removed.clear();
+        }
+        *removed.entry(folder).or_default() += 1;
+    }
+
+    /// How often a user removed this folder.
+    pub(crate) fn removals(&self, folder: Ino) -> u64 {
+        lock(&self.removed).get(&folder).copied().unwrap_or_default()
     }
 
     /// Whether the remote took the name of an inode away, as far as was noted: its row tells whether it has none.

@@ -14,8 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EngineError;
 use super::core::{Cause, Core};
+use super::crash::crash_here;
 use super::live::{Live, State};
-use crate::model::{BLOCK, BlockSet};
+use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::ByteStream;
 
 /// How much may be fetched at once for one reader, and for how many readers.
@@ -24,11 +25,13 @@ const READERS: usize = 4;
 /// How long a reader who found no room goes without looking for it again: to look costs more than to fetch.
 const NO_ROOM: Duration = Duration::from_millis(500);
 
-/// Is what was fetched for one reader beyond what it asked for, of the one version that its live content stands for.
+/// Is what was fetched for one reader beyond what it asked for, of one version: what his live content stands for may become
+/// another one, when what was written into it is sent.
 #[derive(Debug, Default)]
 pub(crate) struct Passing {
     start: u64,
     bytes: Bytes,
+    version: Option<Version>,
     counted: Option<OwnedSemaphorePermit>,
     /// When there was no room the last time, if there has been none since.
     refused: Option<Instant>,
@@ -71,6 +74,9 @@ impl Core {
         asked: &Range<u64>,
     ) -> Result<Option<Bytes>, EngineError> {
         let Ok(range) = remote_part(live, asked) else { return Ok(None) };
+        if passing.version != live.source().map(|source| source.version) {
+            return Ok(None);
+        }
         passing.part(&range).map(|far| self.overlaid(live, asked, &far)).transpose()
     }
 
@@ -96,11 +102,13 @@ impl Core {
         let ahead = ahead.min(range.start + AT_ONCE).min(remote_size(live)?);
         let goes_on = ahead > range.end && counted.is_some();
         let end = if goes_on { ahead } else { range.end };
+        let version = live.source().map(|source| source.version);
         let bytes = self.fetch_past(live, range.start..end).await?;
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let far = bytes.slice(..length.min(bytes.len()));
         if goes_on {
-            *passing = Passing { start: range.start, bytes, counted, refused: passing.refused };
+            let (start, refused) = (range.start, passing.refused);
+            *passing = Passing { start, bytes, version, counted, refused };
         }
         self.overlaid(live, &asked, &far)
     }
@@ -116,6 +124,7 @@ impl Core {
             let state = live.state();
             (asked.end.min(state.size), parts_here(&state, asked))
         };
+        crash_here!(self, "passing: parts are known");
         let mut bytes = BytesMut::from(far.as_ref());
         let length = usize::try_from(end.saturating_sub(asked.start)).unwrap_or(usize::MAX);
         bytes.resize(length, 0);

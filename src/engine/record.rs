@@ -59,6 +59,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         // What is older must not be told after what is newer, and who finds nothing to tell must know that it is told.
         let _turn = live.telling.lock().await;
+        self.settle_doubt(live).await?;
         let (core, kept) = (self.clone(), live.clone());
         let news = self
             .blocking(move || core.news_of(&kept, durability))

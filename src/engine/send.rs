@@ -7,16 +7,20 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::{Core, steady as now};
 use super::crash::crash_point;
-use super::observe::change;
+use super::observe::{change, change_with};
 use super::open::lock;
+use super::pause::BULK;
 use super::steps::{Ended, gone_with, is_refusal, locator, refusal};
 use super::workers::Sending;
 use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
-use crate::catalog::{CatalogError, Inode, Tx};
+use crate::catalog::{CatalogError, Durability, Inode, Tx};
 use crate::model::{
     self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Stamp, Step, StepKind,
 };
 use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Observed, Upload};
+
+/// What is sent in one piece.
+const AT_ONCE: u64 = 64 << 10;
 
 /// How long a file that is being written while it is copied rests.
 const MOVING: Duration = Duration::from_secs(2);
@@ -98,10 +102,17 @@ impl Core {
         let outcome = {
             let (upload, _shown) = self.upload_of(ino, &parcel, &noted);
             let expect = noted.begun.attempt.expect.clone();
-            tokio::select! {
-                outcome = self.remotes.transfer.write(&target, upload, expect) => outcome,
-                // Given up in the middle: what became of it is looked at like after a crash, and the rest waits.
-                () = self.is_held_while_sent(ino) => return Ok(Ended::Later(GIVEN_UP)),
+            let is_large = noted.sent.digest.size > BULK;
+            let sent = self.remotes.transfer.write(&target, upload, expect);
+            // Small ones are never held, and need not hear of all that happens.
+            if is_large {
+                tokio::select! {
+                    outcome = sent => outcome,
+                    // Given up in the middle: what became of it is looked at like after a crash, and the rest waits.
+                    () = self.is_held_while_sent(ino) => return Ok(Ended::Later(GIVEN_UP)),
+                }
+            } else {
+                sent.await
             }
         };
         drop(turn);
@@ -143,19 +154,20 @@ impl Core {
         let rest = now().saturating_add(nanos(self.unquiet_pause(ino)));
         // Before the tick is over there is nothing to be confirmed.
         let ripe = now().saturating_add(nanos(self.remotes.transfer.capabilities().version_tick));
-        let (is_young, rests) = change(self, move |tx| {
+        // It has given its turn to the next one, and shares the commit that notes that.
+        let is_hurried = self.workers.awaited.load(Ordering::Relaxed) > 0;
+        let durability = if is_hurried { Durability::Soon } else { Durability::Later };
+        let (is_young, rests) = change_with(self, durability, move |tx| {
             model::written(tx, ino, &begun, &seen, sent)?;
             model::metadata_sent(tx, ino, shown)?;
             // Who closed it since has told when it is to go.
             let rests = !quiet && tx.handles(ino).writers > 0 && tx.mark_pending(ino)?;
             if rests {
-                tx.outbox_progress(ino)?;
-                tx.outbox_defer(ino, rest)?;
+                tx.outbox_rest(ino, rest)?;
             }
             let is_young = quiet && tx.base(ino)?.is_some_and(|base| base.young);
             if is_young {
-                tx.outbox_progress(ino)?;
-                tx.outbox_defer(ino, ripe)?;
+                tx.outbox_rest(ino, ripe)?;
             }
             Ok((is_young, rests))
         })
@@ -170,7 +182,7 @@ impl Core {
     /// A whole moment of the data file; `None` if there is none to be had now.
     async fn take_snapshot(self: &Arc<Self>, ino: Ino) -> Result<Option<Parcel>, EngineError> {
         if let Some(live) = self.open.live(ino) {
-            self.record(&live, crate::catalog::Durability::Soon).await?;
+            self.record(&live, Durability::Soon).await?;
         }
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { return Ok(None) };
         if inode.content != Content::Hydrated {
@@ -289,7 +301,8 @@ impl Core {
             tag: self.tag(ino, noted.begun.attempt.nonce),
             still_whole,
             pace: None,
-            progress: Some(Arc::new(told)),
+            // What goes out in one piece has no progress.
+            progress: (total > AT_ONCE).then(|| Arc::new(told) as _),
         };
         (upload, Shown(self, ino))
     }
@@ -297,7 +310,7 @@ impl Core {
     /// Whether nobody can still change what is here. What was written since the copy is brought to the row.
     async fn is_quiet(self: &Arc<Self>, ino: Ino, parcel: &Parcel) -> Result<bool, EngineError> {
         // Asked first: what is written after the stamp was compared must not be missed.
-        let nobody_writes = self.nobody_writes(ino).await?;
+        let nobody_writes = self.nobody_writes_to(ino, parcel.generation, &parcel.data).await?;
         let (data, stamp) = (parcel.data.clone(), parcel.snapshot.stamp);
         let core = self.clone();
         // It may wait for the disk: on the runtime's own threads everybody else would wait with it.

@@ -17,8 +17,16 @@ use crate::cache::DataFile;
 use crate::catalog::{Durability, Inode, Origin, Tx};
 use crate::model::{BLOCK, BlockSet, Content, Ino, Pin, Rows as _, Stamp};
 
-/// Of a data file whose blocks are known, so much may be the file system's own.
+/// Of a data file whose blocks are known, so much may be the file system's own, and so much more for each of its runs: it
+/// keeps a tree of them.
 const UNKNOWN: u64 = BLOCK;
+const EACH_RUN: u64 = 32;
+
+/// How much a data file may occupy of which these blocks are to be here, and that many bytes of it.
+pub(crate) fn most_occupied(blocks: &BlockSet, present: u64) -> u64 {
+    let runs = blocks.runs().len() as u64;
+    present.saturating_add(UNKNOWN).saturating_add(runs * EACH_RUN)
+}
 
 /// Keeps blocks of a live content here, as long as it lives, for somebody who waits for them or reads them.
 pub(crate) struct Waited {
@@ -69,17 +77,39 @@ impl State {
     pub(crate) fn tidy(&self, data: &DataFile) -> crate::cache::Result<()> {
         // What is on its way out may come back.
         let whole = self.hydrated || !self.leaving.is_empty();
-        if whole || data.allocated()? <= self.present().saturating_add(UNKNOWN) {
+        // To count the runs takes longer than to know that there is nothing.
+        let (allocated, present) = (data.allocated()?, self.present());
+        if whole
+            || allocated <= present.saturating_add(UNKNOWN)
+            || allocated <= most_occupied(&self.blocks, present)
+        {
             return Ok(());
         }
         if self.blocks.is_empty() {
             return data.set_len(0);
         }
-        let end = BlockSet::touched(0..data.size()?).end;
-        for run in self.blocks.absent(0..end) {
-            data.punch(u64::from(run.start) * BLOCK..u64::from(run.end) * BLOCK)?;
+        for gap in self.gaps(data)? {
+            // A hole that is there already is not made again: that would cost much more than to look.
+            if data.seek_data(gap.start)?.is_some_and(|at| at < gap.end) {
+                data.punch(gap)?;
+            }
         }
         Ok(())
+    }
+
+    /// The same also of room that was taken and never written, which looks like a hole.
+    pub(crate) fn tidy_all(&self, data: &DataFile) -> crate::cache::Result<()> {
+        if self.hydrated || !self.leaving.is_empty() {
+            return Ok(());
+        }
+        self.gaps(data)?.into_iter().try_for_each(|gap| data.punch(gap))
+    }
+
+    /// Where a data file is to hold nothing.
+    fn gaps(&self, data: &DataFile) -> crate::cache::Result<Vec<Range<u64>>> {
+        let end = BlockSet::touched(0..data.size()?).end;
+        let gaps = self.blocks.absent(0..end).into_iter();
+        Ok(gaps.map(|run| u64::from(run.start) * BLOCK..u64::from(run.end) * BLOCK).collect())
     }
 
     /// The blocks that are here.
@@ -97,7 +127,7 @@ impl State {
         let mut going = cold.clone();
         going.intersect(&here);
         self.waited.iter().chain(&self.fetching).for_each(|run| going.remove(run.clone()));
-        if self.wrote || self.recording > 0 || going.is_empty() {
+        if self.may_be_edited() || going.is_empty() {
             return BlockSet::default();
         }
         self.blocks = here;
@@ -185,6 +215,8 @@ impl Core {
             return Ok(0);
         };
         live.set_source(source);
+        // The row is no edited one any more: the next writer marks it again.
+        live.state().edit_recorded = false;
         going.forgotten = true;
         crash_point!(self, "shed: forgotten, before the holes");
         let freed = self.make_holes(data, going.blocks.clone()).await?;
@@ -264,4 +296,49 @@ fn may_forget(tx: &Tx, row: &Inode, stamp: Stamp) -> crate::catalog::Result<bool
     let unsent = row.pending || row.edited || tx.outbox(row.ino)?.is_some();
     let moved = row.content == Content::Hydrated && row.stamp != Some(stamp);
     Ok(!unsent && !moved && tx.effective_pin(row.ino)? != Pin::Pinned)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::cache::{Cache, Limits};
+    use crate::model::Generation;
+
+    /// On a file system that counts the tree of a file's parts as the file's own, one with many parts looked as if more than
+    /// they was left in it: each opening made all its holes anew.
+    #[test]
+    fn regression_holes_that_are_there_are_not_made_at_each_opening() {
+        const RUNS: u32 = 2000;
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits { cache_size: 1 << 40, min_free: 0 };
+        let cache = Cache::open(dir.path(), limits).unwrap();
+        let file = cache.create(Ino(7), Generation(1)).unwrap();
+        let size = u64::from(RUNS) * 2 * BLOCK;
+        let mut blocks = BlockSet::default();
+        for run in 0..RUNS {
+            file.write_at(&[1; BLOCK as usize], u64::from(run) * 2 * BLOCK).unwrap();
+            blocks.insert(run * 2..run * 2 + 1);
+        }
+        file.set_len(size).unwrap();
+        file.sync_data().unwrap();
+        let content = Content::Partial;
+        let live = Live::new(Ino(7), Generation(1), size, content, blocks, None, false);
+        let before = file.stamp().unwrap();
+        live.state().tidy(&file).unwrap();
+        assert_eq!(file.stamp().unwrap(), before, "something was given back");
+        // What is left over goes, and nothing else.
+        let left = 1000 * BLOCK..1100 * BLOCK;
+        file.write_at(&vec![2; (left.end - left.start) as usize], left.start).unwrap();
+        file.sync_data().unwrap();
+        let full = file.allocated().unwrap();
+        live.state().tidy(&file).unwrap();
+        file.sync_data().unwrap();
+        assert!(file.allocated().unwrap() <= full - 50 * BLOCK);
+        let mut read = vec![0; BLOCK as usize];
+        for (block, wanted) in [(998, 1), (1000, 2), (1001, 0), (1099, 0), (1100, 1)] {
+            file.read_exact_at(&mut read, block * BLOCK).unwrap();
+            assert!(read.iter().all(|byte| *byte == wanted), "block {block}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::Core;
 use super::live::Live;
-use super::verbs::{PageEntry, Stat};
+use super::verbs::{Page, PageEntry, Stat};
 use crate::catalog::Inode;
 use crate::model::{Content, Ino, Kind, Name};
 
@@ -60,21 +60,26 @@ impl Core {
         }
     }
 
-    /// A page of a folder.
+    /// A page of a folder, of what has no higher number than `until`, or than there is now.
     pub(super) fn page(
         &self,
         folder: Ino,
         cookie: u64,
+        until: Option<Ino>,
         most: usize,
-    ) -> Result<Vec<PageEntry>, EngineError> {
+    ) -> Result<Page, EngineError> {
         self.open.steady(|believe| {
-            let entries = self.catalog.read(|rows| rows.read_dir(folder, Ino(cookie), most))?;
-            let page = entries.into_iter().map(|entry| PageEntry {
+            let (entries, until) = self.catalog.read(|rows| {
+                let until = until.map_or_else(|| rows.newest(), Ok)?;
+                Ok((rows.read_dir(folder, Ino(cookie), most)?, until))
+            })?;
+            let known = entries.into_iter().take_while(|entry| entry.inode.ino <= until);
+            let page = known.map(|entry| PageEntry {
                 cookie: entry.inode.ino.0,
                 stat: self.stat_now(&entry.inode, believe),
                 name: entry.name,
             });
-            Ok(page.collect())
+            Ok(Page { entries: page.collect(), until })
         })
     }
 
@@ -122,6 +127,7 @@ impl Core {
         Stat {
             ino: inode.ino,
             kind: inode.kind,
+            life: if is_folder { self.open.removals(inode.ino) } else { 0 },
             size: if is_folder { 4096 } else { size },
             // Archivers read 0 as "all zeros": a file with bytes has at least one.
             blocks: if is_folder { 8 } else { present.div_ceil(512).max(u64::from(size > 0)) },

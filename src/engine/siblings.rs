@@ -22,8 +22,11 @@ pub(super) const SMALL: u64 = 256 << 10;
 const FEWEST: u64 = 256 << 10;
 const MOST: u64 = 8 << 20;
 const LEAST_OF_A_FILE: u64 = 16 << 10;
-/// Files fetched at once, at most.
+/// Files fetched at once, at most; of a remote that is far away more, and still some requests are left to others.
 const LANES: u32 = 8;
+const FAR_LANES: u32 = 12;
+/// What takes so long is far away.
+const FAR: Duration = Duration::from_millis(5);
 /// A run that stops for so long is over.
 const OVER: Duration = Duration::from_secs(3);
 /// How long after a read a run still goes on.
@@ -62,6 +65,8 @@ struct State {
     course: u64,
     most: u64,
     running: u32,
+    /// How long one takes, the last ones counting most.
+    takes: Duration,
     /// Only files of this kind are fetched: they are not read in order.
     only: Option<Vec<u8>>,
     seen: Option<Instant>,
@@ -107,8 +112,8 @@ impl State {
         now: Instant,
     ) -> bool {
         if self.is_over(now) {
-            let (running, course) = (self.running, self.course);
-            *self = Self { most: FEWEST, running, course, ..Self::default() };
+            let (running, course, takes) = (self.running, self.course, self.takes);
+            *self = Self { most: FEWEST, running, course, takes, ..Self::default() };
         }
         self.seen = Some(now);
         let guessed = self.guesses.remove(&ino).is_some();
@@ -176,6 +181,16 @@ impl State {
             self.guesses.insert(file.ino, file);
         }
         taken
+    }
+
+    /// Notes how long one took.
+    fn took(&mut self, time: Duration) {
+        self.takes = if self.takes.is_zero() { time } else { (self.takes * 3 + time) / 4 };
+    }
+
+    /// How many may be fetched at once.
+    fn lanes(&self, requests: u32) -> u32 {
+        requests.clamp(1, if self.takes < FAR { LANES } else { FAR_LANES })
     }
 
     fn used(&self) -> u64 {
@@ -273,23 +288,31 @@ impl Core {
         Ok(next.collect())
     }
 
-    /// Fetches what comes next, as far as there are lanes; asks the catalog when nothing more is known.
+    /// Fetches what comes next, as far as there are lanes.
     fn guess_files(self: &Arc<Self>) {
-        if self.connection_state().is_some() {
-            return;
+        self.start_lanes(self.next_guesses());
+    }
+
+    fn start_lanes(self: &Arc<Self>, guesses: impl IntoIterator<Item = Ino>) {
+        for ino in guesses {
+            let core = self.clone();
+            self.runtime.spawn(async move { core.run_lane(ino).await });
         }
-        let lanes = self.settings.requests.clamp(1, LANES);
+    }
+
+    /// What is to be fetched now; asks the catalog when nothing more is known.
+    fn next_guesses(self: &Arc<Self>) -> Vec<Ino> {
+        if self.connection_state().is_some() {
+            return Vec::new();
+        }
         // What is fetched ahead must not push out what was fetched ahead and is not read yet.
         let most = self.most_ahead();
         let (taken, ask, course, crosses) = {
             let mut state = lock(&self.workers.siblings.state);
+            let lanes = state.lanes(self.settings.requests);
             (state.take(lanes, most), state.ask(lanes), state.course, state.may_cross())
         };
-        for ino in taken {
-            let core = self.clone();
-            self.runtime.spawn(async move { core.fetch_guess(ino).await });
-        }
-        let Some((folder, beyond)) = ask else { return };
+        let Some((folder, beyond)) = ask else { return taken };
         let core = self.clone();
         self.runtime.spawn(async move {
             let found = core.coming_files(folder, beyond, crosses).unwrap_or_else(|error| {
@@ -302,6 +325,7 @@ impl Core {
                 core.guess_files();
             }
         });
+        taken
     }
 
     /// The files that come next, in the folders that come next if the run crosses, and how far was looked.
@@ -331,18 +355,31 @@ impl Core {
         Ok((Vec::new(), Asked::ToTheEnd))
     }
 
-    async fn fetch_guess(self: &Arc<Self>, ino: Ino) {
+    /// Fetches one after the other as long as there is one to come: a task for each would wake another thread for each.
+    async fn run_lane(self: &Arc<Self>, ino: Ino) {
+        let mut next = Some(ino);
+        while let Some(ino) = next {
+            let goes_on = self.fetch_guess(ino).await;
+            let mut guesses = if goes_on { self.next_guesses() } else { Vec::new() }.into_iter();
+            next = guesses.next();
+            self.start_lanes(guesses);
+        }
+    }
+
+    /// Answers whether more may come after it.
+    async fn fetch_guess(self: &Arc<Self>, ino: Ino) -> bool {
+        let begun = Instant::now();
         let outcome = self.fetch_small(ino).await;
         let goes_on = {
             let mut state = lock(&self.workers.siblings.state);
+            state.took(begun.elapsed());
             state.running = state.running.saturating_sub(1);
             !state.is_over(Instant::now())
         };
-        match outcome {
-            Ok(()) if goes_on => self.guess_files(),
-            Ok(()) => {}
-            Err(error) => tracing::debug!(ino = ino.0, %error, "a file is not fetched ahead"),
+        if let Err(error) = &outcome {
+            tracing::debug!(ino = ino.0, %error, "a file is not fetched ahead");
         }
+        goes_on && outcome.is_ok()
     }
 
     async fn fetch_small(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
@@ -352,7 +389,11 @@ impl Core {
         if size > SMALL || size == 0 {
             return Ok(());
         }
-        self.ensure(&live, 0..size, 0..size, Cause::User).await
+        match self.fetch_within(&live, 0..size, Cause::User).await {
+            Some(outcome) => outcome,
+            // Somebody else is at it, or it is here.
+            None => self.ensure(&live, 0..size, 0..size, Cause::User).await,
+        }
     }
 }
 
@@ -374,6 +415,17 @@ mod tests {
     fn take(state: &mut State, next: Vec<Next>, lanes: u32) -> Vec<Ino> {
         state.told(state.course, next, Asked::ToTheEnd);
         state.take(lanes, MOST)
+    }
+
+    #[test]
+    fn from_far_away_more_come_at_once() {
+        let mut state = State { most: FEWEST, ..State::default() };
+        assert_eq!(state.lanes(20), 8);
+        state.took(Duration::from_millis(20));
+        assert_eq!(state.lanes(20), 12, "as many more as there are requests left for who waits");
+        assert_eq!(state.lanes(5), 5, "no more than may be asked");
+        (0..20).for_each(|_| state.took(Duration::from_millis(1)));
+        assert_eq!(state.lanes(20), 8, "it is near by now");
     }
 
     #[tokio::test(start_paused = true)]

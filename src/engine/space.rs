@@ -13,6 +13,9 @@ use crate::cache::Access;
 use crate::catalog::{Change, Durability, Inode, Origin};
 use crate::model::{Content, Generation, Handles, Ino, Kind, Pin};
 
+/// Why content is kept whose data file is another one than its row says.
+const EDITED: &str = "edited";
+
 /// Says why content was kept.
 pub(crate) enum Kept {
     /// There was nothing to drop.
@@ -24,6 +27,20 @@ pub(crate) enum Kept {
 impl Core {
     /// Drops the content of one file if it is in sync and not open. Answers the bytes given back, or why it was kept.
     pub(crate) async fn drop_content(
+        self: &Arc<Self>,
+        inode: &Inode,
+        dry_run: bool,
+    ) -> Result<(u64, Option<Kept>), EngineError> {
+        let (bytes, kept) = self.try_drop(inode, dry_run).await?;
+        if dry_run || !matches!(kept, Some(Kept::Because(EDITED))) {
+            return Ok((bytes, kept));
+        }
+        // Nobody opened it since its data file moved: it is looked at now, and if it was edited it is sent and goes then.
+        self.observe_data(inode.ino).await?;
+        self.try_drop(inode, dry_run).await
+    }
+
+    async fn try_drop(
         self: &Arc<Self>,
         inode: &Inode,
         dry_run: bool,
@@ -213,9 +230,11 @@ impl Core {
         use super::Invalidation;
         match change {
             Change::Name { parent, name, gone } => {
+                let is_left = gone.is_some();
+                let gone = gone.filter(|ino| self.is_gone(*ino));
                 // A name that appears where nobody was told of an absence is no news, and telling it would take the folder
                 // away from a program that has just entered it.
-                if gone.is_some() || super::open::lock(&self.negatives).contains(&parent) {
+                if is_left || super::open::lock(&self.negatives).contains(&parent) {
                     invalidations.push(Invalidation::Entry { parent, name, gone });
                 }
                 invalidations.push(Invalidation::Attributes(parent));
@@ -254,6 +273,15 @@ impl Core {
             // These are told to those who watch.
             Change::Sync(ino) => self.calm(ino),
             Change::Conflict(_) => {}
+        }
+    }
+
+    /// Whether what left a name is gone for good.
+    fn is_gone(&self, ino: Ino) -> bool {
+        match self.catalog.read(|rows| rows.inode(ino)) {
+            Ok(Some(row)) => row.local.is_none() && row.kind != Kind::Folder,
+            Ok(None) => true,
+            Err(_) => false,
         }
     }
 
@@ -311,7 +339,7 @@ fn reason_to_keep(row: &Inode, unsent: bool, stamp: crate::model::Stamp) -> Opti
         return Some("not sent yet");
     }
     if row.content == Content::Hydrated && row.stamp != Some(stamp) {
-        return Some("edited");
+        return Some(EDITED);
     }
     None
 }

@@ -234,6 +234,7 @@ impl Core {
         self.observe_pending().await?;
         crash_here!(self, "recover: data files are compared");
         self.recover_rows().await?;
+        self.recall_excludes().await?;
         crash_here!(self, "recover: rows are let go");
         // What rested or was put off before the end need not any longer.
         self.catalog

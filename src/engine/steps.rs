@@ -11,10 +11,11 @@ use super::core::{Cause, Core};
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
+use crate::cache::{Access, DataFile};
 use crate::catalog::{CatalogError, Tx};
 use crate::model::{
-    self, Attempt, Base, Begun, Digest, Ino, Kind, Looked, Observed, Place, Refusal, RemotePath,
-    Rows as _, Step, StepKind,
+    self, Attempt, Base, Begun, Digest, Generation, Ino, Kind, Looked, Observed, Place, Refusal,
+    RemotePath, Rows as _, Step, StepKind,
 };
 use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 
@@ -158,14 +159,36 @@ impl Core {
                 Some(data) => data.nobody_can_write()?,
                 None => true,
             };
-            core.open.note_mapped(ino, !nobody);
-            if !nobody && core.catalog.read(|rows| rows.inode(ino))?.is_none() {
-                // It went meanwhile: nobody would ever take it off the list.
-                core.open.note_mapped(ino, false);
-            }
-            Ok(nobody)
+            core.note_who_writes(ino, nobody)
         })
         .await
+    }
+
+    /// The same with a descriptor of this generation that is open for reading already: nothing waits for the disk then.
+    pub(super) async fn nobody_writes_to(
+        self: &Arc<Self>,
+        ino: Ino,
+        generation: Generation,
+        data: &DataFile,
+    ) -> Result<bool, EngineError> {
+        let is_simple = self.leases_trusted
+            && self.open.handles(ino).writers == 0
+            && data.access() == Access::Read
+            && !self.open.live(ino).is_some_and(|live| live.holds_writable());
+        let inode = self.catalog.read(|rows| rows.inode(ino))?;
+        if !is_simple || inode.is_none_or(|inode| inode.generation != generation) {
+            return self.nobody_writes(ino).await;
+        }
+        self.note_who_writes(ino, data.nobody_can_write()?)
+    }
+
+    fn note_who_writes(&self, ino: Ino, nobody: bool) -> Result<bool, EngineError> {
+        self.open.note_mapped(ino, !nobody);
+        if !nobody && self.catalog.read(|rows| rows.inode(ino))?.is_none() {
+            // It went meanwhile: nobody would ever take it off the list.
+            self.open.note_mapped(ino, false);
+        }
+        Ok(nobody)
     }
 
     async fn do_resolve(self: &Arc<Self>, ino: Ino) -> Stepped {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::EngineError;
 use super::core::Core;
+use super::shed::most_occupied;
 use crate::cache::Found;
 use crate::catalog::Inode;
 use crate::model::{BLOCK, Content, Ino, Kind};
@@ -70,9 +71,10 @@ impl Core {
             .catalog
             .read(|rows| Ok((rows.inode(ino)?, rows.is_to_be_rescued(ino, generation)?)))?;
         let holds_more = |row: &Inode| {
-            let here = self.catalog.read(|rows| rows.presence(ino))?.blocks.len() * BLOCK;
+            let blocks = self.catalog.read(|rows| rows.presence(ino))?.blocks;
             let partly = row.kind == Kind::File && row.content != Content::Hydrated;
-            Ok::<_, EngineError>(partly && found.allocated > here + BLOCK)
+            let most = most_occupied(&blocks, blocks.len() * BLOCK);
+            Ok::<_, EngineError>(partly && found.allocated > most)
         };
         Ok(match row {
             _ if edits => Fate::Kept,
@@ -96,11 +98,13 @@ impl Core {
         Ok(())
     }
 
-    /// Opening a data file of which not all is needed gives the rest back.
+    /// Opening a data file of which not all is needed gives back what it holds beside that; the rest of the room goes after it.
     fn tidy_one(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
         let _visit = self.open.visit(ino);
         let live = self.live_for(ino)?;
-        live.data(&self.cache)?;
+        let data = live.data(&self.cache)?;
+        live.state().tidy_all(&data)?;
+        drop(data);
         if self.open.handles(ino).open == 0 {
             live.close_data();
         }

@@ -1,5 +1,6 @@
 //! The outbox worker: has rows chosen whose time has come, and runs a few steps at once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use super::observe::change;
 use super::open::lock;
 use super::outcome::word;
 use super::send::nanos;
-use crate::catalog::Durability;
-use crate::model::{self, Ino, Kind, Rows as _, Step};
+use crate::catalog::{Durability, OutboxItem};
+use crate::model::{self, Ino, Kind, Step};
 use crate::remote::ErrorKind;
 use crate::remote::layers::Connection;
 
@@ -30,6 +31,8 @@ const TINY_IN_STEP: usize = 16;
 const GATHER: Duration = Duration::from_millis(10);
 /// How long nothing is looked at if nobody rings.
 const REST: Duration = Duration::from_secs(60);
+/// How many rows are woken in one transaction.
+const WOKEN_AT_ONCE: usize = 500;
 /// How long it rests when the catalog cannot say what to send.
 const UNCHOSEN: Duration = Duration::from_secs(1);
 
@@ -165,6 +168,7 @@ impl Core {
             line: most
                 .saturating_sub(under_way(&self.workers.heavy))
                 .saturating_sub(under_way(&self.workers.tiny)),
+            first_large: under_way(&self.workers.large) == 0,
         };
         // Most news is of rows that rest: whoever only creates must not share the catalog's thread with choosing nothing.
         if room.is_none() || !self.is_anything_due() {
@@ -179,9 +183,6 @@ impl Core {
                 return UNCHOSEN;
             }
         };
-        for (row, blocker) in chosen.waiting {
-            lock(&self.workers.waiting).entry(blocker).or_default().push(row);
-        }
         // Those that found no room wait for the end of a step.
         let again = chosen.looked_at >= LOOKED_AT && !chosen.skipped;
         for (step, row, load) in chosen.steps {
@@ -193,6 +194,8 @@ impl Core {
                 drop(counted);
             });
         }
+        // Once it is known what is under way.
+        self.note_waiting(chosen.waiting).await;
         if again { Duration::ZERO } else { self.until_next_due(begun, running) }
     }
 
@@ -240,41 +243,60 @@ impl Core {
         self.pulse();
     }
 
+    /// These rows go on when the step of another inode has ended.
+    async fn note_waiting(self: &Arc<Self>, waiting: Vec<(Ino, Ino)>) {
+        let blockers: HashSet<Ino> = waiting.iter().map(|(_, blocker)| *blocker).collect();
+        for (row, blocker) in waiting {
+            lock(&self.workers.waiting).entry(blocker).or_default().insert(row);
+        }
+        for blocker in blockers {
+            // It ended while the choice was made, and found nobody to wake.
+            if !lock(&self.workers.busy).contains(&blocker) {
+                self.wake_waiting(blocker).await;
+            }
+        }
+    }
+
     /// Rows that waited for this inode's step may go.
     async fn wake_waiting(self: &Arc<Self>, ino: Ino) {
-        let Some(rows) = lock(&self.workers.waiting).remove(&ino) else { return };
-        let woken = change(self, move |tx| {
-            for row in rows {
-                let failed = tx.outbox_item(row)?.is_none_or(|item| item.error.is_some());
-                if !failed {
-                    tx.outbox_wake(row)?;
-                }
-            }
-            Ok(())
-        })
-        .await;
-        if let Err(error) = woken {
-            tracing::debug!(%error, "cannot wake what waited");
-        }
+        let rows = lock(&self.workers.waiting).remove(&ino);
+        let rows: Vec<Ino> = rows.into_iter().flatten().collect();
+        self.wake_if(rows, |item| item.error.is_none()).await;
     }
 
     /// The remote can be reached again: what failed for want of it goes at once.
     async fn wake_offline(self: &Arc<Self>) {
-        let woken = change(self, |tx| {
-            for ino in tx.outbox_all()? {
-                let kind = tx.outbox_item(ino)?.and_then(|item| item.error_kind);
-                if kind.as_deref() == Some(word(&ErrorKind::Offline)) {
-                    tx.outbox_wake(ino)?;
-                }
+        let offline = word(&ErrorKind::Offline);
+        match self.catalog.read(|rows| rows.outbox_failed_as(offline)) {
+            Ok(rows) => {
+                self.wake_if(rows, move |item| item.error_kind.as_deref() == Some(offline)).await;
             }
-            Ok(())
-        })
-        .await;
-        if let Err(error) = woken {
-            tracing::debug!(%error, "cannot wake what waited for the remote");
+            Err(error) => tracing::debug!(%error, "cannot tell what waited for the remote"),
         }
         self.listing.notify_one();
         self.ask_for_changes();
+    }
+
+    /// Wakes those of these rows that are still so; some at a time, since programs change rows meanwhile.
+    async fn wake_if(
+        self: &Arc<Self>,
+        rows: Vec<Ino>,
+        is_meant: impl Fn(&OutboxItem) -> bool + Clone + Send + 'static,
+    ) {
+        for some in rows.chunks(WOKEN_AT_ONCE) {
+            let (some, is_meant) = (some.to_vec(), is_meant.clone());
+            let woken = change(self, move |tx| {
+                for row in some {
+                    if tx.outbox_item(row)?.is_some_and(|item| is_meant(&item)) {
+                        tx.outbox_wake(row)?;
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = woken.await {
+                tracing::debug!(%error, "cannot wake what waited");
+            }
+        }
     }
 
     /// Sends an item now and resolves when the remote has what it holds now.

@@ -11,6 +11,8 @@ pub struct Stat {
     pub ino: Ino,
     /// Its type.
     pub kind: Kind,
+    /// Which life of it this is: a folder that was removed and came back is another one to the kernel.
+    pub life: u64,
     /// Length in bytes.
     pub size: u64,
     /// Units of 512 bytes that are here; never 0 for a file with bytes.
@@ -42,6 +44,16 @@ pub struct PageEntry {
     pub name: Name,
     /// What it is.
     pub stat: Stat,
+}
+
+/// Is a page of a folder.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Its entries.
+    pub entries: Vec<PageEntry>,
+    /// What was made later has a higher number: whoever goes on to the end of the folder gets none of that, else somebody who
+    /// replaces what he reads would never come to an end.
+    pub until: Ino,
 }
 
 /// Names an open file or folder, from `open` to `release`.
@@ -172,7 +184,8 @@ pub enum Invalidation {
         parent: Ino,
         /// The name.
         name: Name,
-        /// Who was there and is gone for good (a delete that watchers should hear of).
+        /// Who was there and is gone for good (a delete that watchers should hear of); never who has another place now, nor a
+        /// folder that may come back: in the kernel nothing that is gone lives again.
         gone: Option<Ino>,
     },
     /// Attributes of an inode; never its pages.

@@ -10,7 +10,6 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::EngineError;
 use super::ahead::Ahead;
-use super::choose::Load;
 use super::core::{Cause, Core, now};
 #[cfg(debug_assertions)]
 use super::crash::CrashPoints;
@@ -32,7 +31,7 @@ pub(crate) struct Workers {
     /// Inodes whose step is under way.
     pub(super) busy: Mutex<Busy>,
     /// Which rows wait for the step of a busy inode.
-    pub(super) waiting: Mutex<HashMap<Ino, Vec<Ino>>>,
+    pub(super) waiting: Mutex<HashMap<Ino, HashSet<Ino>>>,
     /// Inodes that somebody wants sent although a writer has them open.
     pub(super) urgent: Mutex<Arc<HashSet<Ino>>>,
     /// How many programs wait until the remote has what they wrote.
@@ -76,7 +75,7 @@ pub(crate) struct Workers {
     /// What is known of folders to look at again.
     pub(super) walk: super::walk::Walk,
     /// Rows that waited for room when they were last planned: their steps move bytes.
-    pub(super) heavy_rows: Heavy,
+    pub(super) heavy_rows: super::due::Heavy,
     /// Where contents take turns.
     pub(super) line: Line,
     /// Steps under way that move bytes, and those that do not.
@@ -114,9 +113,6 @@ impl Line {
         self.0.acquire().await.map_err(|_closed| EngineError::Stopped)
     }
 }
-
-/// Is rows that only wait for room, with what they wait for.
-pub(super) type Heavy = Arc<Mutex<HashMap<Ino, Load>>>;
 
 /// Is how far an upload is.
 #[derive(Debug, Default)]

@@ -9,9 +9,10 @@ use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::live::{Live, State};
+use super::verbs::OpenMode;
 use crate::cache::CacheError;
-use crate::catalog::{Durability, Origin};
-use crate::model::{BLOCK, BlockSet};
+use crate::catalog::{Durability, Origin, Tx};
+use crate::model::{BLOCK, BlockSet, Content, Ino};
 
 /// How often a write looks for room that others take first.
 const ROUNDS: u32 = 100;
@@ -140,7 +141,42 @@ impl Core {
         state.wrote = true;
         state.blocks_unrecorded |= !state.hydrated;
         state.hydrated |= size == 0 || state.blocks.is_full(size);
+        drop(state);
+        crash_here!(self, "cut: after the bytes");
         Ok(())
+    }
+
+    /// What an open for writing cuts off must be forgotten for good first.
+    pub(super) fn durability_of_open(
+        &self,
+        ino: Ino,
+        mode: OpenMode,
+    ) -> Result<Durability, EngineError> {
+        let cuts = mode.truncate && self.is_known_in_part(ino)?;
+        Ok(if cuts { Durability::Synced } else { Durability::Soon })
+    }
+
+    /// Whether the catalog takes some blocks of this file, and not all, for being here.
+    fn is_known_in_part(&self, ino: Ino) -> Result<bool, EngineError> {
+        let inode = self.catalog.read(|rows| rows.inode(ino))?;
+        Ok(inode.is_some_and(|inode| inode.content == Content::Partial))
+    }
+
+    /// The fact before the bytes, where bytes go: a crash in between must not leave blocks that are believed and not there.
+    pub(super) async fn tell_cut(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        size: u64,
+    ) -> Result<(), EngineError> {
+        if size >= live.state().size || !self.is_known_in_part(live.ino)? {
+            return Ok(());
+        }
+        if size > 0 {
+            self.mark_edited(live).await?;
+        }
+        let (ino, generation) = (live.ino, live.generation);
+        let tell = move |tx: &mut Tx| Ok(tx.cut_presence(ino, generation, size)?);
+        self.catalog.write(Durability::Synced, Origin::Kernel, tell).await
     }
 
     /// Records, with its row, that a file that is not all here is being edited: from now on its absent blocks are only

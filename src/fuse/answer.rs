@@ -130,6 +130,11 @@ impl Door {
         Self { engine, runtime, timeout, notifier, waiting }
     }
 
+    /// Whether a read may have to wait until all of a file is here, however long that takes.
+    pub(super) fn reads_wait_for_all(&self) -> bool {
+        self.engine.reads_wait_for_all()
+    }
+
     /// Asks the engine and sees to it that `reply` is answered exactly once: at once on this thread, by the catalog's writer
     /// after its commit, or by the runtime.
     pub(super) fn answer<T, R>(

@@ -10,7 +10,7 @@ use crate::model::{Ino, Kind};
 /// How long the kernel may believe a name, or that there is none: until we say otherwise.
 pub(super) const NAMES: Duration = Duration::from_secs(6 * 3600);
 
-/// Inode numbers are never reused, so the kernel needs no generation to tell them apart.
+/// The generation of what has never been anything else, and of what is not there.
 pub(super) const GENERATION: Generation = Generation(0);
 
 /// The unit of preferred I/O that `stat` shows.
@@ -33,6 +33,12 @@ pub(super) fn file_type(kind: Kind) -> FileType {
         Kind::Fifo => FileType::NamedPipe,
         Kind::Socket => FileType::Socket,
     }
+}
+
+/// Inode numbers are never reused; but of a folder that came back the kernel makes another inode, for its own is dead as
+/// long as somebody is in it.
+pub(super) fn generation(stat: &Stat) -> Generation {
+    Generation(stat.life)
 }
 
 /// What `stat` shows.

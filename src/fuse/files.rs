@@ -119,7 +119,8 @@ impl Kernel {
         let length = bytes.end - bytes.start;
         let verb =
             |engine: &Engine| engine.allocate(ino(number), handle(fh), bytes.start, length, how);
-        let call = Call::of("fallocate", number).holding();
+        // What is not here is fetched first, and room is waited for as by a write.
+        let call = Call::of("fallocate", number).holding().may_transfer();
         self.door.answer(call, reply, verb, |reply, ()| reply.ok());
     }
 

@@ -17,8 +17,8 @@ use fuser::{
 };
 
 use super::answer::{Call, Door, refuse};
-use super::attributes::{GENERATION, NAMES, attributes, ino, nothing, set_time};
-use super::folders::PageSize;
+use super::attributes::{GENERATION, NAMES, attributes, generation, ino, nothing, set_time};
+use super::folders::{OpenFolders, PageSize};
 use super::mount::negotiate;
 use super::names::{made, sought};
 use crate::engine::{Caller, Engine, EngineError, Handle, RenameMode, SetAttributes, Stat};
@@ -29,11 +29,17 @@ pub(super) struct Kernel {
     pub(super) door: Door,
     pub(super) names_a_page: Arc<PageSize>,
     pub(super) entries_a_page: Arc<PageSize>,
+    pub(super) folders: Arc<OpenFolders>,
 }
 
 impl Kernel {
     pub(super) fn new(door: Door) -> Self {
-        Self { door, names_a_page: Arc::default(), entries_a_page: Arc::default() }
+        Self {
+            door,
+            names_a_page: Arc::default(),
+            entries_a_page: Arc::default(),
+            folders: Arc::default(),
+        }
     }
 }
 
@@ -60,7 +66,7 @@ pub(super) fn handle(fh: FileHandle) -> Handle {
 
 /// Answers with what a name stands for.
 pub(super) fn give_entry(reply: ReplyEntry, stat: &Stat) {
-    reply.entry_with_ttls(&stat.believe, &NAMES, &attributes(stat), GENERATION);
+    reply.entry_with_ttls(&stat.believe, &NAMES, &attributes(stat), generation(stat));
 }
 
 impl Kernel {
@@ -277,31 +283,43 @@ impl Filesystem for Kernel {
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        // Nothing is kept between pages, so there is nothing to open. The kernel's own copy of a folder is not asked for:
-        // it would not learn of names that appear and that it never looked for.
-        reply.opened(FileHandle(0), fuser::FopenFlags::empty());
+        // The kernel's own copy of a folder is not asked for: it would not learn of names that appear and that it never looked
+        // for.
+        reply.opened(self.folders.open(), fuser::FopenFlags::empty());
     }
 
     fn readdir(
         &self,
         _request: &Request,
         number: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.read_names(number, offset, reply);
+        self.read_names(number, fh, offset, reply);
     }
 
     fn readdirplus(
         &self,
         _request: &Request,
         number: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.read_entries(number, offset, reply);
+        self.read_entries(number, fh, offset, reply);
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.folders.close(fh);
+        reply.ok();
     }
 
     fn fsyncdir(
@@ -345,7 +363,10 @@ impl Filesystem for Kernel {
         reply: ReplyData,
     ) {
         let verb = |engine: &Engine| engine.read(ino(number), handle(fh), offset, size);
-        let call = Call::of("read", number);
+        let mut call = Call::of("read", number);
+        if self.door.reads_wait_for_all() {
+            call = call.may_transfer();
+        }
         self.door.answer(call, reply, verb, |reply, bytes| reply.data(&bytes));
     }
 
@@ -362,9 +383,13 @@ impl Filesystem for Kernel {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let is_stored = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         // The kernel's buffer is read into again as soon as this returns.
         let data = bytes::Bytes::copy_from_slice(data);
-        let verb = |engine: &Engine| engine.write(ino(number), handle(fh), offset, data, kill_suid);
+        let verb = |engine: &Engine| match (ino(number), handle(fh)) {
+            (ino, handle) if is_stored => engine.write_stored(ino, handle, offset, data),
+            (ino, handle) => engine.write(ino, handle, offset, data, kill_suid),
+        };
         // It waits for room as long as uploads make some.
         let call = Call::of("write", number).holding().may_transfer();
         self.door.answer(call, reply, verb, |reply, written| reply.written(written));

@@ -1,17 +1,21 @@
 //! Folder pages, and the other requests about a folder as a whole.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fuser::{FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyStatfs};
+use fuser::{
+    FileHandle, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyStatfs,
+};
 
 use super::answer::Call;
-use super::attributes::{GENERATION, attributes, file_type, folder, ino, number};
+use super::attributes::{GENERATION, attributes, file_type, folder, generation, ino, number};
 use super::filesystem::Kernel;
 use crate::engine::{Engine, FileSystemSpace};
+use crate::model::Ino;
 
 /// Cookies of `.` and `..`; entries have their inode number, which begins at 3.
 const DOTS: [(u64, &str); 2] = [(1, "."), (2, "..")];
@@ -50,6 +54,39 @@ impl PageSize {
     }
 }
 
+/// Knows of each open folder how far whoever reads it has something to read, from his first page on.
+#[derive(Default)]
+pub(super) struct OpenFolders {
+    last: AtomicU64,
+    until: Mutex<HashMap<u64, Ino>>,
+}
+
+impl OpenFolders {
+    /// A handle for one more.
+    pub(super) fn open(&self) -> FileHandle {
+        FileHandle(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// How far the page at this offset goes, if that is decided: whoever begins anew gets what there is now.
+    fn until(&self, fh: FileHandle, offset: u64) -> Option<Ino> {
+        self.all().get(&fh.0).copied().filter(|_| offset > 0)
+    }
+
+    fn note(&self, fh: FileHandle, until: Ino) {
+        self.all().insert(fh.0, until);
+    }
+
+    /// Nobody reads it any more.
+    pub(super) fn close(&self, fh: FileHandle) {
+        self.all().remove(&fh.0);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, Ino>> {
+        // Nothing in here can leave the map half changed.
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The cookie after which the engine continues.
 fn after_dots(offset: u64) -> u64 {
     if offset <= 2 { 0 } else { offset }
@@ -63,19 +100,27 @@ fn dots(offset: u64) -> impl Iterator<Item = (u64, &'static str)> {
 
 impl Kernel {
     /// A page of names.
-    pub(super) fn read_names(&self, at: INodeNo, offset: u64, reply: ReplyDirectory) {
+    pub(super) fn read_names(
+        &self,
+        at: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
         let call = Call::in_folder("readdir", at);
         let pages = Arc::clone(&self.names_a_page);
         let asked = pages.get();
-        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), asked);
+        let (open, until) = (Arc::clone(&self.folders), self.folders.until(fh, offset));
+        let verb = |engine: &Engine| engine.read_page(ino(at), after_dots(offset), until, asked);
         self.door.answer(call, reply, verb, move |mut reply, page| {
+            open.note(fh, page.until);
             for (cookie, name) in dots(offset) {
                 if reply.add(at, cookie, FileType::Directory, name) {
                     return reply.ok();
                 }
             }
-            let (got, mut fitted) = (page.len(), 0);
-            for entry in page {
+            let (got, mut fitted) = (page.entries.len(), 0);
+            for entry in page.entries {
                 let name = OsStr::from_bytes(entry.name.as_bytes());
                 let kind = file_type(entry.stat.kind);
                 if reply.add(number(entry.stat.ino), entry.cookie, kind, name) {
@@ -91,23 +136,31 @@ impl Kernel {
     }
 
     /// A page of names with their attributes.
-    pub(super) fn read_entries(&self, at: INodeNo, offset: u64, reply: ReplyDirectoryPlus) {
+    pub(super) fn read_entries(
+        &self,
+        at: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
         let call = Call::in_folder("readdirplus", at);
         let pages = Arc::clone(&self.entries_a_page);
         let asked = pages.get();
-        let verb = |engine: &Engine| engine.read_dir(ino(at), after_dots(offset), asked);
+        let (open, until) = (Arc::clone(&self.folders), self.folders.until(fh, offset));
+        let verb = |engine: &Engine| engine.read_page(ino(at), after_dots(offset), until, asked);
         self.door.answer(call, reply, verb, move |mut reply, page| {
+            open.note(fh, page.until);
             for (cookie, name) in dots(offset) {
                 if reply.add(at, cookie, name, &Duration::ZERO, &folder(at), GENERATION) {
                     return reply.ok();
                 }
             }
-            let (got, mut fitted) = (page.len(), 0);
-            for entry in page {
+            let (got, mut fitted) = (page.entries.len(), 0);
+            for entry in page.entries {
                 let name = OsStr::from_bytes(entry.name.as_bytes());
                 let (ino, believe) = (number(entry.stat.ino), entry.stat.believe);
-                let attributes = attributes(&entry.stat);
-                if reply.add(ino, entry.cookie, name, &believe, &attributes, GENERATION) {
+                let (attributes, life) = (attributes(&entry.stat), generation(&entry.stat));
+                if reply.add(ino, entry.cookie, name, &believe, &attributes, life) {
                     break;
                 }
                 fitted += 1;

@@ -3,22 +3,30 @@
 //! Attributes and names, never pages: invalidating pages waits for every unanswered read of the inode. Invalidating a name
 //! waits for the lock of its folder, which the kernel holds while a lookup in it is unanswered, so names in such a folder
 //! are kept back until it is: one frozen folder does not stop the news of the others.
+//!
+//! Of attributes it is told twice: an inode that it only learns of by an answer under way cannot be told to forget what that
+//! answer says, and would believe it for hours.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::attributes::number;
 use crate::engine::Invalidation;
 use crate::model::{Ino, Name};
+
+/// How long after attributes were told they are told once more: answers that were under way have arrived by then.
+const ONCE_MORE: Duration = Duration::from_secs(1);
 
 /// Counts the unanswered requests for which the kernel holds a folder's lock.
 #[derive(Default)]
@@ -93,7 +101,7 @@ pub(super) fn start(
     thread.spawn(work).map(drop)
 }
 
-/// Waits for news, or for an answer that lets kept news go. False at the end.
+/// Waits for news, for an answer that lets kept news go, or until something is to be told once more. False at the end.
 async fn next(
     backlog: &mut Backlog,
     news: &mut UnboundedReceiver<Vec<Invalidation>>,
@@ -109,6 +117,47 @@ async fn next(
             true
         }
         () = waiting.answered.notified(), if !backlog.names.is_empty() => true,
+        () = until(backlog.told.due()) => {
+            backlog.attributes_again.extend(backlog.told.take_due());
+            true
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Is whose attributes were told a moment ago: those of one while together, those since then later.
+#[derive(Default)]
+struct Told {
+    first: Option<(Instant, HashSet<Ino>)>,
+    since: HashSet<Ino>,
+}
+
+impl Told {
+    fn note(&mut self, inos: impl Iterator<Item = Ino>) {
+        self.since.extend(inos);
+        self.go_on();
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.first.as_ref().map(|(due, _)| *due)
+    }
+
+    fn take_due(&mut self) -> HashSet<Ino> {
+        let due = self.first.take().map(|(_, inos)| inos).unwrap_or_default();
+        self.go_on();
+        due
+    }
+
+    fn go_on(&mut self) {
+        if self.first.is_none() && !self.since.is_empty() {
+            self.first = Some((Instant::now() + ONCE_MORE, std::mem::take(&mut self.since)));
+        }
     }
 }
 
@@ -116,6 +165,8 @@ async fn next(
 #[derive(Default)]
 struct Backlog {
     attributes: HashSet<Ino>,
+    attributes_again: HashSet<Ino>,
+    told: Told,
     names: BTreeMap<u64, HashMap<Name, Option<Ino>>>,
 }
 
@@ -137,7 +188,7 @@ impl Backlog {
     }
 
     fn tell(&mut self, notifier: &Notifier, waiting: &Waiting) {
-        for ino in self.attributes.drain() {
+        for ino in self.take_attributes() {
             forget_attributes(notifier, number(ino));
         }
         for (folder, names) in self.take_free(waiting) {
@@ -146,6 +197,15 @@ impl Backlog {
                 forget_name(notifier, INodeNo(folder), OsStr::from_bytes(name.as_bytes()), gone);
             }
         }
+    }
+
+    /// Takes out whose attributes are to be told now; those told for the first time are told once more.
+    fn take_attributes(&mut self) -> HashSet<Ino> {
+        let first = std::mem::take(&mut self.attributes);
+        let mut all = std::mem::take(&mut self.attributes_again);
+        self.told.note(first.iter().copied());
+        all.extend(first);
+        all
     }
 
     /// Takes the names out whose folders the kernel does not hold.
@@ -235,6 +295,31 @@ mod tests {
         assert_eq!(told_of(Some(Ino(8)), &waiting), Some(Ino(8)));
         drop(listing);
         assert_eq!(told_of(Some(Ino(7)), &waiting), Some(Ino(7)));
+    }
+
+    /// What was told while the answer by which the kernel first learnt of an inode was under way, it never heard: it believed
+    /// the old size for hours.
+    #[tokio::test(start_paused = true)]
+    async fn regression_attributes_are_told_once_more_when_answers_have_arrived() {
+        let waiting = Arc::new(Waiting::default());
+        let (send, mut news) = tokio::sync::mpsc::unbounded_channel();
+        let mut backlog = Backlog::default();
+        let begun = Instant::now();
+        send.send(vec![Invalidation::Attributes(Ino(7))]).unwrap();
+        assert!(next(&mut backlog, &mut news, &waiting).await);
+        assert_eq!(backlog.take_attributes(), HashSet::from([Ino(7)]));
+        tokio::time::sleep(ONCE_MORE / 2).await;
+        send.send(vec![Invalidation::Attributes(Ino(8))]).unwrap();
+        assert!(next(&mut backlog, &mut news, &waiting).await);
+        assert_eq!(backlog.take_attributes(), HashSet::from([Ino(8)]));
+        // Each once more, and not before its time.
+        for again in [7, 8] {
+            assert!(next(&mut backlog, &mut news, &waiting).await);
+            assert_eq!(backlog.take_attributes(), HashSet::from([Ino(again)]));
+        }
+        assert!(begun.elapsed() >= ONCE_MORE * 3 / 2 && begun.elapsed() <= ONCE_MORE * 3);
+        let more = next(&mut backlog, &mut news, &waiting);
+        assert!(tokio::time::timeout(ONCE_MORE * 100, more).await.is_err());
     }
 
     #[tokio::test]

@@ -271,6 +271,8 @@ pub trait Rows {
     fn handles(&self, ino: Ino) -> Handles;
     /// Whether an exclude pattern fits something of this kind in this place.
     fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool, Self::Error>;
+    /// Whether an exclude pattern looks at the names above a place as well.
+    fn excludes_paths(&self) -> bool;
 
     /// The next tick; larger than every one before it.
     fn tick(&mut self) -> Result<Tick, Self::Error>;

@@ -42,12 +42,26 @@ pub fn begin<R: Rows>(
     target: Option<Place>,
     expect: Expect,
 ) -> Result<Begun, R::Error> {
+    note_begun(rows, ino, kind, (target, expect), None)
+}
+
+/// Notes the attempt, with the content that counts as ours from now on, if it sends one.
+fn note_begun<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    kind: StepKind,
+    (target, expect): (Option<Place>, Expect),
+    sent: Option<Sent>,
+) -> Result<Begun, R::Error> {
     let base = rows.base(ino)?;
     let nonce = rows.tick()?.0;
     let source = base.as_ref().map(|base| base.place.clone());
     let attempt = Attempt { kind, source, target, expect, nonce };
     let mut row = rows.outbox(ino)?.unwrap_or_default();
     row.attempt = Some(attempt.clone());
+    if let Some(sent) = sent {
+        row.remember(sent.digest, sent.edition);
+    }
     rows.set_outbox(ino, row)?;
     let path = |place: &Option<Place>| match place {
         Some(place) => path_of(rows, place),
@@ -71,11 +85,7 @@ pub fn begin_write<R: Rows>(
     expect: Expect,
     sent: Sent,
 ) -> Result<Begun, R::Error> {
-    let begun = begin(rows, ino, StepKind::Write, Some(target), expect)?;
-    let mut row = rows.outbox(ino)?.unwrap_or_default();
-    row.remember(sent.digest, sent.edition);
-    rows.set_outbox(ino, row)?;
-    Ok(begun)
+    note_begun(rows, ino, StepKind::Write, (Some(target), expect), Some(sent))
 }
 
 /// Whether the rows that an answer is about are as they were; ends the attempt if so.

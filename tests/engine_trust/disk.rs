@@ -161,3 +161,78 @@ async fn regression_a_number_that_a_power_cut_took_back_is_not_given_again() {
     };
     world.until("it is kept", kept).await;
 }
+
+/// Moves the ctime of every data file, as `chown`, `chmod` or a copy of the state directory does.
+fn touched(state: &Path) {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let shelves = std::fs::read_dir(state.join("state/data")).unwrap();
+    for file in shelves.flat_map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap()) {
+        let file = file.unwrap().path();
+        let before = std::fs::metadata(&file).unwrap();
+        while std::fs::metadata(&file).unwrap().ctime_nsec() == before.ctime_nsec() {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+}
+
+/// A state directory that was copied, restored or given to another user made every file that was opened an edit, with
+/// another time and sent again, and nothing that was not opened could go.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_state_directory_that_was_copied_is_no_edit_of_every_file() {
+    let world = World::new().await;
+    for index in 0..4u8 {
+        world.write(&format!("f{index}"), &pattern(50_000 + usize::from(index), index)).await;
+    }
+    world.in_sync().await;
+    let times = async |world: &World| {
+        let mut times = Vec::new();
+        for index in 0..4 {
+            times.push(world.stat(&format!("f{index}")).await.mtime);
+        }
+        times
+    };
+    let before = times(&world).await;
+    world.engine.stop().await;
+    touched(world.state.path());
+    let world = World::start(world.store, world.state, world.settings).await;
+    let written = asked(&world, Operation::Write);
+    for index in 0..2u8 {
+        let content = world.read(&format!("f{index}")).await.unwrap();
+        same(&content, &pattern(50_000 + usize::from(index), index));
+    }
+    // Opened for writing and not written; and one that is really edited.
+    let (ino, handle) = world.open("f1", WRITE).await;
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(times(&world).await, before);
+    assert_eq!(asked(&world, Operation::Write), written);
+    let freed = world.engine.free(Ino::ROOT, false).await.unwrap();
+    assert!(freed.kept.is_empty(), "{:?}", freed.kept);
+    assert!(freed.bytes >= 4 * 50_000);
+    same(&world.read("f3").await.unwrap(), &pattern(50_003, 3));
+}
+
+/// What was edited past the catalog is still found then, also where as many bytes are there as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_edited_without_its_row_is_found_by_its_content() {
+    let world = World::new().await;
+    world.write("doc", &pattern(70_000, 3)).await;
+    world.write("other", &pattern(80_000, 3)).await;
+    world.in_sync().await;
+    let (opened, freed) = (data_file(&world, 70_000), data_file(&world, 80_000));
+    world.engine.stop().await;
+    for file in [opened, freed] {
+        OpenOptions::new().write(true).open(file).unwrap().write_all_at(b"edited", 100).unwrap();
+    }
+    let world = World::start(world.store, world.state, world.settings).await;
+    let mut wanted = pattern(70_000, 3);
+    wanted[100..106].copy_from_slice(b"edited");
+    same(&world.read("doc").await.unwrap(), &wanted);
+    world.until("it is sent", async || world.content_there("doc").unwrap() == wanted).await;
+    let freed = world.engine.free(world.ino("other").await, false).await.unwrap();
+    assert_eq!(freed.kept.len(), 1);
+    let mut wanted = pattern(80_000, 3);
+    wanted[100..106].copy_from_slice(b"edited");
+    world.until("it is sent, too", async || world.content_there("other").unwrap() == wanted).await;
+}

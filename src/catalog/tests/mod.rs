@@ -5,6 +5,7 @@
 mod files;
 mod find;
 mod listing;
+mod memo;
 mod names;
 mod opening;
 mod plans;

@@ -249,6 +249,6 @@ fn connections_are_small_and_do_not_map_the_file() {
         let written = bench.engine(move |tx| tx.one(&sql, [], |row| row.get::<_, i64>(0)));
         (read, written)
     };
-    assert_eq!(ask("cache_size"), (Some(-4096), Some(-16384)));
+    assert_eq!(ask("cache_size"), (Some(-3072), Some(-16384)));
     assert_eq!(ask("mmap_size"), (Some(0), Some(0)));
 }

@@ -290,6 +290,9 @@ impl Rows for TreeRows {
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
     }
+    fn excludes_paths(&self) -> bool {
+        false
+    }
     fn is_excluded(&self, place: &Place, _kind: Kind) -> Fallible<bool> {
         Ok(place.name.as_bytes().ends_with(b"~"))
     }
