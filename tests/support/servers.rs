@@ -33,6 +33,8 @@ enum Manner {
     Guarded,
     /// Nobody changes its tree but through it.
     Remembering,
+    /// What it says a version is is made of size and mtime, as rclone does by itself.
+    Dated,
 }
 
 /// A running server; stopped when dropped.
@@ -67,6 +69,12 @@ impl Server {
     #[allow(dead_code)]
     pub fn start_remembering(product: Product) -> Self {
         Self::start_as(product, Manner::Remembering)
+    }
+
+    /// Starts a server whose versions are made of size and mtime.
+    #[allow(dead_code)]
+    pub fn start_dated() -> Self {
+        Self::start_as(Product::Rclone, Manner::Dated)
     }
 
     /// Starts an nginx that speaks only TLS, with a certificate of its own, and wants a password.
@@ -469,7 +477,10 @@ fn lighttpd(home: &Path, port: u16) -> (Command, Option<PathBuf>) {
 
 fn rclone(home: &Path, port: u16, manner: Manner) -> (Command, Option<PathBuf>) {
     let mut command = Command::new(program(&["rclone"]));
-    command.args(["serve", "webdav", "--etag-hash", "auto", "--vfs-cache-mode", "writes"]);
+    command.args(["serve", "webdav", "--vfs-cache-mode", "writes"]);
+    if manner != Manner::Dated {
+        command.args(["--etag-hash", "auto"]);
+    }
     // Changes behind its back are seen at once, and uploads are on disk when they are answered. With "0s" rclone 1.75 forgets
     // its folders without a pause and ends itself where there are many of them ("concurrent map iteration and map write" in
     // vfs.(*Dir).ForgetAll, which takes no lock).

@@ -22,7 +22,7 @@ async fn rclone_keeps_the_mtime_of_an_upload_and_a_set_one() {
 /// `touch -r`) got the version that every other mount had already: none of them saw it, and the next save of one replaced it.
 #[tokio::test]
 async fn regression_another_content_is_another_version_whatever_its_mtime() {
-    let server = Server::start(Product::Rclone);
+    let server = Server::start_dated();
     let remote = probed(&server).await;
     let dated = |bytes: &[u8], nonce| {
         let mtime = Some(1_234_567_890_000_000_000);
@@ -37,6 +37,8 @@ async fn regression_another_content_is_another_version_whatever_its_mtime() {
         assert!(!versions.contains(&written.version), "{versions:?} {written:?}");
         let seen = remote.stat(&at("a")).await.unwrap().unwrap();
         assert_eq!(seen.version, written.version);
+        let later = i64::try_from(nonce - 1).unwrap() * 1_000_000_000;
+        assert_eq!(seen.mtime, Some(1_234_567_890_000_000_000 + later));
         versions.push(written.version);
     }
     // Of another size it has the mtime asked for.
