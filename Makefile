@@ -101,6 +101,7 @@ install-built:
 	install -D -m 644 systemd/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket
 	sed 's|@LIBEXECDIR@|$(LIBEXECDIR)|' systemd/dewfs-helper.service > $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	install -D -m 644 systemd/user/confined.conf $(DESTDIR)$(PREFIX)/share/dewfs/confined.conf
 	pages=$$(mktemp -d) && trap 'rm -r "$$pages"' EXIT && $(RELEASE)/dewfs man "$$pages" && \
 	for page in "$$pages"/*; do \
 		install -D -m 644 "$$page" "$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; \
@@ -116,6 +117,7 @@ package: build
 uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service
 	rm -f $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
+	rm -f $(DESTDIR)$(PREFIX)/share/dewfs/confined.conf
 	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7

@@ -7,8 +7,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use dewfs::catalog::shift_clock;
-use dewfs::engine::Settings;
-use dewfs::model::Pin;
+use dewfs::engine::{OpenMode, Settings};
+use dewfs::model::{Ino, Pin};
 use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{Fault, FaultRule, MemoryOptions, Operation};
 use support::world::{WRITE, World, pattern, quick_settings, same};
@@ -110,4 +110,79 @@ async fn regression_a_clock_set_back_does_not_open_the_guard() {
         }
     }
     panic!("the guard held nothing");
+}
+
+/// A file that could not be sent for long is opened anew: its row is old, and the first half of what is written now was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_an_old_row_sends_no_part_of_what_is_written_now() {
+    let settings = Settings { write_back_delay: Duration::from_millis(100), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.names("").await;
+    world.store.set_online(false);
+    let ino = world.write("whole", b"before").await;
+    shift_clock(TEN_MINUTES);
+    let truncate = OpenMode { truncate: true, ..WRITE };
+    let handle = world.engine.open(ino, truncate).wait().await.unwrap().handle;
+    world.write_at(ino, handle, 0, b"first").await;
+    world.store.set_online(true);
+    for other in ["one", "two", "three"] {
+        world.write(other, b"other").await;
+        world.until("another one is sent", async || world.content_there(other).is_some()).await;
+    }
+    assert_eq!(world.content_there("whole"), None);
+    world.write_at(ino, handle, 5, b" and second").await;
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("whole").unwrap(), b"first and second");
+    world.engine.stop().await;
+}
+
+/// Files edited over hours and not sent: removed together, they counted as removed over hours.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_removals_are_many_however_old_the_edits_before_them() {
+    let settings = Settings { guard: 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    for number in 0..60 {
+        world.store.put(&format!("f{number}"), "there").unwrap();
+    }
+    world.until("all are listed", async || world.names("").await.len() == 60).await;
+    world.in_sync().await;
+    world.store.set_online(false);
+    for number in 0..60 {
+        world.write(&format!("f{number}"), b"edited").await;
+        if number % 10 == 9 {
+            shift_clock(TEN_MINUTES);
+        }
+    }
+    for number in 0..60 {
+        world.remove(&format!("f{number}")).await.unwrap();
+    }
+    world.store.set_online(true);
+    world
+        .until("the guard holds them", async || {
+            assert_eq!(world.there().len(), 60, "some went");
+            world.engine.sync_now(Ino::ROOT).await.unwrap();
+            world.engine.held().await.unwrap().len() == 60
+        })
+        .await;
+    world.engine.stop().await;
+}
+
+/// What a proxy refuses in a bad hour looks like a name that cannot be held: it was tried again by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_refused_name_is_tried_again_the_next_day() {
+    let world = World::with(MemoryOptions::default(), quick_settings()).await;
+    let refused = Fault::Fail(ErrorKind::NameRejected);
+    world.store.inject(FaultRule::next(Operation::Write, refused));
+    let ino = world.write("refused", b"refused").await;
+    let failed = async || world.engine.item_status(ino).await.unwrap().error.is_some();
+    world.until("it is refused", failed).await;
+    shift_clock(60 * TEN_MINUTES);
+    world.write("other", b"other").await;
+    world.until("another one is sent", async || world.content_there("other").is_some()).await;
+    assert_eq!(world.content_there("refused"), None, "not before");
+    shift_clock(90 * TEN_MINUTES);
+    world.write("third", b"third").await;
+    world.until("it is tried again", async || world.content_there("refused").is_some()).await;
+    world.engine.stop().await;
 }

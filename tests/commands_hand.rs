@@ -281,3 +281,24 @@ fn comes_to_rest(pid: u64) {
         assert!(std::time::Instant::now() < limit, "it never rests: {before:?}, {:?}", woken(pid));
     }
 }
+
+/// A mountpoint or a folder reached by a link was "not in a dewfs mount" for every command, though `mount` took it.
+#[test]
+fn regression_a_link_into_a_mount_is_followed() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.at("disk")).unwrap();
+    std::fs::rename(desk.at("mnt"), desk.at("disk/mnt")).unwrap();
+    std::os::unix::fs::symlink("disk/mnt", desk.at("mnt")).unwrap();
+    desk.mount();
+    std::os::unix::fs::symlink(desk.at("mnt/folder"), desk.at("papers")).unwrap();
+    assert_eq!(desk.json(0, "status mnt")[0]["type"], "mount");
+    assert_eq!(desk.json(0, "status mnt/")[0]["type"], "mount");
+    desk.run(0, "pin --wait papers");
+    assert_eq!(desk.item("mnt/folder")["pin"], "pinned");
+    // In the mount a link is an item of its own.
+    std::os::unix::fs::symlink("hello.txt", desk.at("mnt/link")).unwrap();
+    assert_eq!(desk.item("mnt/link")["kind"], "symlink");
+    desk.run(1, "status remote");
+    desk.run(0, "umount mnt");
+    assert!(!desk.at("disk/mnt/hello.txt").exists());
+}

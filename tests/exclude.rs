@@ -138,3 +138,35 @@ async fn the_trash_is_an_ordinary_folder() {
 fn moves(store: &MemoryStore) -> u64 {
     store.counts().get(&Operation::Rename).copied().unwrap_or_default()
 }
+
+/// What a pattern kept here counted as in sync when the pattern was gone, and was never sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_no_pattern_keeps_here_any_more_is_sent() {
+    let settings = Settings { exclude: vec!["*.iso".into(), "kept/".into()], ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.write("x.iso", b"image").await;
+    world.mkdir("kept").await;
+    world.write("kept/a", b"a").await;
+    world.in_sync().await;
+    assert_eq!(world.there(), []);
+    world.engine.stop().await;
+    let (store, state) = (world.store.clone(), world.state.clone());
+    let world = World::start(store, state, quick_settings()).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("x.iso").unwrap(), b"image");
+    assert_eq!(world.content_there("kept/a").unwrap(), b"a");
+}
+
+/// The same of what a pattern of a path kept here, and which a folder above was moved out of.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_leaves_the_path_of_a_pattern_is_sent() {
+    let settings = Settings { exclude: vec!["cache/*.bin".into()], ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.mkdir("cache").await;
+    world.write("cache/a.bin", b"a").await;
+    world.in_sync().await;
+    assert_eq!(world.there().len(), 1);
+    world.rename("cache", "data").await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("data/a.bin").unwrap(), b"a");
+}

@@ -60,10 +60,15 @@ impl Keyring {
         Self { bus, kept, _service: service }
     }
 
+    /// Only this, as it was kept before ports were noted.
     fn put(&self, secret: &str) {
+        self.put_as(old(), secret);
+    }
+
+    fn put_as(&self, about: Attributes, secret: &str) {
         let mut kept = self.kept.lock().unwrap();
         kept.items.clear();
-        kept.items.push((ours(), secret.into()));
+        kept.items.push((about, secret.into()));
     }
 
     fn secrets(&self) -> Vec<(Attributes, String)> {
@@ -92,7 +97,13 @@ impl Keyring {
     }
 }
 
-fn ours() -> Attributes {
+fn ours(server: &CloudServer) -> Attributes {
+    let mut ours = old();
+    ours.insert("port".to_owned(), server.port.to_string());
+    ours
+}
+
+fn old() -> Attributes {
     [("application", "dewfs"), ("server", "127.0.0.1"), ("username", LOGIN)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
@@ -229,14 +240,18 @@ fn setup_and_login_put_the_secret_into_the_keyring() {
     assert!(said.contains("the keyring is locked"), "{said}");
     keyring.kept.lock().unwrap().locked = false;
     keyring.said(0, &setup, &format!("{PASSWORD}\n"));
-    assert_eq!(keyring.secrets(), [(ours(), PASSWORD.to_owned())]);
+    assert_eq!(keyring.secrets(), [(ours(&server), PASSWORD.to_owned())]);
     assert!(!home().join(".config/dewfs/secrets/Cloud").exists());
     assert_eq!(std::fs::read(home().join("Cloud/notes.txt")).unwrap(), b"theirs");
     let said = keyring.said(4, &["login", "Cloud", "--password-stdin"], "wrong\n");
     assert!(said.contains("nothing was changed"), "{said}");
-    keyring.put("old");
+    keyring.put_as(ours(&server), "old");
     keyring.said(0, &["login", "Cloud", "--password-stdin"], &format!("{PASSWORD}\n"));
-    assert_eq!(keyring.secrets(), [(ours(), PASSWORD.to_owned())], "in its place, and no file");
+    assert_eq!(
+        keyring.secrets(),
+        [(ours(&server), PASSWORD.to_owned())],
+        "in its place, and no file"
+    );
     assert!(!home().join(".config/dewfs/secrets/Cloud").exists());
     keyring.said(0, &["logout", "Cloud"], "");
     assert_eq!(keyring.secrets(), []);
@@ -292,7 +307,7 @@ fn regression_two_users_of_a_server_keep_their_secrets() {
     let user = format!("username={USER}");
     let other = ["setup", "Two", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
     keyring.said(0, &other, &format!("{PASSWORD}\n"));
-    let mut others = ours();
+    let mut others = ours(&server);
     others.insert("username".to_owned(), USER.to_owned());
     assert_eq!(keyring.secrets().len(), 2);
     keyring.said(0, &["remove", "One"], "");
@@ -302,5 +317,62 @@ fn regression_two_users_of_a_server_keep_their_secrets() {
     keyring.said(0, &["remove", "Two"], "");
     assert_eq!(keyring.secrets(), [(others, PASSWORD.to_owned())]);
     keyring.said(0, &["remove", "Three"], "");
+    assert_eq!(keyring.secrets(), []);
+}
+
+/// Two servers on two ports of a host took each other's secret, and one went with the other's remote.
+#[test]
+fn regression_two_ports_of_a_host_keep_their_secrets() {
+    if !goes_on("regression_two_ports_of_a_host_keep_their_secrets", USUAL) {
+        return;
+    }
+    let (_runtime, one) = cloud();
+    let (_other_runtime, two) = cloud();
+    let keyring = Keyring::start();
+    std::env::set_current_dir(home()).unwrap();
+    let user = format!("username={LOGIN}");
+    for (name, server) in [("One", &one), ("Two", &two)] {
+        let url = server.url();
+        let setup = ["setup", name, &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
+        keyring.said(0, &setup, &format!("{PASSWORD}\n"));
+    }
+    let kept = |server| (ours(server), PASSWORD.to_owned());
+    assert_eq!(keyring.secrets(), [kept(&one), kept(&two)]);
+    // What is only the other one's is not offered to this one.
+    keyring.put_as(ours(&two), PASSWORD);
+    let given = || keyring.kept.lock().unwrap().given;
+    let before = given();
+    keyring.said(4, &["remote", "test", &one.url(), "-o", &user], "");
+    assert_eq!(given(), before);
+    keyring.said(0, &["remote", "test", &two.url(), "-o", &user], "");
+    keyring.kept.lock().unwrap().items.push((ours(&one), PASSWORD.into()));
+    keyring.said(0, &["remove", "One"], "");
+    assert_eq!(keyring.secrets(), [kept(&two)]);
+    keyring.said(0, &["remove", "Two"], "");
+    assert_eq!(keyring.secrets(), []);
+}
+
+/// What was kept before ports were noted serves every port until the last of its remotes goes, and gives way to what is newer.
+#[test]
+fn a_secret_without_a_port_is_found_still() {
+    if !goes_on("a_secret_without_a_port_is_found_still", USUAL) {
+        return;
+    }
+    let (_runtime, one) = cloud();
+    let (_other_runtime, two) = cloud();
+    let keyring = Keyring::start();
+    std::env::set_current_dir(home()).unwrap();
+    keyring.put(PASSWORD);
+    let user = format!("username={LOGIN}");
+    for (name, server) in [("One", &one), ("Two", &two)] {
+        keyring.said(0, &["remote", "add", name, &server.url(), "-o", &user], "");
+        keyring.said(0, &["remote", "test", &format!("{name}:")], "");
+    }
+    keyring.said(0, &["login", "One", "--password-stdin"], &format!("{PASSWORD}\n"));
+    let (kept, before) = ((ours(&one), PASSWORD.to_owned()), (old(), PASSWORD.to_owned()));
+    assert_eq!(keyring.secrets(), [before.clone(), kept]);
+    keyring.said(0, &["remove", "One"], "");
+    assert_eq!(keyring.secrets(), [before]);
+    keyring.said(0, &["remove", "Two"], "");
     assert_eq!(keyring.secrets(), []);
 }

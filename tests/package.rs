@@ -50,6 +50,7 @@ fn the_rpm_is_installed_replaced_and_removed() {
         "/usr/bin/dewfs",
         "/usr/sbin/mount.dewfs",
         "/usr/libexec/dewfs-helper",
+        "/usr/share/dewfs/confined.conf",
         "/usr/lib/systemd/user/dewfs@.service",
         "/usr/lib/systemd/system/dewfs@.service",
         "/usr/lib/systemd/system/dewfs-helper.socket",

@@ -345,3 +345,71 @@ async fn regression_waiting_for_a_turn_is_no_silence_of_the_remote() {
     sent.await.unwrap().unwrap();
     assert_eq!(*online.borrow(), Connection::Online);
 }
+
+/// One path that a server cannot serve, or does not answer for, took the mount offline; one that it does not show had it wait
+/// for another sign-in.
+#[tokio::test(start_paused = true)]
+async fn regression_one_path_tells_nothing_of_the_remote() {
+    for (kind, told) in [
+        (ErrorKind::Offline, ErrorKind::Offline),
+        (ErrorKind::Unavailable, ErrorKind::Unavailable),
+        (ErrorKind::Unauthenticated, ErrorKind::Denied),
+    ] {
+        let store = store();
+        store.put("bad", "x").unwrap();
+        store.put("good", "x").unwrap();
+        let bad = FaultRule { path: Some(path("bad")), ..FaultRule::always(Fault::Fail(kind)) };
+        store.inject(bad);
+        let remote = retry(&store);
+        let online = remote.connection();
+        for _ in 0..3 {
+            assert_eq!(remote.stat(&at("bad")).await.unwrap_err().kind, told);
+            let sent = remote.write(&at("bad"), upload(b"y"), Expect::Any).await;
+            assert_eq!(sent.unwrap_err().kind, told);
+            assert_eq!(*online.borrow(), Connection::Online);
+        }
+        assert!(!online.has_changed().unwrap(), "and never was anything else");
+        assert!(remote.stat(&at("good")).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn regression_one_path_that_hangs_tells_nothing_of_the_remote() {
+    let store = store();
+    let (gate, _held) = Gate::holding(|step| step.path == path("bad"));
+    store.gate(Some(gate));
+    let remote = retry(&store);
+    let online = remote.connection();
+    for _ in 0..4 {
+        assert_eq!(remote.stat(&at("bad")).await.unwrap_err().kind, ErrorKind::Offline);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(*online.borrow(), Connection::Online);
+    assert!(!online.has_changed().unwrap());
+    assert_eq!(remote.stat(&at("good")).await.unwrap(), None);
+}
+
+/// What is not answered anywhere is known soon, with one question more; what answers that it cannot serve its root is away.
+#[tokio::test(start_paused = true)]
+async fn a_remote_whose_root_is_not_answered_is_away() {
+    for kind in [ErrorKind::Offline, ErrorKind::Unavailable] {
+        let store = store();
+        store.inject(FaultRule::always(Fault::Fail(kind)));
+        let remote = retry(&store);
+        let mut online = remote.connection();
+        let begun = Instant::now();
+        for _ in 0..2 {
+            remote.write(&at("a"), upload(b"x"), Expect::Any).await.unwrap_err();
+        }
+        let offline = |now: &Connection| matches!(now, Connection::Offline { .. });
+        online.wait_for(offline).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert_eq!(store.requests(), 3);
+    }
+    let store = store();
+    store.inject(FaultRule::always(Fault::Fail(ErrorKind::Unauthenticated)));
+    let remote = retry(&store);
+    let refused = remote.stat(&at("a")).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unauthenticated);
+    assert_eq!(*remote.connection().borrow(), Connection::Unauthenticated);
+}

@@ -1,6 +1,9 @@
 //! What other users of the machine, and who looks at files, processes and logs, get to know of a mount: nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
 
+#[path = "support/line.rs"]
+#[allow(dead_code)]
+mod line;
 #[path = "support/mount.rs"]
 mod mount;
 #[path = "support/ordinary.rs"]
@@ -15,6 +18,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use dewfs::control::{Client, Done, Request, Scope, find_daemons};
+use line::Line;
 use mount::{Mounted, Places, dewfs, eventually, said};
 use servers::{Product, Server};
 
@@ -149,6 +153,16 @@ fn socket_of(mount: &Mounted) -> PathBuf {
 
 /// Asks the socket as another user: the documents as they came, and the end.
 fn ask_as(uid: u32, socket: &Path, request: Request) -> Result<(Vec<String>, Done), String> {
+    ask_with(uid, socket, request, false)
+}
+
+/// The same, with the progress of transfers.
+fn ask_with(
+    uid: u32,
+    socket: &Path,
+    request: Request,
+    progress: bool,
+) -> Result<(Vec<String>, Done), String> {
     let socket = socket.to_owned();
     let asking = move || {
         let (uid, gid) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(uid));
@@ -158,7 +172,7 @@ fn ask_as(uid: u32, socket: &Path, request: Request) -> Result<(Vec<String>, Don
         rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
         let mut client = Client::connect(&socket).map_err(|error| error.to_string())?;
         let mut lines = Vec::new();
-        let done = client.ask(request, false, |_, line| lines.push(line.to_owned()));
+        let done = client.ask(request, progress, |_, line| lines.push(line.to_owned()));
         done.map(|done| (lines, done)).map_err(|error| error.to_string())
     };
     std::thread::spawn(asking).join().unwrap()
@@ -277,6 +291,32 @@ fn others_who_are_let_in_learn_what_they_could_see() {
             let (lines, done) = ask_as(STRANGER, &socket, request).unwrap();
             assert!(lines.is_empty() && done.exit == 1, "{shown}: {done:?}");
         }
+    }
+}
+
+/// Whoever asked for progress heard the names of all that was in transfer, also of what lies in closed folders.
+#[test]
+fn regression_transfers_are_not_told_to_others() {
+    if !is_root() {
+        return;
+    }
+    let server = Server::start(Product::Rclone);
+    let line = Line::to(server.port);
+    let mount = Mounted::url(&line.url(), server.root(), &["-o", "allow_other"]);
+    fs::create_dir(mount.path("closed")).unwrap();
+    fs::set_permissions(mount.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    eventually("the folder to arrive", || server.root().join("closed").exists());
+    line.set_rate(20_000);
+    fs::write(mount.path("closed/letter"), vec![7; 3 << 20]).unwrap();
+    let socket = socket_of(&mount);
+    let told = |uid: u32| ask_with(uid, &socket, Request::Status, true).unwrap().0.concat();
+    eventually("root to hear of the transfer", || told(0).contains("closed/letter"));
+    // Between two tries nothing is in transfer: only what is asked between two that heard of it counts.
+    for _ in 0..5 {
+        let told_to_others = told(STRANGER);
+        assert!(told_to_others.contains("\"mount\""), "{told_to_others}");
+        assert!(!told_to_others.contains("letter"), "{told_to_others}");
+        eventually("root to hear of it again", || told(0).contains("closed/letter"));
     }
 }
 

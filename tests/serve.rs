@@ -314,3 +314,35 @@ fn a_mount_of_a_share_sees_what_happens_in_the_directory() {
     let left = |dir: &Path| mount::names(dir);
     eventually("nothing of dewfs stays", || left(&served.dir) == ["b.txt"]);
 }
+
+/// A file that signs nobody in was taken for leave to serve everybody, who could also write.
+#[test]
+fn regression_credentials_that_say_nobody_serve_nobody() {
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = place.path().join("secret");
+    let serve = |words: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
+        command.arg("serve").arg(place.path()).args(["--listen", "127.0.0.1:0", "--json"]);
+        command.args(words).env("XDG_CONFIG_HOME", place.path()).envs(environment.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if !line.is_empty() {
+            child.kill().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(line.is_empty() && matches!(output.status.code(), Some(1 | 2)), "{line}{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    let given = ["--credentials", file.to_str().unwrap()];
+    for text in ["", "# signed out\n", "username=al\n", "password=x\n"] {
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let said = serve(&given, &[]);
+        assert!(said.contains("password="), "{text:?}: {said}");
+    }
+    let said = serve(&[], &[("DEWFS_PASSWORD", "x")]);
+    assert!(said.contains("DEWFS_USER"), "{said}");
+}

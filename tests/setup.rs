@@ -385,3 +385,63 @@ fn regression_a_read_only_mount_changes_nothing_there() {
     assert_eq!(others.map(|one| format!("{one:?}")).collect::<Vec<_>>(), Vec::<String>::new());
     assert_eq!(server.names(""), [".dewfs-probe-1", "notes.txt"]);
 }
+
+/// What had the name of something unsent in the directory of `--export` was overwritten without a word.
+#[test]
+fn regression_an_export_overwrites_nothing() {
+    if !goes_on("regression_an_export_overwrites_nothing", USUAL) {
+        return;
+    }
+    let (remote, at) = nas(&["-o", "drain=0"]);
+    assert_eq!(fs::read_dir(&at).unwrap().count(), 0);
+    fs::rename(&remote, home().join("away")).unwrap();
+    fs::create_dir(at.join("papers")).unwrap();
+    fs::write(at.join("papers/notes.txt"), "mine").unwrap();
+    let to = home().join("kept");
+    let export = ["remove", "Nas", "--export", to.to_str().unwrap()];
+    fs::create_dir_all(to.join("papers")).unwrap();
+    fs::write(to.join("papers/notes.txt"), "another's").unwrap();
+    let refused = said(1, &export);
+    assert!(refused.contains("kept/papers/notes.txt") && refused.contains("already"), "{refused}");
+    assert_eq!(fs::read_to_string(to.join("papers/notes.txt")).unwrap(), "another's");
+    // Nor is anything written to where a link points.
+    fs::remove_file(to.join("papers/notes.txt")).unwrap();
+    fs::write(home().join("elsewhere"), "elsewhere").unwrap();
+    std::os::unix::fs::symlink(home().join("elsewhere"), to.join("papers/notes.txt")).unwrap();
+    said(1, &export);
+    assert_eq!(fs::read_to_string(home().join("elsewhere")).unwrap(), "elsewhere");
+    assert_eq!(fs::read_to_string(at.join("papers/notes.txt")).unwrap(), "mine", "still set up");
+    // What an earlier try has copied is no other file.
+    fs::remove_file(to.join("papers/notes.txt")).unwrap();
+    fs::write(to.join("papers/notes.txt"), "mine").unwrap();
+    said(0, &export);
+    assert_eq!(fs::read_to_string(to.join("papers/notes.txt")).unwrap(), "mine");
+}
+
+/// A saved remote with a mistake in its file counted as not there, and was replaced, or removed with its secret.
+#[test]
+fn regression_a_saved_remote_with_a_mistake_is_not_replaced() {
+    if !goes_on("regression_a_saved_remote_with_a_mistake_is_not_replaced", USUAL) {
+        return;
+    }
+    let (saved, secrets) =
+        (home().join(".config/dewfs/remotes"), home().join(".config/dewfs/secrets"));
+    for dir in [&saved, &secrets, &home().join("nas"), &home().join("taken")] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::write(home().join("taken/file"), "x").unwrap();
+    let nas = home().join("nas");
+    let set_up = ["setup", "Nas", nas.to_str().unwrap(), "--yes"];
+    for text in ["spec = \"/srv/x\"\n[mount]\ncache_sise = \"20G\"\n", "spec = \n", ""] {
+        fs::write(saved.join("Nas.toml"), text).unwrap();
+        fs::write(secrets.join("Nas"), "password=old\n").unwrap();
+        let refused = said(1, &set_up);
+        assert!(refused.contains("Nas.toml"), "{refused}");
+        assert_eq!(fs::read_to_string(saved.join("Nas.toml")).unwrap(), text);
+        assert_eq!(fs::read_to_string(secrets.join("Nas")).unwrap(), "password=old\n");
+        assert!(!home().join("Nas").exists());
+    }
+    fs::remove_file(saved.join("Nas.toml")).unwrap();
+    said(0, &set_up);
+    said(0, &["remove", "Nas"]);
+}

@@ -187,21 +187,83 @@ systemd-analyze security --no-pager --threshold=50 dewfs@Nas.service
     Guest::new().with_server().run(&[SERVER, script].concat());
 }
 
-/// The helper's own unit, with all that it takes away, does what an ordinary user's mount needs.
-#[test]
-fn the_helper_that_systemd_starts_gives_a_user_passthrough() {
-    let guest = Guest::new();
-    guest.run(
-        r##"
-not systemctl is-active dewfs-helper.service
-systemctl enable --now dewfs-helper.socket
-test "$(stat -c %a:%u /run/dewfs-helper.sock)" = 666:0
-# Every machine's systemd does this at boot, a container's does not.
+/// What every machine's systemd mounts at boot, and a container's does not.
+const CONNECTIONS: &str = r##"
 if ! mountpoint -q /sys/fs/fuse/connections; then
     mount -o remount,rw /sys
     mkdir -p /sys/fs/fuse/connections
     mount -t fusectl fusectl /sys/fs/fuse/connections
 fi
+"##;
+
+/// Where the helper mounts, a user's unit can be confined, as the page says, and nothing is lost by it.
+#[test]
+fn a_confined_unit_of_a_user_mounts_at_login() {
+    let script = r##"
+person alice
+mkdir -m 777 /srv/nas; echo theirs > /srv/nas/old
+systemctl enable --now dewfs-helper.socket
+install -D -m 644 /usr/share/dewfs/confined.conf /etc/systemd/user/dewfs@.service.d/confined.conf
+# Not on the guest's own disk: it may be stacked on another.
+install -d -o alice /guest/disk
+login alice <<'END'
+unit=dewfs@Cloud.service
+dewfs setup Cloud /srv/nas --yes -o state_dir=/guest/disk/state,min_free=0,drain=1s
+findmnt -n -t fuse.dewfs ~/Cloud
+test "$(cat Cloud/old)" = theirs
+echo mine > Cloud/new
+dewfs sync --wait Cloud
+dewfs status --json Cloud | grep -q '"passthrough_by":"dewfs-helper"'
+pid=$(systemctl --user show -P MainPID $unit)
+grep -q '^NoNewPrivs:.*1$' "/proc/$pid/status"
+grep -q '^Seccomp:.*2$' "/proc/$pid/status"
+grep -q '^CapBnd:[^1-9a-f]*$' "/proc/$pid/status"
+systemd-analyze security --user --no-pager --threshold=50 $unit | tail -n 1
+not systemd-analyze security --user --no-pager --threshold=30 $unit > /dev/null
+
+# Killed, with what was written just before; busy; unmounted by hand.
+echo 'just before' > Cloud/killed
+kill -9 $pid
+is_another() { local now; now=$(systemctl --user show -P MainPID $unit); test "$now" != 0 -a "$now" != "$pid"; }
+wait_for is_another
+wait_for systemctl --user is-active $unit
+test "$(cat Cloud/killed)" = 'just before'
+(cd Cloud && exec 3>open && echo first >&3 && exec sleep 60) &
+wait_for test -s Cloud/open
+systemctl --user stop $unit
+not is_mounted ~/Cloud
+test "$(systemctl --user is-failed $unit)" = inactive
+kill %1
+systemctl --user start $unit
+test "$(cat Cloud/open)" = first
+dewfs umount Cloud
+not is_mounted ~/Cloud
+systemctl --user start $unit
+echo 'at the end' > Cloud/last
+END
+wait_for is_logged_out alice
+not is_mounted /home/alice/Cloud
+has /srv/nas/last 'at the end'
+has /srv/nas/new mine
+login alice <<'END'
+systemctl --user is-system-running --wait
+findmnt -n -t fuse.dewfs ~/Cloud
+test "$(cat Cloud/last)" = 'at the end'
+dewfs remove Cloud
+test ! -e Cloud -a ! -e /guest/disk/state
+END
+"##;
+    Guest::new().run(&[CONNECTIONS, script].concat());
+}
+
+/// The helper's own unit, with all that it takes away, does what an ordinary user's mount needs.
+#[test]
+fn the_helper_that_systemd_starts_gives_a_user_passthrough() {
+    let guest = Guest::new();
+    let script = r##"
+not systemctl is-active dewfs-helper.service
+systemctl enable --now dewfs-helper.socket
+test "$(stat -c %a:%u /run/dewfs-helper.sock)" = 666:0
 person alice
 # Not on the guest's own disk: it may be stacked on another.
 install -d -o alice /guest/state
@@ -226,6 +288,6 @@ pid=$(systemctl show -P MainPID dewfs-helper.service)
 grep -q '^CapBnd:.*00000000002000c0$' "/proc/$pid/status"
 grep -q '^NoNewPrivs:.*1$' "/proc/$pid/status"
 grep -q '^Seccomp:.*2$' "/proc/$pid/status"
-"##,
-    );
+"##;
+    guest.run(&[CONNECTIONS, script].concat());
 }

@@ -180,6 +180,10 @@ impl Reader {
     }
 
     /// Whether an exclude pattern fits something of this kind in this place.
+    pub(super) fn excludes_by_path(&self) -> bool {
+        self.memory.exclude().looks_at_paths()
+    }
+
     pub(super) fn has_excluded_name(&self, place: &Place, kind: Kind) -> Result<bool> {
         let above = || Ok(self.local_path(place.parent)?.unwrap_or_default());
         self.memory.exclude().matches(&place.name, kind == Kind::Folder, above)
@@ -210,6 +214,15 @@ impl Reader {
                    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
                    ORDER BY ino LIMIT ?1";
         self.all(sql, [count(limit)], |row| codec::ino(row, 0))
+    }
+
+    /// Inodes with a place here that the remote never had and that nothing is to be sent of, the newest first.
+    pub fn never_sent(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM inode i WHERE parent IS NOT NULL AND ino > 2
+                   AND NOT EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)
+                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
+                   ORDER BY ino DESC";
+        self.all(sql, [], |row| codec::ino(row, 0))
     }
 
     /// The value of an extended attribute.

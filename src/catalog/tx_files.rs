@@ -5,6 +5,16 @@ use super::{CatalogError, Change, Inode, Result, Tx};
 use crate::model::{BlockSet, Content, Edition, Generation, Ino, Stamp};
 
 impl Tx {
+    /// The generation of a file's content that the remote never had under the file's base. That is so of what was edited since,
+    /// and of what was sent under another base: as a temporary that then took this file's place, for one.
+    pub(crate) fn unsent(&self, ino: Ino) -> Result<Option<Generation>> {
+        let sql = "SELECT generation FROM inode AS i WHERE ino = ?1 AND kind = 0 AND content <> 0
+             AND (edited = 1 OR parent IS NOT NULL AND content = 2 AND NOT EXISTS (
+                  SELECT 1 FROM base AS b
+                  WHERE b.endpoint = 0 AND b.ino = i.ino AND b.edition = i.edition))";
+        Ok(self.one(sql, [int(ino.0)], |row| codec::number(row, 0))?.map(Generation))
+    }
+
     /// Sets the shown size.
     pub fn set_size(&mut self, ino: Ino, size: u64) -> Result<()> {
         self.resize(ino, size)?;

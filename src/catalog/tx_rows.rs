@@ -130,6 +130,10 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
+    fn excludes_paths(&self) -> bool {
+        self.excludes_by_path()
+    }
+
     fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool> {
         self.has_excluded_name(place, kind)
     }
@@ -263,6 +267,11 @@ impl Rows for Tx {
         Ok(())
     }
 
+    fn renew_outbox(&mut self, ino: Ino) -> Result<()> {
+        let sql = "UPDATE outbox SET since = ?2 WHERE endpoint = 0 AND ino = ?1";
+        self.run(sql, (int(ino.0), self.steady)).map(drop)
+    }
+
     fn drop_outbox(&mut self, ino: Ino) -> Result<()> {
         let dropped =
             self.run("DELETE FROM outbox WHERE endpoint = 0 AND ino = ?1", [int(ino.0)])?;
@@ -334,9 +343,7 @@ impl Rows for Tx {
     }
 
     fn rescue(&mut self, ino: Ino) -> Result<()> {
-        let sql = "SELECT generation FROM inode WHERE ino = ?1 AND edited = 1 AND content <> 0";
-        let edited = self.one(sql, [int(ino.0)], |row| codec::number(row, 0))?;
-        if let Some(generation) = edited.map(Generation) {
+        if let Some(generation) = self.unsent(ino)? {
             // Kept until it is done: after a crash the data file would look like one that nothing needs.
             self.set_state(&rescue_key(ino, generation), Some(&[]))?;
             self.tell(Change::Rescued { ino, generation });

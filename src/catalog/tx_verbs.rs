@@ -167,8 +167,13 @@ impl Tx {
 
     /// What a daemon left that ran before the clock was set back is not of a time to come.
     pub fn outbox_recover(&mut self) -> Result<()> {
-        let sql = "UPDATE outbox SET since = ?1 WHERE endpoint = 0 AND since > ?1";
-        self.run(sql, [self.steady])?;
+        for sql in [
+            "UPDATE outbox SET since = ?1 WHERE endpoint = 0 AND since > ?1",
+            "UPDATE base SET looked = 0 WHERE endpoint = 0 AND listed = 1 AND looked > ?1",
+            "UPDATE look_again SET due = 0 WHERE endpoint = 0 AND due > ?1",
+        ] {
+            self.run(sql, [self.steady])?;
+        }
         self.outbox_wake_all()
     }
 

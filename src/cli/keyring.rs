@@ -1,43 +1,52 @@
 //! The desktop's keyring as a place for the secret of a saved remote, instead of a file.
 
-use crate::config::{Login, RemoteOptions, RemoteSpec};
+use crate::config::{Login, RemoteOptions, RemoteSpec, Server};
 
 use super::Failure;
 
-/// Whose secret for which server; `None` where nobody signs in.
-#[cfg(feature = "desktop")]
-fn place<'a>(spec: &'a RemoteSpec, with: &'a RemoteOptions) -> Option<(&'a str, Option<&'a str>)> {
+/// Where somebody signs in; `None` where nobody does.
+fn server(spec: &RemoteSpec) -> Option<Server> {
     match spec {
-        RemoteSpec::WebDav { url, .. } => {
-            Some((url.host_str().unwrap_or_default(), with.username.as_deref()))
-        }
+        RemoteSpec::WebDav { url, .. } => Some(Server::of(url)),
         RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,
     }
 }
 
-/// Whether two remotes may sign in with one secret, or cannot be told apart by who signs in.
-pub(super) fn may_share(
+/// Says which secrets two remotes may have in common, as far as who signs in does not tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shared {
+    /// None.
+    None,
+    /// One from before ports were noted beside secrets.
+    Old,
+    /// All.
+    All,
+}
+
+/// Which secrets two remotes may sign in with both.
+pub(super) fn shared(
     (spec, with): (&RemoteSpec, &RemoteOptions),
     (other, with_other): (&RemoteSpec, &RemoteOptions),
-) -> bool {
-    let host = |spec: &RemoteSpec| match spec {
-        RemoteSpec::WebDav { url, .. } => url.host_str().map(str::to_owned),
-        RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,
-    };
+) -> Shared {
     let users = (&with.username, &with_other.username);
-    let same_user = !matches!(users, (Some(one), Some(other)) if one != other);
-    host(spec).is_some() && host(spec) == host(other) && same_user
+    match (server(spec), server(other), users) {
+        (_, _, (Some(one), Some(other))) if one != other => Shared::None,
+        (Some(one), Some(other), _) if one == other => Shared::All,
+        (Some(one), Some(other), _) if one.host == other.host => Shared::Old,
+        _ => Shared::None,
+    }
 }
 
 #[cfg(feature = "desktop")]
 mod there {
-    use super::{Failure, Login, RemoteOptions, RemoteSpec, place};
+    use super::{Failure, Login, RemoteOptions, RemoteSpec, Shared, server};
     use crate::desktop::keyring::{self, Kept};
 
     /// Whether the keyring has a secret for it.
     pub(in crate::cli) fn has(spec: &RemoteSpec, with: &RemoteOptions) -> bool {
-        place(spec, with).is_some_and(|(server, user)| {
-            keyring::find(server, user).is_ok_and(|found| found.is_some())
+        server(spec).is_some_and(|server| {
+            let found = keyring::find((&server.host, server.port), with.username.as_deref());
+            found.is_ok_and(|found| found.is_some())
         })
     }
 
@@ -48,31 +57,38 @@ mod there {
         with: &RemoteOptions,
         login: &Login,
     ) -> Result<(), Failure> {
-        let Some((server, _)) = place(spec, with) else { return Ok(()) };
+        let Some(server) = server(spec) else { return Ok(()) };
         let kept = match login.clone() {
             Login::Basic { user, password } => {
                 Kept { user: Some(user), is_token: false, secret: password }
             }
             Login::Bearer(secret) => Kept { user: with.username.clone(), is_token: true, secret },
         };
-        keyring::keep(&format!("dewfs: {name}"), server, &kept)
+        keyring::keep(&format!("dewfs: {name}"), (&server.host, server.port), &kept)
             .map_err(|error| Failure::failed(format!("{name}: {error}")))
     }
 
-    /// Takes the secret out of the keyring; answers whether there was one.
-    pub(in crate::cli) fn forget(spec: &RemoteSpec, with: &RemoteOptions) -> Result<bool, Failure> {
-        match place(spec, with) {
-            Some((server, user)) => {
-                keyring::forget(server, user).map_err(|error| Failure::failed(error.to_string()))
+    /// Takes the secret out of the keyring, and one from before ports were noted if that is nobody else's; answers whether
+    /// there was one.
+    pub(in crate::cli) fn forget(
+        spec: &RemoteSpec,
+        with: &RemoteOptions,
+        shared: Shared,
+    ) -> Result<bool, Failure> {
+        match (server(spec), shared) {
+            (None, _) | (_, Shared::All) => Ok(false),
+            (Some(server), _) => {
+                let (place, user) = ((&*server.host, server.port), with.username.as_deref());
+                keyring::forget(place, user, shared == Shared::None)
+                    .map_err(|error| Failure::failed(error.to_string()))
             }
-            None => Ok(false),
         }
     }
 }
 
 #[cfg(not(feature = "desktop"))]
 mod there {
-    use super::{Failure, Login, RemoteOptions, RemoteSpec};
+    use super::{Failure, Login, RemoteOptions, RemoteSpec, Shared};
 
     /// Whether the keyring has a secret for it.
     pub(in crate::cli) fn has(_spec: &RemoteSpec, _with: &RemoteOptions) -> bool {
@@ -93,6 +109,7 @@ mod there {
     pub(in crate::cli) fn forget(
         _spec: &RemoteSpec,
         _with: &RemoteOptions,
+        _shared: Shared,
     ) -> Result<bool, Failure> {
         Ok(false)
     }

@@ -86,7 +86,11 @@ pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failu
                 file.display()
             )));
         }
-        None if keyring::forget(&saved.mount.remote, &saved.mount.remote_options)? => {}
+        None if keyring::forget(
+            &saved.mount.remote,
+            &saved.mount.remote_options,
+            keyring::Shared::None,
+        )? => {}
         None => {
             return Err(Failure::failed(format!("{}: nobody is signed in", saved.name)));
         }

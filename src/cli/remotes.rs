@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::{Credentials, Login, MountOptions, RemoteOptions, RemoteSpec, Schemes, Who};
+use crate::config::{
+    Credentials, Login, MountOptions, RemoteOptions, RemoteSpec, Schemes, Server, Who,
+};
 use crate::remote::Remote;
 use crate::remote::folder::AwaitedFolder;
 use crate::remote::webdav::{AddressedServer, Credentials as Signature, WebDavOptions};
@@ -63,8 +65,8 @@ pub fn open(
         }
         RemoteSpec::WebDav { url, below, .. } => {
             let file = options.credentials.as_deref();
-            let place = url.host_str().unwrap_or_default();
-            let found = Credentials::find(file, options.username.as_deref(), place, who)?;
+            let server = Server::of(url);
+            let found = Credentials::find(file, options.username.as_deref(), server, who)?;
             open_webdav((url, *below), options, found, stall)
         }
         RemoteSpec::Added { scheme, address } => {

@@ -12,6 +12,7 @@ use crate::config::{ConfigFiles, Who};
 use crate::control::{Request, Scope};
 use crate::engine::{left_to_send, only_here, remove_state};
 
+use super::keyring::{self, Shared};
 use super::output::{Output, number, text};
 use super::saved::Saved;
 use super::target::Target;
@@ -265,25 +266,32 @@ fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
     }
     saved.place.forget()?;
     let mount = &saved.mount;
-    if mount.remote_options.credentials.is_none() && !others_sign_in_with_it(saved, common) {
+    if mount.remote_options.credentials.is_none() {
+        let shared = others_sign_in_with_it(saved, common);
         // Without a keyring there is nothing in it.
-        let _forgotten = super::keyring::forget(&mount.remote, &mount.remote_options);
+        let _forgotten = keyring::forget(&mount.remote, &mount.remote_options, shared);
     }
     // Somebody may keep something in it.
     drop(fs::remove_dir(&saved.mount.mountpoint));
     Ok(())
 }
 
-/// Whether the secret in the keyring may be that of another saved remote as well.
-fn others_sign_in_with_it(saved: &Saved, common: &Common) -> bool {
+/// Whether the secrets in the keyring may be those of another saved remote as well.
+fn others_sign_in_with_it(saved: &Saved, common: &Common) -> Shared {
     let (who, mount) = (Who::current(), &saved.mount);
     let names = ConfigFiles::of(&who, common.config.as_deref()).names(&common.schemes);
-    names.iter().filter(|name| **name != saved.name).any(|name| {
-        // One that cannot be read may be anything.
-        Saved::find(name, common).map_or(true, |other| {
-            let (one, two) = (&mount.remote_options, &other.mount.remote_options);
-            two.credentials.is_none()
-                && super::keyring::may_share((&mount.remote, one), (&other.mount.remote, two))
-        })
-    })
+    let others = names.iter().filter(|name| **name != saved.name).map(|name| {
+        let one = (&mount.remote, &mount.remote_options);
+        match Saved::find(name, common) {
+            Ok(Saved { mount: other, .. }) if other.remote_options.credentials.is_some() => {
+                Shared::None
+            }
+            Ok(Saved { mount: other, .. }) => {
+                keyring::shared(one, (&other.remote, &other.remote_options))
+            }
+            // One that cannot be read may be anything.
+            Err(_unreadable) => Shared::All,
+        }
+    });
+    others.max().unwrap_or(Shared::None)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Credentials, Login, Who};
+use crate::config::{Credentials, Login, Server, Who};
 use crate::remote::serve::{Share, SignIn};
 
 use super::output::Output;
@@ -66,13 +66,20 @@ pub(super) fn run(args: &ServeArgs, common: &Common) -> Result<u8, Failure> {
 }
 
 fn sign_in(args: &ServeArgs) -> Result<SignIn, Failure> {
-    let place = args.dir.display().to_string();
-    let found = Credentials::find(args.credentials.as_deref(), None, &place, &Who::current())?;
-    Ok(match found.known() {
-        Some(Login::Basic { user, password }) => SignIn::Basic { user, password },
-        Some(Login::Bearer(token)) => SignIn::Bearer(token),
-        None => SignIn::Nobody,
-    })
+    let place = Server { host: args.dir.display().to_string(), port: None };
+    let found = Credentials::find(args.credentials.as_deref(), None, place, &Who::current())?;
+    match found.known() {
+        Some(Login::Basic { user, password }) => Ok(SignIn::Basic { user, password }),
+        Some(Login::Bearer(token)) => Ok(SignIn::Bearer(token)),
+        // A mount is signed out by that; a share would be everybody's.
+        None => match found.source() {
+            Some(file) => Err(Failure::usage(format!(
+                "credentials {}: nobody could sign in with that: write username= and password=, or token=",
+                file.display()
+            ))),
+            None => Ok(SignIn::Nobody),
+        },
+    }
 }
 
 async fn serve(args: &ServeArgs, sign_in: SignIn, common: &Common) -> Result<u8, Failure> {

@@ -9,8 +9,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::config::{
-    Assignment, ConfigFiles, Login, NewRemote, SavedPlace, Schemes, Spec, Who, ask, resolve_remote,
-    split_options,
+    Assignment, ConfigError, ConfigFiles, Login, NewRemote, SavedPlace, Schemes, Spec, Who, ask,
+    resolve_remote, split_options,
 };
 
 use super::output::Output;
@@ -130,10 +130,22 @@ impl Plan {
                 .ok_or_else(|| Failure::usage("say what to call it: dewfs setup NAME SPEC"))?,
         };
         let place = SavedPlace::of(who, &name, &common.schemes)?;
-        if ConfigFiles::of(who, None).remote(&name).is_ok() {
+        // Whatever is in it: somebody wrote it.
+        if place.file.symlink_metadata().is_ok() {
             return Err(Failure::failed(format!(
-                "{name}: a remote of this name is saved already; dewfs remove {name} takes it away"
+                "{name}: a remote of this name is saved already, in {}; dewfs remove {name} takes it away",
+                place.file.display()
             )));
+        }
+        match ConfigFiles::of(who, None).remote(&name) {
+            Ok(_) => {
+                return Err(Failure::failed(format!(
+                    "{name}: a remote of this name is saved for everybody on this machine: dewfs mount {name}: mounts it"
+                )));
+            }
+            // There is none.
+            Err(ConfigError::Spec(_)) => {}
+            Err(mistake) => return Err(mistake.into()),
         }
         let spec = match &args.spec {
             Some(spec) => spec.clone(),

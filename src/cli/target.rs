@@ -68,7 +68,9 @@ impl Target {
             return Some(Self::at(mount, &written));
         }
         let found = followed(&written)?;
-        dewfs_above(&found, mounts).map(|mount| Self::at(mount, &found))
+        // A link in a mount is an item of its own; one that is in none is the way into one.
+        let at = |place: &Path| Some(Self::at(dewfs_above(place, mounts)?, place));
+        at(&found).or_else(|| at(&written.canonicalize().ok()?))
     }
 
     fn at(mount: Mount, path: &Path) -> Self {

@@ -1,13 +1,10 @@
 //! `dewfs umount`: sends what is pending, then unmounts.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::mount::{UnmountFlags, unmount};
 
-use crate::config::Who;
 use crate::control::{Client, PathText, Request, Unmounted, to_line};
 
 use crate::fuse::mountinfo::{Mount, mounts};
@@ -140,17 +137,8 @@ fn clear(mount: &Mount) -> Result<(), Failure> {
 }
 
 fn unmount_once(at: &Path, lazily: bool) -> Result<(), String> {
-    if Who::current().is_root() {
-        let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-        return unmount(at, flags).map_err(|error| error.to_string());
-    }
-    let mut command = Command::new("fusermount3");
-    command.arg(if lazily { "-uz" } else { "-u" }).arg("--").arg(at);
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Err(format!("fusermount3: {error}; install the package fuse3")),
-    }
+    let outcome = if lazily { crate::fuse::unmount(at) } else { crate::fuse::release(at) };
+    outcome.map_err(|error| error.to_string())
 }
 
 fn is_mounted(mount: &Mount) -> bool {

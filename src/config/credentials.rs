@@ -43,6 +43,23 @@ const TOKEN: &str = "DEWFS_TOKEN";
 const USER: &str = "DEWFS_USER";
 const HANDED_OVER: &str = "DEWFS_SECRET_FD";
 
+/// Is the server that somebody signs in at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its name.
+    pub host: String,
+    /// Its port, if it has one: two ports of one host may be two people's.
+    pub port: Option<u16>,
+}
+
+impl Server {
+    /// The server of an address.
+    pub fn of(url: &url::Url) -> Self {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        Self { host, port: url.port_or_known_default() }
+    }
+}
+
 /// Is where a mount's credentials come from.
 #[derive(Debug)]
 pub struct Credentials {
@@ -51,7 +68,7 @@ pub struct Credentials {
     is_systemds: bool,
     uid: u32,
     user: Option<String>,
-    place: String,
+    server: Server,
     known: Mutex<Option<Login>>,
     may_ask: AtomicBool,
     given_once: AtomicBool,
@@ -61,11 +78,11 @@ pub struct Credentials {
 
 impl Credentials {
     /// Finds the source and reads it once, so that a file that cannot be used is an error now. `user` is what options or URL
-    /// said; `place` names the remote in the question on a terminal.
+    /// said; `server` is also named in the question on a terminal.
     pub fn find(
         file: Option<&Path>,
         user: Option<&str>,
-        place: &str,
+        server: Server,
         who: &Who,
     ) -> Result<Self, ConfigError> {
         let is_systemds = file.is_none();
@@ -74,7 +91,7 @@ impl Credentials {
             is_systemds,
             uid: who.uid,
             user: user.map(str::to_owned),
-            place: place.to_owned(),
+            server,
             known: Mutex::new(None),
             may_ask: AtomicBool::new(true),
             given_once: AtomicBool::new(false),
@@ -100,7 +117,7 @@ impl Credentials {
             is_systemds: false,
             uid: 0,
             user: None,
-            place: String::new(),
+            server: Server { host: String::new(), port: None },
             known: Mutex::new(Some(login)),
             may_ask: AtomicBool::new(false),
             given_once: AtomicBool::new(false),
@@ -111,6 +128,11 @@ impl Credentials {
     /// Whether what it signs with is in the keyring, and is to stay there.
     pub fn is_in_keyring(&self) -> bool {
         self.is_in_keyring.load(Ordering::SeqCst)
+    }
+
+    /// The file that it reads, if it reads one.
+    pub fn source(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// What it signs with since it was last asked.
@@ -213,7 +235,15 @@ impl Credentials {
         file.set_len(0).map_err(refuse)?;
         let mut lines = Lines::default();
         lines.read(&text).map_err(ConfigError::Credentials)?;
-        Ok(self.login(lines))
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        let nobodys = || {
+            ConfigError::Credentials(format!(
+                "{PASSWORD}: whose it is has to be said, by {USER}, username= or the address"
+            ))
+        };
+        self.login(lines).map(Some).ok_or_else(nobodys)
     }
 
     fn login(&self, lines: Lines) -> Option<Login> {
@@ -227,7 +257,8 @@ impl Credentials {
     /// Takes what the keyring has for this place, or that it has nothing any more; where it cannot be asked, nothing changes.
     #[cfg(feature = "desktop")]
     fn read_keyring(&self) {
-        let kept = match crate::desktop::keyring::find(&self.place, self.user.as_deref()) {
+        let server = (self.server.host.as_str(), self.server.port);
+        let kept = match crate::desktop::keyring::find(server, self.user.as_deref()) {
             Ok(kept) => kept,
             Err(error) => return tracing::debug!("{error}."),
         };
@@ -248,7 +279,7 @@ impl Credentials {
     fn read_keyring(&self) {}
 
     fn ask(&self) -> Option<Login> {
-        ask_login(self.user.as_deref(), &self.place)
+        ask_login(self.user.as_deref(), &self.server.host)
     }
 }
 
@@ -402,7 +433,8 @@ mod tests {
     }
 
     fn find(path: &Path, user: Option<&str>) -> Result<Credentials, ConfigError> {
-        Credentials::find(Some(path), user, "there", &Who::current())
+        let there = Server { host: "there".to_owned(), port: None };
+        Credentials::find(Some(path), user, there, &Who::current())
     }
 
     fn password(login: Option<Login>) -> (String, String) {

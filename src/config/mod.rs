@@ -23,7 +23,8 @@ mod who;
 
 pub use assignment::{Assignment, split_options};
 pub use credentials::{
-    Credentials, Login, Secret, ask, ask_login, hide_secrets_in_environment, keep_memory_private,
+    Credentials, Login, Secret, Server, ask, ask_login, hide_secrets_in_environment,
+    keep_memory_private,
 };
 pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};

@@ -252,7 +252,9 @@ async fn answer(
     reader: &mut BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
 ) -> io::Result<bool> {
-    let work = async move { handler.handle(envelope.request, envelope.progress).await };
+    // It tells of all that is in transfer: names that others may not be able to list.
+    let progress = envelope.progress && handler.rules;
+    let work = async move { handler.handle(envelope.request, progress).await };
     let (done, written) = {
         let write = async {
             while let Some(line) = lines.recv().await {

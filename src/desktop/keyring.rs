@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What tells our secrets from those of others.
 const OURS: (&str, &str) = ("application", "dewfs");
 const SERVER: &str = "server";
+/// Not there beside secrets from before it was noted.
+const PORT: &str = "port";
 const USER: &str = "username";
 const KIND: &str = "kind";
 const TOKEN: &str = "token";
@@ -60,15 +62,27 @@ type Attributes = HashMap<String, String>;
 /// A secret as it goes over the bus: session, parameters, value, content type.
 type Wire = (OwnedObjectPath, Vec<u8>, Vec<u8>, String);
 
+/// A host and its port.
+type Server<'a> = (&'a str, Option<u16>);
+
+/// Says for which port of its host an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// The one that was asked for.
+    This,
+    /// Any: it was made before ports were noted.
+    Any,
+}
+
 /// The secret for this server, of this user if one is named; `None` if there is none.
-pub fn find(server: &str, user: Option<&str>) -> Result<Option<Kept>, KeyringError> {
-    let wanted = attributes(server, user, false);
+pub fn find(server: Server<'_>, user: Option<&str>) -> Result<Option<Kept>, KeyringError> {
     wait(async move {
         let keyring = Keyring::open().await?;
-        let Some(item) = keyring.search(&wanted).await? else { return Ok(None) };
-        let question = (ITEM, "Attributes");
-        let noted: OwnedVariant = keyring.properties(&item, &question).await?;
-        let noted: Attributes = noted.try_into()?;
+        let found = match keyring.search(server, user, For::This).await? {
+            None => keyring.search(server, user, For::Any).await?,
+            found => found,
+        };
+        let Some((item, noted)) = found else { return Ok(None) };
         let (_, _, value, _): Wire =
             keyring.call(item.as_str(), ITEM, "GetSecret", &keyring.session).await?;
         let value = Zeroizing::new(value);
@@ -79,8 +93,9 @@ pub fn find(server: &str, user: Option<&str>) -> Result<Option<Kept>, KeyringErr
 }
 
 /// Puts a secret for this server into the keyring, in the place of one that is there.
-pub fn keep(label: &str, server: &str, kept: &Kept) -> Result<(), KeyringError> {
-    let attributes = attributes(server, kept.user.as_deref(), kept.is_token);
+pub fn keep(label: &str, server: Server<'_>, kept: &Kept) -> Result<(), KeyringError> {
+    let mut attributes = attributes(server.0, kept.user.as_deref(), kept.is_token);
+    attributes.extend(server.1.map(|port| (PORT.to_owned(), port.to_string())));
     let (label, secret) = (label.to_owned(), kept.secret.clone());
     wait(async move {
         let keyring = Keyring::open().await?;
@@ -98,14 +113,23 @@ pub fn keep(label: &str, server: &str, kept: &Kept) -> Result<(), KeyringError> 
     })
 }
 
-/// Takes the secret for this server out of the keyring; answers whether there was one.
-pub fn forget(server: &str, user: Option<&str>) -> Result<bool, KeyringError> {
-    let wanted = attributes(server, user, false);
+/// Takes the secret for this server out of the keyring, and with `any_port` one that does not say for which port it is; answers
+/// whether there was one.
+pub fn forget(
+    server: Server<'_>,
+    user: Option<&str>,
+    any_port: bool,
+) -> Result<bool, KeyringError> {
     wait(async move {
         let keyring = Keyring::open().await?;
-        let Some(item) = keyring.search(&wanted).await? else { return Ok(false) };
-        let prompt: OwnedObjectPath = keyring.call(item.as_str(), ITEM, "Delete", &()).await?;
-        is_done(&prompt).map(|()| true)
+        let mut were_there = false;
+        for port in [For::This, For::Any].into_iter().take(1 + usize::from(any_port)) {
+            let Some((item, _)) = keyring.search(server, user, port).await? else { continue };
+            let prompt: OwnedObjectPath = keyring.call(item.as_str(), ITEM, "Delete", &()).await?;
+            is_done(&prompt)?;
+            were_there = true;
+        }
+        Ok(were_there)
     })
 }
 
@@ -155,14 +179,27 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// The first item with these attributes.
-    async fn search(&self, wanted: &Attributes) -> Result<Option<OwnedObjectPath>, KeyringError> {
+    /// The first item of this server and user, and what is noted beside it.
+    async fn search(
+        &self,
+        (server, port): Server<'_>,
+        user: Option<&str>,
+        wanted: For,
+    ) -> Result<Option<(OwnedObjectPath, Attributes)>, KeyringError> {
+        let about = attributes(server, user, false);
         let (open, locked): (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>) =
-            self.call(ROOT, "org.freedesktop.Secret.Service", "SearchItems", wanted).await?;
-        match open.into_iter().next() {
-            None if !locked.is_empty() => Err(KeyringError::Locked),
-            found => Ok(found),
+            self.call(ROOT, "org.freedesktop.Secret.Service", "SearchItems", &about).await?;
+        let port = port.map(|port| port.to_string()).filter(|_| wanted == For::This);
+        let first_locked = open.len();
+        for (number, item) in open.into_iter().chain(locked).enumerate() {
+            let noted = self.properties(&item, &(ITEM, "Attributes")).await?;
+            let noted: Attributes = noted.try_into()?;
+            if noted.get(PORT) == port.as_ref() {
+                let is_open = number < first_locked;
+                return if is_open { Ok(Some((item, noted))) } else { Err(KeyringError::Locked) };
+            }
         }
+        Ok(None)
     }
 
     async fn properties(

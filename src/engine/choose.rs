@@ -274,7 +274,9 @@ impl Choosing {
 
     /// Whether a file that is being written is to be sent all the same.
     fn may_interrupt(&self, tx: &Tx, ino: Ino) -> Result<bool, CatalogError> {
+        // Its row may be about an earlier change that could not be sent.
         let since = tx.outbox_item(ino)?.map_or(self.now, |item| item.since);
+        let since = since.max(self.open.written_since(ino).unwrap_or(since));
         Ok(self.urgent.contains(&ino) || self.now - since >= self.writers_rest)
     }
 }

@@ -123,7 +123,8 @@ impl From<RemoteError> for EngineError {
             ErrorKind::ReadOnly => Self::ReadOnly,
             ErrorKind::Unsupported => Self::Unsupported,
             ErrorKind::Offline | ErrorKind::RootMissing | ErrorKind::Away => Self::Offline,
-            ErrorKind::RateLimited { .. }
+            ErrorKind::Unavailable
+            | ErrorKind::RateLimited { .. }
             | ErrorKind::Locked { .. }
             | ErrorKind::Unsettled { .. } => Self::TimedOut,
             ErrorKind::Corrupt => Self::Corrupt(error.to_string()),

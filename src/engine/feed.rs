@@ -2,27 +2,24 @@
 //!
 //! A remote without a feed is walked instead (`walk`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::stream;
 
 use super::EngineError;
 use super::core::{Cause, Core, now, steady};
 use super::crash::crash_point;
-use super::losses::{Weight, vanishing};
+use super::losses::vanishing;
 use super::observe::change;
 use super::open::lock;
 use crate::catalog::{CatalogError, Tx};
-use crate::model::{self, Ino, Look, Observed, RemotePath, Rows as _, Sight, Tick, Trust};
+use crate::model::{self, Ino, Look, Observed, RemotePath, Rows as _, Tick, Trust};
 use crate::remote::layers::in_background;
-use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint, Locator, RemoteError};
+use crate::remote::{ChangePage, Cursor, ErrorKind, FeedKind, Hint};
 
-/// Looks at once.
-const AT_ONCE: usize = 8;
 /// How often the remote's room is asked for.
 const ASK_ROOM: Duration = Duration::from_secs(300);
 /// After how many looks a remote that took no changes is tried again: that may have been a fault of the moment.
@@ -32,10 +29,10 @@ pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// Is an inode the remote was found without, with where it should be.
 pub(super) struct Missed {
-    ino: Ino,
-    stamp: Tick,
-    path: RemotePath,
-    seen: Option<Observed>,
+    pub(super) ino: Ino,
+    pub(super) stamp: Tick,
+    pub(super) path: RemotePath,
+    pub(super) seen: Option<Observed>,
 }
 
 impl Core {
@@ -211,8 +208,12 @@ impl Core {
         if !self.is_root_in_place().await? {
             return Err(EngineError::Offline);
         }
+        let mut now = HashMap::new();
+        for (path, seen) in self.seen_at(absent.iter().map(|(path, _)| (*path).clone())).await {
+            now.insert(path, seen?);
+        }
         for (path, seen) in absent {
-            *seen = self.remotes.feed.stat(&Locator::at(path.clone())).await?;
+            *seen = now.get(path).cloned().ok_or(EngineError::Offline)?;
         }
         Ok(())
     }
@@ -234,89 +235,22 @@ impl Core {
         let mut gone = if drained { self.look_for(due).await? } else { Vec::new() };
         self.make_sure(&mut looks, &mut gone).await?;
         crash_point!(self, "feed: before a page is applied");
-        let (losses, limit, pause) =
-            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
-        let weight = change(self, move |tx| {
-            let mut lost = lost_for_good(&gone);
-            lost.extend(absent(tx, &looks)?);
-            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
-                return Ok(Weight::Doubted);
-            }
+        let (mut lost, looked) = (lost_for_good(&gone), looks.clone());
+        let lost = move |tx: &Tx| {
+            lost.extend(absent(tx, &looked)?);
+            Ok(lost)
+        };
+        let applied = self.believe(lost, move |tx| {
             model::apply_page(tx, looks)?;
             settle_missed(tx, gone)?;
-            tx.set_cursor(Some(&page.cursor.0))?;
-            Ok(Weight::Believed)
-        })
-        .await?;
-        if weight == Weight::Doubted {
-            return Err(self.doubt());
+            tx.set_cursor(Some(&page.cursor.0))
+        });
+        if applied.await?.is_none() {
+            return Err(EngineError::Offline);
         }
         // What appeared or changed may be pinned.
         self.pins.notify_one();
         Ok(())
-    }
-
-    async fn look_at_hints(
-        self: &Arc<Self>,
-        paths: Vec<RemotePath>,
-        since: Tick,
-    ) -> Result<Vec<Look>, EngineError> {
-        let sights = self.sights(paths, since).await?;
-        let known = change(self, move |tx| {
-            let mut known = Vec::new();
-            for sight in sights {
-                let above = unknown_above(tx, &sight)?;
-                known.push((sight, above));
-            }
-            Ok(known)
-        })
-        .await?;
-        let mut looks = Vec::new();
-        for (sight, above) in known {
-            let above = self.sights(above, since).await?;
-            looks.push(Look { above, sight });
-        }
-        Ok(looks)
-    }
-
-    async fn sights(
-        self: &Arc<Self>,
-        paths: Vec<RemotePath>,
-        since: Tick,
-    ) -> Result<Vec<Sight>, EngineError> {
-        let looks = paths.into_iter().map(|path| in_background(self.sight(path, since)));
-        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
-        let mut sights = Vec::new();
-        while let Some(sight) = looks.next().await {
-            match sight {
-                // When that part is back, all of it is looked at.
-                Err(error) if error.kind == ErrorKind::Away => {}
-                sight => sights.push(sight?),
-            }
-        }
-        Ok(sights)
-    }
-
-    async fn sight(self: &Arc<Self>, path: RemotePath, since: Tick) -> Result<Sight, RemoteError> {
-        let seen = self.remotes.feed.stat(&Locator::at(path.clone())).await?;
-        Ok(Sight { path, seen, since })
-    }
-
-    /// Looks for what was missed before the feed was drained.
-    pub(super) async fn look_for(
-        self: &Arc<Self>,
-        due: Vec<(Ino, Tick)>,
-    ) -> Result<Vec<Missed>, EngineError> {
-        let mut missed = Vec::new();
-        for (ino, stamp) in due {
-            let Some(path) = self.catalog.read(|rows| rows.base_path(ino))? else { continue };
-            let seen = match self.remotes.feed.stat(&Locator::at(path.clone())).await {
-                Err(error) if error.kind == ErrorKind::Away => continue,
-                seen => seen?,
-            };
-            missed.push(Missed { ino, stamp, path, seen });
-        }
-        Ok(missed)
     }
 }
 
@@ -326,7 +260,7 @@ pub(super) fn lost_for_good(gone: &[Missed]) -> Vec<Ino> {
 }
 
 /// What is known at paths where nothing was seen.
-fn absent(tx: &Tx, looks: &[Look]) -> Result<Vec<Ino>, CatalogError> {
+pub(super) fn absent(tx: &Tx, looks: &[Look]) -> Result<Vec<Ino>, CatalogError> {
     let mut known = Vec::new();
     for look in looks.iter().filter(|look| look.sight.seen.is_none()) {
         known.extend(model::by_path(tx, &look.sight.path)?);
@@ -377,22 +311,4 @@ fn worth_a_look(tx: &mut Tx, hints: Vec<Hint>, ids: bool) -> Result<Vec<RemotePa
     }
     worth.sort_by_key(|path| path.0.len());
     Ok(worth)
-}
-
-/// The folders above a known identity that are not known, so that it can be followed.
-fn unknown_above(tx: &mut Tx, sight: &Sight) -> Result<Vec<RemotePath>, CatalogError> {
-    let id = sight.seen.as_ref().and_then(|seen| seen.id.as_ref());
-    let known = match id {
-        Some(id) => tx.base_by_id(id)?.is_some(),
-        None => false,
-    };
-    let mut above = Vec::new();
-    for depth in 1..sight.path.0.len() {
-        let Some(names) = sight.path.0.get(..depth).filter(|_| known) else { break };
-        let folder = RemotePath(names.to_vec());
-        if model::by_path(tx, &folder)?.is_none() {
-            above.push(folder);
-        }
-    }
-    Ok(above)
 }

@@ -12,9 +12,9 @@ use super::open::lock;
 use super::send::nanos;
 use super::status::Below;
 use super::{Engine, EngineError};
-use crate::catalog::{CatalogError, Tx};
+use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::guard::{self, Destruction, Tree, Verdict, WINDOW};
-use crate::model::{self, Generation, Ino, Kind, Name, Rows as _, Step, StepKind, Undone};
+use crate::model::{self, Content, Generation, Ino, Kind, Name, Rows as _, Step, StepKind, Undone};
 
 /// How often many are judged, at most; if judging takes long, more seldom.
 const EVERY: Duration = Duration::from_millis(100);
@@ -266,8 +266,13 @@ impl Engine {
             // Also of what was saved over a held file and has not taken its place yet.
             let pending = tx.outbox_inodes()?;
             for ino in if tx.held_count()? > 0 { pending } else { Vec::new() } {
-                let edited = tx.inode(ino)?.filter(|inode| inode.edited);
-                generations.extend(edited.map(|inode| (ino, inode.generation)));
+                // What was sent under another name will not have been, once it has its base.
+                let may_be_kept = |inode: &Inode| {
+                    let is_whole = inode.content == Content::Hydrated;
+                    inode.edited || inode.local.is_some() && is_whole
+                };
+                let inode = tx.inode(ino)?.filter(may_be_kept);
+                generations.extend(inode.map(|inode| (ino, inode.generation)));
             }
             let all = model::undo(tx)?;
             tx.outbox_wake_all()?;

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use super::core::Remotes;
 use super::settings::Settings;
 use super::state::RequestsBy;
-use crate::remote::Remote;
 use crate::remote::layers::{
     Connection, Lane, Limit, Limits, Operation, Patience, Rate, Retry, Trace,
 };
+use crate::remote::{FeedKind, Remote};
 
 /// Is what is known of the connection.
 #[derive(Clone, Debug)]
@@ -75,7 +75,10 @@ impl Link {
 impl Remotes {
     /// Puts the layers around a remote, one stack for each cause.
     pub(crate) fn layered(remote: Arc<dyn Remote>, settings: &Settings) -> (Self, Link) {
-        let limits = Limits { background_per_second: Some(settings.requests), ..Limits::default() };
+        // Nobody answers for a directory of this machine but its own kernel.
+        let is_local = remote.capabilities().feed == FeedKind::Inotify;
+        let pace = (!is_local).then_some(settings.requests);
+        let limits = Limits { background_per_second: pace, ..Limits::default() };
         let rated: Arc<dyn Remote> = match (settings.rate_down, settings.rate_up) {
             (0, 0) => remote,
             (down, up) => Arc::new(Rate::new(remote, down, up)),

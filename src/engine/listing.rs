@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
 
 use super::EngineError;
 use super::core::{Cause, Core, steady as now};
 use super::crash::crash_point;
 use super::live::Failure;
 use super::losses::{Weight, vanishing};
-use super::observe::change;
+use super::observe::{EMPTY, OTHER, change};
 use super::open::lock;
 use super::send::nanos;
 use super::workers::Flight;
@@ -22,15 +21,13 @@ use crate::remote::{ErrorKind, ListPage, Listed, Locator, RemoteError};
 
 /// Entries applied in one transaction.
 const PIECE: usize = 500;
-/// Folders listed at once in the background.
-const AT_ONCE: usize = 4;
 /// How often, at least, a listing begins again because its folder moved meanwhile.
 const TRIES: u32 = 4;
 /// How long is waited between two such tries, first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// The first wait of a folder that must be looked at again but cannot be settled yet, and the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The longest wait if no item is in the way.
 const LONGEST_ALONE: Duration = Duration::from_secs(4);
@@ -147,7 +144,7 @@ impl Core {
         let mut locator = self.locator(folder)?;
         locator.path = listing.path.clone();
         let mut next = None;
-        let mut names = 0;
+        let (mut names, mut is_known) = (0, folder != Ino::ROOT);
         loop {
             crash_point!(self, "listing: before a page");
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
@@ -163,8 +160,12 @@ impl Core {
             names += page.entries.len();
             let ListPage { entries, next: token, folder: version } = page;
             listing.note_version(version);
-            if folder == Ino::ROOT && names == 0 && token.is_none() {
-                self.check_empty_root().await?;
+            if !is_known {
+                let names = entries.iter().map(|listed| listed.name.clone()).collect();
+                is_known = self.has_a_known_one(names).await?;
+            }
+            if !is_known && token.is_none() {
+                self.check_other_root(names == 0).await?;
             }
             crash_point!(self, "listing: before a page is recorded");
             match self.apply_page(listing, entries, token.is_none()).await? {
@@ -249,32 +250,28 @@ impl Core {
                 if self.remotes.transfer.stat(&again).await?.is_some() {
                     return Ok(EngineError::Offline);
                 }
-                let (losses, limit, pause) =
-                    (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
-                let weight = change(self, move |tx| {
-                    let lost = vanishing(tx, [listing.folder])?;
-                    let weight = lock(&losses).weigh(tx, &lost, limit, pause)?;
-                    if weight == Weight::Believed {
-                        model::listing_refused(tx, &listing)?;
-                    }
-                    Ok(weight)
-                })
-                .await?;
-                if weight == Weight::Doubted {
-                    return Ok(self.doubt());
+                let folder = listing.folder;
+                let lost = move |tx: &Tx| vanishing(tx, [folder]);
+                let applied = self.believe(lost, move |tx| model::listing_refused(tx, &listing));
+                if applied.await?.is_none() {
+                    return Ok(EngineError::Offline);
                 }
             }
         }
         Ok(error.into())
     }
 
-    /// A root that is empty where it had entries is not believed: an unmounted disk looks like that.
-    async fn check_empty_root(self: &Arc<Self>) -> Result<(), EngineError> {
-        let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
+    /// A root that is empty where it had entries, or has none of those that are known, is not believed: an unmounted disk
+    /// looks like that, or another one in its place.
+    async fn check_other_root(self: &Arc<Self>, is_empty: bool) -> Result<(), EngineError> {
+        let known = match is_empty {
+            true => change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?,
+            false => self.are_many_known().await?,
+        };
         if !known || self.is_accepted() || self.is_surely_same().await {
             return Ok(());
         }
-        self.lose_root("it is empty where it had entries");
+        self.lose_root(if is_empty { EMPTY } else { OTHER });
         Err(EngineError::Offline)
     }
 
@@ -291,43 +288,6 @@ impl Core {
         longest: Duration,
     ) -> Result<(), EngineError> {
         change(self, move |tx| defer_look(tx, folder, None, longest)).await
-    }
-
-    /// Lists what is asked for or marked look-again; ends with the engine.
-    pub(crate) async fn run_lister(self: Arc<Self>) {
-        let mut stopping = self.stopping.subscribe();
-        let mut link = self.link.watch();
-        loop {
-            let mut waits = Duration::from_secs(3600);
-            let listable = match self.connection_state() {
-                None => self.catalog.folders_to_list(AT_ONCE).unwrap_or_default(),
-                Some(_) => Vec::new(),
-            };
-            if !listable.is_empty() {
-                let flights = listable.iter().map(|(folder, mark)| {
-                    let cause = if mark.is_some() { Cause::Feed } else { Cause::User };
-                    self.flight(*folder, cause)
-                });
-                let outcomes = join_all(flights).await;
-                if outcomes.iter().all(Result::is_ok) {
-                    continue;
-                }
-                waits = FIRST_WAIT;
-            }
-            if let Ok(Some(due)) = self.catalog.read(|rows| rows.next_look()) {
-                let left = u64::try_from(due.saturating_sub(now())).unwrap_or(0);
-                waits = waits.min(Duration::from_nanos(left).max(Duration::from_millis(20)));
-            }
-            if self.connection_state().is_some() {
-                waits = waits.max(FIRST_WAIT);
-            }
-            tokio::select! {
-                () = self.listing.notified() => {}
-                _ = link.changed() => {}
-                () = tokio::time::sleep(waits) => {}
-                _ = stopping.wait_for(|stop| *stop) => return,
-            }
-        }
     }
 }
 

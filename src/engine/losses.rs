@@ -121,6 +121,56 @@ impl Core {
         Ok(())
     }
 
+    /// Applies what was found not to be there, unless so much would vanish by that that it is not believed yet: `None`, and
+    /// nothing is done.
+    pub(super) async fn believe<T: Send + 'static>(
+        self: &Arc<Self>,
+        lost: impl FnOnce(&Tx) -> Result<Vec<Ino>, CatalogError> + Send + 'static,
+        act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<Option<T>, EngineError> {
+        let (losses, limit, pause) =
+            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
+        let done = change(self, move |tx| {
+            let lost = lost(tx)?;
+            match lock(&losses).weigh(tx, &lost, limit, pause)? {
+                Weight::Doubted => Ok(None),
+                Weight::Believed => act(tx).map(Some),
+            }
+        })
+        .await?;
+        if done.is_none() {
+            drop(self.doubt());
+        }
+        Ok(done)
+    }
+
+    /// Applies what a step found; `gone` is what it found not to be there, with all that is in it. The error is a doubt.
+    pub(super) async fn found_gone<T: Send + 'static>(
+        self: &Arc<Self>,
+        gone: Option<Ino>,
+        at: &RemotePath,
+        act: impl FnOnce(&mut Tx) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<Result<T, RemoteError>, EngineError> {
+        let lost = move |tx: &Tx| nameless(tx, gone.filter(|ino| *ino != Ino::ROOT));
+        let why = "it has lost most of its entries at once";
+        let doubted = || RemoteError::new(ErrorKind::RootMissing, "look for", at).because(why);
+        Ok(self.believe(lost, act).await?.ok_or_else(doubted))
+    }
+
+    /// The same for a step that was refused, and that is tried again later where it is doubted why.
+    pub(super) async fn refused_as_gone(
+        self: &Arc<Self>,
+        gone: Option<Ino>,
+        (ino, begun): (Ino, Begun),
+        at: &RemotePath,
+        act: impl FnOnce(&mut Tx) -> Result<(), CatalogError> + Send + 'static,
+    ) -> Stepped {
+        match self.found_gone(gone, at, act).await? {
+            Ok(()) => Ok(Ended::Refused),
+            Err(doubted) => self.not_sent(ino, begun, doubted).await,
+        }
+    }
+
     /// The remote lost very much: that is believed only when it says so a second time.
     pub(super) fn doubt(&self) -> EngineError {
         self.lose_root("it has lost most of its entries at once");
@@ -264,13 +314,23 @@ pub(super) fn vanishing(
     missed: impl IntoIterator<Item = Ino>,
 ) -> Result<Vec<Ino>, CatalogError> {
     let mut lost = Vec::new();
-    for ino in missed {
-        let nameless = tx.base(ino)?.is_some_and(|base| base.id.is_none());
-        if nameless && tx.outbox(ino)?.is_none() {
+    for ino in nameless(tx, missed)? {
+        if tx.outbox(ino)?.is_none() {
             lost.push(ino);
         }
     }
     Ok(lost)
+}
+
+/// Of these, what the remote has, or had, without an identity.
+fn nameless(tx: &Tx, some: impl IntoIterator<Item = Ino>) -> Result<Vec<Ino>, CatalogError> {
+    let mut nameless = Vec::new();
+    for ino in some {
+        if tx.base(ino)?.is_some_and(|base| base.id.is_none()) {
+            nameless.push(ino);
+        }
+    }
+    Ok(nameless)
 }
 
 impl Engine {

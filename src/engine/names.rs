@@ -7,9 +7,10 @@ use super::core::Core;
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
-use super::steps::{Asked, Ended, Stepped, is_refusal, refusal};
+use super::steps::{Asked, Ended, Stepped, gone_with, is_refusal, refusal};
 use crate::model::{
-    self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Rows as _, Step, StepKind,
+    self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Refusal, Rows as _, Step,
+    StepKind,
 };
 use crate::remote::{ErrorKind, Locator};
 
@@ -43,8 +44,13 @@ impl Core {
                 if !self.is_root_in_place().await? || self.has_parent_now(&target.path).await? {
                     return self.not_done(ino, begun, error).await;
                 }
-                change(self, move |tx| model::make_folder_refused(tx, ino, &begun)).await?;
-                return Ok(Ended::Refused);
+                let gone = gone_with(ino, &begun, Refusal::NoParent, None);
+                let noted = (ino, begun.clone());
+                return self
+                    .refused_as_gone(gone, noted, &target.path, move |tx| {
+                        model::make_folder_refused(tx, ino, &begun)
+                    })
+                    .await;
             }
             Err(error) if is_refusal(&error.kind) => match self.stat(&target, &[]).await {
                 Ok(seen) => {
@@ -105,11 +111,19 @@ impl Core {
                     Err(error) => return Ok(Ended::Failed(error)),
                 };
                 let why = refusal(&error.kind);
-                change(self, move |tx| {
+                let gone = match (&here, why) {
+                    (None, _) => Some(ino),
+                    (Some(_), Refusal::NoParent) => gone_with(ino, &begun, why, None),
+                    (Some(here), _) => {
+                        let was_folder = begun.attempt.expect == Expect::Folder;
+                        (was_folder != (here.kind == Kind::Folder)).then_some(ino)
+                    }
+                };
+                let noted = (ino, begun.clone());
+                self.refused_as_gone(gone, noted, &source.path, move |tx| {
                     model::move_refused(tx, ino, &begun, why, here.as_ref(), there.as_ref())
                 })
-                .await?;
-                Ok(Ended::Refused)
+                .await
             }
             Err(error) => self.not_done(ino, begun, error).await,
         }
@@ -160,10 +174,6 @@ impl Core {
             Ok(()) => {
                 self.note_contact();
                 self.do_rows(move |tx| model::removed(tx, ino, &begun)).await
-            }
-            // What is not there need not be looked at.
-            Err(error) if error.kind == ErrorKind::NotFound => {
-                self.do_rows(move |tx| model::remove_refused(tx, ino, &begun, None)).await
             }
             Err(error) if is_refusal(&error.kind) => {
                 let seen = match self.stat(&Locator::at(source.path), &ours).await {

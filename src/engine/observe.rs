@@ -8,10 +8,18 @@ use futures_util::StreamExt as _;
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
+use super::feed::absent;
 use super::start::note_identity;
 use crate::catalog::{CatalogError, Durability, Origin, Tx};
-use crate::model::{self, Digest, Ino, Kind, Look, Observed, Rows as _, Sight};
+use crate::model::{self, Digest, Ino, Kind, Look, Name, Observed, Place, Rows as _, Sight};
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
+
+/// Why a root is not believed to be the one that is known.
+pub(super) const EMPTY: &str = "it is empty where it had entries";
+pub(super) const OTHER: &str =
+    "it is another one than before: its root has none of the entries that are known";
+/// So many entries of a root do not go all at once.
+const MANY: usize = 3;
 
 /// Runs a change of the sync workers as one transaction.
 pub(super) async fn change<T: Send + 'static>(
@@ -105,11 +113,11 @@ impl Core {
             // It may have come back between the look and its name.
             seen = self.remotes.user.stat(&at).await?;
         }
-        change(self, move |tx| {
-            let sight = Sight { path: at.path, seen, since };
-            model::apply_page(tx, vec![Look { above: Vec::new(), sight }])
-        })
-        .await
+        let looks = vec![Look { above: Vec::new(), sight: Sight { path: at.path, seen, since } }];
+        let looked = looks.clone();
+        let applied =
+            self.believe(move |tx| absent(tx, &looked), |tx| model::apply_page(tx, looks)).await?;
+        applied.ok_or(EngineError::Offline)
     }
 
     /// Makes sure, once after each start, that the remote is the one we know and that its change cursor is known: what is
@@ -172,9 +180,8 @@ impl Core {
             self.remotes.of(cause).probe().await?;
         }
         self.workers.probed.store(true, Ordering::Release);
-        let sure = is_same;
-        if !sure && self.is_empty_where_it_was_not(cause).await? {
-            self.set_missing(Some("it is empty where it had entries"));
+        if !is_same && let Some(why) = self.is_other_by_its_root(cause).await? {
+            self.set_missing(Some(why));
             return Err(EngineError::Offline);
         }
         self.second_look(cause).await?;
@@ -208,28 +215,63 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a remote that does not say who it is has nothing in its root, although entries of it are known.
-    async fn is_empty_where_it_was_not(
+    /// Whether a remote that does not say who it is cannot be the one that is known, and why: its root is empty, or has none of
+    /// the entries that are known.
+    async fn is_other_by_its_root(
         self: &Arc<Self>,
         cause: Cause,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Option<&'static str>, EngineError> {
         let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
         if !known || self.is_accepted() {
-            return Ok(false);
+            return Ok(None);
         }
         let remote = self.remotes.of(cause);
         let root = Locator::at(crate::model::RemotePath::root());
-        let mut next = None;
+        let (mut next, mut is_empty) = (None, true);
         loop {
             let page = remote.list(&root, next.take()).await?;
-            if !page.entries.is_empty() {
-                return Ok(false);
+            is_empty &= page.entries.is_empty();
+            let names = page.entries.into_iter().map(|listed| listed.name).collect();
+            if self.has_a_known_one(names).await? {
+                return Ok(None);
             }
             match page.next {
                 Some(token) => next = Some(token),
-                None => return Ok(true),
+                None if is_empty => return Ok(Some(EMPTY)),
+                None => return Ok(self.are_many_known().await?.then_some(OTHER)),
             }
         }
+    }
+
+    /// Whether the root is known to have one of these.
+    pub(super) async fn has_a_known_one(
+        self: &Arc<Self>,
+        names: Vec<Name>,
+    ) -> Result<bool, EngineError> {
+        change(self, move |tx| {
+            for name in names {
+                if tx.base_at(&Place::new(Ino::ROOT, name))?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
+    /// Whether so many entries of the root are known, and in sync, that others would not just have been moved or removed.
+    pub(super) async fn are_many_known(self: &Arc<Self>) -> Result<bool, EngineError> {
+        change(self, |tx| {
+            let mut count = 0;
+            for ino in tx.base_children(Ino::ROOT)? {
+                count += usize::from(tx.outbox(ino)?.is_none());
+                if count >= MANY {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
     }
 }
 

@@ -12,6 +12,7 @@ use super::live::Live;
 use super::show::BELIEVE;
 use super::through::Backing;
 use super::verbs::{Handle, OpenMode};
+use super::writing::Writing;
 use crate::catalog::Inode;
 use crate::model::{Generation, Handles, Ino};
 
@@ -61,6 +62,7 @@ struct Entries {
     claimed: HashSet<Ino>,
     /// The same of those that it takes to have no writer.
     unwritten: HashSet<Ino>,
+    writing: Writing,
 }
 
 /// Is the table of open inodes.
@@ -105,6 +107,11 @@ impl OpenTable {
         lock(&self.entries).open.len()
     }
 
+    /// Since when an inode is being written.
+    pub(crate) fn written_since(&self, ino: Ino) -> Option<i64> {
+        lock(&self.entries).writing.since(ino)
+    }
+
     /// All live contents.
     pub(crate) fn all(&self) -> Vec<Arc<Live>> {
         lock(&self.entries).open.values().filter_map(|entry| entry.live.clone()).collect()
@@ -121,6 +128,9 @@ impl OpenTable {
         let entry = entries.open.entry(ino).or_default();
         entry.counts.open += 1;
         entry.counts.writers += u32::from(write);
+        if write && entry.counts.writers == 1 {
+            entries.writing.begun(ino);
+        }
         true
     }
 
@@ -232,6 +242,9 @@ impl OpenTable {
         let ended = (entry.counts.open == 0, write && entry.counts.writers == 0);
         let io = entry.io.take_if(|_| ended.0);
         Self::sweep(&mut entries.open, ino);
+        if ended.1 {
+            entries.writing.ended(ino);
+        }
         drop(entries);
         // It may be the end of a backing, which is told to the kernel.
         drop(io);

@@ -19,6 +19,9 @@ const REFUSED: Duration = Duration::from_millis(250);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
+/// How long a name rests that was refused: mostly for good, but a proxy that has a bad hour refuses in the same words.
+const A_DAY: Duration = Duration::from_secs(86_400);
+
 /// The word for an item of which the local disk lost a part.
 pub(super) const LOST: &str = "lost";
 
@@ -168,7 +171,7 @@ impl Core {
             let item = if tx.outbox(ino)?.is_some() { ino } else { row };
             let Some(known) = tx.outbox_item(item)? else { return Ok(()) };
             let wait = match (&wait.name, wait.long) {
-                (Some(name), _) if is_named(tx, ino, name)? => Duration::MAX,
+                (Some(name), _) if is_named(tx, ino, name)? => A_DAY,
                 (Some(_), _) => FIRST_WAIT,
                 (None, Some(long)) => long,
                 (None, None) => back_off(known.tries),
@@ -210,7 +213,10 @@ fn back_off(tries: u32) -> Duration {
 
 /// Whether an item that failed like this goes by itself once the remote is well again: it is pending, not in error.
 pub(super) fn passes_by_itself(word: &str) -> bool {
-    matches!(word, "offline" | "unauthenticated" | "locked" | "rate-limited" | "away")
+    matches!(
+        word,
+        "offline" | "unavailable" | "unauthenticated" | "locked" | "rate-limited" | "away"
+    )
 }
 
 /// One word for a kind of failure, kept in the outbox.
@@ -227,6 +233,7 @@ pub(super) fn word(kind: &ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Away => "away",
         ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Unavailable => "unavailable",
         _ => "other",
     }
 }

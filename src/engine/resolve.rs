@@ -213,7 +213,7 @@ fn in_the_way(tx: &Tx, copy: &Copy, keep: Keep) -> Result<Option<EngineError>, E
     }
     if keep == Keep::Theirs {
         let sending = tx.outbox(copy.inode.ino)?.is_some_and(|row| row.attempt.is_some());
-        return match sending && copy.inode.edited {
+        return match sending && tx.unsent(copy.inode.ino)?.is_some() {
             true => busy("the conflict copy is being sent: try again when the remote has answered"),
             false => Ok(None),
         };
@@ -224,7 +224,7 @@ fn in_the_way(tx: &Tx, copy: &Copy, keep: Keep) -> Result<Option<EngineError>, E
             "a program has {name} open for writing: close it, then try again"
         ))));
     }
-    if there.edited {
+    if tx.unsent(there.ino)?.is_some() {
         // Nobody else has these: they would be gone.
         return Ok(Some(EngineError::Refused(format!(
             "{name} has changes that are not sent yet: dewfs sync --wait, look at it, then try again"
@@ -247,9 +247,10 @@ fn decide(tx: &mut Tx, copy: &Copy, keep: Keep) -> Result<Option<Generation>, En
             rename_rows(tx, &copy.place, &copy.original, RenameMode::Replace)?;
         }
         Keep::Theirs => {
+            let unsent = tx.unsent(ino)?;
             model::discard(tx, ino)?;
             tx.touch_times(copy.place.parent, now())?;
-            return Ok(copy.inode.edited.then_some(copy.inode.generation));
+            return Ok(unsent);
         }
         Keep::Both => tx.resolve_conflict(ino)?,
     }

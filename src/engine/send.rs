@@ -9,7 +9,7 @@ use super::core::{Core, steady as now};
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
-use super::steps::{Ended, is_refusal, locator, refusal};
+use super::steps::{Ended, gone_with, is_refusal, locator, refusal};
 use super::workers::Sending;
 use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
 use crate::catalog::{CatalogError, Inode, Tx};
@@ -110,14 +110,17 @@ impl Core {
             Ok(seen) => self.note_sent(ino, parcel, noted, seen).await,
             Err(error) if is_refusal(&error.kind) => {
                 let Noted { begun, ours, .. } = noted;
-                let seen = match self.stat(&Locator::at(target.path), &ours).await {
+                let seen = match self.stat(&Locator::at(target.path.clone()), &ours).await {
                     Ok(seen) => seen,
                     Err(error) => return Ok(Ended::Failed(error)),
                 };
                 let why = refusal(&error.kind);
-                change(self, move |tx| model::write_refused(tx, ino, &begun, why, seen.as_ref()))
-                    .await?;
-                Ok(Ended::Refused)
+                let gone = gone_with(ino, &begun, why, seen.as_ref());
+                let noted = (ino, begun.clone());
+                self.refused_as_gone(gone, noted, &target.path, move |tx| {
+                    model::write_refused(tx, ino, &begun, why, seen.as_ref())
+                })
+                .await
             }
             Err(error) => self.not_done(ino, noted.begun, error).await,
         }
@@ -248,6 +251,7 @@ impl Core {
             return Ok(false);
         }
         let since = tx.outbox_item(ino)?.map(|item| item.since);
+        let since = since.max(since.and(self.open.written_since(ino)));
         Ok(since.is_some_and(|since| now() - since < nanos(self.writer_pause())))
     }
 

@@ -20,7 +20,7 @@ use super::{Engine, EngineError, Hydration, Settings};
 use crate::cache::{self, Examination};
 use crate::catalog::{Catalog, CatalogError, Change, Durability, Origin, Tx};
 use crate::model::{Exclude, Ino, Pin};
-use crate::remote::{ErrorKind, Remote};
+use crate::remote::{ErrorKind, Remote, RemoteError};
 
 /// Under which key the catalog keeps the mount's identity.
 const MOUNT: &str = "mount";
@@ -234,6 +234,7 @@ impl Core {
         self.observe_pending().await?;
         crash_here!(self, "recover: data files are compared");
         self.recover_rows().await?;
+        self.recall_excludes().await?;
         crash_here!(self, "recover: rows are let go");
         // What rested or was put off before the end need not any longer.
         self.catalog
@@ -347,7 +348,11 @@ async fn identify(
             note_identity(catalog, found.identity).await?;
             Ok(true)
         }
-        Err(error) if settings.offline_ok && error.kind == ErrorKind::Offline => Ok(false),
+        Err(RemoteError { kind: ErrorKind::Offline | ErrorKind::Unavailable, .. })
+            if settings.offline_ok =>
+        {
+            Ok(false)
+        }
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
             Err(StartError::SignIn(error.to_string()))
         }

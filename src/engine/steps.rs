@@ -246,13 +246,17 @@ impl Core {
         }
         let step = Step { kind: StepKind::Confirm, ino };
         let core = self.clone();
-        let as_before = change(self, move |tx| {
+        let gone = seen.is_none().then_some(ino);
+        let confirmed = self.found_gone(gone, &at.path, move |tx| {
             let before = (tx.node(ino)?, tx.base(ino)?);
             model::confirmed(tx, ino, &looked, seen.as_ref())?;
             Ok((tx.node(ino)?, tx.base(ino)?) == before && core.is_still_wanted(tx, step)?)
+        });
+        Ok(match confirmed.await? {
+            Ok(true) => Ended::Refused,
+            Ok(false) => Ended::Done,
+            Err(doubted) => Ended::Failed(doubted),
         })
-        .await?;
-        Ok(if as_before { Ended::Refused } else { Ended::Done })
     }
 
     /// Bytes that came under a young version are told from later ones only by their digest; a part of them not at all.
@@ -346,7 +350,11 @@ impl Core {
             Ok(seen) => seen,
             Err(error) => return Ok(Ended::Failed(error)),
         };
-        change(self, move |tx| model::found_to_list(tx, ino, &looked, seen.as_ref())).await?;
+        let gone = seen.as_ref().is_none_or(|seen| seen.kind != Kind::Folder).then_some(ino);
+        let found = move |tx: &mut Tx| model::found_to_list(tx, ino, &looked, seen.as_ref());
+        if let Err(doubted) = self.found_gone(gone, &at.path, found).await? {
+            return Ok(Ended::Failed(doubted));
+        }
         // The lister does it; a failure there shows at the next try here.
         let _outcome = self.list_folder(ino).await;
         Ok(Ended::Later(SOON))
@@ -363,20 +371,25 @@ impl Core {
         };
         let step = Step { kind: StepKind::Fetch, ino };
         let core = self.clone();
-        let (same, as_before) = change(self, move |tx| {
+        let gone = seen.is_none().then_some(ino);
+        let found = self.found_gone(gone, &at.path, move |tx| {
             let before = (tx.node(ino)?, tx.base(ino)?);
             let same = model::found_to_fetch(tx, ino, &looked, seen.as_ref())?;
             let as_before = (tx.node(ino)?, tx.base(ino)?) == before;
             Ok((same, as_before && core.is_still_wanted(tx, step)?))
-        })
-        .await?;
+        });
+        let (same, as_before) = match found.await? {
+            Ok(found) => found,
+            Err(doubted) => return Ok(Ended::Failed(doubted)),
+        };
         if same {
             let _turn = self.workers.line.turn().await?;
             match self.hydrate_whole(ino, Cause::Transfer).await {
                 Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => {
                     return Ok(Ended::Later(super::send::PAUSE));
                 }
-                outcome => drop(outcome?),
+                Err(error) => return failed_to_fetch(error, &at.path),
+                Ok(_) => {}
             }
         } else if as_before {
             // Who writes it keeps the new version from taking its place.
@@ -426,6 +439,19 @@ impl Core {
     }
 }
 
+/// What came of a fetch that brought nothing: the remote's failures are told from those of this machine.
+fn failed_to_fetch(error: EngineError, at: &RemotePath) -> Stepped {
+    let kind = match error {
+        EngineError::Offline => ErrorKind::Offline,
+        EngineError::TimedOut => ErrorKind::Unavailable,
+        EngineError::Unauthenticated => ErrorKind::Unauthenticated,
+        EngineError::Denied(_) => ErrorKind::Denied,
+        EngineError::Corrupt(_) => ErrorKind::Corrupt,
+        other => return Err(other),
+    };
+    Ok(Ended::Failed(RemoteError::new(kind, "fetch", at).because(error.to_string())))
+}
+
 fn place_path(tx: &Tx, place: Option<&Place>) -> Result<Option<RemotePath>, CatalogError> {
     match place {
         Some(place) => model::path_of(tx, place),
@@ -458,6 +484,21 @@ pub(super) fn is_refusal(kind: &ErrorKind) -> bool {
             | ErrorKind::NotEmpty
             | ErrorKind::NoParent
     )
+}
+
+/// What a refused step found not to be there: the item, or the folder that it was to be in.
+pub(super) fn gone_with(
+    ino: Ino,
+    begun: &Begun,
+    why: Refusal,
+    seen: Option<&Observed>,
+) -> Option<Ino> {
+    let folder = begun.attempt.target.as_ref().map(|target| target.parent);
+    match (seen, why) {
+        (None, Refusal::NoParent) => folder,
+        (None, _) => Some(ino),
+        (Some(_), _) => None,
+    }
 }
 
 pub(super) fn refusal(kind: &ErrorKind) -> Refusal {

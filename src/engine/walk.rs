@@ -19,7 +19,6 @@ use futures_util::stream::FuturesUnordered;
 use super::EngineError;
 use super::core::{Cause, Core, steady as now};
 use super::feed::{lost_for_good, settle_missed};
-use super::losses::Weight;
 use super::observe::change;
 use super::open::lock;
 use crate::model::{self, Ino, Observed, RemotePath};
@@ -220,18 +219,9 @@ impl Core {
         waited.store(0, Ordering::Relaxed);
         let mut gone = self.look_for(due).await?;
         self.make_sure(&mut [], &mut gone).await?;
-        let (losses, limit, pause) =
-            (self.workers.losses.clone(), self.most_lost(), self.doubt_pause());
-        let weight = change(self, move |tx| {
-            let lost: Vec<Ino> = lost_for_good(&gone);
-            if lock(&losses).weigh(tx, &lost, limit, pause)? == Weight::Doubted {
-                return Ok(Weight::Doubted);
-            }
-            settle_missed(tx, gone)?;
-            Ok(Weight::Believed)
-        })
-        .await?;
-        if weight == Weight::Doubted { Err(self.doubt()) } else { Ok(()) }
+        let lost = lost_for_good(&gone);
+        let settled = self.believe(move |_| Ok(lost), move |tx| settle_missed(tx, gone)).await?;
+        settled.ok_or(EngineError::Offline)
     }
 
     /// Lists what is due, until nothing is or an interval is over: what was missed is settled between rounds, also where
@@ -344,7 +334,8 @@ impl Core {
             for one in known.chunks_exact(16) {
                 let number = |half: &[u8]| half.try_into().map(u64::from_le_bytes).unwrap_or(0);
                 let (ino, when) = one.split_at(8);
-                used.entry(Ino(number(ino))).or_insert(number(when).cast_signed());
+                // A clock that was ahead then made it a time to come.
+                used.entry(Ino(number(ino))).or_insert(number(when).cast_signed().min(now()));
             }
         } else if now().saturating_sub(written) < nanos(WRITTEN) {
             return Ok(());

@@ -1,13 +1,12 @@
-//! Attaching to a place in the tree and detaching from it: by mount(2) where that is allowed, else by fusermount3,
-//! and where that is missing by the helper.
+//! Attaching to a place in the tree and detaching from it: by mount(2) where that is allowed, else by fusermount3, and by
+//! the helper where that is missing or, being set-uid, of no use to who may gain no privileges.
 //!
 //! fuser can mount, too, but unmounts a second time what is unmounted already, and by then somebody else may be mounted
 //! there. So the descriptor is made here, and fuser only speaks over it.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSliceMut, Read};
-use std::mem::MaybeUninit;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -15,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::mount::{MountFlags, UnmountFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::net::RecvFlags;
 use tracing::debug;
 
 use super::companion;
@@ -29,36 +28,54 @@ const FUSERMOUNT: [&str; 4] =
 
 const UMOUNT: &str = "/bin/umount";
 
+/// Is what the kernel speaks over.
+pub(super) struct Attached {
+    /// The descriptor.
+    pub(super) descriptor: OwnedFd,
+    /// Whether every thread can have one of its own: they are all opened by one namespace of users.
+    pub(super) can_clone: bool,
+}
+
 /// Mounts and answers the descriptor over which the kernel speaks.
-pub(super) fn attach(how: &MountAs) -> Result<OwnedFd, MountError> {
+pub(super) fn attach(how: &MountAs) -> Result<Attached, MountError> {
     let device = open_device()?;
+    let by_helper = |descriptor| Attached { descriptor, can_clone: false };
     match attach_directly(how, &device) {
-        Ok(()) => Ok(device.into()),
+        Ok(()) => Ok(Attached { descriptor: device.into(), can_clone: open_device().is_ok() }),
+        Err(rustix::io::Errno::PERM) if is_confined() => {
+            companion::mount(how).map(by_helper).map_err(MountError::Confined)
+        }
         Err(rustix::io::Errno::PERM) => match attach_by_fusermount(how) {
             // The helper does the same under the same rules.
-            Err(MountError::NoFusermount(error)) => companion::mount(how, device).map_err(|why| {
-                debug!("the helper does not mount either: {why}");
-                MountError::NoFusermount(error)
-            }),
-            outcome => outcome,
+            Err(MountError::NoFusermount(error)) => {
+                companion::mount(how).map(by_helper).map_err(|why| {
+                    debug!("the helper does not mount either: {why}");
+                    MountError::NoFusermount(error)
+                })
+            }
+            outcome => {
+                outcome.map(|descriptor| Attached { descriptor, can_clone: open_device().is_ok() })
+            }
         },
         Err(errno) => Err(MountError::Refused(io::Error::from(errno).to_string())),
     }
 }
 
-/// Detaches what is mounted at `mountpoint`, at once, even if it is in use; programs that have something open there keep it.
-pub(super) fn detach(mountpoint: &Path) -> io::Result<()> {
-    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+/// Detaches what is mounted at `mountpoint`. Lazily it does so at once even if it is in use, and programs that have something
+/// open there keep it.
+pub(super) fn detach(mountpoint: &Path, lazily: bool) -> io::Result<()> {
+    let mut flags = UnmountFlags::NOFOLLOW;
+    flags.set(UnmountFlags::DETACH, lazily);
     match rustix::mount::unmount(mountpoint, flags) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::PERM) => detach_by_fusermount(mountpoint),
-        Err(errno) => Err(errno.into()),
+        Err(rustix::io::Errno::PERM) if is_confined() => companion::unmount(mountpoint, lazily),
+        Err(rustix::io::Errno::PERM) => detach_by_programs(mountpoint, lazily),
+        outcome => Ok(outcome?),
     }
 }
 
-/// Whether every thread can have a descriptor of its own.
-pub(super) fn can_clone() -> bool {
-    open_device().is_ok()
+/// Whether set-uid programs are of no use to this one.
+fn is_confined() -> bool {
+    rustix::thread::no_new_privs().unwrap_or(false)
 }
 
 fn open_device() -> Result<File, MountError> {
@@ -97,7 +114,7 @@ fn attach_by_fusermount(how: &MountAs) -> Result<OwnedFd, MountError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(MountError::NoFusermount)?;
-    let device = receive_descriptor(&ours);
+    let device = companion::receive(&ours, &mut [0], RecvFlags::empty());
     drop(ours);
     let mut said = String::new();
     if let Some(mut stderr) = child.stderr.take() {
@@ -106,16 +123,25 @@ fn attach_by_fusermount(how: &MountAs) -> Result<OwnedFd, MountError> {
     }
     let status = child.wait().map_err(MountError::System)?;
     match device {
-        Ok(Some(device)) if status.success() => Ok(device),
+        Ok((_, Some(device))) if status.success() => Ok(device),
         _ => Err(MountError::Refused(last_line(&said))),
     }
 }
 
-fn detach_by_fusermount(mountpoint: &Path) -> io::Result<()> {
-    let output = match fusermount().args(["-u", "-z", "--"]).arg(mountpoint).output() {
-        // umount(8) knows by the mount whose it is.
-        Err(_no_fusermount) => Command::new(UMOUNT).args(["-l", "--"]).arg(mountpoint).output()?,
+fn detach_by_programs(mountpoint: &Path, lazily: bool) -> io::Result<()> {
+    let run = |mut program: Command, lazy: &[&str], plain: &[&str]| {
+        program.args(if lazily { lazy } else { plain }).arg("--").arg(mountpoint).output()
+    };
+    let output = match run(fusermount(), &["-uz"], &["-u"]) {
         Ok(output) => output,
+        Err(_no_fusermount) => match companion::unmount(mountpoint, lazily) {
+            Ok(()) => return Ok(()),
+            Err(why) => {
+                debug!("the helper does not unmount: {why}");
+                // umount(8) knows by the mount whose it is.
+                run(Command::new(UMOUNT), &["-l"], &[])?
+            }
+        },
     };
     if output.status.success() {
         Ok(())
@@ -153,21 +179,6 @@ fn fusermount_options(how: &MountAs) -> OsString {
 fn escaped(source: &OsStr) -> Vec<u8> {
     let escape = |byte: &u8| matches!(byte, b',' | b'\\').then_some(b'\\');
     source.as_bytes().iter().flat_map(|byte| escape(byte).into_iter().chain([*byte])).collect()
-}
-
-fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let mut buffers = [IoSliceMut::new(&mut byte)];
-    rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
-    })?;
-    let received = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    Ok(received)
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! `dewfs-helper`, asked to do what needs a privilege that an ordinary user's daemon lacks: mount, register, unregister.
+//! `dewfs-helper`, asked to do what needs a privilege that an ordinary user's daemon lacks: mount, unmount, register,
+//! unregister.
 //!
 //! It is optional. Whoever asks waits for a second at most and then does without; after that nobody asks for a while. Each
 //! request brings the FUSE descriptor, since the helper keeps none; `mount-helper/src/companion/request.rs` has the
 //! protocol. A socket that root does not serve is never told anything.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +19,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use tracing::{info, warn};
 
@@ -29,8 +31,13 @@ pub(super) const SOCKET: &str = "/run/dewfs-helper.sock";
 /// Names another place.
 const ELSEWHERE: &str = "DEWFS_HELPER_SOCKET";
 
+/// How users of other namespaces show.
+const UNKNOWN: u32 = 65_534;
+
 /// How long whoever asks waits.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long whoever unmounts waits: what is closed by that may have to be written.
+const UNMOUNTED: Duration = Duration::from_secs(10);
 /// How long nobody asks after that was in vain.
 const REST: Duration = Duration::from_secs(5);
 
@@ -40,9 +47,13 @@ const GREETING: u32 = 0;
 const REGISTER: u32 = 1;
 const UNREGISTER: u32 = 2;
 const MOUNT: u32 = 3;
+const UNMOUNT: u32 = 4;
 
 /// The length of an answer: request, errno, value.
 const ANSWER: usize = 12;
+
+/// What the helper answers: a value, and a descriptor that goes with it.
+type Said = (u32, Option<OwnedFd>);
 
 /// Is the way to the helper, of one mount.
 pub(super) struct Companion {
@@ -73,7 +84,7 @@ impl Companion {
         let outcome = self.ask(&REGISTER.to_ne_bytes(), &[fuse, file, proof.as_fd()]);
         drop(proof);
         self.settle(fuse);
-        outcome
+        outcome.map(|(number, _)| number)
     }
 
     /// Ends that, soon and without waiting for it.
@@ -94,7 +105,7 @@ impl Companion {
         }
     }
 
-    fn ask(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<u32> {
+    fn ask(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<Said> {
         let mut line = lock(&self.line);
         if let Some((since, why)) = &line.silent
             && since.elapsed() < REST
@@ -155,17 +166,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Mounts by the helper; answers the descriptor, or why not.
-pub(super) fn mount(how: &MountAs, device: File) -> io::Result<OwnedFd> {
-    let place = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let place = rustix::fs::open(&how.mountpoint, place, Mode::empty())?;
+/// Mounts by the helper; answers the descriptor that it opened for that, or why not.
+pub(super) fn mount(how: &MountAs) -> io::Result<OwnedFd> {
+    let place = folder(&how.mountpoint)?;
     let words = [how.read_only, how.no_exec, how.no_atime, how.access != Access::Owner];
     let flags = words.iter().enumerate().map(|(bit, word)| u32::from(*word) << bit).sum();
-    let mut request = [MOUNT, flags].map(u32::to_ne_bytes).concat();
-    request.extend(how.source.as_bytes());
-    let until = Instant::now() + PATIENCE;
-    exchange(&connect(until)?, &request, &[device.as_fd(), place.as_fd()], until)??;
-    Ok(device.into())
+    let outcome = ask_once(MOUNT, flags, &how.source, &place, PATIENCE)?;
+    outcome.1.ok_or_else(|| io::Error::other("dewfs-helper hands over no descriptor"))
+}
+
+/// Unmounts by the helper, if it is a dewfs mount of this user; what is in use only lazily.
+pub(super) fn unmount(mountpoint: &Path, lazily: bool) -> io::Result<()> {
+    let (Some(above), Some(name)) = (mountpoint.parent(), mountpoint.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // Not the mount itself: with a descriptor of it, it would be in use.
+    ask_once(UNMOUNT, lazily.into(), name, &folder(above)?, UNMOUNTED).map(drop)
+}
+
+fn folder(place: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(place, flags, Mode::empty())?)
+}
+
+/// A request about a folder, on a line of its own.
+fn ask_once(
+    request: u32,
+    flags: u32,
+    text: &OsStr,
+    place: &OwnedFd,
+    patience: Duration,
+) -> io::Result<Said> {
+    let mut bytes = [request, flags].map(u32::to_ne_bytes).concat();
+    bytes.extend(text.as_bytes());
+    let line = connect(Instant::now() + PATIENCE)?;
+    exchange(&line, &bytes, &[place.as_fd()], Instant::now() + patience)?
 }
 
 /// Whether the helper is there for this user; if not, why.
@@ -182,11 +217,13 @@ fn connect(until: Instant) -> io::Result<OwnedFd> {
     wait_at_most(&socket, until)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(&at)?)
         .map_err(|errno| named(errno.into()))?;
-    if !sockopt::socket_peercred(&socket)?.uid.is_root() {
+    let server = sockopt::socket_peercred(&socket)?.uid;
+    // In a namespace of users that has no root he shows as nobody; but nobody else makes sockets in /run.
+    if !server.is_root() && (server.as_raw() != UNKNOWN || at != Path::new(SOCKET)) {
         return Err(named(io::Error::other("is not served by root")));
     }
     match hear(&socket, RecvFlags::empty()).map_err(named)? {
-        (GREETING, Ok(PROTOCOL)) => Ok(socket),
+        (GREETING, Ok((PROTOCOL, _))) => Ok(socket),
         (_, Err(errno)) => Err(named(errno.into())),
         _ => Err(named(io::Error::other("speaks another protocol"))),
     }
@@ -205,7 +242,7 @@ fn exchange(
     request: &[u8],
     descriptors: &[BorrowedFd<'_>],
     until: Instant,
-) -> io::Result<io::Result<u32>> {
+) -> io::Result<io::Result<Said>> {
     hear_what_came(socket);
     wait_at_most(socket, until)?;
     send(socket, request, descriptors, SendFlags::empty())?;
@@ -259,18 +296,38 @@ fn send(
 }
 
 /// One answer: to which request, and what.
-fn hear(socket: &OwnedFd, how: RecvFlags) -> io::Result<(u32, Result<u32, Errno>)> {
+fn hear(socket: &OwnedFd, how: RecvFlags) -> io::Result<(u32, Result<Said, Errno>)> {
     let mut bytes = [0; ANSWER];
-    let (length, _) = rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut bytes, how))?;
+    let (length, with) = receive(socket, &mut bytes, how)?;
     let mut numbers = bytes.as_chunks::<4>().0.iter().map(|four| u32::from_ne_bytes(*four));
     match (length, numbers.next(), numbers.next(), numbers.next()) {
-        (ANSWER, Some(request), Some(0), Some(value)) => Ok((request, Ok(value))),
+        (ANSWER, Some(request), Some(0), Some(value)) => Ok((request, Ok((value, with)))),
         (ANSWER, Some(request), Some(errno), _) => {
             Ok((request, Err(Errno::from_raw_os_error(errno.cast_signed()))))
         }
         (0, ..) => Err(io::ErrorKind::ConnectionReset.into()),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// Receives bytes, and a descriptor if one comes with them.
+pub(super) fn receive(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    how: RecvFlags,
+) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut buffers = [IoSliceMut::new(bytes)];
+    let how = how | RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(&socket, &mut buffers, &mut control, how)
+    })?;
+    let with = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok((received.bytes, with))
 }
 
 /// Nobody waits for the answers about what was ended.

@@ -97,9 +97,10 @@ fn of_remote(error: &RemoteError) -> Errno {
         ErrorKind::ReadOnly => Errno::EROFS,
         ErrorKind::Unsupported => Errno::EOPNOTSUPP,
         ErrorKind::Offline => Errno::EHOSTDOWN,
-        ErrorKind::Unsettled { .. } | ErrorKind::Locked { .. } | ErrorKind::RateLimited { .. } => {
-            Errno::ETIMEDOUT
-        }
+        ErrorKind::Unavailable
+        | ErrorKind::Unsettled { .. }
+        | ErrorKind::Locked { .. }
+        | ErrorKind::RateLimited { .. } => Errno::ETIMEDOUT,
         ErrorKind::RootMissing | ErrorKind::Away => Errno::EHOSTDOWN,
         ErrorKind::Corrupt | ErrorKind::CursorExpired | ErrorKind::Other => Errno::EIO,
     }

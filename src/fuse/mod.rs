@@ -26,5 +26,5 @@ mod xattr;
 pub mod mountinfo;
 
 pub use companion::examine_helper;
-pub use mount::{Access, MountAs, MountError, Mounted, mount, unmount};
+pub use mount::{Access, MountAs, MountError, Mounted, mount, release, unmount};
 pub use mountpoint::{MountpointError, clear_dead, examine};

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, error};
 
 use super::answer::Door;
-use super::attach::{attach, can_clone, detach};
+use super::attach::{Attached, attach, detach};
 use super::backing::Registry;
 use super::filesystem::Kernel;
 use super::mountinfo;
@@ -73,6 +73,12 @@ pub enum MountError {
     /// fusermount3 cannot be run.
     #[error("fusermount3 cannot be run ({0}): install the package fuse3")]
     NoFusermount(io::Error),
+    /// fusermount3 would be of no use, and the helper does not mount.
+    #[error(
+        "fusermount3 cannot mount for who may gain no privileges (NoNewPrivileges), and {0}: sudo systemctl enable --now \
+         dewfs-helper.socket"
+    )]
+    Confined(io::Error),
     /// The kernel or fusermount3 said no.
     #[error("mounting was refused: {0}")]
     Refused(String),
@@ -110,7 +116,7 @@ impl Mounted {
     pub fn unmount(&self) -> io::Result<()> {
         match mountinfo::at(&self.mountpoint)? {
             Some(mount) if self.device.as_ref().is_none_or(|device| *device == mount.device) => {
-                detach(&self.mountpoint)
+                detach(&self.mountpoint, true)
             }
             _ => Ok(()),
         }
@@ -119,7 +125,12 @@ impl Mounted {
 
 /// Unmounts what is mounted there, at once, even if it is in use.
 pub fn unmount(mountpoint: &Path) -> io::Result<()> {
-    detach(mountpoint)
+    detach(mountpoint, true)
+}
+
+/// Unmounts what is mounted there, unless it is in use.
+pub fn release(mountpoint: &Path) -> io::Result<()> {
+    detach(mountpoint, false)
 }
 
 /// Mounts `engine`; when this answers, the mount can be used.
@@ -133,13 +144,13 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
         Arc::clone(&notifier),
         Arc::clone(&waiting),
     );
-    let descriptor = attach(how)?;
+    let Attached { descriptor, can_clone } = attach(how)?;
     // Read at once: of what is mounted over it later the device would be the wrong one.
     let device = mountinfo::at(&how.mountpoint).ok().flatten().map(|mount| mount.device);
     let (end, ended) = oneshot::channel();
     let mounted = Mounted { mountpoint: how.mountpoint.clone(), device, ended };
     let started = || {
-        let (access, config) = config(how.access);
+        let (access, config) = config(how.access, can_clone);
         let registry = Registry::new(&descriptor).map_err(MountError::System)?;
         let session = Session::from_fd(Kernel::new(door), descriptor, access, config)
             .map_err(MountError::Handshake)?;
@@ -166,7 +177,7 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
     Ok(mounted)
 }
 
-fn config(access: Access) -> (SessionACL, Config) {
+fn config(access: Access, can_clone: bool) -> (SessionACL, Config) {
     let acl = match access {
         Access::Owner => SessionACL::Owner,
         Access::Root => SessionACL::RootAndOwner,
@@ -174,7 +185,7 @@ fn config(access: Access) -> (SessionACL, Config) {
     };
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
-    config.clone_fd = can_clone();
+    config.clone_fd = can_clone;
     (acl, config)
 }
 

@@ -75,6 +75,31 @@ pub(super) fn is_version_of(base: &Base, seen: &Observed) -> bool {
     base.version == seen.version && base.size == seen.size
 }
 
+/// Whether what is seen at this place is another inode's entry of the same folder, whose name the remote does not tell from
+/// this one.
+pub(super) fn is_of_another<R: Rows>(
+    rows: &R,
+    ino: Ino,
+    place: &Place,
+    seen: &Observed,
+) -> Result<bool, R::Error> {
+    let folded = |name: &Name| name.lossy().to_lowercase();
+    let is_alike = |base: &Base| {
+        let is_beside = base.place.parent == place.parent && base.place.name != place.name;
+        is_beside && folded(&base.place.name) == folded(&place.name)
+    };
+    if let Some(id) = &seen.id {
+        return match rows.base_by_id(id)?.filter(|other| *other != ino) {
+            Some(other) => Ok(rows.base(other)?.is_some_and(|base| is_alike(&base))),
+            None => Ok(false),
+        };
+    }
+    let beside = rows.bases_in(place.parent)?;
+    Ok(beside
+        .iter()
+        .any(|(other, base)| *other != ino && is_version_of(base, seen) && is_alike(base)))
+}
+
 /// Whether nothing differs between here and the remote.
 pub(super) fn is_in_sync<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
     let base = rows.base(node.ino)?;

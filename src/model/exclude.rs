@@ -29,6 +29,12 @@ impl Exclude {
         Self { rules, by_path }
     }
 
+    /// Whether a pattern looks at more than a name: then a folder that moves makes it fit other things below.
+    #[must_use]
+    pub fn looks_at_paths(&self) -> bool {
+        self.by_path
+    }
+
     /// Whether a name is kept here only; `above` gives the names of the folders above it, and is asked only where a pattern
     /// looks at them.
     pub fn matches<E>(

@@ -1,7 +1,7 @@
 //! Applies what a look told outside an attempt: is a young version what we think, are bytes or names still there, what
 //! became of an attempt without an answer.
 
-use super::around::{is_edited, is_version_of, wanted};
+use super::around::{is_edited, is_of_another, is_version_of, wanted};
 use super::metadata::resolve_metadata;
 use super::reconcile::{mark, miss_by_settle, refresh};
 use super::revive::{forget_base, resurrect};
@@ -123,6 +123,7 @@ pub fn resolve<R: Rows>(
             let ours = base.is_none_or(|base| base.place == *target);
             if let Some(seen) = there_is(Kind::File).filter(|_| ours)
                 && let Some(edition) = row.edition_of(seen.digest)
+                && !is_of_another(rows, ino, target, seen)?
             {
                 adopt_file(rows, ino, target, seen, edition, seen.digest)?;
             }

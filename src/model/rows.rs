@@ -271,6 +271,8 @@ pub trait Rows {
     fn handles(&self, ino: Ino) -> Handles;
     /// Whether an exclude pattern fits something of this kind in this place.
     fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool, Self::Error>;
+    /// Whether an exclude pattern looks at the names above a place as well.
+    fn excludes_paths(&self) -> bool;
 
     /// The next tick; larger than every one before it.
     fn tick(&mut self) -> Result<Tick, Self::Error>;
@@ -309,6 +311,8 @@ pub trait Rows {
     fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<(), Self::Error>;
     /// Inserts or replaces its outbox row.
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
+    /// What its outbox row is about, if it has one, was done just now.
+    fn renew_outbox(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// Drops its outbox row: it is in sync.
     fn drop_outbox(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// Sets or clears the missing mark.

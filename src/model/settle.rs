@@ -1,9 +1,9 @@
 //! Applies what became of a step. An answer is recorded only where the rows it is about are still as they were when the
 //! attempt was noted; else the attempt stays, and is resolved by looking.
 
-use super::around::{is_edited, is_version_of, new_base, path_of, places, wanted};
+use super::around::{is_edited, is_of_another, is_version_of, new_base, path_of, places, wanted};
 use super::reconcile::{Trust, look_below, mark, miss_by_settle, reconcile, refresh};
-use super::revive::{conflict, forget_base, resurrect};
+use super::revive::{conflict, forget_base, resurrect, step_aside};
 use super::touch::touch;
 use super::{
     Attempt, Base, Digest, Edition, Expect, Ino, Kind, Observed, Place, RemotePath, Rows, Sent,
@@ -199,6 +199,8 @@ pub(super) fn settle_write<R: Rows>(
         row.remember(known, edition);
     }
     match row.edition_of(seen.digest).filter(|_| seen.kind == Kind::File) {
+        // Two of ours would be one there, and the next edit of one would replace the other.
+        Some(_) if is_of_another(rows, ino, place, seen)? => step_aside(rows, ino),
         Some(edition) => adopt_file(rows, ino, place, seen, edition, seen.digest),
         None => conflict(rows, ino, place, seen),
     }

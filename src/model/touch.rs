@@ -33,13 +33,14 @@ fn may_be_sent<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
     Ok(rows.base(node.ino)?.is_some() || wanted(rows, node)?.is_some())
 }
 
-/// Touches the inode after its local place changed; all below it only if being kept here only began or ended with that.
+/// Touches the inode after its local place changed; all below it only if being kept here only began or ended with that, or may
+/// have for some of it.
 pub(super) fn touch_moved<R: Rows>(
     rows: &mut R,
     ino: Ino,
     was_kept_here: bool,
 ) -> Result<(), R::Error> {
-    if is_kept_here(rows, ino)? == was_kept_here {
+    if is_kept_here(rows, ino)? == was_kept_here && !rows.excludes_paths() {
         return touch(rows, ino);
     }
     let mut waiting = vec![ino];

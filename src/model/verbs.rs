@@ -19,6 +19,8 @@ pub fn is_listed<R: Rows>(rows: &mut R, folder: Ino) -> Result<bool, R::Error> {
 pub fn unlink<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     let uncovers = is_kept_here(rows, ino)?;
     let place = rows.node(ino)?.and_then(|node| node.local);
+    // However long an edit of it waits already: many removals at once are many at once.
+    rows.renew_outbox(ino)?;
     rows.set_local(ino, None)?;
     if let Some(place) = place.filter(|_| uncovers) {
         uncovered(rows, &place)?;

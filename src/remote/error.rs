@@ -50,8 +50,10 @@ pub enum ErrorKind {
     Unsupported,
     /// It answered what cannot be right (length, range, XML); nothing of it is believed.
     Corrupt,
-    /// It cannot be reached, or answers that it cannot serve now. The request may or may not have been applied.
+    /// It cannot be reached. The request may or may not have been applied.
     Offline,
+    /// It answers that it cannot serve this now. The request may or may not have been applied.
+    Unavailable,
     /// Anything else.
     Other,
 }
@@ -74,9 +76,10 @@ impl ErrorKind {
             Self::Unsettled { after }
             | Self::RateLimited { after: Some(after) }
             | Self::Locked { after: Some(after) } => Verdict::After(*after),
-            Self::RateLimited { after: None } | Self::Locked { after: None } | Self::Offline => {
-                Verdict::BackOff
-            }
+            Self::RateLimited { after: None }
+            | Self::Locked { after: None }
+            | Self::Offline
+            | Self::Unavailable => Verdict::BackOff,
             _ => Verdict::Never,
         }
     }
@@ -103,13 +106,14 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::Corrupt => "corrupt",
             Self::Offline => "offline",
+            Self::Unavailable => "unavailable",
             Self::Other => "other",
         }
     }
 
     /// Whether the request may have been applied although it failed.
     pub fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Offline | Self::Corrupt | Self::Other)
+        matches!(self, Self::Offline | Self::Unavailable | Self::Corrupt | Self::Other)
     }
 }
 
@@ -168,6 +172,7 @@ fn message(kind: &ErrorKind, source: &Option<Box<dyn std::error::Error + Send + 
         ErrorKind::Unsupported => "this remote cannot do this",
         ErrorKind::Corrupt => "the answer cannot be right",
         ErrorKind::Offline => "cannot be reached",
+        ErrorKind::Unavailable => "the remote cannot serve this now",
         ErrorKind::Other => "failed",
     };
     match source {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use asks::{Asks, MOUNT, Nothing, REGISTER, UNREGISTER, device, device_of_root};
 use mapping::Mapping;
 use ordinary::{Machine, USUAL, boxed, control, goes_on};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode};
 use rustix::process::Signal;
 use support::{Mounted, Places, bytes, dewfs, errno, eventually, said};
 
@@ -342,6 +342,50 @@ fn the_helper_mounts_where_fusermount_is_missing() {
     assert_eq!(status(&mount)["passthrough_by"], "dewfs-helper");
     mount.unmount();
     assert!(!mount.places.is_mounted());
+}
+
+/// S107 "Who may gain no privileges, as under a confined unit, mounts and unmounts by the helper."
+#[test]
+fn who_may_gain_no_privileges_mounts_and_unmounts_by_the_helper() {
+    let machine = Machine { confined: true, ..HELPED };
+    if !helped("who_may_gain_no_privileges_mounts_and_unmounts_by_the_helper", machine) {
+        return;
+    }
+    let mut mount = Mounted::with(&ROOM, |remote| fs::write(remote.join("f"), "x").unwrap());
+    assert_eq!(status(&mount)["passthrough_by"], "dewfs-helper");
+    let file = File::open(mount.path("f")).unwrap();
+    let umount = || dewfs().arg("umount").arg(&mount.places.at).output().unwrap();
+    let busy = umount();
+    assert_eq!(busy.status.code(), Some(1), "{}", said(&busy));
+    assert!(said(&busy).contains("still mounted, in use by"), "{}", said(&busy));
+    drop(file);
+    let gone = umount();
+    assert!(gone.status.success(), "{}", said(&gone));
+    assert!(!mount.places.is_mounted());
+    mount.mount();
+    fs::write(mount.path("g"), "y").unwrap();
+    mount.kill();
+    let dead = dewfs().args(["umount", "--dead"]).arg(&mount.places.at).output().unwrap();
+    assert!(dead.status.success(), "{}", said(&dead));
+    assert!(!mount.places.is_mounted());
+    mount.mount();
+    mount.arrives("g", b"y");
+    mount.unmount();
+    assert!(!mount.places.is_mounted());
+}
+
+#[test]
+fn who_may_gain_no_privileges_is_told_of_the_helper() {
+    let machine = Machine { confined: true, ..USUAL };
+    if !goes_on("who_may_gain_no_privileges_is_told_of_the_helper", machine) {
+        return;
+    }
+    let places = Places::new();
+    let output = dewfs().arg("mount").args([&places.remote, &places.at]).output().unwrap();
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("NoNewPrivileges") && told.contains("dewfs-helper.socket"), "{told}");
+    assert_eq!(told.trim().lines().count(), 1, "{told}");
 }
 
 /// The helper's unit and what it starts are where `make install` puts them, and systemd understands them.

@@ -24,10 +24,6 @@ impl Own {
     }
 }
 
-fn path_only(path: &Path) -> OwnedFd {
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
-}
-
 /// S105 "The helper registers only the caller's own regular files, opened for reading and writing, for his own mounts."
 #[test]
 fn files_that_are_not_the_callers_to_write_are_refused() {
@@ -49,10 +45,10 @@ fn files_that_are_not_the_callers_to_write_are_refused() {
 
     let everybodys = boxed("everybodys");
     refuses("another user's", libc::EPERM, &read(&everybodys), &both(&everybodys));
-    let shadow = path_only(Path::new("/etc/shadow"));
+    let shadow = asks::path_only(Path::new("/etc/shadow"));
     refuses("/etc/shadow by O_PATH", libc::EPERM, &shadow, &shadow);
-    refuses("one's own by O_PATH", libc::EACCES, &path_only(&own.file), &writes);
-    refuses("a proof by O_PATH", libc::EACCES, &reads, &path_only(&own.file));
+    refuses("one's own by O_PATH", libc::EACCES, &asks::path_only(&own.file), &writes);
+    refuses("a proof by O_PATH", libc::EACCES, &reads, &asks::path_only(&own.file));
     refuses("read-only", libc::EACCES, &reads, &reads);
     let appends = OpenOptions::new().read(true).append(true).open(&own.file).unwrap();
     refuses("append-only", libc::EACCES, &reads, &appends.into());
@@ -98,8 +94,12 @@ fn connections_that_are_not_the_callers_are_refused() {
     let null: OwnedFd = open(Path::new("/dev/null")).into();
     assert_eq!(asks.register(&null, &own.file), Err(libc::ENOTTY));
     assert_eq!(asks.register(&open(&own.file).into(), &own.file), Err(libc::ENOTTY));
-    assert_eq!(asks.mount(&root, &own.places.state, 0), Err(libc::EINVAL));
-    assert_eq!(asks.mount(own.fuse(), &own.places.state, 0), Err(libc::EINVAL));
+    // A mount is served over no descriptor but the helper's.
+    let place = asks::path_only(&own.places.state);
+    for fuse in [&root, own.fuse(), &device()] {
+        let outcome = asks.ask(&[MOUNT, 0, 0], &[fuse.as_fd(), place.as_fd()]);
+        assert_eq!(outcome, Err(libc::EINVAL));
+    }
     assert!(asks.register(own.fuse(), &own.file).is_ok());
 }
 
@@ -111,7 +111,7 @@ fn places_that_a_user_may_not_cover_are_refused() {
     let places = Places::new();
     let asks = Asks::new();
     let refuses = |at: &Path, flags: u32, errno: i32| {
-        assert_eq!(asks.mount(&device(), at, flags), Err(errno), "{}", at.display());
+        assert_eq!(asks.mount(at, flags).err(), Some(errno), "{}", at.display());
     };
     refuses(Path::new("/usr"), 0, libc::EACCES);
     refuses(Path::new("/etc/passwd"), 0, libc::ENOTDIR);
@@ -121,9 +121,58 @@ fn places_that_a_user_may_not_cover_are_refused() {
     refuses(&places.at, 8, libc::EACCES);
     refuses(&places.at, 16, libc::EINVAL);
     assert!(!places.is_mounted());
-    let null: OwnedFd = open(Path::new("/dev/null")).into();
-    assert_eq!(asks.mount(&null, &places.at, 0), Err(libc::ENOTTY));
     drop(Nothing::at(&places.at));
+}
+
+/// S106 "The helper unmounts only dewfs mounts of the caller's own."
+#[test]
+fn what_is_not_the_callers_own_mount_stays_mounted() {
+    if !helped("misuse::what_is_not_the_callers_own_mount_stays_mounted", HELPED) {
+        return;
+    }
+    let own = Own::new();
+    let asks = Asks::new();
+    let above = own.places.at.parent().unwrap().to_owned();
+    let name = own.places.at.file_name().unwrap().to_str().unwrap().to_owned();
+    std::os::unix::fs::symlink(&own.places.at, above.join("link")).unwrap();
+    fs::create_dir(above.join("folder")).unwrap();
+    let table = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = table();
+    for lazily in [0, 1] {
+        let refuses = |above: &Path, name: &str, errno: i32| {
+            let what = above.join(name);
+            assert_eq!(asks.unmount(above, name, lazily), Err(errno), "{}", what.display());
+        };
+        let place = boxed("");
+        refuses(&place, "roots", libc::EPERM);
+        refuses(&place, "strangers", libc::EPERM);
+        refuses(&place, "other", libc::EPERM);
+        refuses(Path::new("/"), "proc", libc::EPERM);
+        refuses(&above, "link", libc::EPERM);
+        refuses(&above, "folder", libc::EPERM);
+        refuses(&above, "missing", libc::ENOENT);
+        for name in [".", "..", "folder/", "/proc", &format!("folder/../{name}"), "a/b"] {
+            refuses(&above, name, libc::EINVAL);
+        }
+        refuses(&own.places.at, "..", libc::EINVAL);
+        refuses(&own.file, "x", libc::ENOTDIR);
+    }
+    assert_eq!(asks.unmount(&above, &name, 2), Err(libc::EINVAL));
+    assert_eq!(table(), before);
+
+    let used = asks::path_only(&own.places.at);
+    assert_eq!(asks.unmount(&above, &name, 0), Err(libc::EBUSY));
+    assert!(own.places.is_mounted());
+    assert_eq!(asks.unmount(&above, &name, 1), Ok(0));
+    assert!(!own.places.is_mounted());
+    drop(used);
+    assert_eq!(asks.unmount(&above, &name, 1), Err(libc::EPERM));
+    drop(own);
+
+    let own = Own::new();
+    let above = own.places.at.parent().unwrap();
+    assert_eq!(asks.unmount(above, &name, 0), Ok(0));
+    assert!(!own.places.is_mounted());
 }
 
 #[test]
@@ -138,7 +187,7 @@ fn malformed_requests_get_an_error_and_nothing_else() {
     let file = file.as_fd();
     let seven = [fuse; 7];
     let long = [vec![3, 0, 0, 0, 0, 0, 0, 0], vec![b'x'; 100_000]].concat();
-    let cases: [(&str, &[u8], &[std::os::fd::BorrowedFd<'_>]); 12] = [
+    let cases: [(&str, &[u8], &[std::os::fd::BorrowedFd<'_>]); 14] = [
         ("one byte", b"x", &[]),
         ("an unknown request", &99_u32.to_ne_bytes(), &[fuse]),
         ("the greeting", &0_u32.to_ne_bytes(), &[]),
@@ -149,15 +198,17 @@ fn malformed_requests_get_an_error_and_nothing_else() {
         ("more than asked for", &[1, 0, 0, 0, 0], &[fuse, file, file]),
         ("no number", &UNREGISTER.to_ne_bytes(), &[fuse]),
         ("half a number", &[2, 0, 0, 0, 1], &[fuse]),
-        ("no source", &[3, 0, 0, 0, 0, 0, 0, 0], &[fuse, file]),
-        ("too long", &long, &[fuse, file]),
+        ("no source", &[3, 0, 0, 0, 0, 0, 0, 0], &[file]),
+        ("too long", &long, &[file]),
+        ("no name", &[4, 0, 0, 0, 0, 0, 0, 0], &[file]),
+        ("two places", &[4, 0, 0, 0, 0, 0, 0, 0, b'x'], &[file, file]),
     ];
     let before = fs::read_dir("/proc/self/fd").unwrap().count();
     for (what, bytes, with) in cases {
         assert_eq!(asks.raw(bytes, with), Err(libc::EINVAL), "{what}");
     }
     assert_eq!(fs::read_dir("/proc/self/fd").unwrap().count(), before);
-    assert_eq!(asks.ask(&[MOUNT, 0, 0], &[file, file]), Err(libc::ENOTTY));
+    assert_eq!(asks.ask(&[MOUNT, 0, 0], &[file]), Err(libc::ENOTDIR));
     assert_eq!(asks.unregister(own.fuse(), 12_345), Err(libc::ENOENT));
     assert!(asks.register(own.fuse(), &own.file).is_ok());
 }

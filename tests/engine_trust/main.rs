@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod decided;
 mod disk;
 mod shown;
 mod state;

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod gone;
 mod root;
 
 use std::sync::Arc;
@@ -183,6 +184,41 @@ async fn what_is_replaced_by_rename_is_held_as_an_overwrite() {
     assert_eq!(kept, 20, "{others:?}");
     world.in_sync().await;
     assert_eq!(&world.read("docs/f3").await.unwrap()[..], b"docs 3");
+}
+
+/// What had been sent as a temporary counted as sent for good: once it had taken another file's place, `undo` destroyed it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_undo_keeps_what_was_sent_before_it_took_its_place() {
+    let world = world_of(20, guarded(10)).await;
+    for number in 0..20 {
+        world.write(&format!("temporary {number}"), format!("saved {number}").as_bytes()).await;
+    }
+    world.in_sync().await;
+    offline(&world, async || {
+        for number in 0..20 {
+            let file = format!("docs/f{number}");
+            world.rename(&format!("temporary {number}"), &file).await.unwrap();
+        }
+    })
+    .await;
+    let enough = async || status(&world).await.held >= 20;
+    world.until("they are held", enough).await;
+    let undone = world.engine.undo_held().await.unwrap();
+    let kept: Vec<String> = undone
+        .iter()
+        .filter_map(|one| one.kept.as_ref())
+        .map(|kept| std::fs::read_to_string(kept).unwrap())
+        .collect();
+    assert!(kept.len() >= 10 && kept.iter().all(|one| one.starts_with("saved ")), "{kept:?}");
+    world.in_sync().await;
+    for number in 0..20 {
+        // One that was not held yet is sent.
+        let saved = format!("saved {number}");
+        let now = world.content_there(&format!("docs/f{number}")).unwrap();
+        let is_back = now == format!("docs {number}").as_bytes();
+        assert_eq!(kept.contains(&saved), is_back, "{number}: {kept:?}");
+        assert!(is_back || now == saved.as_bytes());
+    }
 }
 
 /// S32 "What was created here and never sent, moves, freed space and evictions never count."

@@ -263,3 +263,70 @@ async fn a_folder_that_found_no_place_while_the_root_was_away_goes_where_it_was_
     assert_eq!(world.names("docs").await.len(), 31);
     assert_eq!((files_there(&world, "docs"), files_there(&world, "other")), (32, 90));
 }
+
+/// Another disk in its place, of a server that does not say who it is: what was known was dropped, and what waited was sent to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_root_with_none_of_the_known_entries_is_another_one() {
+    let options = MemoryOptions { page: 50, stable_ids: false, ..MemoryOptions::default() };
+    let store = MemoryStore::new(options);
+    store.be_nameless();
+    store.put("third", "third").unwrap();
+    let settings = Settings { guard: 1000, ..guarded(10) };
+    let world = world_on(&store, 30, settings).await;
+    world.store.set_online(false);
+    world.write("docs/f1", b"edited meanwhile").await;
+    world.write("fresh", b"fresh").await;
+    for gone in ["docs", "other", "third"] {
+        world.store.rm(gone).unwrap();
+    }
+    for index in 0..60 {
+        world.store.put(&format!("another {index}"), "theirs").unwrap();
+    }
+    let before = world.there();
+    world.store.set_online(true);
+    world
+        .until("it is another one", async || {
+            world.engine.sync_now(Ino::ROOT).await.unwrap();
+            status(&world).await.reason.is_some_and(|why| why.contains("another one"))
+        })
+        .await;
+    assert_eq!(status(&world).await.state.word(), "remote-missing");
+    assert!(!world.engine.wait_in_sync(Ino::ROOT, Some(Duration::from_secs(2))).await.unwrap());
+    assert_eq!(world.there(), before);
+    assert_eq!(&world.read("docs/f2").await.unwrap()[..], b"docs 2");
+    assert_eq!(world.names("other").await.len(), 90);
+    world.engine.accept_remote().await.unwrap();
+    world.until("what it has", async || world.names("").await.len() > 60).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("fresh").unwrap(), b"fresh");
+    assert_eq!(world.content_there("docs/f1").unwrap(), b"edited meanwhile");
+}
+
+/// A removal that found nothing because the root was away for a moment was taken for done: the file came back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_removal_that_met_no_root_is_made_later() {
+    let store = MemoryStore::new(MemoryOptions { stable_ids: false, ..MemoryOptions::default() });
+    store.be_nameless();
+    let world = world_on(&store, 30, Settings { guard: 0, ..guarded(10) }).await;
+    world.store.gate(Some(Gate(Arc::new({
+        let (weak, once) = (Arc::downgrade(&store), AtomicBool::new(true));
+        move |step: Step| {
+            if step.operation == Operation::Remove
+                && once.swap(false, Ordering::SeqCst)
+                && let Some(store) = weak.upgrade()
+            {
+                store.take_away(true);
+            }
+            Box::pin(async { None })
+        }
+    }))));
+    world.remove("docs/f1").await.unwrap();
+    let missing = async || status(&world).await.state.word() == "remote-missing";
+    world.until("it is missed", missing).await;
+    world.store.gate(None);
+    world.store.bring_back();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("docs/f1"), None);
+    assert_eq!(world.names("docs").await.len(), 29);
+}

@@ -1,7 +1,7 @@
 //! Asks `dewfs-helper` what a program would that means no good, or what `dewfs` would, byte by byte.
 
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -12,8 +12,8 @@ use fuser::{Config, Filesystem, InitFlags, KernelConfig, Request, Session, Sessi
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType,
 };
 
 use crate::ordinary::boxed;
@@ -21,6 +21,7 @@ use crate::ordinary::boxed;
 pub(crate) const REGISTER: u32 = 1;
 pub(crate) const UNREGISTER: u32 = 2;
 pub(crate) const MOUNT: u32 = 3;
+pub(crate) const UNMOUNT: u32 = 4;
 
 /// A connection to the helper.
 pub(crate) struct Asks(OwnedFd);
@@ -35,8 +36,8 @@ impl Asks {
         rustix::net::connect(&socket, &at).unwrap();
         let this = Self(socket);
         match this.hear() {
-            Some((0, 0, 1)) => Ok(this),
-            Some((0, errno, _)) => Err(errno),
+            Some((0, 0, 1, None)) => Ok(this),
+            Some((0, errno, _, None)) => Err(errno),
             other => panic!("{other:?}"),
         }
     }
@@ -45,18 +46,35 @@ impl Asks {
         Self::try_new().unwrap()
     }
 
-    fn hear(&self) -> Option<(u32, u32, u32)> {
+    /// The three numbers of an answer, and what came with them.
+    fn hear(&self) -> Option<(u32, u32, u32, Option<OwnedFd>)> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut bytes = [0; 64];
-        let (length, _) = rustix::net::recv(&self.0, &mut bytes, RecvFlags::empty()).unwrap();
-        let mut numbers =
-            bytes[..length].chunks(4).map(|four| u32::from_ne_bytes(four.try_into().unwrap()));
-        let answer = (numbers.next()?, numbers.next()?, numbers.next()?);
-        assert_eq!(length, 12);
+        let received = {
+            let mut into = [IoSliceMut::new(&mut bytes)];
+            rustix::net::recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap()
+        };
+        let mut with = control.drain().flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(some) => some.collect::<Vec<OwnedFd>>(),
+            _ => panic!("something else came"),
+        });
+        let (with, more) = (with.next(), with.next());
+        assert!(more.is_none());
+        let mut numbers = bytes[..received.bytes]
+            .chunks(4)
+            .map(|four| u32::from_ne_bytes(four.try_into().unwrap()));
+        let answer = (numbers.next()?, numbers.next()?, numbers.next()?, with);
+        assert_eq!(received.bytes, 12);
         Some(answer)
     }
 
-    /// Sends a packet with descriptors; answers the value or the errno.
-    pub(crate) fn raw(&self, bytes: &[u8], with: &[BorrowedFd<'_>]) -> Result<u32, i32> {
+    /// Sends a packet with descriptors; answers the value and what came with it, or the errno.
+    fn exchange(
+        &self,
+        bytes: &[u8],
+        with: &[BorrowedFd<'_>],
+    ) -> Result<(u32, Option<OwnedFd>), i32> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !with.is_empty() {
@@ -65,10 +83,18 @@ impl Asks {
         let flags = SendFlags::NOSIGNAL;
         rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags).unwrap();
         match self.hear().expect("an answer") {
-            (_, 0, value) => Ok(value),
-            (_, errno, 0) => Err(errno as i32),
+            (_, 0, value, with) => Ok((value, with)),
+            (_, errno, 0, None) => Err(errno as i32),
             other => panic!("an error and a value: {other:?}"),
         }
+    }
+
+    /// The same, where nothing may come with the value.
+    pub(crate) fn raw(&self, bytes: &[u8], with: &[BorrowedFd<'_>]) -> Result<u32, i32> {
+        self.exchange(bytes, with).map(|(value, with)| {
+            assert!(with.is_none());
+            value
+        })
     }
 
     pub(crate) fn ask(&self, numbers: &[u32], with: &[BorrowedFd<'_>]) -> Result<u32, i32> {
@@ -87,12 +113,25 @@ impl Asks {
         self.ask(&[UNREGISTER, id], &[fuse.as_fd()])
     }
 
-    pub(crate) fn mount(&self, fuse: &OwnedFd, at: &Path, flags: u32) -> Result<u32, i32> {
-        let place = rustix::fs::open(at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    pub(crate) fn mount(&self, at: &Path, flags: u32) -> Result<OwnedFd, i32> {
+        let place = path_only(at);
         let mut bytes = [MOUNT, flags].map(u32::to_ne_bytes).concat();
         bytes.extend(at.as_os_str().as_bytes());
-        self.raw(&bytes, &[fuse.as_fd(), place.as_fd()])
+        let (value, fuse) = self.exchange(&bytes, &[place.as_fd()])?;
+        assert_eq!(value, 0);
+        Ok(fuse.expect("the descriptor of the mount"))
     }
+
+    pub(crate) fn unmount(&self, above: &Path, name: &str, lazily: u32) -> Result<u32, i32> {
+        let mut bytes = [UNMOUNT, lazily].map(u32::to_ne_bytes).concat();
+        bytes.extend(name.as_bytes());
+        self.raw(&bytes, &[path_only(above).as_fd()])
+    }
+}
+
+/// A descriptor that only says where.
+pub(crate) fn path_only(path: &Path) -> OwnedFd {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
 /// A new descriptor of `/dev/fuse`.
@@ -140,8 +179,7 @@ impl Filesystem for Empty {
 impl Nothing {
     /// Mounted by the helper.
     pub(crate) fn at(at: &Path) -> Self {
-        let fuse = device();
-        Asks::new().mount(&fuse, at, 0).unwrap();
+        let fuse = Asks::new().mount(at, 0).unwrap();
         let session = greeted(&fuse);
         Self { fuse, at: at.to_owned(), _session: session }
     }
@@ -149,6 +187,8 @@ impl Nothing {
 
 impl Drop for Nothing {
     fn drop(&mut self) {
-        dewfs::fuse::unmount(&self.at).unwrap();
+        if dewfs::fuse::mountinfo::at(&self.at).unwrap().is_some() {
+            dewfs::fuse::unmount(&self.at).unwrap();
+        }
     }
 }

@@ -96,7 +96,9 @@ impl Desk {
 
     pub fn is_mounted(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        mounts.contains(&format!(" {} fuse.dewfs ", self.at("mnt").display()))
+        // It may be a link.
+        let at = std::fs::read_link(self.at("mnt")).map_or(self.at("mnt"), |to| self.home.join(to));
+        mounts.contains(&format!(" {} fuse.dewfs ", at.display()))
     }
 }
 
@@ -106,7 +108,7 @@ impl Drop for Desk {
             let _tried = self.dewfs(&["umount", "--no-wait", "mnt"]);
         }
         if self.is_mounted() {
-            let _tried = Command::new("umount").arg("-l").arg(self.at("mnt")).status();
+            let _tried = Command::new("umount").arg("-l").arg(self.at("mnt/")).status();
         }
     }
 }

@@ -44,10 +44,13 @@ const SCRIPT: &str = r#"
         # What belongs to others: a file that everybody may write to, and a mount whose descriptor was left open.
         touch "$box/everybodys"
         chmod 666 "$box/everybodys"
-        mkdir "$box/other" "$box/sticky"
+        mkdir "$box/other" "$box/roots" "$box/strangers" "$box/sticky"
         chmod 1777 "$box/sticky"
         exec 9<>/dev/fuse
         mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none "$box/other"
+        for owner in roots:0 "strangers:${uid}0"; do
+            mount -i -t fuse.dewfs -o "fd=7,rootmode=40000,user_id=${owner#*:},group_id=0" none "$box/${owner%:*}" 7<>/dev/fuse
+        done
         mkfifo -m 666 "$box/control"
         # It ends when nobody is left who could write to it, and the helper with it.
         sh -uc "$CONTROL" sh "$box" "$ARGUMENTS" <"$box/control" 9>&- &
@@ -61,7 +64,7 @@ const SCRIPT: &str = r#"
     export DEWFS_TEST_BOX="$box" DEWFS_TEST_PROGRAM="$box/program" DEWFS_TEST_FILES="$box/files"
     export HOME="$box/home" USER=dewfs-test
     cd "$box/files"
-    exec setpriv --reuid="$uid" --regid="$uid" --clear-groups --inh-caps=-all --bounding-set=+all \
+    exec setpriv --reuid="$uid" --regid="$uid" --clear-groups --inh-caps=-all --bounding-set=+all $CONFINED \
         "$box/test" --exact "$name" --nocapture --test-threads=1
 "#;
 
@@ -70,8 +73,8 @@ const CONTROL: &str = r#"
     box=$1 arguments=$2
     start() {
         rm -f "$box/helper.sock"
-        setpriv --inh-caps=-all --bounding-set=-all,+sys_admin,+setuid,+setgid \
-            "$box/helper" "$box/helper.sock" $arguments </dev/null &
+        python3 -c "$LISTEN" "$box/helper.sock" \
+            setpriv --inh-caps=-all --bounding-set=-all,+sys_admin,+setuid,+setgid "$box/helper" $arguments &
         pid=$!
     }
     start
@@ -84,6 +87,19 @@ const CONTROL: &str = r#"
         esac
     done
     kill -KILL $pid
+"#;
+
+/// Becomes a program whose standard input is a socket that listens, as systemd makes it; it is there when it can be used.
+const LISTEN: &str = r#"
+import os, socket, sys
+place, program = sys.argv[1], sys.argv[2:]
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(place + ".new")
+os.chmod(place + ".new", 0o666)
+listener.listen(64)
+os.rename(place + ".new", place)
+os.dup2(listener.fileno(), 0)
+os.execvp(program[0], program)
 "#;
 
 /// The machine that the user finds.
@@ -99,11 +115,19 @@ pub(crate) struct Machine {
     pub(crate) connections: bool,
     /// Whether there is fusermount3.
     pub(crate) fusermount: bool,
+    /// Whether the user's programs can gain no privileges, as under a confined unit.
+    pub(crate) confined: bool,
 }
 
 /// A machine with a session of the user.
-pub(crate) const USUAL: Machine =
-    Machine { runtime_dir: true, fuse_conf: "", helper: None, connections: true, fusermount: true };
+pub(crate) const USUAL: Machine = Machine {
+    runtime_dir: true,
+    fuse_conf: "",
+    helper: None,
+    connections: true,
+    fusermount: true,
+    confined: false,
+};
 
 /// Whether the caller is an ordinary user, who goes on with the test; as root the whole test has been run as one when this
 /// returns. `name` is the test's own.
@@ -127,7 +151,9 @@ pub(crate) fn goes_on(name: &str, machine: Machine) -> bool {
         .env("ARGUMENTS", machine.helper.unwrap_or_default())
         .env("CONNECTIONS", if machine.connections { "shown" } else { "hidden" })
         .env("FUSERMOUNT", if machine.fusermount { "there" } else { "missing" })
+        .env("CONFINED", if machine.confined { "--no-new-privs" } else { "" })
         .env("CONTROL", CONTROL)
+        .env("LISTEN", LISTEN)
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -140,7 +166,10 @@ pub(crate) fn goes_on(name: &str, machine: Machine) -> bool {
 /// Whether this machine lets its ordinary users mount, and is what the test is about.
 fn can_mount(machine: Machine) -> bool {
     let usable = fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
-    let usual = machine.runtime_dir && machine.fuse_conf.is_empty() && machine.helper.is_none();
+    let usual = machine.runtime_dir
+        && machine.fuse_conf.is_empty()
+        && machine.helper.is_none()
+        && !machine.confined;
     if !usable || !usual {
         eprintln!("NOT RUN: this machine cannot be made what the test is about without root");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::memory::{Fault, MemoryOptions, MemoryRemote, MemoryStore, RandomFaults};
-use dewfs::remote::{ErrorKind, FeedKind, Remote};
+use dewfs::remote::{ErrorKind, FeedKind, Kind, Remote};
 use tempfile::TempDir;
 
 use super::Profile;
@@ -152,25 +152,13 @@ impl There {
         }
     }
 
-    pub(super) fn content(&self, path: &str) -> Option<Vec<u8>> {
-        match self {
-            Self::Memory(store) => store.content(path).map(|bytes| bytes.to_vec()),
-            Self::Folder(..) => std::fs::read(self.at(path)).ok(),
-        }
-    }
-
     /// Replaces a file in one step; what it held before, if that is certain.
     pub(super) fn put(&self, path: &str, content: &[u8]) -> Option<Option<Vec<u8>>> {
         match self {
             Self::Memory(store) => {
-                let before = store.peek(path).map(|seen| seen.version);
-                let over = self.content(path);
-                if store.peek(path).map(|seen| seen.version) != before {
-                    return None;
-                }
-                // An engine may still come in between; then what it wrote is overwritten unseen, which is nobody's fault here.
-                store.put(path, content.to_vec()).ok()?;
-                Some(over.filter(|_| before.is_some()))
+                // In one step: an engine may write it in this very moment.
+                let over = store.swap(path, content.to_vec()).ok()?;
+                Some(over.map(|content| content.to_vec()))
             }
             Self::Folder(dir, ..) => {
                 let (temp, at) = (dir.path().join("put"), self.at(path));
@@ -208,8 +196,9 @@ impl There {
     pub(super) fn rm(&self, path: &str) -> Option<Vec<u8>> {
         match self {
             Self::Memory(store) => {
-                let over = self.content(path);
-                store.rm(path).ok().and(over)
+                let is_file = store.peek(path).is_some_and(|seen| seen.kind == Kind::File);
+                // In one step: an engine may write it in this very moment.
+                store.take(path).ok().filter(|_| is_file).map(|content| content.to_vec())
             }
             Self::Folder(dir, ..) => {
                 let at = self.at(path);

@@ -1,5 +1,6 @@
 //! Histories found by random ones: what looked like the same version, name or wish and was another one.
 
+use dewfs::model::RemotePath;
 use dewfs::remote::memory::HintFaults;
 
 use super::support::world::pattern;
@@ -159,4 +160,74 @@ async fn regression_edits_of_what_was_not_all_here_are_kept_while_it_is_open() {
     world.in_sync().await;
     assert_eq!(world.read("a").await.unwrap(), "the second");
     assert!(kept().iter().any(|one| one.starts_with(&edit)));
+}
+
+fn path(names: &[&str]) -> RemotePath {
+    RemotePath(names.iter().map(|one| name(one)).collect())
+}
+
+/// One path that could not be looked at kept everything that anybody did from being seen, for as long as it could not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_path_that_cannot_be_looked_at_hides_nothing_else() {
+    let world = World::new().await;
+    world.store.mkdir("d").unwrap();
+    world.store.put("d/x", "x").unwrap();
+    assert_eq!(world.names("d").await, ["x"]);
+    world
+        .until("the feed is followed", async || {
+            world.store.counts().contains_key(&Operation::Changes)
+        })
+        .await;
+    for (operation, at) in [(Operation::Stat, path(&["d", "x"])), (Operation::List, path(&["d"]))] {
+        let rule = FaultRule::next(operation, Fault::Fail(ErrorKind::Denied));
+        world.store.inject(FaultRule { times: u32::MAX, path: Some(at), ..rule });
+    }
+    world.store.put("d/x", "xx").unwrap();
+    world.store.put("e", "e").unwrap();
+    world.until("another one's news are here", async || world.names("").await == ["d", "e"]).await;
+}
+
+/// The next folders were listed when all of the last ones had been: one that hung held up all others, again with each try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_folder_that_hangs_holds_up_no_other() {
+    let settings =
+        dewfs::engine::Settings { timeout: Duration::from_secs(600), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    for folder in ["bad", "good"] {
+        world.store.mkdir(folder).unwrap();
+    }
+    for folder in ["bad", "good"] {
+        assert_eq!(world.names(folder).await, [""; 0]);
+    }
+    let (gate, mut held) = Gate::holding(|step: &Step| {
+        (step.operation, &step.path) == (Operation::List, &path(&["bad"]))
+    });
+    world.store.gate(Some(gate));
+    world.store.expire_cursors();
+    let _hangs = held.recv().await.unwrap();
+    world.store.put("good/new", "new").unwrap();
+    world.store.expire_cursors();
+    world.until("the other one is listed", async || world.names("good").await == ["new"]).await;
+}
+
+/// What many others removed was looked for one by one, twice, at the pace of what nobody waits for: thousands took half an hour,
+/// in which no other news were seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_many_things_missed_in_one_folder_are_one_look() {
+    let options = MemoryOptions { stable_ids: true, ..MemoryOptions::default() };
+    let world = World::with(options, quick_settings()).await;
+    world.store.mkdir("d").unwrap();
+    for number in 0..300 {
+        world.store.put(&format!("d/f{number}"), "x").unwrap();
+    }
+    assert_eq!(world.names("d").await.len(), 300);
+    world.store.hint_faults(HintFaults { drop: 1000, ..HintFaults::default() });
+    for number in 0..300 {
+        world.store.rm(&format!("d/f{number}")).unwrap();
+    }
+    let looks = || world.store.counts().get(&Operation::Stat).copied().unwrap_or(0);
+    let before = looks();
+    world.store.expire_cursors();
+    world.until("they are gone", async || world.names("d").await == [""; 0]).await;
+    assert!(looks() - before < 30, "{} looks", looks() - before);
 }

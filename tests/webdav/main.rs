@@ -8,6 +8,7 @@ mod servers;
 mod access;
 mod counts;
 mod removed;
+mod times;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -470,20 +471,4 @@ async fn young_versions_settle_by_the_servers_clock(product: Product) {
         assert!(std::time::Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-#[tokio::test]
-async fn rclone_keeps_the_mtime_of_an_upload_and_a_set_one() {
-    let server = Server::start(Product::Rclone);
-    let remote = probed(&server).await;
-    let mut body = upload(b"dated", 1);
-    body.mtime = Some(1_234_567_890_500_000_000);
-    let written = remote.write(&at("a"), body, Expect::Absent).await.unwrap();
-    assert_eq!(written.mtime, Some(1_234_567_890_000_000_000));
-    let metadata = Metadata { mtime: Some(1_111_111_111_000_000_000), mode: None };
-    let expect = Expect::Version(written.version);
-    let seen = remote.set_metadata(&at("a"), &metadata, expect).await.unwrap();
-    assert_eq!(seen.mtime, metadata.mtime);
-    let modified = std::fs::metadata(server.root().join("a")).unwrap().modified().unwrap();
-    assert_eq!(modified, std::time::UNIX_EPOCH + Duration::from_secs(1_111_111_111));
 }

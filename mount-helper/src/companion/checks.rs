@@ -2,7 +2,7 @@
 //! own mount.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxFlags};
@@ -18,52 +18,48 @@ const FUSE: (u32, u32) = (10, 229);
 /// Is one connection, told from a later one under the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Connection {
-    device: u32,
+    number: u32,
     serial: u64,
 }
 
 impl Connection {
     /// The connection behind a descriptor, if the user's own mount is served over it.
-    pub(crate) fn of(fuse: BorrowedFd<'_>, uid: u32) -> Result<Self> {
-        let device = device(fuse)?.ok_or(Errno::NOTCONN)?;
-        match found(device) {
-            Some((connection, owner)) if owner == uid => Ok(connection),
-            Some(_) => Err(Errno::PERM),
-            None => Err(Errno::NOTCONN),
+    pub(crate) fn of(fuse: &OwnedFd, uid: u32) -> Result<Self> {
+        let (kind, about) = about(fuse)?;
+        let numbers = (about.stx_rdev_major, about.stx_rdev_minor);
+        if kind != FileType::CharacterDevice || numbers != FUSE {
+            return Err(Errno::NOTTY);
         }
+        // Kernels before 6.16 never say.
+        let number = told(fuse, "fuse_connection:")?.ok_or(Errno::NOTCONN)?;
+        let (connection, owner) = Self::found(number).ok_or(Errno::NOTCONN)?;
+        (owner == uid).then_some(connection).ok_or(Errno::PERM)
     }
 
     /// Whether it is still there.
     pub(crate) fn lives(&self) -> bool {
-        found(self.device).is_some_and(|(now, _)| now == *self)
+        Self::found(self.number).is_some_and(|(now, _)| now == *self)
+    }
+
+    /// The connection of this number and whose it is.
+    fn found(number: u32) -> Option<(Self, u32)> {
+        let entry = fs::symlink_metadata(format!("{CONNECTIONS}/{number}")).ok()?;
+        Some((Self { number, serial: entry.ino() }, entry.uid()))
     }
 }
 
-/// The number of the connection that a descriptor of `/dev/fuse` has, if any.
-pub(crate) fn device(fuse: BorrowedFd<'_>) -> Result<Option<u32>> {
-    let about = about(fuse)?;
-    let numbers = (about.stx_rdev_major, about.stx_rdev_minor);
-    if kind(&about) != FileType::CharacterDevice || numbers != FUSE {
-        return Err(Errno::NOTTY);
-    }
-    let told = fs::read_to_string(format!("/proc/self/fdinfo/{}", fuse.as_raw_fd()));
-    let told = told.map_err(|_unreadable| Errno::IO)?;
-    let line = told.lines().find_map(|line| line.strip_prefix("fuse_connection:"));
-    // Kernels before 6.16 never say.
-    Ok(line.and_then(|number| number.trim().parse().ok()))
-}
-
-/// The connection of this number and whose it is.
-fn found(device: u32) -> Option<(Connection, u32)> {
-    let entry = fs::symlink_metadata(format!("{CONNECTIONS}/{device}")).ok()?;
-    Some((Connection { device, serial: entry.ino() }, entry.uid()))
+/// The number that the kernel notes about a descriptor under this key, if any.
+pub(crate) fn told(descriptor: &OwnedFd, key: &str) -> Result<Option<u32>> {
+    let notes = fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd()));
+    let notes = notes.map_err(|_unreadable| Errno::IO)?;
+    Ok(notes.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok()))
 }
 
 /// Whether the user may have the kernel read and write `file` for him. Whoever serves the mount decides who writes, so
 /// `proof` is the same file as he could open it for both: a descriptor that is only his to read does not become more.
-pub(crate) fn may_register(file: BorrowedFd<'_>, proof: BorrowedFd<'_>, uid: u32) -> Result<()> {
-    let (this, other) = (about(file)?, about(proof)?);
-    if kind(&this) != FileType::RegularFile {
+pub(crate) fn may_register(file: &OwnedFd, proof: &OwnedFd, uid: u32) -> Result<()> {
+    let ((kind, this), (_, other)) = (about(file)?, about(proof)?);
+    if kind != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
     if this.stx_uid != uid || !systems::holds_files(file)? {
@@ -82,12 +78,8 @@ pub(crate) fn may_register(file: BorrowedFd<'_>, proof: BorrowedFd<'_>, uid: u32
 }
 
 /// What the kernel knows of a descriptor without asking anybody, such as a FUSE daemon that never answers.
-pub(crate) fn about(descriptor: impl AsFd) -> Result<Statx> {
+pub(crate) fn about(descriptor: &OwnedFd) -> Result<(FileType, Statx)> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    rustix::fs::statx(descriptor, "", flags, StatxFlags::BASIC_STATS)
-}
-
-/// The kind of file.
-pub(crate) fn kind(about: &Statx) -> FileType {
-    FileType::from_raw_mode(about.stx_mode.into())
+    let about = rustix::fs::statx(descriptor, "", flags, StatxFlags::BASIC_STATS)?;
+    Ok((FileType::from_raw_mode(about.stx_mode.into()), about))
 }

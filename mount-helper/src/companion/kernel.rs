@@ -1,9 +1,10 @@
 //! What neither the standard library nor rustix has a safe call for.
 #![allow(unsafe_code)]
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::{io, ptr};
 
+use rustix::io::{Errno, Result};
 use rustix::net::UCred;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
@@ -11,9 +12,6 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 const BACKING_OPEN: libc::Ioctl = (1 << 30) | (16 << 16) | (229 << 8) | 1;
 /// `FUSE_DEV_IOC_BACKING_CLOSE`: `_IOW(229, 2, uint32_t)`.
 const BACKING_CLOSE: libc::Ioctl = (1 << 30) | (4 << 16) | (229 << 8) | 2;
-
-/// The first descriptor that systemd hands over.
-const FIRST: i32 = 3;
 
 #[repr(C)]
 struct BackingMap {
@@ -23,25 +21,26 @@ struct BackingMap {
 }
 
 /// Registers a file on the connection of `fuse`.
-pub(crate) fn register(fuse: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<u32> {
-    let map = BackingMap { file: file.as_raw_fd(), flags: 0, padding: 0 };
-    // SAFETY: the kernel reads a `fuse_backing_map` at this address, which lives over the call; both descriptors are open.
-    let id = unsafe { libc::ioctl(fuse.as_raw_fd(), BACKING_OPEN, &raw const map) };
-    u32::try_from(id).map_err(|_negative| io::Error::last_os_error())
+pub(crate) fn register(fuse: &OwnedFd, file: &OwnedFd) -> Result<u32> {
+    ask(fuse, BACKING_OPEN, &BackingMap { file: file.as_raw_fd(), flags: 0, padding: 0 })
 }
 
 /// Ends that.
-pub(crate) fn unregister(fuse: BorrowedFd<'_>, id: u32) -> io::Result<()> {
-    // SAFETY: the kernel reads four bytes at the address of `id`, which lives over the call; the descriptor is open.
-    match unsafe { libc::ioctl(fuse.as_raw_fd(), BACKING_CLOSE, &raw const id) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+pub(crate) fn unregister(fuse: &OwnedFd, id: u32) -> Result<u32> {
+    ask(fuse, BACKING_CLOSE, &id)
+}
+
+fn ask<T>(fuse: &OwnedFd, request: libc::Ioctl, about: &T) -> Result<u32> {
+    // SAFETY: both requests make the kernel read what their number says, which is a `T` that lives over the call, and write
+    // nothing; the descriptor is open.
+    let answer = unsafe { libc::ioctl(fuse.as_raw_fd(), request, ptr::from_ref(about)) };
+    let why = |_negative| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO);
+    u32::try_from(answer).map_err(why)
 }
 
 /// Makes this thread the user's in everything about files: the kernel keeps these credentials with what is registered, so
 /// quotas and the blocks that are kept for root are as for him. The capability to register and to mount stays, no other.
-pub(crate) fn become_user(who: &UCred) -> io::Result<()> {
+pub(crate) fn become_user(who: &UCred) -> Result<()> {
     rustix::thread::set_thread_groups(&[who.gid])?;
     let (uid, gid) = (who.uid.as_raw(), who.gid.as_raw());
     // SAFETY: both take a number and concern this thread alone. They answer the number before and never fail aloud: asked
@@ -52,22 +51,9 @@ pub(crate) fn become_user(who: &UCred) -> io::Result<()> {
         (libc::setfsuid(u32::MAX), libc::setfsgid(u32::MAX))
     };
     if now.0.cast_unsigned() != uid || now.1.cast_unsigned() != gid {
-        return Err(io::ErrorKind::PermissionDenied.into());
+        return Err(Errno::PERM);
     }
     let only = CapabilitySet::SYS_ADMIN;
     let inheritable = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: only, permitted: only, inheritable })?;
-    Ok(())
-}
-
-/// The socket that systemd listens on for us.
-pub(crate) fn socket_of_systemd() -> io::Result<OwnedFd> {
-    let told = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    if told("LISTEN_PID") != Some(std::process::id()) || told("LISTEN_FDS") != Some(1) {
-        return Err(io::Error::other("systemd hands over no socket; --socket PATH makes one"));
-    }
-    // SAFETY: systemd opened it for this process, and nobody else takes it: this is called once, first of all.
-    let socket = unsafe { OwnedFd::from_raw_fd(FIRST) };
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    Ok(socket)
+    set_capabilities(None, CapabilitySets { effective: only, permitted: only, inheritable })
 }

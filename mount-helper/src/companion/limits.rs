@@ -1,8 +1,8 @@
 //! How much one user may have of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::checks::Connection;
 
@@ -11,37 +11,34 @@ const LINES: u32 = 32;
 /// Connections of all users.
 const ALL_LINES: u32 = 512;
 
-/// Is what a user may have: files registered at once, and requests a second.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+/// Is what a user may have, and what each has.
+pub(crate) struct Ledger {
+    /// Files registered at once.
     pub(crate) backings: u32,
+    /// Requests in a second.
     pub(crate) requests: u32,
+    accounts: Mutex<HashMap<u32, Account>>,
 }
 
-impl Default for Limits {
+impl Default for Ledger {
     fn default() -> Self {
-        Self { backings: 8192, requests: 10_000 }
+        Self { backings: 8192, requests: 10_000, accounts: Mutex::default() }
     }
 }
 
-/// Is what each user has.
-pub(crate) type Ledger = Arc<Mutex<HashMap<u32, Account>>>;
-
 /// Is what one user has.
-pub(crate) struct Account {
+#[derive(Default)]
+struct Account {
     lines: u32,
-    /// Requests that may be made at once, and when they were counted.
-    credit: (f64, Instant),
+    /// Requests of the second that began then.
+    asked: u32,
+    since: Option<Instant>,
     /// Files per FUSE connection: the kernel forgets what was registered when its mount is gone.
     backings: HashMap<Connection, u32>,
 }
 
 /// Is one connection's place, and what its user has; free again when it is dropped.
-pub(crate) struct Seat {
-    ledger: Ledger,
-    limits: Limits,
-    uid: u32,
-}
+pub(crate) struct Seat(Arc<Ledger>, u32);
 
 impl Drop for Seat {
     fn drop(&mut self) {
@@ -51,12 +48,9 @@ impl Drop for Seat {
 
 impl Seat {
     /// A place for one more connection of a user, if he may have it.
-    pub(crate) fn take(ledger: &Ledger, limits: Limits, uid: u32) -> Option<Self> {
-        let seat = Self { ledger: Arc::clone(ledger), limits, uid };
-        let all: u32 = {
-            let accounts = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            accounts.values().map(|account| account.lines).sum()
-        };
+    pub(crate) fn take(ledger: &Arc<Ledger>, uid: u32) -> Option<Self> {
+        let seat = Self(Arc::clone(ledger), uid);
+        let all: u32 = seat.accounts().values().map(|account| account.lines).sum();
         let lines = seat.account(|account| {
             account.lines += 1;
             account.lines
@@ -64,31 +58,29 @@ impl Seat {
         (lines <= LINES && all < ALL_LINES).then_some(seat)
     }
 
+    fn accounts(&self) -> MutexGuard<'_, HashMap<u32, Account>> {
+        self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn account<T>(&self, act: impl FnOnce(&mut Account) -> T) -> T {
-        let mut accounts = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        act(accounts.entry(self.uid).or_insert_with(|| Account {
-            lines: 0,
-            credit: (self.limits.requests.into(), Instant::now()),
-            backings: HashMap::new(),
-        }))
+        act(self.accounts().entry(self.1).or_default())
     }
 
     /// Whether the user may make one more request now.
     pub(crate) fn may_ask(&self) -> bool {
-        let most = f64::from(self.limits.requests);
         self.account(|account| {
-            let (credit, since) = account.credit;
-            let credit = (credit + since.elapsed().as_secs_f64() * most).min(most);
-            let may = credit >= 1.0;
-            account.credit = (if may { credit - 1.0 } else { credit }, Instant::now());
-            may
+            if account.since.is_none_or(|since| since.elapsed() >= Duration::from_secs(1)) {
+                (account.since, account.asked) = (Some(Instant::now()), 0);
+            }
+            account.asked = account.asked.saturating_add(1);
+            account.asked <= self.0.requests
         })
     }
 
     /// Counts one more registered file, if the user may have it.
     pub(crate) fn add(&self, connection: Connection) -> bool {
-        let full =
-            |account: &Account| account.backings.values().sum::<u32>() >= self.limits.backings;
+        let most = self.0.backings;
+        let full = |account: &Account| account.backings.values().sum::<u32>() >= most;
         self.account(|account| {
             if full(account) {
                 account.backings.retain(|connection, _| connection.lives());
@@ -117,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_user_who_asks_too_often_does_not_slow_another() {
-        let (ledger, limits) = (Ledger::default(), Limits { backings: 1, requests: 5 });
-        let seat = |uid| Seat::take(&ledger, limits, uid).unwrap();
+        let ledger = Arc::new(Ledger { requests: 5, ..Ledger::default() });
+        let seat = |uid| Seat::take(&ledger, uid).unwrap();
         let (one, other) = (seat(1), seat(2));
         let start = Instant::now();
         let granted = (0..1000).filter(|_| one.may_ask()).count();
@@ -129,8 +121,8 @@ mod tests {
 
     #[test]
     fn connections_are_counted_while_they_last() {
-        let ledger = Ledger::default();
-        let seat = |uid| Seat::take(&ledger, Limits::default(), uid);
+        let ledger = Arc::<Ledger>::default();
+        let seat = |uid| Seat::take(&ledger, uid);
         let seats = (0..LINES).map(|_| seat(1).unwrap()).collect::<Vec<_>>();
         assert!(seat(1).is_none() && seat(1).is_none());
         assert!(seat(2).is_some());

@@ -4,12 +4,13 @@
 //! | --- | --- | --- | --- |
 //! | register | `1` | `/dev/fuse`, the file open for reading, the same open for both | the number |
 //! | unregister | `2`, number | `/dev/fuse` | 0 |
-//! | mount | `3`, flags, source | `/dev/fuse`, not mounted yet; the directory | 0 |
+//! | mount | `3`, flags, source | the directory | 0, and with it `/dev/fuse` |
+//! | unmount | `4`, 1 if lazily, name | the directory in which the name is | 0 |
 //!
 //! An answer is request, errno, value: twelve bytes. The first one comes unasked: request 0, the protocol's number as value.
 
 use std::ffi::OsStr;
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +18,8 @@ use std::time::Duration;
 
 use rustix::io::{Errno, Result};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, UCred,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, UCred,
 };
 
 use crate::limits::Seat;
@@ -29,6 +31,7 @@ const GREETING: u32 = 0;
 const REGISTER: u32 = 1;
 const UNREGISTER: u32 = 2;
 const MOUNT: u32 = 3;
+const UNMOUNT: u32 = 4;
 
 /// The longest request: a mount with a long source.
 const LONGEST: usize = 4096;
@@ -37,13 +40,15 @@ const DESCRIPTORS: usize = 3;
 /// How long who asks too often waits for the answer that says so.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// A value, and a descriptor that goes with it.
+type Answer = Result<(u32, Option<OwnedFd>)>;
+
 /// Serves one connection until its end.
 pub(crate) fn serve(line: &OwnedFd, who: &UCred, seat: &Seat) {
-    if kernel::become_user(who).is_err() || answer(line, GREETING, Ok(PROTOCOL)).is_err() {
-        return;
-    }
+    let is_user = kernel::become_user(who).map(|()| (PROTOCOL, None));
     let mut bytes = [0; LONGEST];
-    while let Ok(Some((length, descriptors))) = receive(line, &mut bytes) {
+    let mut heard = is_user.is_ok() && answer(line, GREETING, is_user).is_ok();
+    while heard && let Ok(Some((length, descriptors))) = receive(line, &mut bytes) {
         let request = bytes.get(..length).unwrap_or_default();
         let outcome = if seat.may_ask() {
             act(who, seat, request, &descriptors)
@@ -53,9 +58,7 @@ pub(crate) fn serve(line: &OwnedFd, who: &UCred, seat: &Seat) {
         };
         // A mount lives as long as any descriptor of it: none is left when the caller goes on.
         drop(descriptors);
-        if answer(line, number(request, 0).unwrap_or(GREETING), outcome).is_err() {
-            break;
-        }
+        heard = answer(line, number(request, 0).unwrap_or(GREETING), outcome).is_ok();
     }
 }
 
@@ -86,48 +89,49 @@ fn receive(line: &OwnedFd, bytes: &mut [u8]) -> Result<Option<(usize, Vec<OwnedF
     Ok((received.bytes > 0).then_some((received.bytes, descriptors)))
 }
 
-fn act(who: &UCred, seat: &Seat, request: &[u8], descriptors: &[OwnedFd]) -> Result<u32> {
-    let uid = who.uid.as_raw();
-    match (number(request, 0), request.len(), descriptors) {
+fn act(who: &UCred, seat: &Seat, request: &[u8], descriptors: &[OwnedFd]) -> Answer {
+    let (uid, gid) = (who.uid.as_raw(), who.gid.as_raw());
+    let second = number(request, 1).ok_or(Errno::INVAL);
+    let text = OsStr::from_bytes(request.get(8..).unwrap_or_default());
+    let value = match (number(request, 0), request.len(), descriptors) {
         (Some(REGISTER), 4, [fuse, file, proof]) => {
-            let connection = checks::Connection::of(fuse.as_fd(), uid)?;
-            checks::may_register(file.as_fd(), proof.as_fd(), uid)?;
+            let connection = checks::Connection::of(fuse, uid)?;
+            checks::may_register(file, proof, uid)?;
             if !seat.add(connection) {
                 return Err(Errno::NFILE);
             }
-            kernel::register(fuse.as_fd(), file.as_fd()).map_err(|error| {
-                seat.remove(connection);
-                Errno::from_io_error(&error).unwrap_or(Errno::IO)
-            })
+            kernel::register(fuse, file).inspect_err(|_| seat.remove(connection))?
         }
         (Some(UNREGISTER), 8, [fuse]) => {
-            let connection = checks::Connection::of(fuse.as_fd(), uid)?;
-            let id = number(request, 4).ok_or(Errno::INVAL)?;
-            kernel::unregister(fuse.as_fd(), id)
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            seat.remove(connection);
-            Ok(0)
+            let connection = checks::Connection::of(fuse, uid)?;
+            kernel::unregister(fuse, second?).inspect(|_| seat.remove(connection))?
         }
-        (Some(MOUNT), 9.., [fuse, place]) => {
-            let flags = number(request, 4).ok_or(Errno::INVAL)?;
-            let source = OsStr::from_bytes(request.get(8..).ok_or(Errno::INVAL)?);
-            mounting::mount(who, fuse.as_fd(), place.as_fd(), flags, source).map(|()| 0)
+        (Some(MOUNT), 9.., [place]) => {
+            return mounting::mount((uid, gid), place, second?, text).map(|fuse| (0, Some(fuse)));
         }
-        _ => Err(Errno::INVAL),
-    }
+        (Some(UNMOUNT), 9.., [above]) => {
+            mounting::unmount(uid, above, second?, text).map(|()| 0)?
+        }
+        _ => return Err(Errno::INVAL),
+    };
+    Ok((value, None))
 }
 
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..at + 4)?;
-    four.try_into().ok().map(u32::from_ne_bytes)
+fn number(request: &[u8], at: usize) -> Option<u32> {
+    request.as_chunks().0.get(at).copied().map(u32::from_ne_bytes)
 }
 
 /// Answers without waiting: who does not read does not keep a thread.
-fn answer(line: &OwnedFd, request: u32, outcome: Result<u32>) -> Result<()> {
-    let (errno, value) = match outcome {
-        Ok(value) => (0, value),
-        Err(errno) => (errno.raw_os_error().cast_unsigned(), 0),
+fn answer(line: &OwnedFd, request: u32, outcome: Answer) -> Result<()> {
+    let (errno, value, with) = match outcome {
+        Ok((value, with)) => (0, value, with),
+        Err(errno) => (errno.raw_os_error().cast_unsigned(), 0, None),
     };
     let bytes = [request, errno, value].map(u32::to_ne_bytes).concat();
-    rustix::net::send(line, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map(drop)
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let with = with.as_ref().map(AsFd::as_fd);
+    control.push(SendAncillaryMessage::ScmRights(with.as_slice()));
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(line, &[IoSlice::new(&bytes)], &mut control, flags).map(drop)
 }

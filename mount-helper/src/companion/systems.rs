@@ -1,7 +1,7 @@
 //! File systems that hold people's files, by their magic numbers. Others are the kernel's own view of itself: a mount over
 //! such as /proc could deceive programs of others, and a file there may ask who opened it instead of who writes.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 
 use rustix::io::Result;
 
@@ -19,17 +19,13 @@ const STACKED_OR_FAR: &[u32] = &[
 ];
 
 /// Whether it lies on a disk or in memory, as files do.
-pub(crate) fn holds_files(descriptor: BorrowedFd<'_>) -> Result<bool> {
-    Ok(DISKS.contains(&magic(descriptor)?))
+pub(crate) fn holds_files(descriptor: &OwnedFd) -> Result<bool> {
+    // All of them have 32 bits, however wide the field is here.
+    Ok(DISKS.contains(&(rustix::fs::fstatfs(descriptor)?.f_type as u32)))
 }
 
 /// The same, or on files of another file system or of another machine.
-pub(crate) fn may_be_covered(descriptor: BorrowedFd<'_>) -> Result<bool> {
-    let magic = magic(descriptor)?;
-    Ok(DISKS.contains(&magic) || STACKED_OR_FAR.contains(&magic))
-}
-
-/// All of them have 32 bits, however wide the field is here.
-fn magic(descriptor: BorrowedFd<'_>) -> Result<u32> {
-    Ok(rustix::fs::fstatfs(descriptor)?.f_type as u32)
+pub(crate) fn may_be_covered(descriptor: &OwnedFd) -> Result<bool> {
+    let there = rustix::fs::fstatfs(descriptor)?.f_type as u32;
+    Ok(DISKS.contains(&there) || STACKED_OR_FAR.contains(&there))
 }

@@ -256,3 +256,30 @@ fn endpoint_and_state_are_kept() {
     bench.engine(|tx| tx.set_state("key", None));
     assert_eq!(bench.read(|reader| reader.state("key")), None);
 }
+
+/// A clock that was ahead in an earlier life: folders were not looked at until the time that was noted then had come.
+#[test]
+fn regression_what_was_noted_by_a_clock_ahead_is_of_no_time_to_come() {
+    let bench = Bench::new();
+    let folder = bench.appear(Ino::ROOT, "folder", seen(Kind::Folder, 0));
+    let hour = super::super::now() + 3_600_000_000_000;
+    bench.engine(move |tx| {
+        let base = tx.base(folder)?.unwrap();
+        tx.set_base(folder, Some(Base { listed: true, ..base }))?;
+        tx.looked_at(folder, hour)?;
+        let tick = tx.tick()?;
+        tx.set_look_again(folder, Some(tick))?;
+        tx.look_defer(folder, hour, None).map(drop)
+    });
+    assert!(bench.catalog.folders_to_list(10).unwrap().is_empty());
+    assert_eq!(bench.read(|reader| reader.oldest_looks(10)), [(folder, hour)]);
+    bench.engine(|tx| tx.outbox_recover());
+    assert_eq!(bench.catalog.folders_to_list(10).unwrap()[0].0, folder);
+    assert_eq!(bench.read(|reader| reader.oldest_looks(10)), [(folder, 0)]);
+    let then = super::super::now() - 3_600_000_000_000;
+    bench.engine(move |tx| {
+        tx.looked_at(folder, then)?;
+        tx.outbox_recover()
+    });
+    assert_eq!(bench.read(|reader| reader.oldest_looks(10)), [(folder, then)]);
+}

@@ -108,9 +108,10 @@ impl From<MountError> for Failure {
             MountError::Device(why) if why.kind() == io::ErrorKind::PermissionDenied => {
                 Kind::NotPermitted
             }
-            MountError::Device(_) | MountError::NoFusermount(_) | MountError::System(_) => {
-                Kind::System
-            }
+            MountError::Device(_)
+            | MountError::NoFusermount(_)
+            | MountError::Confined(_)
+            | MountError::System(_) => Kind::System,
             MountError::Refused(_) | MountError::Handshake(_) => Kind::Mount,
         };
         Self::new(kind, error.to_string())

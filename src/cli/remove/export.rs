@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, BufReader, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::config::resolved;
@@ -108,7 +108,7 @@ fn copy_one(kind: Kind, from: &Path, to: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     match kind {
-        Kind::File => fs::copy(from, to).map(drop),
+        Kind::File => copy_file(from, to),
         Kind::Folder => fs::create_dir_all(to),
         Kind::Symlink => {
             let target = fs::read_link(from)?;
@@ -123,6 +123,54 @@ fn copy_one(kind: Kind, from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Copies over nothing: what is there has to be what an earlier try has copied, or a pipe.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let open = File::open(from)?;
+    match File::options().write(true).create_new(true).open(to) {
+        Ok(new) => {
+            let copied = fill(open, new);
+            if copied.is_err() {
+                // Another try would take the part for another file.
+                drop(fs::remove_file(to));
+            }
+            copied
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let there = fs::symlink_metadata(to)?.file_type();
+            match there {
+                _ if there.is_fifo() => fill(open, File::options().write(true).open(to)?),
+                _ if there.is_file() && is_equal(from, to)? => Ok(()),
+                _ => Err(io::Error::other(format!(
+                    "{} is there already and is another file: choose an empty directory",
+                    to.display()
+                ))),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn fill(mut from: File, mut to: File) -> io::Result<()> {
+    io::copy(&mut from, &mut to)?;
+    let mode = from.metadata()?.permissions();
+    if to.metadata()?.is_file() { to.set_permissions(mode) } else { Ok(()) }
+}
+
+fn is_equal(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (BufReader::new(one).bytes(), BufReader::new(other).bytes());
+    loop {
+        match (one.next().transpose()?, other.next().transpose()?) {
+            (None, None) => return Ok(true),
+            (a, b) if a != b => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -131,7 +179,7 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_tree(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), target)?;
+            copy_file(&entry.path(), &target)?;
         }
     }
     Ok(())
@@ -139,6 +187,6 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The copies are on the disk before what they were made of goes away.
 fn flush(dir: &Path) -> Result<(), Failure> {
-    let open = fs::File::open(dir).map_err(|error| about(dir, &error))?;
+    let open = File::open(dir).map_err(|error| about(dir, &error))?;
     rustix::fs::syncfs(open).map_err(|error| about(dir, &error.into()))
 }

@@ -290,6 +290,9 @@ impl Rows for TreeRows {
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
     }
+    fn excludes_paths(&self) -> bool {
+        false
+    }
     fn is_excluded(&self, place: &Place, _kind: Kind) -> Fallible<bool> {
         Ok(place.name.as_bytes().ends_with(b"~"))
     }
@@ -375,6 +378,10 @@ impl Rows for TreeRows {
         self.outbox.insert(ino, (at, row));
         Ok(())
     }
+    fn renew_outbox(&mut self, _ino: Ino) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     fn drop_outbox(&mut self, ino: Ino) -> Fallible<()> {
         self.outbox.remove(&ino);
         Ok(())

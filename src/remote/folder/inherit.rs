@@ -1,4 +1,5 @@
-//! What a file keeps when its content is replaced by another inode: owner, group, mode, access list, user attributes.
+//! What a file keeps when its content is replaced by another inode: owner, group, mode, access list, user attributes. And its
+//! time, which it may not keep.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -6,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{self, Gid, Mode, Uid, XattrFlags};
 
 use super::disk::Meta;
-use super::write::{MARK, Spot};
+use super::write::{MARK, Spot, timestamps};
 
 /// The access control list, beyond the mode.
 const ACCESS: &str = "system.posix_acl_access";
@@ -16,6 +17,9 @@ const USERS: &[u8] = b"user.";
 const LARGEST: usize = 64 << 10;
 /// The bits of the group, which are those of the whole list where there is one.
 const GROUP: u32 = 0o070;
+
+/// By how much an mtime is moved on where it must be a later one, nanoseconds: file systems keep times as coarsely as that.
+const LATER: [i128; 3] = [1_000_000, 1_000_000_000, 2_000_000_000];
 
 /// Gives `file`, which is to replace what is at the spot, what that has; answers the mode that it may get then.
 ///
@@ -66,4 +70,71 @@ fn inherit_attributes(spot: &Spot<'_>, file: &OwnedFd) -> rustix::io::Result<()>
 /// The mode as the kernel takes it.
 pub(super) fn bits(mode: u32) -> Mode {
     Mode::from_raw_mode(mode & 0o7777)
+}
+
+/// Sets the mtime asked for. Where versions are made of it and of the size, a content that replaces another of its size gets a
+/// later one: under the version that everybody knows already nobody would see it.
+pub(super) fn date(
+    spot: &Spot<'_>,
+    file: &OwnedFd,
+    there: Option<Meta>,
+    mtime: i64,
+) -> rustix::io::Result<()> {
+    fs::futimens(file, &timestamps(mtime))?;
+    let Some(there) = there.filter(|there| !there.numbered) else { return Ok(()) };
+    for later in LATER {
+        let ours = spot.folder.opened(file)?;
+        if ours.is_none_or(|ours| ours.size != there.size || ours.mtime > there.mtime) {
+            break;
+        }
+        let next = i64::try_from(there.mtime + later).unwrap_or(mtime);
+        fs::futimens(file, &timestamps(next))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rustix::fs::OFlags;
+
+    use super::*;
+    use crate::remote::folder::disk::Folder;
+    use crate::remote::{Name, RemotePath};
+
+    /// An edit that keeps size and mtime was a version that everybody had already, where numbers are none.
+    #[test]
+    fn regression_another_content_has_a_later_time_where_that_is_the_version() {
+        let root = tempfile::tempdir().unwrap();
+        let open = |name: &str, content: &str| {
+            let path = root.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            fs::open(&path, OFlags::RDWR, Mode::empty()).unwrap()
+        };
+        let folder = fs::open(root.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let (at, name) = (RemotePath::root(), || Name::new("new").unwrap());
+        let spot = Spot {
+            folder: Folder::plain(folder),
+            name: name(),
+            temp: name(),
+            aside: name(),
+            kept: name(),
+            at: &at,
+            operation: "write",
+        };
+        const THEN: i64 = 1_234_567_890_000_000_000;
+        let old = open("old", "0000");
+        fs::futimens(&old, &timestamps(THEN)).unwrap();
+        let meta = |file: &OwnedFd| spot.folder.opened(file).unwrap().unwrap();
+        let mut there = meta(&old);
+        for (content, numbered, is_later) in
+            [("1111", false, true), ("1111", true, false), ("longer", false, false)]
+        {
+            let new = open("new", content);
+            there.numbered = numbered;
+            date(&spot, &new, Some(there), THEN).unwrap();
+            assert_eq!(meta(&new).mtime > i128::from(THEN), is_later, "{content}");
+            assert_eq!(meta(&new).mtime == i128::from(THEN), !is_later, "{content}");
+        }
+    }
 }

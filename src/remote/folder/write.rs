@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::FolderRemote;
 use super::disk::{Folder, Found, Meta, look, refused};
-use super::inherit::{bits, inherit};
+use super::inherit::{bits, date, inherit};
 use super::threads::Wanted;
 use crate::remote::names;
 use crate::remote::{
@@ -284,7 +284,7 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
             fs::fchmod(&file, bits(mode))?;
         }
         if let Some(mtime) = body.mtime {
-            fs::futimens(&file, &timestamps(mtime))?;
+            date(spot, &file, there, mtime)?;
         }
         mark(&file, &body.tag);
         fs::fsync(&file)

@@ -6,6 +6,7 @@
 
 mod layer;
 mod limit;
+mod line;
 mod quiet;
 mod rate;
 mod retry;
@@ -13,6 +14,7 @@ mod trace;
 mod turn;
 
 pub use limit::{Lane, Limit, Limits, in_background, in_lane};
+pub use line::Connection;
 pub use rate::{Pace, Rate};
-pub use retry::{Connection, Patience, Retry};
+pub use retry::{Patience, Retry};
 pub use trace::{LATENCIES, Operation, Trace, Traffic};

@@ -1,9 +1,9 @@
 //! Sending again what may be sent again, for as long as somebody's patience lasts, and knowing whether there is a network.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::layer::{Asked, layer};
 use super::limit::{is_awaited, is_background};
-use super::quiet::Quiet;
-use super::turn::{NoAnswer, Queue, answer_until};
+use super::line::{Connection, Line, too_slow};
+use super::turn::{Queue, answer_until};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
     Metadata, Observed, PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Verdict,
@@ -26,22 +26,6 @@ use crate::remote::{
 /// The first wait between two tries, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// So many failures in a row mean that there is no connection; one may be chance.
-const FAILURES: u32 = 2;
-
-/// Says whether the remote can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
-    /// It answered last.
-    Online,
-    /// It cannot be reached.
-    Offline {
-        /// When that was first noticed.
-        since: Instant,
-    },
-    /// It answers, but does not accept who we say we are.
-    Unauthenticated,
-}
 
 /// Says how long is waited for a remote.
 #[derive(Clone, Copy, Debug)]
@@ -73,93 +57,6 @@ pub struct Retry {
     line: Arc<Line>,
 }
 
-#[derive(Debug)]
-struct Line {
-    connection: watch::Sender<Connection>,
-    failures: AtomicU32,
-    /// When the remote last answered, nanoseconds since 1970; 0 if it has not.
-    last_answer: AtomicI64,
-    /// How often the connection, or the root, was lost.
-    outages: Arc<AtomicU64>,
-    quiet: Mutex<Quiet>,
-}
-
-impl Line {
-    /// Notes what an outcome says about the connection.
-    fn note<T>(&self, outcome: &Result<T>) {
-        let kind = outcome.as_ref().err().map(|error| &error.kind);
-        if kind == Some(&ErrorKind::Offline) {
-            if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
-                self.set(Connection::Offline { since: Instant::now() });
-            }
-            return;
-        }
-        if kind == Some(&ErrorKind::RootMissing) {
-            // Who answers now is to be asked anew, as after an outage.
-            self.outages.fetch_add(1, Ordering::Release);
-        }
-        self.failures.store(0, Ordering::Relaxed);
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
-        self.last_answer.store(now, Ordering::Relaxed);
-        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        match kind {
-            Some(ErrorKind::RateLimited { after }) => quiet.wanted(*after),
-            _ => quiet.ended(),
-        }
-        drop(quiet);
-        match kind {
-            Some(ErrorKind::Unauthenticated) => self.set(Connection::Unauthenticated),
-            _ => self.set(Connection::Online),
-        }
-    }
-
-    /// Notes what came of a request; the outer error is of one that was never made, which says nothing about the remote.
-    fn noted<T>(
-        &self,
-        asked: std::result::Result<Result<T>, NoAnswer>,
-        operation: &'static str,
-        at: &RemotePath,
-    ) -> Result<Result<T>> {
-        let outcome = match asked {
-            Ok(outcome) => outcome,
-            Err(NoAnswer::Silent) => Err(too_slow(operation, at)),
-            Err(NoAnswer::NoTurn) => return Err(too_slow(operation, at)),
-        };
-        self.note(&outcome);
-        Ok(outcome)
-    }
-
-    /// The answer to who asks for what nobody waits for, while the remote wants to be asked no more: it told one of many, and
-    /// would tell each of them. Who goes on asking is kept out for longer.
-    fn hushed(&self, operation: &'static str, at: &RemotePath) -> Result<()> {
-        let until = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).until;
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        match left.filter(|left| !left.is_zero() && !is_awaited()) {
-            Some(left) => {
-                let kind = ErrorKind::RateLimited { after: Some(left) };
-                Err(RemoteError::new(kind, operation, at)
-                    .because("not asked: it wants fewer requests"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn set(&self, new: Connection) {
-        self.connection.send_if_modified(|now| {
-            let differs = std::mem::discriminant(now) != std::mem::discriminant(&new);
-            if differs {
-                if matches!(new, Connection::Offline { .. }) {
-                    self.outages.fetch_add(1, Ordering::Release);
-                }
-                tracing::info!(connection = ?new, "the remote's connection changed");
-                *now = new;
-            }
-            differs
-        });
-    }
-}
-
 /// Is how often something was tried, and until when it may be.
 struct Tries {
     deadline: Instant,
@@ -186,42 +83,32 @@ impl Tries {
     }
 }
 
-fn too_slow(operation: &'static str, at: &RemotePath) -> RemoteError {
-    RemoteError::new(ErrorKind::Offline, operation, at).because("no answer in time")
-}
-
 impl Retry {
     /// When the remote last answered, nanoseconds since 1970.
     pub fn last_answer(&self) -> Option<i64> {
-        Some(self.line.last_answer.load(Ordering::Relaxed)).filter(|when| *when != 0)
+        self.line.last_answer()
     }
 
     /// Tries the reads of a remote again.
     pub fn new(inner: Arc<dyn Remote>, patience: Patience) -> Self {
-        let line = Line {
-            connection: watch::Sender::new(Connection::Online),
-            failures: AtomicU32::new(0),
-            last_answer: AtomicI64::new(0),
-            outages: Arc::default(),
-            quiet: Mutex::default(),
-        };
-        Self { inner, patience, line: Arc::new(line) }
+        let line = Line::new(Arc::clone(&inner), patience.online);
+        Self { inner, patience, line }
     }
 
     /// How often the connection, or the root, was lost so far.
     pub fn outages(&self) -> Arc<AtomicU64> {
-        self.line.outages.clone()
+        self.line.outages()
     }
 
     /// Whether the remote can be reached, now and whenever that changes.
     pub fn connection(&self) -> watch::Receiver<Connection> {
-        self.line.connection.subscribe()
+        self.line.watch()
     }
 
     /// Somebody waits, so not for long when there is no connection. What nobody waits for has time: were it cut as short, a
     /// remote that became slow would stay offline for ever.
     fn tries(&self) -> Tries {
-        let patience = match *self.line.connection.borrow() {
+        let patience = match self.line.connection() {
             Connection::Offline { .. } if !is_background() => self.patience.offline,
             _ => self.patience.online,
         };
@@ -246,7 +133,7 @@ impl Retry {
                 continue;
             }
             let asked = answer_until(&mut tries.deadline, !is_awaited(), ask()).await;
-            match self.line.noted(asked, operation, at)? {
+            match self.line.noted(asked, operation, at).await? {
                 Ok(answer) => return Ok(answer),
                 Err(error) => tries.pause(error).await?,
             }
@@ -275,8 +162,7 @@ impl Retry {
                 () = sleep_until(end) => {}
             }
         };
-        self.line.note(&outcome);
-        outcome
+        self.line.note(outcome, operation, at).await
     }
 }
 
@@ -298,7 +184,7 @@ impl Resuming {
                 return None;
             }
             let asked = answer_until(&mut tries.deadline, !is_awaited(), self.piece()).await;
-            match self.retry.line.noted(asked, "read", &self.at.path) {
+            match self.retry.line.noted(asked, "read", &self.at.path).await {
                 Ok(Ok(bytes)) => {
                     self.rest.start += bytes.len() as u64;
                     return Some(Ok(bytes));

@@ -15,6 +15,16 @@ impl MemoryStore {
         self.act(|tree| tree.write(&path(at), put, &Expect::Any))
     }
 
+    /// The same, and what was there in that moment.
+    pub fn swap(&self, at: &str, content: impl Into<Bytes>) -> Result<Option<Bytes>> {
+        let put = Put { content: content.into(), mtime: None, mode: None };
+        self.act(|tree| {
+            let held = tree.entries.get(&path(at)).map(|entry| entry.content.clone());
+            tree.write(&path(at), put, &Expect::Any)?;
+            Ok(held)
+        })
+    }
+
     /// Makes a folder.
     pub fn mkdir(&self, at: &str) -> Result<Observed> {
         self.act(|tree| tree.make_folder(&path(at)))
@@ -23,6 +33,15 @@ impl MemoryStore {
     /// Removes a file or a folder with all in it.
     pub fn rm(&self, at: &str) -> Result<()> {
         self.act(|tree| tree.remove(&path(at), &Expect::Any, true))
+    }
+
+    /// The same of a file, and what it held in that moment.
+    pub fn take(&self, at: &str) -> Result<Bytes> {
+        self.act(|tree| {
+            let held = tree.entries.get(&path(at)).map(|entry| entry.content.clone());
+            tree.remove(&path(at), &Expect::Any, true)?;
+            Ok(held.unwrap_or_default())
+        })
     }
 
     /// Moves a file or a folder; never replaces.

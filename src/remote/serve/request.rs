@@ -169,6 +169,7 @@ pub(super) fn refused(error: &RemoteError) -> Answer {
         ErrorKind::Denied | ErrorKind::ReadOnly | ErrorKind::NameRejected => StatusCode::FORBIDDEN,
         ErrorKind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Offline
+        | ErrorKind::Unavailable
         | ErrorKind::RootMissing
         | ErrorKind::Locked { .. }
         | ErrorKind::Unsettled { .. } => StatusCode::SERVICE_UNAVAILABLE,

@@ -109,7 +109,7 @@ impl WebDavRemote {
             ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::NoParent => true,
             ErrorKind::NameRejected | ErrorKind::Unsupported => true,
             // some servers fail, or tell of a part, where they mean to refuse
-            ErrorKind::Offline | ErrorKind::Other => false,
+            ErrorKind::Offline | ErrorKind::Unavailable | ErrorKind::Other => false,
             _ => return Some(refused.clone()),
         };
         match self.look(from).await {

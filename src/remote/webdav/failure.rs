@@ -99,7 +99,9 @@ pub(super) fn kind_of(status: StatusCode, headers: &HeaderMap) -> ErrorKind {
         503 if headers.contains_key(RETRY_AFTER) => {
             ErrorKind::RateLimited { after: retry_after(headers) }
         }
-        408 | 425 | 500..=599 => ErrorKind::Offline,
+        // Who answers is in front of the server, which did not.
+        408 | 425 | 502 | 504 => ErrorKind::Offline,
+        500..=599 => ErrorKind::Unavailable,
         _ => ErrorKind::Other,
     }
 }

@@ -138,8 +138,10 @@ impl LoginFlow {
                 Ok(Some(granted)) => return Ok(Some(granted)),
                 Ok(None) => {}
                 Err(error)
-                    if matches!(error.kind, ErrorKind::Offline | ErrorKind::RateLimited { .. }) => {
-                }
+                    if matches!(
+                        error.kind,
+                        ErrorKind::Offline | ErrorKind::Unavailable | ErrorKind::RateLimited { .. }
+                    ) => {}
                 Err(error) => return Err(error),
             }
             if Instant::now() + PAUSE > end {

@@ -16,7 +16,7 @@ use super::profile::{Known, Profile};
 use super::upload::Sending;
 use super::version::{Etag, condition, nanos, parse_date};
 use crate::remote::names::is_hidden;
-use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, Kind, Version};
+use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, Kind, Observed, Version};
 
 /// An ETag that no file has.
 const WRONG: &str = "\"dewfs-is-not-this\"";
@@ -276,9 +276,16 @@ impl WebDavRemote {
 
     async fn try_times(&self, folder: &RawPath, profile: &mut Profile) -> Outcome<()> {
         let file = folder.child(b"t");
-        self.try_put(&file, "0123", &[("x-oc-mtime", &LONG_AGO.to_string())]).await?;
-        let mtime = self.look(&file).await?.and_then(|seen| seen.mtime);
+        let dated = [("x-oc-mtime", &*LONG_AGO.to_string())];
+        self.try_put(&file, "0123", &dated).await?;
+        let first = self.look(&file).await?;
+        let mtime = first.as_ref().and_then(|seen| seen.mtime);
         profile.mtime_by_put = mtime == Some(nanos(LONG_AGO));
+        if profile.mtime_by_put {
+            self.try_put(&file, "4567", &dated).await?;
+            let version = |seen: Option<Observed>| seen.map(|seen| seen.version);
+            profile.mtime_is_version = version(first) == version(self.look(&file).await?);
+        }
         let patched = self.patch_mtime(&file, LONG_AGO + 1).await;
         let mtime = self.look(&file).await?.and_then(|seen| seen.mtime);
         profile.mtime_by_proppatch = patched.is_ok() && mtime == Some(nanos(LONG_AGO + 1));

@@ -29,6 +29,8 @@ pub(super) struct Profile {
     pub(super) heads: Option<bool>,
     /// PUT takes an mtime with it.
     pub(super) mtime_by_put: bool,
+    /// Two contents of one size sent with one mtime have one version.
+    pub(super) mtime_is_version: bool,
     /// PROPPATCH sets an mtime.
     pub(super) mtime_by_proppatch: bool,
     /// What it calls an id stays with an entry over edits and moves.
@@ -77,6 +79,7 @@ impl Known {
             keeps_bytes: true,
             heads: None,
             mtime_by_put: false,
+            mtime_is_version: false,
             mtime_by_proppatch: false,
             keeps_ids: false,
             folder_versions: false,

@@ -16,6 +16,8 @@ use crate::remote::{ErrorKind, Expect, Kind, Observed, Upload};
 const TRIES: usize = 3;
 /// Up to here a body is sent without a look whether its name is still free, where the move into place finds out.
 const SMALL: u64 = 256 << 10;
+/// How fine the times are that go with an upload, nanoseconds.
+const TIMES: i64 = 1_000_000_000;
 /// Servers that write straight add to a name while they do.
 const LONGEST_STRAIGHT: usize = 230;
 
@@ -40,10 +42,12 @@ impl WebDavRemote {
             return Err(Failure::new(ErrorKind::NoParent, "its folder is not there"));
         }
         // What is small is not looked at in vain: the move finds out.
+        let mut before = None;
         if !self.is_decided_by_move(expect) || upload.digest.size > SMALL {
-            self.check(&site.path, expect).await?;
+            before = self.check(&site.path, expect).await?;
         }
-        let sent = self.send_temporary(site, upload).await?;
+        let mtime = self.mtime_of(upload, before.as_ref());
+        let sent = self.send_temporary(site, upload, mtime).await?;
         if upload.still_whole.as_ref().is_some_and(|is_whole| !is_whole()) {
             self.drop_private(&site.temp).await?;
             return Err(changed());
@@ -59,7 +63,7 @@ impl WebDavRemote {
         expect: &Expect,
     ) -> Outcome<Observed> {
         let sending = Sending::new(upload, true).await?;
-        let request = self.put(&site.path, upload, &sending)?;
+        let request = self.put(&site.path, upload.mtime, &sending)?;
         let request = match expect {
             Expect::Absent => request.header("if-none-match", "*")?,
             Expect::Version(version) => {
@@ -120,20 +124,35 @@ impl WebDavRemote {
         }
     }
 
-    fn put(&self, path: &RawPath, upload: &Upload, sending: &Sending) -> Outcome<Request> {
+    /// The mtime to be sent. Where versions are made of it and of the size, a content that replaces another of its size gets a
+    /// later one: under the version that everybody knows already nobody would see it.
+    fn mtime_of(&self, upload: &Upload, before: Option<&Observed>) -> Option<i64> {
+        let mtime = upload.mtime?;
+        let before = before
+            .filter(|before| self.profile().mtime_is_version && before.size == upload.digest.size);
+        let next = before.and_then(|before| before.mtime?.checked_add(TIMES));
+        Some(next.filter(|next| mtime.div_euclid(TIMES) < next.div_euclid(TIMES)).unwrap_or(mtime))
+    }
+
+    fn put(&self, path: &RawPath, mtime: Option<i64>, sending: &Sending) -> Outcome<Request> {
         let mut request = Request::new(Method::PUT, self.root.file(path)?)
             .header("content-type", "application/octet-stream")?;
-        if let Some(mtime) = upload.mtime.filter(|_| self.profile().mtime_by_put) {
-            request = request.header("x-oc-mtime", &mtime.div_euclid(1_000_000_000).to_string())?;
+        if let Some(mtime) = mtime.filter(|_| self.profile().mtime_by_put) {
+            request = request.header("x-oc-mtime", &mtime.div_euclid(TIMES).to_string())?;
         }
         request.body = Payload::Upload(sending.clone());
         Ok(request)
     }
 
     /// Sends everything to the hidden name and looks whether it arrived whole.
-    async fn send_temporary(&self, site: &Site, upload: &Upload) -> Outcome<Observed> {
+    async fn send_temporary(
+        &self,
+        site: &Site,
+        upload: &Upload,
+        mtime: Option<i64>,
+    ) -> Outcome<Observed> {
         let sending = Sending::new(upload, false).await?;
-        let answer = self.client.send(self.put(&site.temp, upload, &sending)?).await?;
+        let answer = self.client.send(self.put(&site.temp, mtime, &sending)?).await?;
         if !answer.status().is_success() {
             let refused = refusal(&answer);
             return Err(match answer.status().as_u16() {

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use reqwest::header::{DATE, ETAG, HeaderMap, LAST_MODIFIED};
+use reqwest::header::{AGE, DATE, ETAG, HeaderMap, LAST_MODIFIED};
 
 use crate::remote::Version;
 
@@ -78,8 +78,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Notes the date of an answer.
+    /// Notes the date of an answer. One that a cache kept is of an earlier time.
     pub(super) fn note(&self, headers: &HeaderMap) {
+        if headers.contains_key(AGE) {
+            return;
+        }
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
         if let Some(date) = date {
             self.ahead.store(date - here(), Ordering::Relaxed);
@@ -147,5 +150,25 @@ mod tests {
         assert_eq!(young_for(Some(100), 100, Duration::ZERO), None);
         assert_eq!(young_for(Some(101), 100, tick), Some(tick));
         assert_eq!(young_for(Some(500), 100, tick), None);
+    }
+
+    #[test]
+    fn regression_a_cached_answer_sets_no_clock_back() {
+        let clock = Clock::default();
+        let told = |when: SystemTime, age: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            let date = httpdate::fmt_http_date(when);
+            headers.insert(DATE, date.parse().unwrap());
+            if let Some(age) = age {
+                headers.insert(AGE, age.parse().unwrap());
+            }
+            clock.note(&headers);
+        };
+        let now = SystemTime::now();
+        told(now, None);
+        told(now - Duration::from_secs(3600), Some("3600"));
+        assert!(clock.ahead().unwrap().abs() <= 1, "{:?}", clock.ahead());
+        told(now - Duration::from_secs(3600), None);
+        assert!((clock.ahead().unwrap() + 3600).abs() <= 1);
     }
 }
