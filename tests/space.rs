@@ -360,6 +360,50 @@ async fn regression_what_is_found_here_while_bytes_pass_through_is_read() {
     sampler.end(0);
 }
 
+/// What had been fetched for a reader of one version was given to him when the file had become another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_bytes_that_passed_through_are_those_of_the_version() {
+    let (world, sampler) = world(limited(4 * MIB)).await;
+    let mut far = pattern(3 * MIB, 1);
+    world.store.put("far", far.clone()).unwrap();
+    world.store.put("stays", pattern(3 * MIB, 2)).unwrap();
+    world.store.put("other", pattern(4 * MIB, 3)).unwrap();
+    let stays = world.ino("stays").await;
+    world.engine.set_pin(stays, Pin::Pinned).await.unwrap();
+    same(&world.read("stays").await.unwrap(), &pattern(3 * MIB, 2));
+    world.in_sync().await;
+    let (ino, handle) = world.open("far", READ).await;
+    let next = 5 * MIB / 2..5 * MIB / 2 + (128 << 10);
+    read_through(&world, ino, handle, 0, &far[..MIB / 2]).await;
+    world.in_sync().await;
+    world.engine.set_pin(ino, Pin::Pinned).await.unwrap();
+    read_through(&world, ino, handle, MIB / 2, &far[MIB / 2..next.start]).await;
+    // He has what comes next in memory; it is written anew, sent, and given back.
+    let reads = || world.remote.counts().get(&Operation::Read).copied().unwrap_or(0);
+    let before = reads();
+    read_through(&world, ino, handle, next.start, &far[next.clone()]).await;
+    assert_eq!(reads(), before, "it is not in memory");
+    world.engine.free(stays, false).await.unwrap();
+    world.engine.set_pin(ino, Pin::Unspecified).await.unwrap();
+    far[next.clone()].copy_from_slice(&pattern(next.len(), 9));
+    let (_, writer) = world.open("far", WRITE).await;
+    world.write_at(ino, writer, next.start as u64, &far[next.clone()]).await;
+    world.close(ino, writer).await;
+    world.until("it is sent", async || world.content_there("far").unwrap() == far).await;
+    world.in_sync().await;
+    let (other, second) = world.open("other", READ).await;
+    world
+        .until("its room is taken", async || {
+            read_through(&world, other, second, 0, &pattern(4 * MIB, 3)).await;
+            here(&world, "far").await <= 16 << 10
+        })
+        .await;
+    same(&read_at(&world, ino, handle, next.start, next.len()).await, &far[next]);
+    world.close(other, second).await;
+    world.close(ino, handle).await;
+    sampler.end(0);
+}
+
 /// Whoever reads a data file past us, as through a mapping that outlived its handle, finds no holes in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_cut_under_somebody_who_reads_past_us() {

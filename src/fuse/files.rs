@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use fuser::{
     Errno, FileHandle, FopenFlags, INodeNo, OpenAccMode, OpenFlags, ReplyCreate, ReplyEmpty,
-    ReplyLseek, ReplyOpen,
+    ReplyLseek, ReplyOpen, ReplyWrite, WriteFlags,
 };
 
 use super::answer::Call;
@@ -105,6 +105,29 @@ impl Kernel {
                 None => reply.created(&stat.believe, &attributes, GENERATION, fh, flags),
             }
         });
+    }
+
+    /// Writes what a program wrote, or what the kernel brings back from a mapping.
+    pub(super) fn write_file(
+        &self,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        reply: ReplyWrite,
+    ) {
+        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let is_stored = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        // The kernel's buffer is read into again as soon as this returns.
+        let data = bytes::Bytes::copy_from_slice(data);
+        let verb = |engine: &Engine| match (ino(number), handle(fh)) {
+            (ino, handle) if is_stored => engine.write_stored(ino, handle, offset, data),
+            (ino, handle) => engine.write(ino, handle, offset, data, kill_suid),
+        };
+        // It waits for room as long as uploads make some.
+        let call = Call::of("write", number).holding().may_transfer();
+        self.door.answer(call, reply, verb, |reply, written| reply.written(written));
     }
 
     pub(super) fn allocate(

@@ -382,17 +382,7 @@ impl Filesystem for Kernel {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let is_stored = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        // The kernel's buffer is read into again as soon as this returns.
-        let data = bytes::Bytes::copy_from_slice(data);
-        let verb = |engine: &Engine| match (ino(number), handle(fh)) {
-            (ino, handle) if is_stored => engine.write_stored(ino, handle, offset, data),
-            (ino, handle) => engine.write(ino, handle, offset, data, kill_suid),
-        };
-        // It waits for room as long as uploads make some.
-        let call = Call::of("write", number).holding().may_transfer();
-        self.door.answer(call, reply, verb, |reply, written| reply.written(written));
+        self.write_file(number, fh, offset, data, write_flags, reply);
     }
 
     fn flush(
