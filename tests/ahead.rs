@@ -132,6 +132,8 @@ async fn a_run_has_all_lanes_full() {
         })
         .await;
     world.store.gate(None);
+    // Where each takes long, as on a busy machine, there are more.
+    drop(held);
     at_once.into_iter().for_each(Held::pass);
     for name in &names[3..] {
         assert_eq!(&world.read(name).await.unwrap()[..], b"twelve bytes");

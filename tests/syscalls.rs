@@ -179,3 +179,41 @@ fn with_passthrough_a_read_makes_no_system_call() {
         open.read_exact_at(&mut [0; 4096], 0).unwrap();
     });
 }
+
+/// Heaps that threads of a process have besides the first one: they begin at multiples of 64 MiB.
+fn heaps(pid: u32) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let is_heap = |line: &&str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let start = words[0].split('-').next().unwrap();
+        let start = u64::from_str_radix(start, 16).unwrap();
+        words[1] == "rw-p" && words.len() == 5 && start.is_multiple_of(64 << 20)
+    };
+    maps.lines().filter(is_heap).count()
+}
+
+/// Each heap keeps what no other thread can use: a dozen threads had a fifth of the daemon's memory in them.
+#[test]
+fn the_threads_of_the_daemon_share_their_heaps() {
+    let mount = Mounted::with(&QUIET, |remote| {
+        for folder in 0..8 {
+            fs::create_dir(remote.join(format!("d{folder}"))).unwrap();
+            for file in 0..50 {
+                fs::write(remote.join(format!("d{folder}/{file}")), b"some").unwrap();
+            }
+        }
+    });
+    std::thread::scope(|scope| {
+        for folder in 0..8 {
+            let folder = mount.path(format!("d{folder}"));
+            scope.spawn(move || {
+                for entry in fs::read_dir(&folder).unwrap() {
+                    assert_eq!(fs::read(entry.unwrap().path()).unwrap(), b"some");
+                }
+                fs::write(folder.join("new"), b"new").unwrap();
+            });
+        }
+    });
+    let heaps = heaps(mount.pid());
+    assert!(heaps <= 1, "{heaps} heaps besides the first one");
+}

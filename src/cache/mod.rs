@@ -39,3 +39,4 @@ pub use error::{CacheError, Result};
 pub use examine::{Examination, examine};
 pub use staging::{Foreseen, Snapshot, SnapshotBody};
 pub use store::{Cache, Found};
+pub use sys::share_heaps;

@@ -9,6 +9,18 @@ use rustix::mm::{MapFlags, ProtFlags};
 /// Says which signal tells of a broken lease; asm-generic/fcntl.h. The C library's bindings leave it out.
 const F_SETSIG: libc::c_int = 10;
 
+/// Places in which the C library keeps memory, at most.
+#[cfg(target_env = "gnu")]
+const ARENAS: libc::c_int = 2;
+
+/// Lets the C library keep what threads allocate together: else each of the daemon's threads has a heap of its own, and none gives
+/// back what another could use. For the start of a process, before it has threads.
+pub fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers and changes a setting of the allocator, under the allocator's own lock.
+    let _is_set = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+}
+
 /// Is a kind of lease on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lease {

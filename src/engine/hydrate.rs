@@ -15,7 +15,6 @@ use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::live::{Failure, Live, State};
-use super::open::Visit;
 use super::runs::to_begin;
 use super::siblings::SMALL;
 use crate::model::{BLOCK, BlockSet, Version};
@@ -96,48 +95,6 @@ impl Core {
         want: Range<u64>,
         cause: Cause,
     ) {
-        let runs = self.begin_fetches(live, need, want, cause);
-        self.spawn_fetches(live, runs, cause);
-    }
-
-    fn spawn_fetches(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        runs: impl IntoIterator<Item = Range<u32>>,
-        cause: Cause,
-    ) {
-        for run in runs {
-            let (core, under_way) = (self.clone(), UnderWay::new(self, live, run));
-            self.runtime.spawn(async move { core.fetch_run(under_way, cause).await });
-        }
-    }
-
-    /// Fetches these bytes within the task that asks for them, if they are one run that nobody fetches yet; `None` if not.
-    pub(super) async fn fetch_within(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        bytes: Range<u64>,
-        cause: Cause,
-    ) -> Option<Result<(), EngineError>> {
-        if live.state().wanting(bytes.clone()) != [BlockSet::touched(bytes.clone())] {
-            return None;
-        }
-        let _kept = live.keep_here(&bytes);
-        let mut runs = self.begin_fetches(live, bytes.clone(), bytes, cause).into_iter();
-        let first = UnderWay::new(self, live, runs.next()?);
-        // Somebody was at it in this moment: what is left is several runs.
-        self.spawn_fetches(live, runs, cause);
-        Some(self.fetch_run(first, cause).await)
-    }
-
-    /// Marks what is to be fetched: all of `want` if some of `need` is among it, else only a worthwhile part.
-    fn begin_fetches(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        need: Range<u64>,
-        want: Range<u64>,
-        cause: Cause,
-    ) -> Vec<Range<u32>> {
         let mut begun = false;
         let runs: Vec<Range<u32>> = {
             let source = live.source();
@@ -149,7 +106,6 @@ impl Core {
                 state.failures += 1;
                 state.failure = Some(why);
                 live.arrived.notify_waiters();
-                Vec::new()
             };
             let Some(source) = source else { return refuse(&mut state, Failure::Stale) };
             if wrong && state.fetching.is_empty() {
@@ -160,11 +116,11 @@ impl Core {
             let ahead: u64 = runs.iter().map(|run| u64::from(run.end - run.start) * BLOCK).sum();
             let urgent = !state.wanting(need.clone()).is_empty();
             if runs.is_empty() || (!urgent && ahead * 2 < want.end - want.start) {
-                return Vec::new();
+                return;
             }
             let runs = to_begin(runs, state.fetching.len(), &need);
             if runs.is_empty() {
-                return Vec::new();
+                return;
             }
             state.fetching.extend(runs.iter().cloned());
             if state.fetching.len() == runs.len() {
@@ -176,21 +132,19 @@ impl Core {
         if begun {
             self.tell_begun(live.ino, "content");
         }
-        runs
-    }
-
-    async fn fetch_run(
-        self: &Arc<Self>,
-        mut under_way: UnderWay,
-        cause: Cause,
-    ) -> Result<(), EngineError> {
-        let outcome = self.fetch(&under_way.live, under_way.run.clone(), cause).await;
-        under_way.outcome = outcome.as_ref().map_err(Failure::of).copied();
-        let told = under_way.outcome.map_err(Failure::error);
-        let (live, _visit) = (under_way.live.clone(), self.open.visit(under_way.live.ino));
-        drop(under_way);
-        self.fetched(&live, outcome);
-        told
+        for run in runs {
+            let (core, live) = (self.clone(), live.clone());
+            let visit = core.open.visit(live.ino);
+            let mut under_way = UnderWay { live, run, outcome: Err(Failure::Corrupt) };
+            self.runtime.spawn(async move {
+                let outcome = core.fetch(&under_way.live, under_way.run.clone(), cause).await;
+                under_way.outcome = outcome.as_ref().map_err(Failure::of).copied();
+                let live = under_way.live.clone();
+                drop(under_way);
+                core.fetched(&live, outcome);
+                drop(visit);
+            });
+        }
     }
 
     /// Fetches one run, taking up a stream that was cut where it ended.
@@ -440,15 +394,6 @@ struct UnderWay {
     live: Arc<Live>,
     run: Range<u32>,
     outcome: Result<(), Failure>,
-    /// Keeps the live content in the table; let go of last.
-    _visit: Visit,
-}
-
-impl UnderWay {
-    fn new(core: &Core, live: &Arc<Live>, run: Range<u32>) -> Self {
-        let _visit = core.open.visit(live.ino);
-        Self { live: live.clone(), run, outcome: Err(Failure::Corrupt), _visit }
-    }
 }
 
 impl Drop for UnderWay {

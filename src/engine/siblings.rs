@@ -288,22 +288,10 @@ impl Core {
         Ok(next.collect())
     }
 
-    /// Fetches what comes next, as far as there are lanes.
+    /// Fetches what comes next, as far as there are lanes; asks the catalog when nothing more is known.
     fn guess_files(self: &Arc<Self>) {
-        self.start_lanes(self.next_guesses());
-    }
-
-    fn start_lanes(self: &Arc<Self>, guesses: impl IntoIterator<Item = Ino>) {
-        for ino in guesses {
-            let core = self.clone();
-            self.runtime.spawn(async move { core.run_lane(ino).await });
-        }
-    }
-
-    /// What is to be fetched now; asks the catalog when nothing more is known.
-    fn next_guesses(self: &Arc<Self>) -> Vec<Ino> {
         if self.connection_state().is_some() {
-            return Vec::new();
+            return;
         }
         // What is fetched ahead must not push out what was fetched ahead and is not read yet.
         let most = self.most_ahead();
@@ -312,7 +300,11 @@ impl Core {
             let lanes = state.lanes(self.settings.requests);
             (state.take(lanes, most), state.ask(lanes), state.course, state.may_cross())
         };
-        let Some((folder, beyond)) = ask else { return taken };
+        for ino in taken {
+            let core = self.clone();
+            self.runtime.spawn(async move { core.fetch_guess(ino).await });
+        }
+        let Some((folder, beyond)) = ask else { return };
         let core = self.clone();
         self.runtime.spawn(async move {
             let found = core.coming_files(folder, beyond, crosses).unwrap_or_else(|error| {
@@ -325,7 +317,6 @@ impl Core {
                 core.guess_files();
             }
         });
-        taken
     }
 
     /// The files that come next, in the folders that come next if the run crosses, and how far was looked.
@@ -355,19 +346,7 @@ impl Core {
         Ok((Vec::new(), Asked::ToTheEnd))
     }
 
-    /// Fetches one after the other as long as there is one to come: a task for each would wake another thread for each.
-    async fn run_lane(self: &Arc<Self>, ino: Ino) {
-        let mut next = Some(ino);
-        while let Some(ino) = next {
-            let goes_on = self.fetch_guess(ino).await;
-            let mut guesses = if goes_on { self.next_guesses() } else { Vec::new() }.into_iter();
-            next = guesses.next();
-            self.start_lanes(guesses);
-        }
-    }
-
-    /// Answers whether more may come after it.
-    async fn fetch_guess(self: &Arc<Self>, ino: Ino) -> bool {
+    async fn fetch_guess(self: &Arc<Self>, ino: Ino) {
         let begun = Instant::now();
         let outcome = self.fetch_small(ino).await;
         let goes_on = {
@@ -376,10 +355,11 @@ impl Core {
             state.running = state.running.saturating_sub(1);
             !state.is_over(Instant::now())
         };
-        if let Err(error) = &outcome {
-            tracing::debug!(ino = ino.0, %error, "a file is not fetched ahead");
+        match outcome {
+            Ok(()) if goes_on => self.guess_files(),
+            Ok(()) => {}
+            Err(error) => tracing::debug!(ino = ino.0, %error, "a file is not fetched ahead"),
         }
-        goes_on && outcome.is_ok()
     }
 
     async fn fetch_small(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
@@ -389,11 +369,7 @@ impl Core {
         if size > SMALL || size == 0 {
             return Ok(());
         }
-        match self.fetch_within(&live, 0..size, Cause::User).await {
-            Some(outcome) => outcome,
-            // Somebody else is at it, or it is here.
-            None => self.ensure(&live, 0..size, 0..size, Cause::User).await,
-        }
+        self.ensure(&live, 0..size, 0..size, Cause::User).await
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
     let options = &order.options;
     start_log(order, in_background)?;
     raise_open_files();
+    crate::cache::share_heaps();
     // A daemon that stands in a folder keeps it from being unmounted.
     std::env::set_current_dir("/").map_err(|why| Failure::system("/", &why))?;
     let runtime = runtime().map_err(|why| Failure::system("no threads to be had", &why))?;
