@@ -307,10 +307,26 @@ impl Core {
             let item = self.catalog.read(|rows| rows.outbox_item(row.ino))?;
             let stays = !can_send
                 || item.as_ref().is_some_and(super::status::is_stuck)
-                || self.is_held_up(row.ino)?;
+                || self.is_held_up(row.ino)?
+                || self.stays_for_its_writer(row.ino)?;
             stuck += u64::from(stays);
         }
         Ok((left, stuck))
+    }
+
+    /// Whether all of it was sent, and it counts as pending only since a program has it open for writing: who waits for that
+    /// may wait for ever.
+    fn stays_for_its_writer(&self, ino: Ino) -> Ready<bool> {
+        if self.open.handles(ino).writers == 0 || self.is_uploading(ino) {
+            return Ok(false);
+        }
+        let is_sent = self.catalog.read(|rows| {
+            let (Some(inode), Some(base)) = (rows.inode(ino)?, rows.base(ino)?) else {
+                return Ok(false);
+            };
+            Ok(inode.edition == base.edition && inode.local.as_ref() == Some(&base.place))
+        })?;
+        Ok(is_sent && self.open.live(ino).is_none_or(|live| !live.has_news()))
     }
 
     /// Lists every folder at or below `top` that is not listed.
