@@ -176,6 +176,22 @@ is_another() { local now; now=$(systemctl show -p MainPID --value dewfs@Web.serv
 wait_for is_another
 wait_for systemctl is-active dewfs@Web.service
 su alice -c 'cat ~/Web/f' | grep again
+# With that right it listens to root alone: neither a file of hers nor a link of hers says where it mounts.
+su alice -c 'mkdir -p ~/.config/dewfs/remotes; printf "mountpoint = \"/srv/control\"\n[mount]\nnonempty = true\n" > ~/.config/dewfs/remotes/Web.toml'
+before=$(systemctl show -p MainPID --value dewfs@Web.service)
+kill -9 $before
+wait_for is_another
+wait_for systemctl is-active dewfs@Web.service
+not is_mounted /srv/control
+su alice -c 'cat ~/Web/f' | grep again
+systemctl stop dewfs@Web.service
+mkdir /srv/empty
+su alice -c 'rmdir ~/Web; ln -s /srv/empty ~/Web'
+not systemctl start dewfs@Web.service
+not is_mounted /srv/empty
+journalctl -u dewfs@Web.service | grep 'a symbolic link is on the way'
+su alice -c 'rm ~/Web'
+systemctl reset-failed dewfs@Web.service
 systemctl stop dewfs@Nas.service dewfs@Web.service
 not is_mounted /mnt/nas
 not is_mounted /home/alice/Web
@@ -238,6 +254,8 @@ systemctl --user start $unit
 test "$(cat Cloud/open)" = first
 dewfs umount Cloud
 not is_mounted ~/Cloud
+# So many starts in ten seconds are too many for systemd.
+systemctl --user reset-failed $unit
 systemctl --user start $unit
 echo 'at the end' > Cloud/last
 END

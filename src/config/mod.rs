@@ -40,4 +40,4 @@ pub use schemes::{Open, Schemes};
 pub use spec::{RemoteSpec, Spec};
 pub use thrift::Thrift;
 pub use values::{Amount, parse_duration, parse_size};
-pub use who::Who;
+pub use who::{Who, is_entrusted};

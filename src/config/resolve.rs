@@ -9,6 +9,7 @@ use super::assignment::split_options;
 use super::places::{resolved, state_id};
 use super::spec::{RemoteSpec, Spec};
 use super::values::Amount;
+use super::who::is_entrusted;
 use super::{ConfigError, ConfigFiles, Options, Places, Schemes, Thrift, Who};
 
 /// Says who may use the mount; the kernel checks permissions for all of them.
@@ -140,6 +141,13 @@ fn resolve_with(
         }
     }
     let mountpoint = absolute_mountpoint(&cwd.join(request.dir));
+    if is_entrusted() && mountpoint != super::spec::lexical(&cwd.join(request.dir)) {
+        let asked = request.dir.display();
+        return Err(ConfigError::Place(format!(
+            "{asked}: a symbolic link is on the way to {}; a daemon with CAP_SYS_ADMIN follows none",
+            mountpoint.display()
+        )));
+    }
     let user = options.username.clone().or_else(|| match &remote {
         RemoteSpec::WebDav { user, .. } => user.clone(),
         RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,

@@ -14,10 +14,20 @@ pub struct Who {
     pub gid: u32,
     /// Home directory by the user database, whatever the environment says.
     pub home: Option<PathBuf>,
-    /// Where this person's configuration is: `$XDG_CONFIG_HOME`, else `~/.config`.
+    /// Where this person's configuration is: `$XDG_CONFIG_HOME`, else `~/.config`. Nowhere if this process may more than the
+    /// person: what it mounts, and where, is then the administrator's to say.
     pub config_home: Option<PathBuf>,
     /// Where this person's state is: `$XDG_STATE_HOME`, else `~/.local/state`.
     pub state_home: Option<PathBuf>,
+}
+
+/// Whether this process may administer the machine for somebody who may not: then nothing that this person can write may say
+/// what it does.
+pub fn is_entrusted() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let may =
+        |sets: rustix::thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_ADMIN);
+    !Uid::effective().is_root() && capabilities(None).is_ok_and(may)
 }
 
 impl Who {
@@ -27,7 +37,8 @@ impl Who {
         let listed = home_of(uid.as_raw());
         let home = absolute_from_env("HOME").or_else(|| listed.clone());
         let config_home = absolute_from_env("XDG_CONFIG_HOME")
-            .or_else(|| home.as_ref().map(|home| home.join(".config")));
+            .or_else(|| home.as_ref().map(|home| home.join(".config")))
+            .filter(|_| !is_entrusted());
         let state_home = absolute_from_env("XDG_STATE_HOME")
             .or_else(|| home.as_ref().map(|home| home.join(".local/state")));
         Self {

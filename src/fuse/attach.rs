@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::RecvFlags;
 use tracing::debug;
@@ -97,7 +98,16 @@ fn attach_directly(how: &MountAs, device: &File) -> rustix::io::Result<()> {
         data.push_str(",allow_other");
     }
     let data = CString::new(data).map_err(|_nul| rustix::io::Errno::INVAL)?;
-    rustix::mount::mount(&how.source, &how.mountpoint, "fuse", flags, &*data)
+    if !how.follows_no_link {
+        return rustix::mount::mount(&how.source, &how.mountpoint, "fuse", flags, &*data);
+    }
+    let only = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let on = rustix::fs::open(&how.mountpoint, only, Mode::empty())?;
+    let by_descriptor = format!("/proc/self/fd/{}", on.as_raw_fd());
+    if std::fs::read_link(&by_descriptor).ok().as_deref() != Some(&how.mountpoint) {
+        return Err(rustix::io::Errno::LOOP);
+    }
+    rustix::mount::mount(&how.source, &by_descriptor, "fuse", flags, &*data)
 }
 
 fn attach_by_fusermount(how: &MountAs) -> Result<OwnedFd, MountError> {
@@ -196,6 +206,7 @@ mod tests {
             no_exec: false,
             no_atime: false,
             access: Access::Everybody,
+            follows_no_link: false,
             timeout: Duration::from_secs(30),
         };
         let options = fusermount_options(&how);

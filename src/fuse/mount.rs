@@ -60,6 +60,8 @@ pub struct MountAs {
     pub no_atime: bool,
     /// Who may enter.
     pub access: Access,
+    /// What is mounted on is what the path says: a symbolic link on the way is refused.
+    pub follows_no_link: bool,
     /// How long a waiting program waits without progress.
     pub timeout: Duration,
 }

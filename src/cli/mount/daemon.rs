@@ -362,6 +362,8 @@ fn mount_as(options: &MountOptions, mountpoint: std::path::PathBuf) -> MountAs {
             Access::OwnerAndRoot => fuse::Access::Root,
             Access::Everyone => fuse::Access::Everybody,
         },
+        // Whom this process mounts for may write on the way.
+        follows_no_link: crate::config::is_entrusted(),
         timeout: options.settings.timeout,
     }
 }

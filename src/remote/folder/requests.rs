@@ -182,9 +182,9 @@ fn space(remote: &FolderRemote) -> Result<Option<Space>> {
     let fail = |error: Errno| refused(error, "space", &at);
     let folder = remote.state().root.folder(&at).map_err(fail)?;
     let stat = fs::fstatvfs(&folder).map_err(fail)?;
-    let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    Ok(Some(Space { used: Some(used), limit: Some(used.saturating_add(free)) }))
+    // As large as the disk is; what it keeps for root is as good as used.
+    let used = stat.f_blocks.saturating_sub(stat.f_bavail).saturating_mul(stat.f_frsize);
+    Ok(Some(Space { used: Some(used), limit: Some(stat.f_blocks.saturating_mul(stat.f_frsize)) }))
 }
 
 #[async_trait]
