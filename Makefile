@@ -25,8 +25,11 @@ RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 # Where the tests add up how many histories, crash points and faults they tried.
 TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 
+# How many tests run at once: most of the time of most of them is waiting.
+AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
+
 # How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
-HISTORIES ?= 6000
+HISTORIES ?= 20000
 
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
@@ -48,8 +51,8 @@ test:
 	@mkdir -p $(dir $(TRIED)) && rm -f $(TRIED)
 	@export DEWFS_TRIED=$(TRIED); \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --locked --workspace --no-fail-fast -E 'not binary(sync)' && \
-		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast -E '$(KERNEL)'; \
+		$(CARGO) nextest run --locked --workspace --no-fail-fast --test-threads $(AT_ONCE) -E 'not binary(sync)' && \
+		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast --test-threads $(AT_ONCE) -E '$(KERNEL)'; \
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
