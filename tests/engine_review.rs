@@ -96,6 +96,13 @@ async fn a_create_that_fails_leaves_other_handles_counted() {
     world.store.put("f", "first").unwrap();
     world.read("f").await.unwrap();
     world.in_sync().await;
+    // What was read last is told later, and held until then.
+    let is_held = || {
+        let (files, fds) = (data_files(&world), std::fs::read_dir("/proc/self/fd").unwrap());
+        let mut links = fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        links.any(|link| files.contains(&link))
+    };
+    world.until("its descriptor is closed", async || !is_held()).await;
     let (ino, handle) = world.open("f", READ).await;
     data_files(&world).iter().for_each(|file| std::fs::remove_file(file).unwrap());
     let failed = world.engine.create(Ino::ROOT, name("f"), 0o644, TRUNCATE, ME).wait().await;

@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, IFlags, SeekFrom, XattrFlags};
 use rustix::io::Errno;
 
-use super::ledger::{Gone, Seat, allocated};
+use super::ledger::{Freed, Gone, Seat, allocated};
 use super::{CacheError, Reservation, Result};
 use crate::model::Stamp;
 
@@ -32,13 +33,16 @@ pub struct DataFile {
     /// Dropped before the descriptor: once that is closed, the disk may give the file's number to another one.
     seat: Seat,
     pub(super) file: File,
+    /// Dropped behind the descriptor: what a removed file occupies is free once that is closed, and no sooner.
+    _freed: Arc<Freed>,
     path: PathBuf,
     access: Access,
 }
 
 impl DataFile {
     pub(super) fn new(file: File, path: PathBuf, access: Access, seat: Seat) -> Self {
-        Self { seat, file, path, access }
+        let freed = seat.freed();
+        Self { seat, file, _freed: freed, path, access }
     }
 
     fn failed<E: Into<io::Error>>(&self, action: &'static str) -> impl FnOnce(E) -> CacheError {

@@ -9,6 +9,7 @@ use std::fs::{DirEntry, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Reservation;
@@ -120,7 +121,8 @@ impl Ledger {
             books.recount(file, now);
         }
         drop(books);
-        Ok(Seat { ledger: Arc::clone(self), file })
+        let freed = Freed { ledger: Arc::clone(self), bytes: AtomicU64::new(0) };
+        Ok(Seat { ledger: Arc::clone(self), file, freed: Arc::new(freed) })
     }
 
     /// Counts what lies in the directories of `data` that are not walked yet; ends early when `stopped` says so.
@@ -163,6 +165,25 @@ impl Ledger {
 pub(super) struct Seat {
     ledger: Arc<Ledger>,
     file: u64,
+    freed: Arc<Freed>,
+}
+
+/// Is what a removed file occupied: given back when the last who holds this, and closed its descriptor before, lets go of it.
+/// Only then are the bytes free on the disk.
+#[derive(Debug)]
+pub(super) struct Freed {
+    ledger: Arc<Ledger>,
+    bytes: AtomicU64,
+}
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        if bytes > 0 {
+            let mut books = self.ledger.books();
+            books.used = books.used.saturating_sub(bytes);
+        }
+    }
 }
 
 impl Seat {
@@ -193,7 +214,13 @@ impl Seat {
         if let Some(entry) = self.ledger.books().files.get_mut(&self.file) {
             entry.openers += 1;
         }
-        Self { ledger: Arc::clone(&self.ledger), file: self.file }
+        let freed = self.freed();
+        Self { ledger: Arc::clone(&self.ledger), file: self.file, freed }
+    }
+
+    /// To be held until the descriptor is closed.
+    pub(super) fn freed(&self) -> Arc<Freed> {
+        Arc::clone(&self.freed)
     }
 
     /// Says that the file is no longer in `data/`, or is after all: what it occupies is given back with its last use.
@@ -219,7 +246,7 @@ impl Drop for Seat {
         if entry.openers == 0 {
             let freed = if entry.gone { entry.counted } else { 0 };
             books.files.remove(&self.file);
-            books.used = books.used.saturating_sub(freed);
+            self.freed.bytes.fetch_add(freed, Ordering::Relaxed);
         }
     }
 }
