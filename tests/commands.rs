@@ -163,22 +163,23 @@ fn a_busy_mount_stays_and_its_users_are_named() {
 fn regression_what_is_only_open_for_writing_is_not_waited_for() {
     let desk = Desk::mounted();
     let held = std::fs::File::create(desk.at("mnt/open")).unwrap();
-    let ends = |arguments: &[&str], code: i32| {
+    let ends = |arguments: &[&str], codes: &[i32]| {
         let mut asked = desk.command();
         asked.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut asked = asked.spawn().unwrap();
         until("its end", || asked.try_wait().unwrap().is_some());
         let output = asked.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{}", told(&output));
+        assert!(codes.contains(&output.status.code().unwrap()), "{}", told(&output));
         told(&output)
     };
-    ends(&["sync", "--wait", "mnt"], 3);
+    // While its version is too young to be relied on, nothing of ours waits to be sent; later its writer keeps it pending.
+    ends(&["sync", "--wait", "mnt"], &[0, 3]);
     assert!(desk.at("remote/open").exists());
-    let said = ends(&["umount", "mnt"], 1);
+    let said = ends(&["umount", "mnt"], &[1]);
     assert!(said.contains("in use by"), "{said}");
     drop(held);
-    ends(&["sync", "--wait", "mnt"], 0);
-    ends(&["umount", "mnt"], 0);
+    ends(&["sync", "--wait", "mnt"], &[0]);
+    ends(&["umount", "mnt"], &[0]);
 }
 
 #[test]
