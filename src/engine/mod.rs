@@ -16,6 +16,7 @@ mod crash;
 mod create;
 mod doubt;
 mod due;
+mod end;
 mod error;
 mod events;
 mod evict;
@@ -70,13 +71,13 @@ mod walk;
 mod window;
 mod workers;
 mod write;
+mod writers;
 mod writing;
 mod wrong;
 mod xattrs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -128,25 +129,6 @@ impl Engine {
         let _any = folder;
         let core = self.core.clone();
         Answer::Pending(Box::pin(async move { Ok(core.catalog.barrier().await?) }))
-    }
-
-    /// Sends what is pending while that makes progress, at most `drain` long: how many items are left.
-    pub async fn drain(&self, drain: Duration) -> u64 {
-        let sent = async {
-            if let Err(error) = self.sync_now(Ino::ROOT).await {
-                tracing::warn!(%error, "cannot send what is pending before the end");
-            }
-            self.wait_in_sync(Ino::ROOT, None).await
-        };
-        // Whether all went, or time ran out, is in the count.
-        let _outcome = tokio::time::timeout(drain, sent).await;
-        self.core.catalog.read(|rows| rows.totals()).map_or(0, |totals| totals.pending)
-    }
-
-    /// Stops the workers, makes everything durable and lets go of the state directory. Verbs answer `Stopped` afterwards.
-    pub async fn stop(&self) {
-        self.core.record_all().await;
-        self.core.stop().await;
     }
 
     /// Lets a test decide at which named places the process dies; nothing of it is in release builds.

@@ -18,10 +18,11 @@ use fuser::{
 
 use super::answer::{Call, Door, refuse};
 use super::attributes::{GENERATION, NAMES, attributes, generation, ino, nothing, set_time};
+use super::flags::{kind_of, rename_mode};
 use super::folders::{OpenFolders, PageSize};
 use super::mount::negotiate;
 use super::names::{made, sought};
-use crate::engine::{Caller, Engine, EngineError, Handle, RenameMode, SetAttributes, Stat};
+use crate::engine::{Caller, Engine, EngineError, Handle, SetAttributes, Stat};
 use crate::model::Kind;
 
 /// Is the mounted file system as fuser sees it.
@@ -88,26 +89,6 @@ struct New<'a> {
     kind: Kind,
     mode: u32,
     target: Option<&'a [u8]>,
-}
-
-/// The kind that mknod(2) asks for; device nodes are nobody's here.
-fn kind_of(mode: u32) -> Result<Kind, Errno> {
-    match mode & libc::S_IFMT {
-        0 | libc::S_IFREG => Ok(Kind::File),
-        libc::S_IFIFO => Ok(Kind::Fifo),
-        libc::S_IFSOCK => Ok(Kind::Socket),
-        libc::S_IFCHR | libc::S_IFBLK => Err(Errno::EPERM),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-fn rename_mode(flags: RenameFlags) -> Result<RenameMode, Errno> {
-    match flags {
-        none if none.is_empty() => Ok(RenameMode::Replace),
-        RenameFlags::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
-        RenameFlags::RENAME_EXCHANGE => Ok(RenameMode::Exchange),
-        _ => Err(Errno::EINVAL),
-    }
 }
 
 impl Filesystem for Kernel {

@@ -16,6 +16,7 @@ mod companion;
 mod errno;
 mod files;
 mod filesystem;
+mod flags;
 mod folders;
 mod mount;
 mod mountpoint;
