@@ -33,7 +33,8 @@ fn refused<T: std::fmt::Debug>(outcome: std::io::Result<T>) -> Errno {
 #[test]
 fn the_server_has_a_name_when_the_call_returns() {
     for product in [Product::Apache, Product::Nginx, Product::Lighttpd] {
-        let (server, _proxy, mount) = stage(product, "1h");
+        // A version of Apache can be relied on after two seconds; a save by rename waits for that.
+        let (server, _proxy, mount) = stage(product, "1h,timeout=10s");
         let there = |name: &str| server.root().join(name);
         fs::create_dir(mount.path("new")).unwrap();
         assert!(there("new").is_dir(), "mkdir");
