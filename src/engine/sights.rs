@@ -23,8 +23,8 @@ const AT_ONCE: usize = 8;
 /// Whether an error tells of the path that was looked at and nothing of the others: one such path must not keep all that is
 /// told from being seen.
 fn is_of_one_path(kind: &ErrorKind) -> bool {
-    use ErrorKind::{Corrupt, Denied, Locked, NameRejected, Other};
-    matches!(kind, Denied | Locked { .. } | NameRejected | Corrupt | Other)
+    use ErrorKind::{Corrupt, Denied, Locked, NameRejected, Other, Unavailable};
+    matches!(kind, Denied | Locked { .. } | NameRejected | Unavailable | Corrupt | Other)
 }
 
 impl Core {

@@ -169,6 +169,11 @@ fn path(names: &[&str]) -> RemotePath {
 /// One path that could not be looked at kept everything that anybody did from being seen, for as long as it could not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regression_a_path_that_cannot_be_looked_at_hides_nothing_else() {
+    hides_nothing_else(ErrorKind::Denied).await;
+    hides_nothing_else(ErrorKind::Unavailable).await;
+}
+
+async fn hides_nothing_else(kind: ErrorKind) {
     let world = World::new().await;
     world.store.mkdir("d").unwrap();
     world.store.put("d/x", "x").unwrap();
@@ -179,7 +184,7 @@ async fn regression_a_path_that_cannot_be_looked_at_hides_nothing_else() {
         })
         .await;
     for (operation, at) in [(Operation::Stat, path(&["d", "x"])), (Operation::List, path(&["d"]))] {
-        let rule = FaultRule::next(operation, Fault::Fail(ErrorKind::Denied));
+        let rule = FaultRule::next(operation, Fault::Fail(kind.clone()));
         world.store.inject(FaultRule { times: u32::MAX, path: Some(at), ..rule });
     }
     world.store.put("d/x", "xx").unwrap();
