@@ -19,7 +19,7 @@ const HARDLY_ANY: u64 = 64 << 10;
 /// How long a row rests that waits for another one's step, if nobody wakes it before.
 const WAIT: Duration = Duration::from_millis(300);
 /// The same where somebody does: the end of a step that is under way.
-const WOKEN: Duration = Duration::from_secs(30);
+const WOKEN: Duration = Duration::from_secs(5);
 /// For how long one that moves many bytes gives way to others that come later.
 const LARGE_WAITS: Duration = Duration::from_secs(10);
 /// How long such a look rests while others are yet to be sent: there may be as many as were sent.
@@ -126,6 +126,8 @@ pub(super) struct Chosen {
     pub(super) steps: Vec<(Step, Ino, Load)>,
     /// Rows that wait for the step of another inode.
     pub(super) waiting: Vec<(Ino, Ino)>,
+    /// Rows that wait for another one, which rests itself.
+    pub(super) behind: Vec<(Ino, Ino)>,
     /// How many rows were looked at.
     pub(super) looked_at: usize,
     /// Whether one was left for want of room.
@@ -197,6 +199,9 @@ impl Choosing {
                 let is_woken = step.kind == StepKind::Wait && self.busy.contains(&step.ino);
                 if is_woken {
                     chosen.waiting.push((row, step.ino));
+                }
+                if !is_woken && step.ino != row {
+                    chosen.behind.push((row, step.ino));
                 }
                 let rest = if is_woken { nanos(WOKEN) } else { rest };
                 tx.outbox_defer(row, self.now.saturating_add(rest))?;
@@ -452,5 +457,26 @@ mod tests {
         let left =
             catalog.read(|rows| rows.outbox_due_small(until, i64::MAX, u64::MAX, 9)).unwrap();
         assert_eq!(left.into_iter().map(|(row, _)| row).collect::<Vec<_>>(), small);
+    }
+
+    /// Who is in a new folder waited for half a minute when that rested itself in the moment in which it was planned: the folder's
+    /// end woke nobody.
+    #[test]
+    fn regression_who_is_behind_a_resting_folder_is_woken_with_its_end() {
+        let (_dir, catalog) = catalog();
+        let (folder, file) = in_one(&catalog, |tx| {
+            let folder = tx.create(NewInode { kind: Kind::Folder, ..new(0) })?.ino;
+            let place = Place::new(folder, crate::model::Name::new("in it").unwrap());
+            let file = tx.create(NewInode { place, ..new(1) })?.ino;
+            Ok((folder, file))
+        });
+        let due = catalog.read(|rows| rows.next_due_after(i64::MIN)).unwrap().unwrap();
+        let now = due + nanos(Duration::from_secs(60));
+        let choosing = Choosing { now, ..choosing(ROOM, Busy::default(), &Default::default()) };
+        let behind = in_one(&catalog, move |tx| {
+            tx.outbox_defer(folder, now + nanos(WOKEN))?;
+            Ok(choosing.run(tx)?.behind)
+        });
+        assert_eq!(behind, [(file, folder)]);
     }
 }

@@ -195,6 +195,9 @@ impl Core {
             });
         }
         // Once it is known what is under way.
+        for (row, blocker) in chosen.behind {
+            lock(&self.workers.waiting).entry(blocker).or_default().insert(row);
+        }
         self.note_waiting(chosen.waiting).await;
         if again { Duration::ZERO } else { self.until_next_due(begun, running) }
     }
