@@ -278,8 +278,9 @@ impl Feed {
 fn start(root: &Path, queue: &Arc<Mutex<Queue>>, woken: &watch::Sender<u64>) -> Option<Watching> {
     let (root, queue, woken) = (root.to_owned(), Arc::clone(queue), woken.clone());
     let told = move |event: notify::Result<notify::Event>| {
-        hear(&root, &mut lock(&queue), event);
-        woken.send_modify(|count| *count += 1);
+        if hear(&root, &mut lock(&queue), event) {
+            woken.send_modify(|count| *count += 1);
+        }
     };
     match notify::recommended_watcher(told) {
         Ok(watcher) => Some(Watching { watcher, folders: BTreeMap::new(), names: HashMap::new() }),
@@ -290,18 +291,23 @@ fn start(root: &Path, queue: &Arc<Mutex<Queue>>, woken: &watch::Sender<u64>) -> 
     }
 }
 
-fn hear(root: &Path, queue: &mut Queue, event: notify::Result<notify::Event>) {
+/// Notes what an event tells; whether it tells anything: whoever only reads there wakes nobody.
+fn hear(root: &Path, queue: &mut Queue, event: notify::Result<notify::Event>) -> bool {
     let event = match event {
-        Ok(event) if event.need_rescan() => return queue.overflow(),
+        Ok(event) if event.need_rescan() => {
+            queue.overflow();
+            return true;
+        }
         Ok(event) => event,
         Err(error) => {
             tracing::warn!(%error, "inotify lost something");
-            return queue.overflow();
+            queue.overflow();
+            return true;
         }
     };
     if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
     {
-        return;
+        return false;
     }
     let moved = matches!(
         event.kind,
@@ -317,10 +323,27 @@ fn hear(root: &Path, queue: &mut Queue, event: notify::Result<notify::Event>) {
         }
         queue.push(if path.is_root() { Hint::Folder(path) } else { Hint::Entry(path) });
     }
+    true
 }
 
 fn below(root: &Path, path: &Path) -> Option<RemotePath> {
     let rest = path.strip_prefix(root).ok()?;
     let names = rest.iter().map(|name| Name::new(name.as_bytes()));
     names.collect::<std::result::Result<Vec<_>, _>>().ok().map(RemotePath)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each program that read a file of the remote woke the daemon, which asked for changes then.
+    #[test]
+    fn regression_who_reads_at_the_remote_wakes_nobody() {
+        let (root, mut queue) = (Path::new("/remote"), Queue::new());
+        let mut hears =
+            |kind| hear(root, &mut queue, Ok(notify::Event::new(kind).add_path(root.join("f"))));
+        assert!(!hears(EventKind::Access(AccessKind::Open(AccessMode::Any))));
+        assert!(!hears(EventKind::Access(AccessKind::Close(AccessMode::Read))));
+        assert!(hears(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+    }
 }
