@@ -112,7 +112,10 @@ impl Ledger {
         let (file, now) = (metadata.ino(), allocated(&metadata));
         let entry = books.files.entry(file).or_default();
         entry.openers += 1;
-        if entry.openers == 1 {
+        if entry.openers == 1 && metadata.nlink() == 0 {
+            // It was removed between its opening and now, and given back then: nobody gives it back once more.
+            entry.gone = true;
+        } else if entry.openers == 1 {
             entry.counted = now;
             if u16::from(shelf(ino)) >= books.walked && books.claimed.insert(file) {
                 books.used = books.used.saturating_add(now);
@@ -248,5 +251,33 @@ impl Drop for Seat {
             books.files.remove(&self.file);
             self.freed.bytes.fetch_add(freed, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Two removed one file: who had opened it before the other one's removal, and took it into use after that, gave its room
+    /// back a second time, and `cache_size` was exceeded by as much from then on.
+    #[test]
+    fn regression_what_was_removed_is_given_back_once() {
+        let (dir, ledger) = (tempfile::tempdir().unwrap(), Arc::new(Ledger::default()));
+        let (path, ino) = (dir.path().join("one"), Ino(7));
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        let [first, second] = [(); 2].map(|()| File::open(&path).unwrap());
+        let other = 3 << 20;
+        ledger.books().used = other;
+        let remove = |file: File| {
+            let seat = ledger.enter(ino, &file).unwrap();
+            seat.set_gone(Gone::Yes);
+            drop(std::fs::remove_file(&path));
+            drop(seat);
+        };
+        remove(first);
+        assert_eq!(ledger.books().used, other);
+        remove(second);
+        assert_eq!(ledger.books().used, other);
     }
 }
