@@ -38,8 +38,8 @@ pub use clock::{now, steady};
 pub use error::CatalogError;
 pub use reader::Reader;
 pub use rows::{
-    Attributes, Change, DirEntry, Endpoint, Event, Found, Inode, NewInode, Origin, OutboxItem,
-    PendingItem, Presence, Rank, SetAttributes, Sums, Totals, Usage,
+    Attributes, Change, DirEntry, Endpoint, Event, Found, Inode, Mark, NewInode, Origin,
+    OutboxItem, PendingItem, Presence, Rank, SetAttributes, Sums, Totals, Usage,
 };
 pub use tx::Tx;
 

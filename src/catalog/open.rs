@@ -14,7 +14,7 @@ use super::lists::Lists;
 use super::reader::Readers;
 use super::schema;
 use super::writer::{Message, Work, Writer};
-use super::{Catalog, CatalogError, Change, Durability, Memory, Origin, Reader, Result, Tx};
+use super::{Catalog, CatalogError, Change, Durability, Mark, Memory, Origin, Reader, Result, Tx};
 use crate::model::{Ino, Tick};
 
 /// Is what all clones of a catalog share.
@@ -205,6 +205,15 @@ impl Catalog {
         self.inner.lists.need(folder);
         // Without a receiver nobody lists.
         drop(self.inner.changes.send(vec![Change::Listing]));
+    }
+
+    /// Puts a mark behind all that was told so far. Sends [`Change::Mark`].
+    pub fn mark(&self) -> Mark {
+        let mark = Mark::default();
+        if self.inner.changes.send(vec![Change::Mark(mark.clone())]).is_err() {
+            mark.reached();
+        }
+        mark
     }
 
     /// Notes that a folder asked for cannot be listed now.

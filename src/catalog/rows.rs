@@ -1,6 +1,9 @@
 //! What rows look like outside the catalog.
 
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use tokio::sync::Notify;
 
 use crate::model::{BlockSet, Content, Edition, Generation, Ino, Kind, Name, Pin, Place, Stamp};
 
@@ -56,7 +59,33 @@ pub enum Change {
     Sync(Ino),
     /// An inode became a conflict copy, or is none any more.
     Conflict(Ino),
+    /// Nothing changed: who asked waits for everything before it to be told.
+    Mark(Mark),
 }
+
+/// Is a place in the order of what is told, passed from hand to hand up to the last who tells it.
+#[derive(Clone, Debug, Default)]
+pub struct Mark(Arc<Notify>);
+
+impl Mark {
+    /// Says that everything before it was told.
+    pub fn reached(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until it was reached.
+    pub async fn wait(&self) {
+        self.0.notified().await;
+    }
+}
+
+impl PartialEq for Mark {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Mark {}
 
 /// Is what `stat` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]

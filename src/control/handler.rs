@@ -38,8 +38,12 @@ pub(super) type Outcome = Result<Done, EngineError>;
 impl Handler {
     /// Answers the request; the caller sends what is returned as the last line.
     pub(super) async fn handle(&self, request: Request, progress: bool) -> Done {
+        let shows = shows(&request);
         let work = self.dispatch(request);
         let outcome = if progress { self.with_progress(work).await } else { work.await };
+        if shows {
+            self.engine.told().await;
+        }
         outcome.unwrap_or_else(|error| failed(&error))
     }
 
@@ -350,6 +354,18 @@ impl Handler {
         self.say(&SyncDocument::new(self.path_text(b""), left == 0, left)).await;
         Ok(Done::with(if left == 0 { 0 } else { 3 }, Some(left), None))
     }
+}
+
+/// Whether who asked for this will look at files next, and must then see what became of them.
+fn shows(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Sync { .. }
+            | Request::Wait { .. }
+            | Request::Undo { .. }
+            | Request::Resolve { .. }
+            | Request::AcceptRemote
+    )
 }
 
 /// The exit status of `status --check`: 0 in sync, 3 work left, 4 a person is needed.

@@ -1,6 +1,8 @@
 //! What happens, for those who watch: made from what the catalog says was committed, and from what the workers meet. Where
 //! nobody watches, nothing is made.
 
+use std::time::Duration;
+
 use tokio::sync::broadcast::Receiver;
 
 use super::Engine;
@@ -12,6 +14,9 @@ use crate::model::{Ino, Name, Pin};
 
 /// Events kept for a watcher that is behind; what is older is lost to it, and it is told so.
 pub(crate) const KEPT: usize = 4096;
+
+/// How long who gave a command waits for the kernel to be told of its outcome.
+const TELL: Duration = Duration::from_secs(2);
 
 /// Is one thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +50,15 @@ impl Engine {
     /// What happens from now on. Who falls behind loses the oldest and is told so.
     pub fn events(&self) -> Receiver<Happening> {
         self.core.events.subscribe()
+    }
+
+    /// Waits until the kernel was told of all that has changed so far, at most for a moment: what a program has in use for long
+    /// is told later.
+    pub async fn told(&self) {
+        if super::open::lock(&self.invalidations).is_none() {
+            let mark = self.core.catalog.mark();
+            let _kept_back = tokio::time::timeout(TELL, mark.wait()).await;
+        }
     }
 }
 

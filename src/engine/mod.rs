@@ -105,7 +105,7 @@ pub use verbs::{
     RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
-pub use crate::catalog::{OnlyHere, Rank};
+pub use crate::catalog::{Mark, OnlyHere, Rank};
 pub use crate::remote::layers::{LATENCIES, Operation};
 pub use crate::remote::{ErrorKind, RemoteError};
 

@@ -273,6 +273,7 @@ impl Core {
             // These are told to those who watch.
             Change::Sync(ino) => self.calm(ino),
             Change::Conflict(_) => {}
+            Change::Mark(mark) => invalidations.push(Invalidation::Mark(mark)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::catalog::Mark;
 use crate::model::{Ino, Kind, Name};
 
 /// Is what `stat` shows of an inode.
@@ -190,4 +191,6 @@ pub enum Invalidation {
     },
     /// Attributes of an inode; never its pages.
     Attributes(Ino),
+    /// Nothing is to be forgotten: it is reached when everything before it was told.
+    Mark(Mark),
 }

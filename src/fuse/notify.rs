@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::attributes::number;
-use crate::engine::Invalidation;
+use crate::engine::{Invalidation, Mark};
 use crate::model::{Ino, Name};
 
 /// How long after attributes were told they are told once more: answers that were under way have arrived by then.
@@ -168,6 +168,7 @@ struct Backlog {
     attributes_again: HashSet<Ino>,
     told: Told,
     names: BTreeMap<u64, HashMap<Name, Option<Ino>>>,
+    marks: Vec<Mark>,
 }
 
 impl Backlog {
@@ -183,6 +184,7 @@ impl Backlog {
                     // Whoever was there first is whom the kernel knows.
                     *known = known.or(gone);
                 }
+                Invalidation::Mark(mark) => self.marks.push(mark),
             }
         }
     }
@@ -197,6 +199,7 @@ impl Backlog {
                 forget_name(notifier, INodeNo(folder), OsStr::from_bytes(name.as_bytes()), gone);
             }
         }
+        self.marks.drain(..).for_each(|mark| mark.reached());
     }
 
     /// Takes out whose attributes are to be told now; those told for the first time are told once more.
