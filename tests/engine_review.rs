@@ -437,3 +437,28 @@ async fn regression_a_kill_behind_a_shortening_sends_no_zeros() {
     same(&again.read("f").await.unwrap(), &content[..50_000]);
     same(&again.content_there("f").unwrap(), &content[..50_000]);
 }
+
+/// Who gave a command read the old content: the kernel was told a moment after the command had ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_the_end_of_a_command_waits_for_what_the_kernel_is_told() {
+    use dewfs::engine::Invalidation;
+    let world = World::new().await;
+    let mut news = world.engine.take_invalidations().unwrap();
+    let engine = world.engine.clone();
+    let told = tokio::spawn(async move { engine.told().await });
+    let mark = loop {
+        let batch = news.recv().await.unwrap();
+        let mark = batch.into_iter().find_map(|one| match one {
+            Invalidation::Mark(mark) => Some(mark),
+            _ => None,
+        });
+        if let Some(mark) = mark {
+            break mark;
+        }
+    };
+    assert!(!told.is_finished());
+    mark.reached();
+    let begun = std::time::Instant::now();
+    told.await.unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1));
+}

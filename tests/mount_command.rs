@@ -5,8 +5,9 @@
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::{LIMIT, Mounted, Places, dewfs, eventually, said};
 
@@ -248,6 +249,26 @@ fn a_new_mount_takes_over_from_one_that_only_goes_on_sending() {
     assert!(start.elapsed() < LIMIT);
     assert_eq!(fs::read(places.at.join("f")).unwrap(), b"content");
     unmount_at_once(&places);
+}
+
+/// A daemon between its last item and its end answers nobody: who mounted then was told that the state is in use.
+#[test]
+fn regression_a_daemon_that_is_about_to_end_is_waited_for() {
+    let places = Places::new();
+    fs::create_dir_all(&places.state).unwrap();
+    let held = fs::File::create(places.state.join("lock")).unwrap();
+    held.lock().unwrap();
+    writeln!(&held, "{}", std::process::id()).unwrap();
+    std::thread::scope(|scope| {
+        let mounting = scope.spawn(|| mount(&places, &[]));
+        // Longer than the state is asked for without looking at who has it.
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(!mounting.is_finished(), "{}", said(&mounting.join().unwrap()));
+        drop(held);
+        let output = mounting.join().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    });
+    places.detach();
 }
 
 /// Ends a daemon that has something it cannot send.

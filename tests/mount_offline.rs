@@ -455,13 +455,15 @@ fn a_directory_that_hangs_in_the_kernel_holds_up_nothing_but_what_is_in_it() {
         assert!(begun.elapsed() < AT_ONCE * 2, "writing took {:?}", begun.elapsed());
     });
     eventually("offline to be noticed", || state(&mount) == "offline");
+    // A request that the share had begun when it stopped keeps the old process, and must keep nobody else.
     let begun = Instant::now();
-    mount.unmount();
+    let mut old = mount.leave();
     mount.mount();
     assert!(begun.elapsed() < DEADLINE, "the end and the start took {:?}", begun.elapsed());
     local_is_fast(&mount);
     assert_eq!(fs::read(mount.path("own too")).unwrap(), b"own");
     share.signal(Signal::CONT);
+    eventually("the end of the first daemon", || old.try_wait().unwrap().is_some());
     eventually("what is not here", || {
         fs::read(mount.path("f3")).is_ok_and(|read| read == bytes(100_000, 3))
     });

@@ -46,6 +46,11 @@ impl StopSignal {
         self.stop.send_replace(true);
     }
 
+    /// Takes the wish to end back: who had it found no mount yet, and thought that it was gone.
+    pub fn take_back(&self) {
+        self.stop.send_replace(false);
+    }
+
     /// Asks the daemon to read its secret anew.
     pub fn ask_sign_in(&self) {
         self.sign_in.notify_one();

@@ -205,6 +205,12 @@ impl Mounted {
         self.end();
     }
 
+    /// Unmounts; the daemon may take its time to end, since the kernel ends no process of which a request is under way.
+    pub(crate) fn leave(&mut self) -> Child {
+        self.places.detach();
+        self.daemon.take().unwrap()
+    }
+
     /// Unmounts and mounts again.
     pub(crate) fn remount(&mut self) {
         self.unmount();

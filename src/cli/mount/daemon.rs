@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,7 +23,7 @@ use crate::model::Ino;
 use crate::remote::Remote;
 
 /// How long a daemon that only goes on sending has to let go of the state.
-const LET_GO: Duration = Duration::from_secs(2);
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// How long making everything durable may take at the end, when the disk hangs.
 const STOP: Duration = Duration::from_secs(20);
@@ -125,6 +126,7 @@ impl Daemon {
         match fuse::mount(&engine, &Handle::current(), &how) {
             Ok(mounted) => {
                 info!("{} is mounted at {}.", how.source.display(), how.mountpoint.display());
+                stop.take_back();
                 let drain = options.settings.drain;
                 if let Some(signs) = &opened.signs {
                     signs.stop_asking();
@@ -263,7 +265,8 @@ async fn stop_engine(engine: &Engine) {
 
 /// Starts the engine; a daemon of the same mount that only goes on sending is asked to let go.
 async fn start_engine(options: &MountOptions, remote: Arc<dyn Remote>) -> Result<Engine, Failure> {
-    let mut asked = None;
+    let mut asked = false;
+    let first = Instant::now();
     loop {
         let settings = options.settings.clone();
         let state = &options.places.state_dir;
@@ -274,35 +277,41 @@ async fn start_engine(options: &MountOptions, remote: Arc<dyn Remote>) -> Result
             }
             outcome => return Ok(outcome?),
         };
-        let asked_at = match asked {
-            Some(at) => at,
-            None if is_unmounted(holder.0, &options.mountpoint)
-                && ask_to_stop(options, holder.0) =>
-            {
-                *asked.insert(Instant::now())
-            }
-            None => return Err(holder.1.into()),
-        };
-        if asked_at.elapsed() > LET_GO {
-            return Err(holder.1.into());
+        let (pid, in_use) = holder;
+        let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
+        if !lets_go(options, noted.as_ref(), pid) || first.elapsed() > LET_GO {
+            return Err(in_use.into());
         }
+        // One that just ends does not answer any more, and one that does is not asked twice.
+        asked = asked || ask_to_stop(options, noted);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Whether that daemon has no mount any more where we want ours, in its own view of the tree: it may see another than we.
-fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
-    fuse::mountinfo::mounts_of(pid)
-        .is_ok_and(|mounts| !mounts.iter().any(|m| m.is_dewfs() && m.mountpoint == mountpoint))
+/// Whether the daemon that holds the state has it mounted nowhere any more, so that it will let go.
+fn lets_go(options: &MountOptions, noted: Option<&Note>, pid: u32) -> bool {
+    // The same state may be mounted at another place, and in use there.
+    is_unmounted(pid, &options.mountpoint)
+        && noted.is_none_or(|note| is_unmounted(pid, &note.mountpoint))
 }
 
-fn ask_to_stop(options: &MountOptions, pid: u32) -> bool {
-    // One that was started otherwise has its socket elsewhere, but noted where.
-    let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
-    // The same state may be mounted at another place, and in use there.
-    if noted.as_ref().is_some_and(|note| !is_unmounted(pid, &note.mountpoint)) {
-        return false;
+/// Whether that daemon has no mount any more there, in its own view of the tree: it may see another than we. One that has ended
+/// has none.
+fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
+    match fuse::mountinfo::mounts_of(pid) {
+        Ok(mounts) => !mounts.iter().any(|m| m.is_dewfs() && m.mountpoint == mountpoint),
+        Err(error) => has_ended(&error),
     }
+}
+
+/// Whether `/proc` says by this that the process is gone, or has only its end before it.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::INVAL))
+}
+
+fn ask_to_stop(options: &MountOptions, noted: Option<Note>) -> bool {
+    // One that was started otherwise has its socket elsewhere, but noted where.
     let socket = noted.map_or_else(|| options.places.socket.clone(), |note| note.socket);
     let asked = Client::connect(&socket).and_then(|mut daemon| {
         daemon.set_patience(Some(LET_GO))?;
