@@ -21,6 +21,7 @@ mod folders;
 mod mount;
 mod mountpoint;
 mod names;
+mod nodes;
 mod notify;
 mod xattr;
 
