@@ -75,8 +75,11 @@ fn the_kernel_sees_what_others_do(mount: &Mounted, other: &impl Other) {
     }
     assert_eq!(fs::read(at("a/file")).unwrap(), b"first");
     assert_eq!(errno(fs::metadata(at("b/new"))), libc::ENOENT);
+    let time_of = |folder: &str| fs::metadata(at(folder)).unwrap().modified().unwrap();
+    let before = time_of("b");
     other.put("b/new", b"new");
     eventually("a name that was missing", || fs::metadata(at("b/new")).is_ok());
+    eventually("the time of its folder", || time_of("b") != before);
     assert_eq!(fs::read(at("b/new")).unwrap(), b"new");
     other.put("a/file", b"the second, longer");
     eventually("new content", || {
@@ -88,11 +91,13 @@ fn the_kernel_sees_what_others_do(mount: &Mounted, other: &impl Other) {
     let (told, events) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event| drop(told.send(event))).unwrap();
     watcher.watch(&at("a/goes"), RecursiveMode::NonRecursive).unwrap();
+    let before = time_of("a");
     other.remove("a/goes");
     eventually("an event about the removal", || {
         events.try_iter().any(|event| matches!(event.unwrap().kind, EventKind::Remove(_)))
     });
     assert_eq!(errno_of(&at("a/goes")), Some(libc::ENOENT));
+    eventually("the time of its folder", || time_of("a") != before);
     other.make_folder("a/fresh");
     other.put("a/fresh/f", b"fresh");
     eventually("a new folder in an open one", || {

@@ -152,3 +152,55 @@ async fn what_is_made_ready_waits_for_its_turn_and_for_a_pause() {
     world.in_sync().await;
     assert_eq!(sent(), 20);
 }
+
+/// What was sent once is known, and is there as long as its version is: nobody has to read 20 GB to learn that.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_an_upload_that_was_stopped_reads_nothing_to_learn_that_nothing_happened() {
+    let world = World::new().await;
+    world.write("large", &pattern(2 << 20, 1)).await;
+    world.in_sync().await;
+    let (gate, mut held) = Gate::holding(uploads_of("/large"));
+    world.store.gate(Some(gate));
+    world.write("large", &pattern(2 << 20, 2)).await;
+    let first = held.recv().await.unwrap();
+    let stats = || world.remote.counts().get(&Operation::Stat).copied().unwrap_or(0);
+    let before = stats();
+    world.engine.pause(Lane::Bulk).await.unwrap();
+    world.until("what became of it is looked at", async || stats() > before).await;
+    world.store.gate(None);
+    drop((first, held));
+    world.engine.resume().await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("large").unwrap(), pattern(2 << 20, 2));
+    assert_eq!(world.remote.counts().get(&Operation::Read), None);
+}
+
+/// S64: what must be read to learn whether it arrived waits as the upload would.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_became_of_a_large_upload_is_not_read_while_bulk_is_paused() {
+    let world = World::new().await;
+    world.store.put("large", pattern(2 << 20, 1)).unwrap();
+    world.names("").await;
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Write && step.moment == Moment::Answers);
+    world.store.gate(Some(gate));
+    world.write("large", &pattern(2 << 20, 2)).await;
+    let first = held.recv().await.unwrap();
+    world.engine.pause(Lane::Bulk).await.unwrap();
+    let rows = world.state.path().join("state/catalog.db");
+    let rows = rusqlite::Connection::open(rows).unwrap();
+    let rests = || {
+        let sql = "SELECT COUNT(*) FROM outbox
+                   WHERE attempt IS NOT NULL AND not_before > (unixepoch() + 60) * 1000000000";
+        rows.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap() == 1
+    };
+    world.until("what was begun rests", async || rests()).await;
+    drop(rows);
+    world.store.gate(None);
+    drop((first, held));
+    assert_eq!(world.remote.counts().get(&Operation::Read), None);
+    world.engine.resume().await.unwrap();
+    world.in_sync().await;
+    let writes = world.remote.counts()[&Operation::Write];
+    assert_eq!(writes, 1, "it had arrived");
+}

@@ -1,12 +1,19 @@
 //! State directories on small and on other disks. Mounting needs root; what cannot run here says why.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/disk.rs"]
 mod disk;
+#[path = "support/world.rs"]
+mod world;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dewfs::cache::{Cache, CacheError, Limits, SnapshotBody, examine};
 use dewfs::model::{Generation, Ino};
-use disk::{Disk, image, mounted, run, tmpfs};
+use dewfs::remote::memory::{MemoryOptions, MemoryStore};
+use disk::{Disk, image, image_with, mounted, run, tmpfs};
+use world::{WRITE, World, quick_settings};
 
 const G: Generation = Generation(1);
 const PLENTY: Limits = Limits { cache_size: 1 << 40, min_free: 0 };
@@ -133,4 +140,55 @@ fn leases_on_overlayfs_are_not_trusted() {
     assert_eq!(found.file_system, "overlayfs");
     assert!(!found.leases_trusted, "{found:?}");
     drop(Cache::open(&disk.root().join("state"), PLENTY).unwrap());
+}
+
+/// Ext4 with inodes of 128 bytes, as small and old disks have them.
+fn whole_seconds() -> Option<Disk> {
+    image_with("ext4", &["-I", "128"], 64)
+}
+
+#[test]
+fn how_far_apart_times_lie_is_measured() {
+    let Some(disk) = whole_seconds() else { return };
+    let tick = examine(&disk.root()).unwrap().stamp_tick.unwrap();
+    assert!(tick > Duration::from_secs(1) && tick < Duration::from_secs(4), "{tick:?}");
+    let Some(usual) = image("ext4", 64) else { return };
+    let tick = examine(&usual.root()).unwrap().stamp_tick;
+    assert!(tick.is_none_or(|tick| tick < Duration::from_secs(1)), "{tick:?}");
+}
+
+/// Waits for the beginning of a second, so that what is done at once is done within one.
+fn a_second_begins() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seconds = now().as_secs();
+    while now().as_secs() == seconds {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// S3: such an edit moves neither the length nor the time of the data file.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_an_edit_in_the_second_of_the_fetch_is_sent() {
+    let Some(disk) = whole_seconds() else { return };
+    let store = MemoryStore::new(MemoryOptions::default());
+    store.put("doc", "as it was").unwrap();
+    let state = Arc::new(tempfile::tempdir_in(disk.root()).unwrap());
+    let world = World::start(store, state, quick_settings()).await;
+    world.names("").await;
+    a_second_begins();
+    world.read("doc").await.unwrap();
+    let rows = world.state.path().join("state/catalog.db");
+    let rows = rusqlite::Connection::open(rows).unwrap();
+    let is_known = || {
+        let sql = "SELECT content FROM inode WHERE name = CAST('doc' AS BLOB)";
+        rows.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() == 2
+    };
+    world.until("it is known to be here", async || is_known()).await;
+    drop(rows);
+    let (ino, handle) = world.open("doc", WRITE).await;
+    world.write_at(ino, handle, 0, b"AS IT IS!").await;
+    world.close(ino, handle).await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("doc").unwrap(), b"AS IT IS!");
+    world.engine.stop().await;
 }

@@ -30,7 +30,7 @@ pub struct Usage {
     pub min_free: u64,
     /// Size of the ballast file.
     pub ballast_bytes: u64,
-    /// `false` while data files of an earlier run are still being counted; `used_bytes` is too small until then.
+    /// `false` while data files of an earlier run are still being counted; `used_bytes` may be too small until then.
     pub counted: bool,
 }
 
@@ -128,7 +128,7 @@ pub(super) fn reserve(
     let surely_fits = |disk: &Disk, reserved: u64| {
         disk.occupied.saturating_add(reserved).saturating_add(needed) <= limits.cache_size
     };
-    if !books.is_counted() && !surely_fits(&disk, books.reserved) {
+    if books.sure().is_none() && !surely_fits(&disk, books.reserved) {
         if !may_wait {
             let used = disk.occupied.saturating_add(books.reserved);
             return Err(CacheError::OverLimit { needed, used, limit: limits.cache_size });
@@ -136,8 +136,10 @@ pub(super) fn reserve(
         books = ledger.wait_counted(books);
         disk = Disk::ask(dir)?;
     }
-    let used = books.used.saturating_add(books.reserved);
-    if books.is_counted() && used.saturating_add(needed) > limits.cache_size {
+    let sure = books.sure().map(|sure| sure.saturating_add(books.reserved));
+    if let Some(used) = sure
+        && (books.closed || used.saturating_add(needed) > limits.cache_size)
+    {
         return Err(CacheError::OverLimit { needed, used, limit: limits.cache_size });
     }
     let promised = books.reserved.saturating_add(needed);
@@ -151,4 +153,40 @@ pub(super) fn reserve(
     books.reserved = promised;
     drop(books);
     Ok(Reservation { ledger: Arc::clone(ledger), left: needed })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs::File;
+
+    use super::*;
+    use crate::model::Ino;
+
+    /// After each start of a large state who wrote or read waited until all data files were counted, for minutes.
+    #[test]
+    fn regression_what_is_known_of_the_last_life_needs_no_counting_and_is_the_limit() {
+        let (dir, ledger) = (tempfile::tempdir().unwrap(), Arc::new(Ledger::default()));
+        let limits = Limits { cache_size: 4 << 20, min_free: 0 };
+        let ask = |bytes| reserve(&ledger, dir.path(), limits, bytes, false);
+        let is_refused = |bytes| matches!(ask(bytes), Err(CacheError::OverLimit { .. }));
+        ledger.books().know(2 << 20);
+        let first = ask(1 << 20).unwrap();
+        assert!(is_refused(1 << 20), "what is promised counts as well");
+        drop(first);
+        // What grows and what goes moves what is known.
+        let path = dir.path().join("one");
+        let file = File::create(&path).unwrap();
+        let seat = ledger.enter(Ino(7), &file).unwrap();
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        seat.recount(&file);
+        assert!(is_refused(1 << 20));
+        seat.set_gone(super::super::ledger::Gone::Yes);
+        drop(seat);
+        drop(ask(1 << 20).unwrap());
+        // Once the books are closed nothing is promised any more: what was told stays enough.
+        ledger.books().closed = true;
+        assert!(is_refused(1));
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::IFlags;
 use rustix::time::{ClockId, clock_getres};
@@ -32,6 +32,11 @@ pub struct Examination {
 
 /// How much must be free for a store through a mapping to be tried, bytes.
 const ROOM_TO_TRY: u64 = 1 << 20;
+
+/// How many ticks of a file's times are measured, and for how long at most. No file system keeps less than two seconds.
+const TICKS: u32 = 3;
+const LONGEST_TICK: Duration = Duration::from_millis(2500);
+const SECOND: i64 = 1_000_000_000;
 
 /// What a file system of another machine or of a program calls itself; locks, leases and write order of neither can be
 /// relied on.
@@ -168,8 +173,35 @@ pub(super) fn stamp_tick(dir: &Path) -> Result<Option<Duration>> {
     }
     let tick = clock_getres(ClockId::RealtimeCoarse);
     let tick = Duration::try_from(tick).unwrap_or(Duration::from_millis(10));
+    let measured = scratch.open().and_then(|file| measured_tick(&file)).unwrap_or(LONGEST_TICK);
     // A sleep may end a hair before the tick does.
-    Ok(Some(tick + Duration::from_millis(1)))
+    Ok(Some(tick.max(measured) + Duration::from_millis(1)))
+}
+
+/// How far apart two ctimes lie that follow each other: the clock's tick, or what the file system keeps of it. Some keep whole
+/// seconds.
+fn measured_tick(file: &File) -> io::Result<Duration> {
+    let ctime = || -> io::Result<i64> { Ok(stamp(&file.metadata()?).ctime) };
+    let end = Instant::now() + LONGEST_TICK;
+    let (mut tick, mut last) = (LONGEST_TICK, ctime()?);
+    for _ in 0..TICKS {
+        let mut now = last;
+        while now == last {
+            if Instant::now() >= end {
+                return Ok(tick);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+            file.write_all_at(b"x", 0)?;
+            now = ctime()?;
+        }
+        // Who is kept from running misses some: the shortest counts.
+        tick = tick.min(Duration::from_nanos(now.abs_diff(last)));
+        if now % SECOND == 0 && last % SECOND == 0 {
+            break;
+        }
+        last = now;
+    }
+    Ok(tick)
 }
 
 /// Is a file to try things on; removed when dropped.

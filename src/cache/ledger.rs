@@ -49,13 +49,37 @@ pub(super) struct Books {
     claimed: HashSet<u64>,
     /// The first directory not yet walked.
     walked: u16,
+    /// What all data files occupied when the last daemon ended, if it could tell, and by how much that has changed since.
+    known: Option<u64>,
+    moved: i64,
+    /// Whether nothing is promised any more: what is counted is the last word.
+    pub(super) closed: bool,
 }
 
 impl Books {
     fn recount(&mut self, file: u64, now: u64) {
         if let Some(entry) = self.files.get_mut(&file) {
-            self.used = self.used.saturating_sub(entry.counted).saturating_add(now);
-            entry.counted = now;
+            let before = std::mem::replace(&mut entry.counted, now);
+            self.used = self.used.saturating_sub(before).saturating_add(now);
+            self.moved = self.moved.saturating_add_unsigned(now).saturating_sub_unsigned(before);
+        }
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+        self.moved = self.moved.saturating_sub_unsigned(bytes);
+    }
+
+    /// What data files occupied when the last daemon ended, and nobody wrote to them since.
+    pub(super) fn know(&mut self, bytes: u64) {
+        self.known = Some(bytes);
+    }
+
+    /// What data files occupy for certain, as soon as that can be told.
+    pub(super) fn sure(&self) -> Option<u64> {
+        match self.is_counted() {
+            true => Some(self.used),
+            false => self.known.map(|known| known.saturating_add_signed(self.moved)),
         }
     }
 
@@ -183,8 +207,7 @@ impl Drop for Freed {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
         if bytes > 0 {
-            let mut books = self.ledger.books();
-            books.used = books.used.saturating_sub(bytes);
+            self.ledger.books().give_back(bytes);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -252,12 +254,37 @@ impl Cache {
         reserve(self.ledger(), self.state_dir(), self.limits(), bytes, false)
     }
 
+    /// Takes over what data files occupied when an earlier life closed its books, as [`close_books`](Self::close_books) told it.
+    pub fn trust_books(&self, told: &[u8]) {
+        let (bytes, of) = told.split_at_checked(8).unwrap_or_default();
+        if let (Ok(bytes), Some(here)) = (bytes.try_into(), self.whose_books())
+            && here == of
+        {
+            self.ledger().books().know(u64::from_le_bytes(bytes));
+        }
+    }
+
+    /// Promises nothing more, and tells the next life what data files occupy at most; `None` if that is not known.
+    pub fn close_books(&self) -> Option<Vec<u8>> {
+        let whose = self.whose_books()?;
+        let mut books = self.ledger().books();
+        let sure = books.sure()?.saturating_add(books.reserved);
+        books.closed = true;
+        Some([&sure.to_le_bytes(), &whose[..]].concat())
+    }
+
+    /// Tells this data directory from a copy of it, whose files may occupy more.
+    fn whose_books(&self) -> Option<Vec<u8>> {
+        let found = std::fs::metadata(self.state_dir().join("data")).ok()?;
+        Some([found.ino().to_le_bytes(), found.blksize().to_le_bytes()].concat())
+    }
+
     /// How much is used, and of how much.
     pub fn usage(&self) -> Result<Usage> {
         let disk = Disk::ask(self.state_dir())?;
         let books = self.ledger().books();
         Ok(Usage {
-            used_bytes: books.used,
+            used_bytes: books.sure().unwrap_or(books.used),
             reserved_bytes: books.reserved,
             limit_bytes: self.limits().cache_size,
             free_bytes: disk.free,

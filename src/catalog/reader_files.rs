@@ -106,10 +106,10 @@ impl Reader {
         self.files_by_pin(Pin::Pinned, after, limit, absent)
     }
 
-    /// Files pinned by themselves or by a folder above with bytes here, with numbers beyond `after`, in order.
-    pub fn pinned_with_bytes(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
+    /// All files pinned by themselves or by a folder above with bytes here, in order. In one walk: each would begin anew.
+    pub fn pinned_with_bytes(&self) -> Result<Vec<Ino>> {
         let present = |row: &Pinned| Ok(row.content != Content::Placeholder);
-        self.files_by_pin(Pin::Pinned, after, limit, present)
+        self.files_by_pin(Pin::Pinned, Ino(0), usize::MAX, present)
     }
 
     /// Files for which this pin holds and that `fits` takes.

@@ -131,6 +131,7 @@ impl Tx {
             }
         }
         self.touch_now(folder)?;
+        self.touch_by_others(folder)?;
         Ok(made)
     }
 

@@ -44,7 +44,25 @@ impl Tx {
             self.tell(Change::Conflict(ino));
         }
         self.wake(ino)?;
+        for place in old.iter().chain(&place) {
+            self.touch_by_others(place.parent)?;
+        }
         self.tell_names(ino, old, place);
+        Ok(())
+    }
+
+    /// What others change among a folder's names moves its times, as it does on a disk. What its first listing brings was
+    /// there before.
+    pub(super) fn touch_by_others(&mut self, folder: Ino) -> Result<()> {
+        if self.origin != Origin::Engine {
+            return Ok(());
+        }
+        let sql =
+            "UPDATE inode SET mtime = ?2, ctime = ?2 WHERE ino = ?1 AND kind = 1 AND mtime <> ?2
+             AND NOT EXISTS (SELECT 1 FROM base WHERE endpoint = 0 AND ino = ?1 AND listed = 0)";
+        if self.run_beside(sql, (int(folder.0), self.now))? > 0 {
+            self.tell(Change::Attributes(folder));
+        }
         Ok(())
     }
 

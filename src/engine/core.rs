@@ -106,6 +106,8 @@ pub(crate) struct Core {
     pub(crate) sweep: Notify,
     /// How many items are not in sync below each folder.
     pub(crate) pending_below: Mutex<super::status::Counted>,
+    /// How many bytes are here of files that are pinned.
+    pub(crate) pinned: Mutex<super::status::PinnedBytes>,
     /// What happens, for those who watch.
     pub(crate) events: tokio::sync::broadcast::Sender<super::Happening>,
     /// Data files whose rows have forgotten them.

@@ -15,7 +15,7 @@ use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::live::{Failure, Live, State};
-use super::runs::to_begin;
+use super::runs::{is_patient, to_begin};
 use super::siblings::SMALL;
 use crate::model::{BLOCK, BlockSet, Version};
 use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
@@ -48,8 +48,9 @@ impl Core {
             let arrived = live.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
+            let mut failed = None;
             let last_progress = {
-                let state = live.state();
+                let mut state = live.state();
                 if state.has(need.clone()) {
                     return Ok(());
                 }
@@ -61,7 +62,14 @@ impl Core {
                     && !state.fetching.iter().any(overlaps)
                     && let Some(failure) = state.failure
                 {
-                    return Err(failure.error());
+                    let others = failure == Failure::Corrupt
+                        && is_patient(&need, cause)
+                        && state.has_untried(&need);
+                    if !others {
+                        state.resting.clear();
+                        return Err(failure.error());
+                    }
+                    failed = Some(failure);
                 }
                 state.progress
             };
@@ -69,6 +77,9 @@ impl Core {
                 return Err(EngineError::Busy("large transfers stand still".to_owned()));
             }
             self.start_fetches(live, need.clone(), want.clone(), cause);
+            if let Some(failure) = failed.filter(|_| live.state().fetching.is_empty()) {
+                return Err(failure.error());
+            }
             let left = self.settings.timeout.saturating_sub(last_progress.elapsed());
             // A reader that comes long after the last byte still gets its whole patience.
             let patience = left.max(Duration::from_millis(50)).max(
@@ -113,6 +124,7 @@ impl Core {
             }
             let end = want.end.min(state.size).min(source.size);
             let runs = state.wanting(want.start.min(end)..end);
+            let runs = if is_patient(&need, cause) { state.untried(runs) } else { runs };
             let ahead: u64 = runs.iter().map(|run| u64::from(run.end - run.start) * BLOCK).sum();
             let urgent = !state.wanting(need.clone()).is_empty();
             if runs.is_empty() || (!urgent && ahead * 2 < want.end - want.start) {
@@ -406,6 +418,9 @@ impl Drop for UnderWay {
             if let Err(failure) = self.outcome {
                 state.failures += 1;
                 state.failure = Some(failure);
+                if failure == Failure::Corrupt {
+                    state.let_rest(&self.run);
+                }
                 if failure == Failure::Offline {
                     state.gave_up = Some((Instant::now(), failure));
                 }

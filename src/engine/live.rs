@@ -39,6 +39,8 @@ pub(crate) struct State {
     /// How many fetches failed so far, and the last failure.
     pub(crate) failures: u64,
     pub(crate) failure: Option<Failure>,
+    /// Blocks that came wrong and are asked for last, when all the others are here.
+    pub(crate) resting: Vec<Range<u32>>,
     /// When somebody last waited in vain, and what was answered; nothing has come since.
     pub(crate) gave_up: Option<(Instant, Failure)>,
     /// Whether blocks came that the catalog does not know of.
@@ -153,6 +155,7 @@ impl Live {
             fetching: Vec::new(),
             failures: 0,
             failure: None,
+            resting: Vec::new(),
             gave_up: None,
             blocks_unrecorded: hydrated && content != Content::Hydrated,
             wrote: false,

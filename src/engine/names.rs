@@ -102,9 +102,11 @@ impl Core {
         match outcome {
             Ok(seen) => self.renamed(ino, begun, &target, seen, &ours).await,
             Err(error) if is_refusal(&error.kind) => {
+                // Only of what changed at its source the content matters.
+                let changed = error.kind == ErrorKind::VersionMismatch;
                 let looks = futures_util::try_join!(
-                    self.stat_if(Some(&source), &ours),
-                    self.stat_if(Some(&target), &ours)
+                    self.stat_if(Some(&source), &ours, |_| !changed),
+                    self.stat_if(Some(&target), &ours, |_| false)
                 );
                 let (here, there) = match looks {
                     Ok(looks) => looks,

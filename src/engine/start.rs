@@ -28,6 +28,8 @@ const MOUNT: &str = "mount";
 const PLACE: &str = "remote";
 /// Under which key the catalog keeps which disk of which boot the state lies on.
 const DISK: &str = "disk";
+/// Under which key the catalog keeps what its data files occupied, from a daemon's end to the next one's start.
+const BOOKS: &str = "books";
 /// More inodes than a power cut can take back the rows of: their data files may be there, and are nobody else's.
 const TAKEN_BACK: u32 = 1 << 18;
 /// How often a data directory that another daemon is about to let go of is asked for.
@@ -160,6 +162,7 @@ impl Engine {
             negatives: Mutex::default(),
             sweep: Notify::new(),
             pending_below: Mutex::default(),
+            pinned: Mutex::default(),
             events: tokio::sync::broadcast::Sender::new(super::events::KEPT),
             forgotten: Mutex::default(),
             uses: Mutex::default(),
@@ -196,6 +199,7 @@ impl Core {
         disk: Option<Vec<u8>>,
     ) -> Result<(), EngineError> {
         self.recall_paused()?;
+        self.recall_books().await?;
         self.recover().await?;
         if !self.disk_stayed {
             let note = move |tx: &mut Tx| {
@@ -211,6 +215,28 @@ impl Core {
         }
         self.start_workers();
         Ok(())
+    }
+
+    /// Takes what is known of the data files from the last daemon, if it ended of itself: a large state is long in counting.
+    /// Nothing is written to them before that is forgotten for good.
+    async fn recall_books(self: &Arc<Self>) -> Result<(), EngineError> {
+        let Some(told) = self.catalog.read(|rows| rows.state(BOOKS))? else { return Ok(()) };
+        let forget = |tx: &mut Tx| tx.set_state(BOOKS, None);
+        self.catalog.write(Durability::Synced, Origin::Engine, forget).await?;
+        self.cache.trust_books(&told);
+        Ok(())
+    }
+
+    /// Tells the next daemon what data files occupy, if nobody can write to them any more.
+    async fn leave_books(self: &Arc<Self>) {
+        if self.open.count() > 0 || !self.open.all_mapped().is_empty() {
+            return;
+        }
+        let Some(told) = self.cache.close_books() else { return };
+        let note = move |tx: &mut Tx| tx.set_state(BOOKS, Some(told.as_slice()));
+        if let Err(error) = self.catalog.write(Durability::Soon, Origin::Engine, note).await {
+            tracing::debug!(%error, "data files will be counted");
+        }
     }
 
     /// What a crash may have left is put right before anybody looks.
@@ -266,6 +292,7 @@ impl Core {
             return;
         }
         self.stopping.send_replace(true);
+        self.leave_books().await;
         let catalog = self.catalog.clone();
         if let Err(error) = self.runtime.spawn_blocking(move || catalog.close()).await {
             tracing::warn!(%error, "cannot close the catalog");

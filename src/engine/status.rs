@@ -15,9 +15,6 @@ use crate::remote::FeedKind;
 
 type Ready<T> = Result<T, EngineError>;
 
-/// How many pinned files are asked for at once.
-const PINNED_AT_ONCE: usize = 1000;
-
 /// Says how new the count must be of what is not in sync below a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Below {
@@ -50,6 +47,20 @@ impl Counted {
     fn serves(&self, epoch: u64, below: Below) -> bool {
         let lately = self.took > LONG && self.at.elapsed() < self.took.saturating_mul(SELDOM);
         self.epoch != 0 && (self.epoch >= epoch || below == Below::Lately && lately)
+    }
+}
+
+/// Is how many bytes are here of files that are pinned.
+#[derive(Debug)]
+pub(crate) struct PinnedBytes {
+    bytes: u64,
+    at: Instant,
+    took: Duration,
+}
+
+impl Default for PinnedBytes {
+    fn default() -> Self {
+        Self { bytes: 0, at: Instant::now(), took: Duration::ZERO }
     }
 }
 
@@ -130,23 +141,23 @@ impl Core {
         Ok(kinds.iter().filter(|(kind, _)| !passes_by_itself(kind)).map(|(_, count)| count).sum())
     }
 
-    /// Bytes here of files that are pinned.
+    /// Bytes here of files that are pinned; what takes long to count was so a moment ago.
     pub(super) fn pinned_bytes(&self) -> Ready<u64> {
-        let (mut bytes, mut after) = (0, Ino(0));
-        loop {
-            let page = self.catalog.read(|rows| rows.pinned_with_bytes(after, PINNED_AT_ONCE))?;
-            for ino in &page {
-                let live = self.open.live(*ino);
-                bytes += self.catalog.read(|rows| match rows.inode(*ino)? {
-                    Some(inode) => present_bytes(rows, &inode, live.as_deref()),
-                    None => Ok(0),
-                })?;
-            }
-            match page.last() {
-                Some(last) if page.len() == PINNED_AT_ONCE => after = *last,
-                _ => return Ok(bytes),
-            }
+        let mut known = super::open::lock(&self.pinned);
+        if known.took > LONG && known.at.elapsed() < known.took.saturating_mul(SELDOM) {
+            return Ok(known.bytes);
         }
+        let begun = Instant::now();
+        let mut bytes = 0;
+        for ino in self.catalog.read(|rows| rows.pinned_with_bytes())? {
+            let live = self.open.live(ino);
+            bytes += self.catalog.read(|rows| match rows.inode(ino)? {
+                Some(inode) => present_bytes(rows, &inode, live.as_deref()),
+                None => Ok(0),
+            })?;
+        }
+        *known = PinnedBytes { bytes, at: begun, took: begun.elapsed() };
+        Ok(bytes)
     }
 
     pub(crate) fn item_status(self: &Arc<Self>, ino: Ino, below: Below) -> Ready<ItemStatus> {

@@ -236,3 +236,32 @@ async fn what_was_edited_without_its_row_is_found_by_its_content() {
     wanted[100..106].copy_from_slice(b"edited");
     world.until("it is sent, too", async || world.content_there("other").unwrap() == wanted).await;
 }
+
+/// S65 asks for a limit that holds at every instant, also when nothing is counted yet: what the last daemon knew serves for that,
+/// but only if it ended of itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_a_daemon_knew_of_its_data_files_is_believed_once() {
+    let world = World::new().await;
+    for n in 0..20 {
+        world.store.put(&format!("f{n}"), pattern(100_000, n)).unwrap();
+    }
+    for n in 0..20 {
+        world.read(&format!("f{n}")).await.unwrap();
+    }
+    world.in_sync().await;
+    let told = |world: &World| -> Option<Vec<u8>> {
+        let file = world.state.path().join("state/catalog.db");
+        let rows = rusqlite::Connection::open(file).unwrap();
+        let sql = "SELECT value FROM state WHERE key = 'books'";
+        rows.query_row(sql, [], |row| row.get(0)).ok()
+    };
+    assert_eq!(told(&world), None);
+    let used = world.engine.mount_status().await.unwrap().cache_used;
+    assert!(used >= 2_000_000);
+    world.engine.stop().await;
+    let known = u64::from_le_bytes(told(&world).unwrap()[..8].try_into().unwrap());
+    assert_eq!(known, used);
+    let world = World::start(world.store, world.state, world.settings).await;
+    assert_eq!(told(&world), None, "whatever ends it, this daemon writes");
+    assert_eq!(world.engine.mount_status().await.unwrap().cache_used, used);
+}

@@ -86,11 +86,15 @@ pub(crate) fn tmpfs(size: &'static str) -> Option<Disk> {
 }
 
 pub(crate) fn image(kind: &'static str, megabytes: u64) -> Option<Disk> {
+    image_with(kind, &[], megabytes)
+}
+
+pub(crate) fn image_with(kind: &'static str, made: &[&str], megabytes: u64) -> Option<Disk> {
     mounted(|dir, root| {
         let image = dir.join("image");
         std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
         let image = image.to_str().unwrap();
-        run(&format!("mkfs.{kind}"), &["-q", image])?;
+        run(&format!("mkfs.{kind}"), &[made, &["-q", image]].concat())?;
         run("mount", &["-o", "loop", image, root])
     })
 }

@@ -35,3 +35,25 @@ async fn regression_what_keeps_coming_wrong_is_asked_for_less_and_less() {
         .await;
     same(&read.unwrap(), &pattern(100_000, 1));
 }
+
+/// One bad block of a large file was asked for again as fast as it failed, as long as anything else of the file was coming; and
+/// what lies behind it never came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_bad_block_is_left_for_the_end_and_all_others_come() {
+    let world = World::new().await;
+    let content = pattern(100 << 20, 3);
+    world.store.put("image", content.clone()).unwrap();
+    let ino = world.ino("image").await;
+    let bad = 1600 * 16_384;
+    let rule = FaultRule::next(Operation::Read, Fault::BadPlace(bad));
+    world.store.inject(FaultRule { times: u32::MAX, ..rule });
+    let answer = world.engine.hydrate(ino).await;
+    assert!(matches!(answer, Err(EngineError::Remote(_) | EngineError::Corrupt(_))), "{answer:?}");
+    let here = world.engine.item_status(ino).await.unwrap().present_bytes;
+    assert_eq!(here, (100 << 20) - 16_384);
+    let reads = world.store.counts()[&Operation::Read];
+    assert!(reads <= 12, "{reads} requests");
+    world.store.heal();
+    world.until("it is whole", async || world.engine.hydrate(ino).await.is_ok()).await;
+    same(&world.read("image").await.unwrap(), &content);
+}

@@ -37,6 +37,31 @@ fn a_listing_takes_few_statements_an_entry() {
     }
 }
 
+/// S151 "What others add, move or remove in a folder that was listed before moves its times, as on a disk." Who keeps what a folder
+/// holds by its time (updatedb, git, Python) never saw it.
+#[test]
+fn regression_what_others_do_in_a_folder_moves_its_time() {
+    let bench = Bench::new();
+    let folder = bench.appear(Ino::ROOT, "folder", seen(Kind::Folder, 0));
+    let time = || bench.inode(folder).attributes.mtime;
+    let before = time();
+    list(&bench, folder, vec![entry(1, true), entry(2, true)]);
+    assert_eq!(time(), before, "what the first listing brings was there before");
+    list(&bench, folder, vec![entry(1, true), entry(2, true)]);
+    assert_eq!(time(), before, "nothing came");
+    list(&bench, folder, vec![entry(1, true), entry(2, true), entry(3, true)]);
+    let added = time();
+    assert_ne!(added, before);
+    let gone = bench.read(|rows| rows.lookup(folder, &name("name 3"))).unwrap().ino;
+    let other = bench.create(Ino::ROOT, "other", Kind::Folder).ino;
+    bench.engine(move |tx| tx.set_local(gone, Some(place(other, "moved"))));
+    let moved = time();
+    assert_ne!(moved, added);
+    assert_eq!(bench.inode(other).attributes.mtime, moved);
+    bench.engine(move |tx| tx.forget(gone));
+    assert_ne!(bench.inode(other).attributes.mtime, moved);
+}
+
 /// Everything that a listing may meet in a folder.
 fn crowd(bench: &Bench) -> Ino {
     let folder = bench.appear(Ino::ROOT, "folder", seen(Kind::Folder, 0));

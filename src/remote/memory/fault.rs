@@ -56,6 +56,8 @@ pub enum Fault {
     DeliverLate,
     /// A read's stream breaks after this many bytes.
     Truncate(u64),
+    /// A read that comes to this place of the content fails there, as on a dying disk.
+    BadPlace(u64),
     /// It takes this long, by tokio's clock, before it is applied.
     Delay(Duration),
     /// It takes this long, by tokio's clock, after it was applied.

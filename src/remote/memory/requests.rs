@@ -48,17 +48,18 @@ async fn take(at: &Locator, body: &Upload) -> Result<Put> {
 fn pieces(
     content: &Bytes,
     piece: usize,
-    broken: Option<u64>,
+    broken: Option<(u64, ErrorKind)>,
     at: &RemotePath,
 ) -> BoxStream<'static, Result<Bytes>> {
     let whole = content.len();
-    let sent = broken.and_then(|after| usize::try_from(after).ok()).map_or(whole, |n| n.min(whole));
+    let (after, why) = broken.unzip();
+    let sent = after.and_then(|after| usize::try_from(after).ok()).map_or(whole, |n| n.min(whole));
     let piece = piece.max(1);
     let mut items: Vec<Result<Bytes>> = (0..sent.div_ceil(piece))
         .map(|i| Ok(content.slice(i * piece..sent.min((i + 1) * piece))))
         .collect();
-    if broken.is_some() && sent < whole {
-        items.push(fail(ErrorKind::Offline, Operation::Read, at));
+    if let Some(why) = why.filter(|_| sent < whole) {
+        items.push(fail(why, Operation::Read, at));
     }
     stream::iter(items).boxed()
 }
@@ -168,7 +169,10 @@ impl Remote for MemoryRemote {
             return fail(ErrorKind::Offline, op, &path);
         }
         let broken = match way.fault {
-            Some(Fault::Truncate(after)) => Some(after),
+            Some(Fault::Truncate(after)) => Some((after, ErrorKind::Offline)),
+            Some(Fault::BadPlace(at)) if range.contains(&at) => {
+                Some((at - range.start, ErrorKind::Other))
+            }
             _ => None,
         };
         let expect = Expect::Version(version.clone());
