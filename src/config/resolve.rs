@@ -89,6 +89,8 @@ pub struct MountOptions {
     pub remote_options: RemoteOptions,
     /// Whether the mountpoint may hold something.
     pub nonempty: bool,
+    /// Whether the mountpoint is the saved remote's own place, and dewfs's to look after.
+    pub is_own_place: bool,
     /// The level of the log, if it was said.
     pub log: Option<String>,
     /// Where figures are shown, if it was said.
@@ -97,6 +99,20 @@ pub struct MountOptions {
     pub thrift: Thrift,
     /// The kinds of remotes besides dewfs's own.
     pub schemes: Schemes,
+    /// `--config FILE`.
+    pub config: Option<PathBuf>,
+}
+
+impl MountOptions {
+    /// Which file has the secret now, as it is written where the remote is saved: somebody may have signed in since.
+    pub fn credentials_now(&self) -> Option<PathBuf> {
+        let (spec, config, root) = (&self.source, self.config.as_deref(), Path::new("/"));
+        if !matches!(Spec::parse(spec, root, &self.schemes), Ok(Spec::Saved { .. })) {
+            return None;
+        }
+        let saved = resolve_remote(spec, &[], config, &self.who, root, &self.schemes);
+        saved.ok()?.1.credentials
+    }
 }
 
 /// Is what somebody asked for, as written.
@@ -168,10 +184,12 @@ fn resolve_with(
         kernel: kernel(&options, who),
         remote_options: remote_options(&options, user, cwd),
         nonempty: options.nonempty,
+        is_own_place: is_own_place(request, &mountpoint, who, cwd),
         log: options.log.clone(),
         metrics: options.metrics,
         thrift: Thrift::of(options.metered, options.battery),
         schemes: request.schemes.clone(),
+        config: request.config.map(|file| cwd.join(file)),
         who: who.clone(),
         remote,
         mountpoint,
@@ -263,6 +281,12 @@ pub fn own_mountpoint(
             ))),
         },
     }
+}
+
+/// Whether this is where the saved remote that `request` names is mounted if nobody says.
+fn is_own_place(request: &MountRequest<'_>, mountpoint: &Path, who: &Who, cwd: &Path) -> bool {
+    let own = own_mountpoint(request.spec, request.config, who, cwd, request.schemes);
+    own.is_ok_and(|own| absolute_mountpoint(&own) == mountpoint)
 }
 
 fn source(spec: &OsStr, remote: &RemoteSpec) -> OsString {
