@@ -351,3 +351,38 @@ fn regression_what_is_saved_below_a_saved_remote_neither_stops_it_nor_is_lost() 
     ran(&["remove", "Nas"]);
     assert!(!at.exists() && aside.join("sub/mine").exists());
 }
+
+/// Of several mounts `status --watch` showed the first, and `--wait --timeout` took its time for each.
+#[test]
+fn regression_status_watches_and_waits_for_all_mounts_at_once() {
+    if !goes_on("regression_status_watches_and_waits_for_all_mounts_at_once", USUAL) {
+        return;
+    }
+    use std::io::{BufRead as _, BufReader};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+    let mounts = [(); 2].map(|()| Mounted::with(&["-o", "write_back_delay=1h"], |_| {}));
+    mounts.iter().for_each(|mount| fs::write(mount.path("f"), "pending").unwrap());
+    std::env::set_current_dir(home()).unwrap();
+    let begun = Instant::now();
+    let output = dewfs().args(["status", "--wait", "--timeout", "6s"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+
+    let mut watch = dewfs();
+    watch.args(["status", "--watch", "--json"]).stdout(std::process::Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let seen = Arc::new(Mutex::new(String::new()));
+    let all = Arc::clone(&seen);
+    let reader = std::thread::spawn(move || {
+        lines.map_while(Result::ok).for_each(|line| all.lock().unwrap().push_str(&line));
+    });
+    let shows = |mount: &Mounted| {
+        seen.lock().unwrap().contains(&format!("\"mountpoint\":\"{}\"", mount.places.at.display()))
+    };
+    eventually("both to be shown", || mounts.iter().all(shows));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    reader.join().unwrap();
+}

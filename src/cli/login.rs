@@ -88,6 +88,7 @@ pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
         })?,
     };
     if in_keyring {
+        refuse_another_user(&saved, with.username.as_deref(), &login)?;
         keyring::keep(&saved.name, spec, with, &login)?;
     } else {
         keep(&saved, &login)?;
@@ -120,6 +121,19 @@ pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failu
     }
     tell_mounts(&saved)?;
     Ok(DONE)
+}
+
+/// In the keyring a secret is found by whose it is, and the mount looks for that of who its address names.
+fn refuse_another_user(saved: &Saved, user: Option<&str>, login: &Login) -> Result<(), Failure> {
+    match (user, login) {
+        (Some(wanted), Login::Basic { user, .. }) if user != wanted => {
+            Err(Failure::failed(format!(
+                "{}: nothing was changed: {user} signed in, but the keyring is asked for {wanted}; --file keeps the secret in a file",
+                saved.name
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A unit of the machine that mounts as somebody else reads a secret that root keeps for it, and not what is written here.

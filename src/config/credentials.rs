@@ -208,7 +208,9 @@ impl Credentials {
         if lines.is_empty() {
             return Ok(None);
         }
-        self.login(lines)
+        // Whoever wrote the secret down knows whose it is: a server may want another name than the address has.
+        let user = lines.username.clone().or_else(|| self.user.clone());
+        login(lines, user)
             .map(Some)
             .ok_or_else(|| refuse("it has neither password= with a username= nor token="))
     }
@@ -227,15 +229,8 @@ impl Credentials {
                 handed_over::USER
             ))
         };
-        self.login(lines).map(Some).ok_or_else(nobodys)
-    }
-
-    fn login(&self, lines: Lines) -> Option<Login> {
-        if let Some(token) = lines.token {
-            return Some(Login::Bearer(token));
-        }
-        let user = self.user.clone().or(lines.username)?;
-        Some(Login::Basic { user, password: lines.password? })
+        let user = self.user.clone().or_else(|| lines.username.clone());
+        login(lines, user).map(Some).ok_or_else(nobodys)
     }
 
     /// Takes what the keyring has for this place, or that it has nothing any more; where it cannot be asked, nothing changes.
@@ -265,6 +260,13 @@ impl Credentials {
     fn ask(&self) -> Option<Login> {
         ask_login(self.user.as_deref(), &self.server.host)
     }
+}
+
+fn login(lines: Lines, user: Option<String>) -> Option<Login> {
+    if let Some(token) = lines.token {
+        return Some(Login::Bearer(token));
+    }
+    Some(Login::Basic { user: user?, password: lines.password? })
 }
 
 /// Whether both sign in alike.

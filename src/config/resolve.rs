@@ -171,18 +171,18 @@ fn resolve_with(
     let place = String::from_utf8_lossy(&remote.canonical()).into_owned();
     let as_user = user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
     let id = state_id(&remote, user.as_deref(), None, &mountpoint);
-    let state_dir = options.state_dir.as_ref().map(|dir| resolved(&cwd.join(dir)));
+    let state_dir = options.state_dir.as_ref().map(|dir| resolved(&who.path(cwd, dir)));
     let places = Places::of(id, state_dir, who)?;
     refuse_loops(&remote, &mountpoint, &places.state_dir)?;
     Ok(MountOptions {
         source: source(request.spec, &remote),
-        name: options.name.clone().unwrap_or_else(|| display_name(&mountpoint)),
+        name: options.name.clone().unwrap_or_else(|| display_name(request, cwd, &mountpoint)),
         settings: Settings {
             remote: place + &as_user,
             ..settings(&options, who, &places.state_dir)
         },
         kernel: kernel(&options, who),
-        remote_options: remote_options(&options, user, cwd),
+        remote_options: remote_options(&options, user, who, cwd),
         nonempty: options.nonempty,
         is_own_place: is_own_place(request, &mountpoint, who, cwd),
         log: options.log.clone(),
@@ -241,7 +241,7 @@ pub fn resolve_remote(
         RemoteSpec::WebDav { user, .. } => user.clone(),
         RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,
     });
-    let opened_with = remote_options(&options, user, cwd);
+    let opened_with = remote_options(&options, user, who, cwd);
     Ok((remote, opened_with))
 }
 
@@ -300,7 +300,13 @@ fn source(spec: &OsStr, remote: &RemoteSpec) -> OsString {
     }
 }
 
-fn display_name(mountpoint: &Path) -> String {
+/// What people call it who did not say: a saved remote by its name, wherever it is mounted.
+fn display_name(request: &MountRequest<'_>, cwd: &Path, mountpoint: &Path) -> String {
+    if let Ok(Spec::Saved { name, sub }) = Spec::parse(request.spec, cwd, request.schemes)
+        && sub.is_empty()
+    {
+        return name;
+    }
     mountpoint.file_name().unwrap_or(OsStr::new("dewfs")).to_string_lossy().into_owned()
 }
 
@@ -406,8 +412,13 @@ fn kernel(options: &Options, who: &Who) -> KernelOptions {
     }
 }
 
-fn remote_options(options: &Options, username: Option<String>, cwd: &Path) -> RemoteOptions {
-    let absolute = |path: &Option<PathBuf>| path.as_ref().map(|path| cwd.join(path));
+fn remote_options(
+    options: &Options,
+    username: Option<String>,
+    who: &Who,
+    cwd: &Path,
+) -> RemoteOptions {
+    let absolute = |path: &Option<PathBuf>| path.as_ref().map(|path| who.path(cwd, path));
     RemoteOptions {
         username,
         credentials: absolute(&options.credentials),
