@@ -22,6 +22,7 @@ mod folders;
 mod mount;
 mod mountpoint;
 mod names;
+mod nodes;
 mod notify;
 mod xattr;
 
