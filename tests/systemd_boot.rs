@@ -184,6 +184,13 @@ wait_for is_another
 wait_for systemctl is-active dewfs@Web.service
 not is_mounted /srv/control
 su alice -c 'cat ~/Web/f' | grep again
+# Its secret is systemd's and its state is hers: root is told so, and nothing is written or forgotten.
+dewfs login Web --password-stdin <<< secret > /guest/said && false || test $? = 1
+dewfs logout Web >> /guest/said && false || test $? = 1
+dewfs remove Web >> /guest/said && false || test $? = 1
+systemctl is-active dewfs@Web.service
+test -z "$(find /etc/dewfs -path '*secrets*' -type f)"
+test -e /etc/dewfs/remotes/Web.toml
 systemctl stop dewfs@Web.service
 mkdir /srv/empty
 su alice -c 'rmdir ~/Web; ln -s /srv/empty ~/Web'

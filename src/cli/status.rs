@@ -1,7 +1,7 @@
 //! `dewfs status`: how a mount or an item is.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::Value;
@@ -56,8 +56,19 @@ pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
     if !args.check && !args.short && !args.pending {
         waiting.iter().for_each(|one| one.show(common));
     }
-    for target in &targets {
-        match one(args, common, target) {
+    let until = args.timeout.map(|timeout| Instant::now() + timeout);
+    let shown: Vec<Result<u8, Failure>> = if args.watch {
+        // Each of them goes on until somebody ends it.
+        std::thread::scope(|scope| {
+            let watch = |target| scope.spawn(move || one(args, common, target, until));
+            let watched: Vec<_> = targets.iter().map(watch).collect();
+            watched.into_iter().filter_map(|one| one.join().ok()).collect()
+        })
+    } else {
+        targets.iter().map(|target| one(args, common, target, until)).collect()
+    };
+    for outcome in shown {
+        match outcome {
             Ok(status) => worst = worst.max(status),
             // One whose daemon is gone does not hide the others, mounted or not.
             Err(failure) if targets.len() > 1 || !waiting.is_empty() => {
@@ -86,9 +97,14 @@ fn targets(path: Option<&PathBuf>) -> Result<(Vec<Target>, Vec<Waiting>), Failur
     Ok((mine.map(|mount| Target { mount, scope: Scope::of(b"") }).collect(), waiting))
 }
 
-fn one(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failure> {
+fn one(
+    args: &StatusArgs,
+    common: &Common,
+    target: &Target,
+    until: Option<Instant>,
+) -> Result<u8, Failure> {
     if args.wait {
-        let waited = wait(args, common, target)?;
+        let waited = wait(common, target, until)?;
         if args.short {
             show(args, common, target)?;
         }
@@ -97,10 +113,11 @@ fn one(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failur
     show(args, common, target)
 }
 
-fn wait(args: &StatusArgs, common: &Common, target: &Target) -> Result<Done, Failure> {
+fn wait(common: &Common, target: &Target, until: Option<Instant>) -> Result<Done, Failure> {
     let output = Output::of(common);
     let mut bars = Bars::of(common);
-    let timeout_ms = args.timeout.map(super::sync::millis);
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let timeout_ms = left.map(super::sync::millis);
     let request = Request::Wait { scope: target.scope.clone(), timeout_ms };
     let done = target.connect()?.ask(request, bars.wanted(), |document, line| {
         if !bars.take(document) && common.json {
