@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::EngineError;
+use super::barren::{Barren, Search};
 use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
@@ -37,6 +38,8 @@ pub(crate) struct Space {
     pub(crate) heat: Mutex<Heat>,
     /// One makes room, the others wait for what that frees.
     turn: tokio::sync::Mutex<()>,
+    /// The last search that found nothing.
+    barren: Mutex<Option<Barren>>,
     /// Whether the file system makes no holes.
     pub(crate) no_holes: AtomicBool,
     /// Whether who writes past us can be stopped.
@@ -73,7 +76,7 @@ impl Core {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            let freed = self.evict(bytes).await?;
+            let freed = self.evict(bytes, Search::Anew).await?;
             let sent_now = self.bytes_sent();
             if freed > 0 || sent_now != sent {
                 (last_progress, sent) = (Instant::now(), sent_now);
@@ -101,7 +104,7 @@ impl Core {
                 return Ok(reservation);
             }
             self.can_ever_fit(bytes)?;
-            if self.evict(bytes).await? == 0 {
+            if self.evict(bytes, Search::Lately).await? == 0 {
                 break;
             }
         }
@@ -122,10 +125,15 @@ impl Core {
     }
 
     /// Drops content that may go, until about `bytes` are free; answers how many are.
-    pub(crate) async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+    pub(crate) async fn evict(
+        self: &Arc<Self>,
+        bytes: u64,
+        search: Search,
+    ) -> Result<u64, EngineError> {
         if !self.settings.auto_free {
             return Ok(0);
         }
+        let asked = Instant::now();
         let _turn = match self.space.turn.try_lock() {
             Ok(turn) => turn,
             Err(_busy) => {
@@ -136,6 +144,10 @@ impl Core {
                 turn
             }
         };
+        let (begun, sent) = (Instant::now(), self.bytes_sent());
+        if lock(&self.space.barren).is_some_and(|last| last.answers(search, asked, sent)) {
+            return Ok(0);
+        }
         self.record_closed().await;
         self.write_uses().await;
         let goal = bytes.max(MORE.min(self.settings.cache_size / PART));
@@ -144,7 +156,14 @@ impl Core {
         let mut most = BATCH;
         // What must stay must not keep from sight what may go: ever more are asked for.
         loop {
-            let mut candidates = self.candidates(most)?;
+            let mut candidates = match search {
+                // Who watches what is written past us must not be kept from it by others at work.
+                Search::Anew => self.candidates(most)?,
+                Search::Lately => {
+                    let core = self.clone();
+                    self.blocking(move || core.candidates(most)).await?
+                }
+            };
             candidates.uses.retain(|one| seen.insert((one.ino, one.part)));
             self.evict_of(&candidates.uses, goal, &mut freed).await;
             if freed >= goal || !candidates.more {
@@ -153,6 +172,7 @@ impl Core {
             most = most.saturating_mul(4);
         }
         self.unlink_forgotten().await?;
+        *lock(&self.space.barren) = (freed == 0).then(|| Barren::new(begun, sent));
         Ok(freed)
     }
 
