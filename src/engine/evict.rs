@@ -56,6 +56,15 @@ impl Space {
     }
 }
 
+/// Says what becomes of content of which the catalog is just being told, which may take as long as a large file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It stays: nobody waits for its room.
+    Left,
+    /// It is waited for.
+    WaitedFor,
+}
+
 /// Is what may go, the oldest use first, and how far that reaches.
 struct Candidates {
     uses: Vec<Use>,
@@ -148,9 +157,25 @@ impl Core {
         if lock(&self.space.barren).is_some_and(|last| last.answers(search, asked, sent)) {
             return Ok(0);
         }
-        self.record_closed().await;
-        self.write_uses().await;
         let goal = bytes.max(MORE.min(self.settings.cache_size / PART));
+        let mut freed = self.evict_but(Told::Left, goal, search).await?;
+        if freed == 0 && search == Search::Anew && self.is_telling() {
+            freed = self.evict_but(Told::WaitedFor, goal, search).await?;
+        }
+        self.unlink_forgotten().await?;
+        *lock(&self.space.barren) = (freed == 0).then(|| Barren::new(begun, sent));
+        Ok(freed)
+    }
+
+    /// Drops content that may go, until about `goal` bytes are free; answers how many are.
+    async fn evict_but(
+        self: &Arc<Self>,
+        told: Told,
+        goal: u64,
+        search: Search,
+    ) -> Result<u64, EngineError> {
+        self.record_closed(told).await;
+        self.write_uses().await;
         let mut freed = 0;
         let mut seen = HashSet::new();
         let mut most = BATCH;
@@ -165,15 +190,18 @@ impl Core {
                 }
             };
             candidates.uses.retain(|one| seen.insert((one.ino, one.part)));
-            self.evict_of(&candidates.uses, goal, &mut freed).await;
+            self.evict_of(&candidates.uses, told, goal, &mut freed).await;
             if freed >= goal || !candidates.more {
                 break;
             }
             most = most.saturating_mul(4);
         }
-        self.unlink_forgotten().await?;
-        *lock(&self.space.barren) = (freed == 0).then(|| Barren::new(begun, sent));
         Ok(freed)
+    }
+
+    /// Whether the catalog is just being told of some content.
+    fn is_telling(&self) -> bool {
+        self.open.all().iter().any(|live| live.is_telling())
     }
 
     /// What may go of files in sync, the oldest use first.
@@ -192,7 +220,7 @@ impl Core {
         Ok(Candidates { uses, more })
     }
 
-    async fn evict_of(self: &Arc<Self>, uses: &[Use], goal: u64, freed: &mut u64) {
+    async fn evict_of(self: &Arc<Self>, uses: &[Use], told: Told, goal: u64, freed: &mut u64) {
         let mut may_go: HashMap<Ino, bool> = HashMap::new();
         let mut regions: BTreeMap<Ino, Vec<u32>> = BTreeMap::new();
         let mut gathered = 0;
@@ -200,7 +228,11 @@ impl Core {
             if *freed >= goal {
                 return;
             }
-            let asked = || self.catalog.read(|rows| rows.is_evictable(one.ino)).unwrap_or(false);
+            let asked = || {
+                let live = self.open.live(one.ino).filter(|_| told == Told::Left);
+                let is_left = live.is_some_and(|live| live.is_telling());
+                !is_left && self.catalog.read(|rows| rows.is_evictable(one.ino)).unwrap_or(false)
+            };
             if !*may_go.entry(one.ino).or_insert_with(asked) {
                 continue;
             }
