@@ -436,3 +436,19 @@ async fn a_remote_whose_root_is_not_answered_is_away() {
     assert_eq!(refused.kind, ErrorKind::Unauthenticated);
     assert_eq!(*remote.connection().borrow(), Connection::Unauthenticated);
 }
+
+/// A server that moved 100 GB from one disk to another before it answered was given up after ten minutes, and got them all again.
+#[tokio::test(start_paused = true)]
+async fn regression_what_is_large_is_waited_for_as_long_as_a_server_may_copy_it() {
+    let store = store();
+    let slow = Fault::DelayAnswer(Duration::from_secs(2000));
+    store.inject(rule(Operation::Write, 2, slow));
+    let remote = retry(&store);
+    let small = remote.write(&at("small"), upload(b"small"), Expect::Absent).await;
+    assert_eq!(small.unwrap_err().kind, ErrorKind::Offline);
+    let mut large = upload(b"large");
+    large.digest.size = 100 << 30;
+    // What is sent here is not that large, and the answer says so; but it was waited for.
+    let refused = remote.write(&at("large"), large, Expect::Absent).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Other, "{refused}");
+}

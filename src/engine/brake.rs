@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::barren::Search;
 use super::core::Core;
 use super::open::OpenFile;
 use crate::cache::{Access, DataFile, Usage};
@@ -113,10 +114,11 @@ impl Core {
             self.set_brake(written, true);
         }
         if usage.room() < least && freed_nothing.is_none_or(|when| when.elapsed() > AGAIN) {
-            let freed = self.evict(least + overrun(&usage)).await.unwrap_or_else(|error| {
-                tracing::debug!(%error, "cannot free what is written past the limit");
-                0
-            });
+            let freed =
+                self.evict(least + overrun(&usage), Search::Anew).await.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "cannot free what is written past the limit");
+                    0
+                });
             *freed_nothing = (freed == 0).then(Instant::now);
         }
         let Ok(usage) = self.cache.usage() else { return };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::EngineError;
+use super::barren::{Barren, Search};
 use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
@@ -37,6 +38,8 @@ pub(crate) struct Space {
     pub(crate) heat: Mutex<Heat>,
     /// One makes room, the others wait for what that frees.
     turn: tokio::sync::Mutex<()>,
+    /// The last search that found nothing.
+    barren: Mutex<Option<Barren>>,
     /// Whether the file system makes no holes.
     pub(crate) no_holes: AtomicBool,
     /// Whether who writes past us can be stopped.
@@ -51,6 +54,15 @@ impl Space {
     pub(crate) fn new(brake: bool) -> Self {
         Self { brake, ..Self::default() }
     }
+}
+
+/// Says what becomes of content of which the catalog is just being told, which may take as long as a large file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It stays: nobody waits for its room.
+    Left,
+    /// It is waited for.
+    WaitedFor,
 }
 
 /// Is what may go, the oldest use first, and how far that reaches.
@@ -73,7 +85,7 @@ impl Core {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            let freed = self.evict(bytes).await?;
+            let freed = self.evict(bytes, Search::Anew).await?;
             let sent_now = self.bytes_sent();
             if freed > 0 || sent_now != sent {
                 (last_progress, sent) = (Instant::now(), sent_now);
@@ -101,7 +113,7 @@ impl Core {
                 return Ok(reservation);
             }
             self.can_ever_fit(bytes)?;
-            if self.evict(bytes).await? == 0 {
+            if self.evict(bytes, Search::Lately).await? == 0 {
                 break;
             }
         }
@@ -122,10 +134,15 @@ impl Core {
     }
 
     /// Drops content that may go, until about `bytes` are free; answers how many are.
-    pub(crate) async fn evict(self: &Arc<Self>, bytes: u64) -> Result<u64, EngineError> {
+    pub(crate) async fn evict(
+        self: &Arc<Self>,
+        bytes: u64,
+        search: Search,
+    ) -> Result<u64, EngineError> {
         if !self.settings.auto_free {
             return Ok(0);
         }
+        let asked = Instant::now();
         let _turn = match self.space.turn.try_lock() {
             Ok(turn) => turn,
             Err(_busy) => {
@@ -136,24 +153,55 @@ impl Core {
                 turn
             }
         };
-        self.record_closed().await;
-        self.write_uses().await;
+        let (begun, sent) = (Instant::now(), self.bytes_sent());
+        if lock(&self.space.barren).is_some_and(|last| last.answers(search, asked, sent)) {
+            return Ok(0);
+        }
         let goal = bytes.max(MORE.min(self.settings.cache_size / PART));
+        let mut freed = self.evict_but(Told::Left, goal, search).await?;
+        if freed == 0 && search == Search::Anew && self.is_telling() {
+            freed = self.evict_but(Told::WaitedFor, goal, search).await?;
+        }
+        self.unlink_forgotten().await?;
+        *lock(&self.space.barren) = (freed == 0).then(|| Barren::new(begun, sent));
+        Ok(freed)
+    }
+
+    /// Drops content that may go, until about `goal` bytes are free; answers how many are.
+    async fn evict_but(
+        self: &Arc<Self>,
+        told: Told,
+        goal: u64,
+        search: Search,
+    ) -> Result<u64, EngineError> {
+        self.record_closed(told).await;
+        self.write_uses().await;
         let mut freed = 0;
         let mut seen = HashSet::new();
         let mut most = BATCH;
         // What must stay must not keep from sight what may go: ever more are asked for.
         loop {
-            let mut candidates = self.candidates(most)?;
+            let mut candidates = match search {
+                // Who watches what is written past us must not be kept from it by others at work.
+                Search::Anew => self.candidates(most)?,
+                Search::Lately => {
+                    let core = self.clone();
+                    self.blocking(move || core.candidates(most)).await?
+                }
+            };
             candidates.uses.retain(|one| seen.insert((one.ino, one.part)));
-            self.evict_of(&candidates.uses, goal, &mut freed).await;
+            self.evict_of(&candidates.uses, told, goal, &mut freed).await;
             if freed >= goal || !candidates.more {
                 break;
             }
             most = most.saturating_mul(4);
         }
-        self.unlink_forgotten().await?;
         Ok(freed)
+    }
+
+    /// Whether the catalog is just being told of some content.
+    fn is_telling(&self) -> bool {
+        self.open.all().iter().any(|live| live.is_telling())
     }
 
     /// What may go of files in sync, the oldest use first.
@@ -172,7 +220,7 @@ impl Core {
         Ok(Candidates { uses, more })
     }
 
-    async fn evict_of(self: &Arc<Self>, uses: &[Use], goal: u64, freed: &mut u64) {
+    async fn evict_of(self: &Arc<Self>, uses: &[Use], told: Told, goal: u64, freed: &mut u64) {
         let mut may_go: HashMap<Ino, bool> = HashMap::new();
         let mut regions: BTreeMap<Ino, Vec<u32>> = BTreeMap::new();
         let mut gathered = 0;
@@ -180,7 +228,11 @@ impl Core {
             if *freed >= goal {
                 return;
             }
-            let asked = || self.catalog.read(|rows| rows.is_evictable(one.ino)).unwrap_or(false);
+            let asked = || {
+                let live = self.open.live(one.ino).filter(|_| told == Told::Left);
+                let is_left = live.is_some_and(|live| live.is_telling());
+                !is_left && self.catalog.read(|rows| rows.is_evictable(one.ino)).unwrap_or(false)
+            };
             if !*may_go.entry(one.ino).or_insert_with(asked) {
                 continue;
             }

@@ -32,6 +32,8 @@ pub(super) struct Memory {
     sent: VecDeque<Destruction>,
     /// When the waiting ones are judged next.
     next: Option<Instant>,
+    /// Those that the last judgement let go, with since when they waited: they need not rest until the next one.
+    free: HashMap<Ino, i64>,
     /// Rows that wait for one that is held.
     pub(super) behind: HashSet<Ino>,
 }
@@ -96,7 +98,11 @@ impl Memory {
         if self.next.is_some_and(|next| begun < next) {
             return Ok(Guarding::Rest);
         }
-        let verdict = self.judge(tx, limit, now)?;
+        let (verdict, judged) = self.judge(tx, limit, now)?;
+        self.free = match &verdict {
+            Verdict::Free => judged,
+            Verdict::Rest | Verdict::Hold(_) => HashMap::new(),
+        };
         self.next = Some(Instant::now() + EVERY.max(begun.elapsed() * 10));
         Ok(match verdict {
             Verdict::Free => Guarding::Open,
@@ -120,17 +126,24 @@ impl Memory {
         Ok(self.sent.len().saturating_add(held))
     }
 
-    fn judge(&self, tx: &mut Tx, limit: usize, now: i64) -> Result<Verdict, CatalogError> {
+    /// Judges what waits; also answers who that is.
+    fn judge(
+        &self,
+        tx: &mut Tx,
+        limit: usize,
+        now: i64,
+    ) -> Result<(Verdict, HashMap<Ino, i64>), CatalogError> {
         let fresh = tx.destructions(i64::MAX)?;
         let Some(first) = fresh.iter().filter(|(_, held)| !held).map(|(one, _)| one.since).min()
         else {
-            return Ok(Verdict::Free);
+            return Ok((Verdict::Free, HashMap::new()));
         };
         let waiting = tx.destructions(first.saturating_sub(WINDOW))?;
-        let known: HashSet<Ino> = waiting.iter().map(|(one, _)| one.ino).collect();
-        let sent = self.sent.iter().filter(|one| !known.contains(&one.ino)).copied();
+        let known: HashMap<Ino, i64> =
+            waiting.iter().map(|(one, _)| (one.ino, one.since)).collect();
+        let sent = self.sent.iter().filter(|one| !known.contains_key(&one.ino)).copied();
         let all = waiting.into_iter().map(|(one, _)| one).chain(sent).collect();
-        guard::judge(tx, all, limit, now)
+        Ok((guard::judge(tx, all, limit, now)?, known))
     }
 
     /// Whether this step must rest; one that goes is remembered for a minute.
@@ -148,10 +161,11 @@ impl Memory {
         if !file || tx.outbox(step.ino)?.is_some_and(|row| row.released) {
             return Ok(true);
         }
-        if guarding == Guarding::Rest {
+        let since = tx.outbox_item(step.ino)?.map_or_else(now, |item| item.since);
+        // One that was edited then, and is removed now, waits since another time.
+        if self.free.remove(&step.ino) != Some(since) && guarding == Guarding::Rest {
             return Ok(false);
         }
-        let since = tx.outbox_item(step.ino)?.map_or_else(now, |item| item.since);
         let (ino, folder) = (step.ino, base.place.parent);
         let gone = step.kind == StepKind::Remove;
         self.sent.retain(|one| one.ino != ino);

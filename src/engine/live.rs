@@ -254,7 +254,8 @@ impl Live {
         }
     }
 
-    fn is_telling(&self) -> bool {
+    /// Whether the catalog is just being told.
+    pub(crate) fn is_telling(&self) -> bool {
         self.telling.try_lock().is_err()
     }
 

@@ -8,6 +8,7 @@ mod answer;
 mod arrive;
 mod at_rest;
 mod attributes;
+mod barren;
 mod brake;
 mod choose;
 mod close;

@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use super::EngineError;
 use super::core::Core;
 use super::crash::crash_here;
+use super::evict::Told;
 use super::live::{Live, State};
 use crate::cache::{Access, DataFile};
 use crate::catalog::{Durability, Origin};
@@ -185,7 +186,7 @@ impl Core {
         else {
             return Ok(None);
         };
-        let (core, open) = (self.clone(), live.open_data());
+        let (core, open, kept) = (self.clone(), live.open_data(), live.clone());
         let (ino, generation) = (live.ino, live.generation);
         let Some((stamp, _)) = news.stamp else { return Ok(None) };
         let digest = self
@@ -196,8 +197,9 @@ impl Core {
                     None => core.cache.open_data(ino, generation, Access::Read)?.map(Arc::new),
                 };
                 let Some(data) = data else { return Ok(None) };
-                let digest = data.digest()?;
-                // What is written meanwhile is not what came.
+                // What is written meanwhile is not what came, and who wrote it waits to close it.
+                let goes_on = || !kept.state().wrote && !core.is_stopped();
+                let Some(digest) = data.digest_while(goes_on)? else { return Ok(None) };
                 Ok(data.unmoved_since(stamp)?.then_some(digest))
             })
             .await?;
@@ -303,9 +305,13 @@ impl Core {
     }
 
     /// Brings to the catalog what came whole and is closed: before that nobody may give it back.
-    pub(crate) async fn record_closed(self: &Arc<Self>) {
+    pub(super) async fn record_closed(self: &Arc<Self>, told: Told) {
         let closed = |live: &Arc<Live>| {
-            self.open.handles(live.ino).open == 0 && live.has_news() && live.state().hydrated
+            let is_left = told == Told::Left && live.is_telling();
+            !is_left
+                && self.open.handles(live.ino).open == 0
+                && live.has_news()
+                && live.state().hydrated
         };
         let all = stream::iter(self.open.all().into_iter().filter(closed));
         all.for_each_concurrent(AT_ONCE, |live| self.record_and_settle(live)).await;

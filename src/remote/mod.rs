@@ -138,6 +138,12 @@ pub struct AttemptTag {
 /// Is asked just before the step that makes an upload visible: whether what was sent is still whole.
 pub type CommitCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 
+/// How much longer a server may be silent over a change that is about so many bytes: it may copy, check and scan them before it
+/// answers, and who gives up sends all of it again for ever.
+pub(crate) fn commit_time(bytes: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(bytes / (32 << 20))
+}
+
 /// Is one upload.
 #[derive(Clone)]
 pub struct Upload {

@@ -265,3 +265,46 @@ async fn regression_what_a_daemon_knew_of_its_data_files_is_believed_once() {
     assert_eq!(told(&world), None, "whatever ends it, this daemon writes");
     assert_eq!(world.engine.mount_status().await.unwrap().cache_used, used);
 }
+
+/// While one large file was compared with what it must be, nobody got room: who needed some waited until it was read to its end.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_room_is_made_while_what_came_is_compared() {
+    use std::sync::{Mutex, mpsc};
+
+    let settings = Settings { cache_size: 4 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    for n in 0..60 {
+        world.store.put(&format!("f{n}"), pattern(100_000, n)).unwrap();
+    }
+    world.store.put("large", pattern(1 << 20, 99)).unwrap();
+    let armed = Arc::new(AtomicBool::new(false));
+    let begun = Arc::new(AtomicBool::new(false));
+    let (go_on, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let (is_armed, has_begun) = (armed.clone(), begun.clone());
+    world.engine.on_crash_point(Arc::new(move |place| {
+        let is_it = place == "record: before the content that came is known";
+        if is_it && is_armed.swap(false, Ordering::SeqCst) {
+            has_begun.store(true, Ordering::SeqCst);
+            let _ended = held.lock().unwrap().recv();
+        }
+        false
+    }));
+    for n in 0..30 {
+        world.read(&format!("f{n}")).await.unwrap();
+    }
+    world.in_sync().await;
+    armed.store(true, Ordering::SeqCst);
+    world.read("large").await.unwrap();
+    world.until("it is compared", async || begun.load(Ordering::SeqCst)).await;
+    for n in 30..60 {
+        let path = format!("f{n}");
+        let read = tokio::time::timeout(Duration::from_secs(10), world.read(&path)).await;
+        same(&read.expect("it waits").unwrap(), &pattern(100_000, n));
+    }
+    let kept = world.engine.mount_status().await.unwrap().cache_used;
+    assert!(kept > 3 << 20, "what is read is kept: {kept}");
+    drop(go_on);
+    world.in_sync().await;
+}

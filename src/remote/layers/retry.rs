@@ -20,7 +20,7 @@ use super::turn::{Queue, answer_until};
 use crate::remote::{
     AttemptTag, ByteStream, Capabilities, ChangePage, Cursor, ErrorKind, Expect, ListPage, Locator,
     Metadata, Observed, PageToken, Remote, RemoteError, RemotePath, Result, Space, Upload, Verdict,
-    Version,
+    Version, commit_time,
 };
 
 /// The first wait between two tries, and the longest.
@@ -147,13 +147,14 @@ impl Retry {
         at: &RemotePath,
         ask: impl Future<Output = Result<T>>,
         progress: &Mutex<Instant>,
+        patience: Duration,
     ) -> Result<T> {
         self.line.hushed(operation, at)?;
         let queue = Queue::default();
         let mut ask = std::pin::pin!(queue.of(ask));
         let outcome = loop {
             let moved = *progress.lock().unwrap_or_else(PoisonError::into_inner);
-            let end = moved + self.patience.change + queue.waited();
+            let end = moved + patience + queue.waited();
             if end <= Instant::now() {
                 break Err(too_slow(operation, at));
             }
@@ -241,7 +242,7 @@ impl Retry {
         ask: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let start = Mutex::new(Instant::now());
-        self.once(asked.operation, asked.at, ask, &start).await
+        self.once(asked.operation, asked.at, ask, &start, self.patience.change).await
     }
 
     async fn read_within(
@@ -279,7 +280,9 @@ impl Retry {
                 told(sent);
             }
         }));
-        self.once("write", &at.path, self.inner.write(at, body, expect), &moved).await
+        let patience = self.patience.change + commit_time(body.digest.size);
+        let written = self.inner.write(at, body, expect);
+        self.once("write", &at.path, written, &moved, patience).await
     }
 }
 

@@ -21,7 +21,7 @@ use super::options::{
 };
 use super::upload::{Progress, Sending};
 use super::version::Clock;
-use crate::remote::{ErrorKind, Result};
+use crate::remote::{ErrorKind, Result, commit_time};
 
 /// The longest time from the last byte of a change to its answer, unless more was asked for.
 const COMMIT: Duration = Duration::from_secs(600);
@@ -104,7 +104,8 @@ impl Request {
         let longest = COMMIT.max(stall);
         match (self.method.as_str(), &self.body) {
             ("PUT", Payload::Upload(sending)) => {
-                (stall * 2 + Duration::from_secs(sending.length >> 20)).min(longest)
+                let most = longest + commit_time(sending.length);
+                (stall * 2 + Duration::from_secs(sending.length >> 20)).min(most)
             }
             _ if self.is_tree => longest,
             ("PUT" | "MOVE" | "COPY" | "DELETE" | "MKCOL" | "PROPPATCH", _) => {
