@@ -386,3 +386,33 @@ fn regression_status_watches_and_waits_for_all_mounts_at_once() {
     watch.wait().unwrap();
     reader.join().unwrap();
 }
+
+/// Outside of a mount `sync` knew none, and `status --wait` was content with a state that is not mounted and not sent.
+#[test]
+fn regression_to_be_sure_that_all_is_sent_one_need_not_stand_in_a_mount() {
+    let name = "regression_to_be_sure_that_all_is_sent_one_need_not_stand_in_a_mount";
+    if !goes_on(name, USUAL) {
+        return;
+    }
+    std::env::set_current_dir(home()).unwrap();
+    let ran = |status: i32, words: &[&str]| {
+        let output = dewfs().args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {}", said(&output));
+        [String::from_utf8_lossy(&output.stdout).into_owned(), said(&output)].concat()
+    };
+    assert!(ran(1, &["sync", "--wait"]).contains("nothing of yours is mounted"));
+    let mut mounts = [(); 2].map(|()| Mounted::with(&["-o", "write_back_delay=1h"], |_| {}));
+    mounts.iter().for_each(|mount| fs::write(mount.path("f"), "pending").unwrap());
+    ran(2, &["sync", "--accept-remote"]);
+    assert_eq!(ran(0, &["sync", "--wait"]).matches("in sync").count(), 2);
+    mounts.iter().for_each(|mount| assert_eq!(fs::read(mount.remote("f")).unwrap(), b"pending"));
+    ran(0, &["status", "--wait"]);
+
+    fs::write(mounts[0].path("f"), "again").unwrap();
+    mounts[0].kill();
+    assert!(ask(&["umount"], &mounts[0].places.at).status.code() == Some(3));
+    ran(3, &["status", "--wait"]);
+    mounts[0].options_replaced(&[]);
+    mounts[0].mount();
+    mounts[0].arrives("f", b"again");
+}

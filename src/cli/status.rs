@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use crate::config::Who;
 use crate::control::{Done, Request, Scope};
-use crate::fuse::mountinfo::{Mount, mounts};
+use crate::fuse::mountinfo::mounts;
 
 use super::output::{
     Output, Tone, age, local_time, number, path_bytes, shown, size, text, tone_of,
 };
 use super::progress::Bars;
-use super::target::{Target, here};
+use super::target::{Target, here, mine};
 use super::unmounted::{Waiting, waiting};
 use super::{ATTENTION, Common, DONE, Failure, LEFT, exit};
 
@@ -52,7 +51,8 @@ pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
     if targets.is_empty() && !common.quiet && !args.check && !common.json {
         eprintln!("dewfs: nothing of yours is mounted");
     }
-    let mut worst = if args.check && !waiting.is_empty() { LEFT } else { DONE };
+    let asks = args.check || args.wait;
+    let mut worst = if asks && !waiting.is_empty() { LEFT } else { DONE };
     if !args.check && !args.short && !args.pending {
         waiting.iter().for_each(|one| one.show(common));
     }
@@ -90,11 +90,7 @@ fn targets(path: Option<&PathBuf>) -> Result<(Vec<Target>, Vec<Waiting>), Failur
         target.scope = Scope::of(b"");
         return Ok((vec![target], Vec::new()));
     }
-    let waiting = waiting(&mounts);
-    let uid = Who::current().uid;
-    let mine = |mount: &Mount| mount.is_dewfs() && mount.owner.is_none_or(|owner| owner == uid);
-    let mine = mounts.into_iter().filter(mine);
-    Ok((mine.map(|mount| Target { mount, scope: Scope::of(b"") }).collect(), waiting))
+    Ok((mine()?, waiting(&mounts)))
 }
 
 fn one(

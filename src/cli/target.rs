@@ -157,6 +157,14 @@ pub(super) fn place_of(given: &Path, common: &Common) -> Result<PathBuf, Failure
     Ok(own_mountpoint(text, config, &Who::current(), &cwd, &common.schemes)?)
 }
 
+/// All mounts of the caller.
+pub(super) fn mine() -> Result<Vec<Target>, Failure> {
+    let uid = Who::current().uid;
+    let mine = |mount: &Mount| mount.is_dewfs() && mount.owner.is_none_or(|owner| owner == uid);
+    let whole = |mount| Target { mount, scope: Scope::of(b"") };
+    Ok(mounts()?.into_iter().filter(mine).map(whole).collect())
+}
+
 /// The path somebody gave, or the current directory.
 pub(super) fn here(path: Option<&PathBuf>) -> PathBuf {
     path.cloned().unwrap_or_else(|| PathBuf::from(OsStr::new(".")))

@@ -64,6 +64,10 @@ impl Handler {
                 self.engine.resume().await?;
                 self.say_mount().await
             }
+            Request::ResumeLane { lane } => {
+                self.engine.resume_lane(lane.lane()).await?;
+                self.say_mount().await
+            }
             Request::Version => {
                 self.say(&ProtocolDocument::new(VERSION, OLDEST, env!("CARGO_PKG_VERSION"))).await;
                 Ok(Done::well())
