@@ -473,7 +473,8 @@ async fn regression_what_is_being_recorded_does_not_undo_a_cut() {
     }
 }
 
-/// Who gave a command read the old content: the kernel was told a moment after the command had ended.
+/// S153 "What a command has done is shown when it returns: `sync`, `undo` and `resolve` wait until the kernel was told." Who gave a
+/// command read the old content: the kernel was told a moment after the command had ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_the_end_of_a_command_waits_for_what_the_kernel_is_told() {
     use dewfs::engine::Invalidation;
