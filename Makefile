@@ -29,7 +29,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
 
 # How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
-HISTORIES ?= 10000
+HISTORIES ?= 20000
 
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
@@ -90,10 +90,17 @@ install:
 	done
 	@$(MAKE) --no-print-directory install-built
 
-# Installs what `build` has built; packages call it by itself.
+# Installs what `build` has built; packages call it by itself. mount(8) finds mount.dewfs in SBINDIR alone, and that finds the
+# dewfs of its own PREFIX from where it lies itself.
 install-built:
 	install -D -m 755 $(RELEASE)/dewfs $(BINDIR)/dewfs
+ifeq ($(PREFIX),/usr)
 	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+else
+	install -D -m 755 $(RELEASE)/mount-dewfs $(DESTDIR)$(LIBEXECDIR)/mount.dewfs
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sfn $(LIBEXECDIR)/mount.dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs
+endif
 	for manager in user system; do \
 		install -d "$(DESTDIR)$(UNITDIR)/$$manager" || exit 1; \
 		sed 's,/usr/bin/dewfs,$(PREFIX)/bin/dewfs,' "systemd/$$manager/dewfs@.service" \
@@ -121,7 +128,8 @@ uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service
 	rm -f $(DESTDIR)$(UNITDIR)/system/dewfs-helper.socket $(DESTDIR)$(UNITDIR)/system/dewfs-helper.service
 	rm -f $(DESTDIR)$(PREFIX)/share/dewfs/confined.conf
-	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
+	rm -f $(BINDIR)/dewfs $(DESTDIR)$(SBINDIR)/mount.dewfs $(DESTDIR)$(LIBEXECDIR)/mount.dewfs
+	rm -f $(DESTDIR)$(LIBEXECDIR)/dewfs-helper
 	rm -f $(MANDIR)/man1/dewfs.1 $(MANDIR)/man1/dewfs-*.1 $(MANDIR)/man8/mount.dewfs.8
 	rm -f $(MANDIR)/man5/dewfs.toml.5 $(MANDIR)/man7/dewfs-semantics.7
 	rm -f $(BASH_COMPLETIONS)/dewfs $(ZSH_COMPLETIONS)/_dewfs $(FISH_COMPLETIONS)/dewfs.fish

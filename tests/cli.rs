@@ -277,6 +277,42 @@ fn a_password_does_not_stay_in_the_environment() {
     assert!(!String::from_utf8_lossy(&environment).contains("hunter2"));
 }
 
+/// The password left the environment, but reached each program that was started from here as an open descriptor, wherever
+/// somebody else's secret was used.
+#[test]
+fn regression_no_descriptor_holds_the_password_of_the_environment() {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let desk = Desk::new();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", server.local_addr().unwrap());
+    let file = desk.at("secret");
+    std::fs::write(&file, "username=alice\npassword=other\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let credentials = format!("credentials={}", file.display());
+    for words in [vec![], vec!["-o", credentials.as_str()]] {
+        let mut command = desk.command();
+        command.args(["remote", "test", &address]).args(&words);
+        command.env("DEWFS_USER", "alice").env("DEWFS_PASSWORD", "hunter2");
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let child = command.spawn().unwrap();
+        let (mut stream, _) = server.accept().unwrap();
+        let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+        let open = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        let open: Vec<_> = open.map(|at| at.to_string_lossy().into_owned()).collect();
+        assert!(open.iter().any(|at| at.starts_with("socket:")), "{open:?}");
+        assert!(!open.iter().any(|at| at.starts_with("/memfd:")), "{words:?}: {open:?}");
+        stream
+            .write_all(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        drop(stream);
+        // What it asks next is answered by nobody.
+        let mut child = child;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 #[test]
 fn what_is_printed_as_json_has_the_shape_of_the_page() {
     let desk = Desk::new();

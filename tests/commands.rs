@@ -320,3 +320,27 @@ fn why_tells_what_is_known_in_sentences() {
     let pinned = &desk.json(0, "status mnt")[0]["cache"]["pinned_bytes"];
     assert_eq!(pinned.as_u64(), Some(5), "{pinned}");
 }
+
+/// What failed for one of several paths was told without its name, and what came after it was left undone.
+#[test]
+fn regression_what_fails_for_one_path_is_named_and_the_others_are_done() {
+    let desk = Desk::mounted();
+    let paths = "mnt/hello.txt mnt/typo mnt/big";
+    for (command, field, done) in
+        [("hydrate", "content", "local"), ("pin", "pin", "pinned"), ("unpin", "pin", "unspecified")]
+    {
+        let told = desk.run(1, &format!("{command} {paths}"));
+        assert!(told.contains("mnt/typo: no such file or folder"), "{command}: {told}");
+        for path in ["mnt/hello.txt", "mnt/big"] {
+            assert_eq!(desk.item(path)[field], done, "{command} {path}");
+        }
+    }
+    let told = desk.run(1, &format!("free {paths}"));
+    assert!(told.contains("3.0 MiB freed"), "{told}");
+    assert!(told.contains("mnt/typo: no such file or folder"), "{told}");
+    assert_eq!(desk.item("mnt/big")["content"], "online-only");
+    for command in ["sync", "status --wait"] {
+        let told = desk.run(1, &format!("{command} mnt/typo"));
+        assert!(told.contains("mnt/typo: no such file or folder"), "{command}: {told}");
+    }
+}

@@ -173,6 +173,45 @@ fn the_socket_says_what_it_speaks() {
     assert!(told[0].contains("\"version\":1"));
 }
 
+/// A command that came after the daemon was answered in the words of a parser, as wrong usage.
+#[test]
+fn regression_what_an_older_daemon_does_not_know_is_told_so() {
+    use std::io::{BufRead as _, Write as _};
+    let desk = Desk::mounted();
+    let found = dewfs::control::find_daemons(rustix::process::getuid().as_raw());
+    let mine = found.iter().find(|one| one.note.mountpoint == desk.at("mnt")).unwrap();
+    let mut stream = std::os::unix::net::UnixStream::connect(&mine.note.socket).unwrap();
+    let mut ask = |line: &str| -> Value {
+        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::BufReader::new(&stream).read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
+    };
+    let told = ask(r#"{"version":1,"request":"of-tomorrow","how":3}"#);
+    assert_eq!(told["exit"], 1, "{told}");
+    assert!(told["message"].as_str().unwrap().contains("of an older dewfs"), "{told}");
+    let told = ask(r#"{"version":1,"request":3}"#);
+    assert_eq!(told["exit"], 2, "{told}");
+    assert!(told["message"].as_str().unwrap().contains("not a request"), "{told}");
+}
+
+/// More paths than fit into one request broke the connection, and nothing was done.
+#[test]
+fn regression_very_many_paths_are_asked_for_a_part_at_a_time() {
+    let desk = Desk::new();
+    let deep = vec!["d".repeat(240); 4].join("/");
+    std::fs::create_dir_all(desk.at("remote").join(&deep)).unwrap();
+    std::fs::write(desk.at("remote").join(&deep).join("f"), "content").unwrap();
+    desk.mount();
+    desk.run(0, &format!("hydrate mnt/{deep}/f"));
+    let list = format!("mnt/missing\n{}", format!("mnt/{deep}/f\n").repeat(20_000));
+    assert!(list.len() > 16 << 20, "a request has no more than this");
+    std::fs::write(desk.at("list"), list).unwrap();
+    let told = desk.run(1, "free -n --files-from list");
+    assert!(told.contains("missing: no such file"), "{told}");
+    assert!(told.contains("78.1 MiB would be freed"), "20,000 times a block of 4 KiB: {told}");
+}
+
 #[test]
 fn figures_are_shown_to_prometheus_on_loopback_only() {
     use std::io::{Read as _, Write as _};

@@ -438,6 +438,41 @@ async fn regression_a_kill_behind_a_shortening_sends_no_zeros() {
     same(&again.content_there("f").unwrap(), &content[..50_000]);
 }
 
+/// The blocks that the recorder had in hand were noted after the row had forgotten them: after a kill zeros were read for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_is_being_recorded_does_not_undo_a_cut() {
+    for was_recorded in [true, false] {
+        let (world, content) = partly_here().await;
+        let name = if was_recorded { "f" } else { "g" };
+        world.store.put("g", content.clone()).unwrap();
+        world.until("it is shown", async || world.try_ino(name).await.is_ok()).await;
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        world.engine.on_crash_point(Arc::new(move |point| {
+            if point == "record: before the rows" {
+                let _nobody_waits = tell.send(point);
+                let _gone = held.lock().unwrap().recv_timeout(PATIENCE);
+            } else if point == "record: told" {
+                let _nobody_waits = tell.send(point);
+            }
+            false
+        }));
+        let (ino, handle) = world.open(name, READ).await;
+        world.engine.read(ino, handle, 500_000, 100_000).wait().await.unwrap();
+        assert_eq!(told.recv().await, Some("record: before the rows"));
+        world.engine.open(ino, TRUNCATE).wait().await.unwrap();
+        go_on.send(()).unwrap();
+        assert_eq!(told.recv().await, Some("record: told"));
+        let again = killed(&world).await;
+        drop(go_on);
+        again.in_sync().await;
+        let here = again.read(name).await.unwrap();
+        assert!(here == content || here.is_empty(), "{} bytes of two contents", here.len());
+        same(&again.content_there(name).unwrap(), &here);
+    }
+}
+
 /// Who gave a command read the old content: the kernel was told a moment after the command had ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_the_end_of_a_command_waits_for_what_the_kernel_is_told() {

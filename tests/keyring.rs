@@ -376,3 +376,56 @@ fn a_secret_without_a_port_is_found_still() {
     keyring.said(0, &["remove", "Two"], "");
     assert_eq!(keyring.secrets(), []);
 }
+
+/// A mount that was started without a file for the secret never learned of the file that `dewfs login` wrote, which said that
+/// all was well.
+#[test]
+fn regression_login_reaches_a_mount_that_had_no_file_for_the_secret() {
+    if !goes_on("regression_login_reaches_a_mount_that_had_no_file_for_the_secret", USUAL) {
+        return;
+    }
+    let (_runtime, server) = cloud();
+    let keyring = Keyring::start();
+    std::env::set_current_dir(home()).unwrap();
+    let (url, user) = (server.url(), format!("username={LOGIN}"));
+    let setup = ["setup", "Cloud", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
+    keyring.said(0, &setup, &format!("{PASSWORD}\n"));
+    keyring.said(0, &["logout", "Cloud"], "");
+    eventually("nobody is signed in", || state(&keyring).contains("auth-required"));
+    keyring.said(0, &["login", "Cloud", "--password-stdin"], &format!("{PASSWORD}\n"));
+    assert!(home().join(".config/dewfs/secrets/Cloud").exists());
+    assert!(state(&keyring).contains("\"online\""), "it has signed in when login has ended");
+    keyring.said(0, &["logout", "Cloud"], "");
+    eventually("nobody is signed in", || state(&keyring).contains("auth-required"));
+    keyring.said(0, &["login", "Cloud", "--password-stdin"], &format!("{PASSWORD}\n"));
+    assert!(state(&keyring).contains("\"online\""));
+    keyring.said(0, &["remove", "Cloud"], "");
+}
+
+/// Who chose the keyring had the secret in a plain file for good, once it was locked at `dewfs login`.
+#[test]
+fn regression_a_locked_keyring_makes_no_file_of_the_secret() {
+    if !goes_on("regression_a_locked_keyring_makes_no_file_of_the_secret", USUAL) {
+        return;
+    }
+    let (_runtime, server) = cloud();
+    let keyring = Keyring::start();
+    std::env::set_current_dir(home()).unwrap();
+    let (url, user) = (server.url(), format!("username={LOGIN}"));
+    let setup = ["setup", "Cloud", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
+    keyring.said(0, &setup, &format!("{PASSWORD}\n"));
+    let saved =
+        || std::fs::read_to_string(home().join(".config/dewfs/remotes/Cloud.toml")).unwrap();
+    let (before, file) = (saved(), home().join(".config/dewfs/secrets/Cloud"));
+    keyring.kept.lock().unwrap().locked = true;
+    let login = ["login", "Cloud", "--password-stdin"];
+    let said = keyring.said(1, &login, &format!("{PASSWORD}\n"));
+    assert!(said.contains("the keyring is locked") && said.contains("--file"), "{said}");
+    assert!(!file.exists());
+    assert_eq!(saved(), before);
+    // Unless that is wanted.
+    keyring.said(0, &[&login[..], &["--file"]].concat(), &format!("{PASSWORD}\n"));
+    assert!(file.exists());
+    let said = keyring.said(0, &["remove", "Cloud"], "");
+    assert!(!file.exists(), "{said}");
+}

@@ -284,6 +284,27 @@ fn regression_a_folder_can_be_read_while_its_files_are_replaced() {
     assert_eq!(names(&mount.path("d")).len(), 400);
 }
 
+/// A file that was replaced while somebody read its folder was in none of his pages: a backup took it for removed.
+#[test]
+fn regression_what_is_replaced_while_its_folder_is_read_is_seen() {
+    let mount = Mounted::with(&["-o", "drain=0s"], |_| {});
+    fs::create_dir(mount.path("d")).unwrap();
+    // More than one page, however large the kernel's buffer is.
+    let name = |number: usize| format!("{number:04}{}", "n".repeat(200));
+    for number in 0..400 {
+        fs::write(mount.path("d").join(name(number)), "old").unwrap();
+    }
+    let mut listing = fs::read_dir(mount.path("d")).unwrap();
+    let mut seen = std::collections::HashSet::new();
+    seen.insert(listing.next().unwrap().unwrap().file_name());
+    for number in 0..400 {
+        fs::write(mount.path("new"), "new").unwrap();
+        fs::rename(mount.path("new"), mount.path("d").join(name(number))).unwrap();
+    }
+    seen.extend(listing.map(|entry| entry.unwrap().file_name()));
+    assert_eq!(seen.len(), 400);
+}
+
 #[test]
 fn what_appears_in_an_open_folder_shows_from_its_start() {
     let mount = Mounted::of(|remote| fs::create_dir(remote.join("d")).unwrap());

@@ -300,3 +300,119 @@ fn the_demonstration_runs_for_a_user() {
     assert!(output.status.success() && told.contains("All as told."), "{told}");
     assert!(support::names(&clone.path().join("places")).is_empty());
 }
+
+/// What programs saved into the folder below while the mount was away kept it from ever being mounted again, and would have
+/// been buried by it.
+///
+/// S160 "The own place of a saved remote is closed to writing while nothing is mounted there, and what was saved there all the
+/// same is moved to a folder beside it, and told."
+#[test]
+fn regression_what_is_saved_below_a_saved_remote_neither_stops_it_nor_is_lost() {
+    let name = "regression_what_is_saved_below_a_saved_remote_neither_stops_it_nor_is_lost";
+    if !goes_on(name, USUAL) {
+        return;
+    }
+    let ran = |words: &[&str]| {
+        let output = dewfs().args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        said(&output)
+    };
+    let (remote, at) = (home().join("nas"), home().join("Nas"));
+    fs::create_dir(&remote).unwrap();
+    fs::write(remote.join("theirs"), "theirs").unwrap();
+    ran(&["setup", "Nas", remote.to_str().unwrap(), "--yes"]);
+    fs::write(at.join("mine"), "mine").unwrap();
+    ran(&["umount", "Nas:"]);
+    // Who saves by path is told, instead of being lost.
+    assert_eq!(errno(fs::write(at.join("stray"), "stray")), libc::EACCES);
+    assert_eq!(ran(&["mount", "Nas:"]), "");
+    assert_eq!(fs::read(at.join("mine")).unwrap(), b"mine");
+    fs::write(at.join("again"), "again").unwrap();
+    ran(&["umount", "Nas:"]);
+
+    // It was there before the folder was closed, or somebody opened it.
+    fs::set_permissions(&at, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(at.join("sub")).unwrap();
+    fs::write(at.join("sub/mine"), "saved meanwhile").unwrap();
+    fs::write(at.join("mine"), "saved meanwhile").unwrap();
+    let told = ran(&["mount", "Nas:"]);
+    let beside = fs::read_dir(home()).unwrap().map(|entry| entry.unwrap().path());
+    let aside = |path: &Path| path.to_string_lossy().contains("Nas (saved while unmounted ");
+    let aside = beside.into_iter().find(|path| aside(path)).unwrap();
+    assert!(told.contains(aside.to_str().unwrap()), "{told}");
+    for kept in ["mine", "sub/mine"] {
+        assert_eq!(fs::read(aside.join(kept)).unwrap(), b"saved meanwhile");
+    }
+    assert_eq!(fs::read(at.join("mine")).unwrap(), b"mine");
+    assert!(!at.join("sub").exists());
+    ran(&["umount", "Nas:"]);
+    assert_eq!(fs::read_dir(&at).unwrap().count(), 0);
+    assert_eq!(errno(fs::write(at.join("stray"), "stray")), libc::EACCES);
+    ran(&["remove", "Nas"]);
+    assert!(!at.exists() && aside.join("sub/mine").exists());
+}
+
+/// Of several mounts `status --watch` showed the first, and `--wait --timeout` took its time for each.
+#[test]
+fn regression_status_watches_and_waits_for_all_mounts_at_once() {
+    if !goes_on("regression_status_watches_and_waits_for_all_mounts_at_once", USUAL) {
+        return;
+    }
+    use std::io::{BufRead as _, BufReader};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+    let mounts = [(); 2].map(|()| Mounted::with(&["-o", "write_back_delay=1h"], |_| {}));
+    mounts.iter().for_each(|mount| fs::write(mount.path("f"), "pending").unwrap());
+    std::env::set_current_dir(home()).unwrap();
+    let begun = Instant::now();
+    let output = dewfs().args(["status", "--wait", "--timeout", "6s"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+
+    let mut watch = dewfs();
+    watch.args(["status", "--watch", "--json"]).stdout(std::process::Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let seen = Arc::new(Mutex::new(String::new()));
+    let all = Arc::clone(&seen);
+    let reader = std::thread::spawn(move || {
+        lines.map_while(Result::ok).for_each(|line| all.lock().unwrap().push_str(&line));
+    });
+    let shows = |mount: &Mounted| {
+        seen.lock().unwrap().contains(&format!("\"mountpoint\":\"{}\"", mount.places.at.display()))
+    };
+    eventually("both to be shown", || mounts.iter().all(shows));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    reader.join().unwrap();
+}
+
+/// Outside of a mount `sync` knew none, and `status --wait` was content with a state that is not mounted and not sent.
+#[test]
+fn regression_to_be_sure_that_all_is_sent_one_need_not_stand_in_a_mount() {
+    let name = "regression_to_be_sure_that_all_is_sent_one_need_not_stand_in_a_mount";
+    if !goes_on(name, USUAL) {
+        return;
+    }
+    std::env::set_current_dir(home()).unwrap();
+    let ran = |status: i32, words: &[&str]| {
+        let output = dewfs().args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {}", said(&output));
+        [String::from_utf8_lossy(&output.stdout).into_owned(), said(&output)].concat()
+    };
+    assert!(ran(1, &["sync", "--wait"]).contains("nothing of yours is mounted"));
+    let mut mounts = [(); 2].map(|()| Mounted::with(&["-o", "write_back_delay=1h"], |_| {}));
+    mounts.iter().for_each(|mount| fs::write(mount.path("f"), "pending").unwrap());
+    ran(2, &["sync", "--accept-remote"]);
+    assert_eq!(ran(0, &["sync", "--wait"]).matches("in sync").count(), 2);
+    mounts.iter().for_each(|mount| assert_eq!(fs::read(mount.remote("f")).unwrap(), b"pending"));
+    ran(0, &["status", "--wait"]);
+
+    fs::write(mounts[0].path("f"), "again").unwrap();
+    mounts[0].kill();
+    assert!(ask(&["umount"], &mounts[0].places.at).status.code() == Some(3));
+    ran(3, &["status", "--wait"]);
+    mounts[0].options_replaced(&[]);
+    mounts[0].mount();
+    mounts[0].arrives("f", b"again");
+}

@@ -120,3 +120,38 @@ fn what_was_built_is_installed_without_cargo() {
     let said = String::from_utf8_lossy(&missing.stderr);
     assert!(!missing.status.success() && said.contains("no-cargo-here"), "{said}");
 }
+
+/// Installed anywhere but in /usr or /usr/local, mount(8) never found the program; and one in /usr/local was taken for the
+/// package's.
+#[test]
+fn regression_mount_finds_the_program_of_its_own_prefix() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let built = built();
+    for (prefix, helper) in [("/opt/x", "/opt/x/libexec"), ("/usr", "/usr/sbin")] {
+        let root = dir.path().join(prefix.replace('/', "_"));
+        let made = Command::new("make")
+            .args(["--silent", "install-built", "SBINDIR=/usr/sbin"])
+            .arg(format!("PREFIX={prefix}"))
+            .arg(format!("RELEASE={}", built.display()))
+            .arg(format!("DESTDIR={}", root.display()))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_remove("MAKEFLAGS")
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let below = |place: &str| root.join(place.trim_start_matches('/'));
+        let program = below(prefix).join("bin/dewfs");
+        fs::write(&program, format!("#!/bin/sh\necho it is the one of {prefix}: \"$@\"\n"))
+            .unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let mount = below(helper).join("mount.dewfs");
+        let output = Command::new(&mount).args(["/srv/a", "/mnt/a"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.starts_with(&format!("it is the one of {prefix}: ")), "{output:?}");
+        if helper != "/usr/sbin" {
+            let found = fs::read_link(below("/usr/sbin/mount.dewfs")).unwrap();
+            assert_eq!(found, Path::new(helper).join("mount.dewfs"));
+        }
+    }
+}

@@ -37,6 +37,38 @@ async fn what_is_paused_stands_still_until_it_is_resumed() {
     assert_eq!(state(&world).await, MountState::Online);
 }
 
+/// Of two lanes that were paused, none could be resumed alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_one_of_two_paused_lanes_goes_on_alone() {
+    let world = World::new().await;
+    world.store.put("pinned", pattern(50_000, 1)).unwrap();
+    world.engine.pause(Lane::Bulk).await.unwrap();
+    world.engine.pause(Lane::Uploads).await.unwrap();
+    world.write("small", b"small").await;
+    let pinned = world.ino("pinned").await;
+    world.engine.set_pin(pinned, Pin::Pinned).await.unwrap();
+    world.engine.resume_lane(Lane::Bulk).await.unwrap();
+    world
+        .until("the pin is here", async || {
+            world.engine.item_status(pinned).await.unwrap().present_bytes == 50_000
+        })
+        .await;
+    assert_eq!(state(&world).await, MountState::Paused);
+    assert!(!world.engine.wait_in_sync(Ino::ROOT, None).await.unwrap());
+    assert!(world.content_there("small").is_none());
+    // The other way round, and over a restart.
+    world.engine.pause(Lane::Bulk).await.unwrap();
+    world.engine.resume_lane(Lane::Uploads).await.unwrap();
+    let world = world.restart().await;
+    world.until("the small one is sent", async || world.content_there("small").is_some()).await;
+    assert_eq!(state(&world).await, MountState::Paused);
+    world.engine.resume_lane(Lane::Uploads).await.unwrap();
+    assert_eq!(state(&world).await, MountState::Paused, "that was not what is paused");
+    world.engine.resume_lane(Lane::Bulk).await.unwrap();
+    world.in_sync().await;
+    assert_eq!(state(&world).await, MountState::Online);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_bulk_lane_lets_small_files_go() {
     let world = World::new().await;

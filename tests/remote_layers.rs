@@ -335,7 +335,7 @@ async fn regression_waiting_for_a_turn_is_no_silence_of_the_remote() {
     });
     // Who waits does not wait for longer than that, which tells nothing of the remote either.
     for _ in 0..3 {
-        assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Offline);
+        assert_eq!(remote.stat(&at("a")).await.unwrap_err().kind, ErrorKind::Unavailable);
     }
     assert_eq!(begun.elapsed(), Duration::from_secs(90));
     assert_eq!(*online.borrow(), Connection::Online);
@@ -371,6 +371,29 @@ async fn regression_one_path_tells_nothing_of_the_remote() {
         assert!(!online.has_changed().unwrap(), "and never was anything else");
         assert!(remote.stat(&at("good")).await.unwrap().is_some());
     }
+}
+
+/// A root that did not answer counted as one that wants another sign-in, as the path had asked for.
+#[tokio::test(start_paused = true)]
+async fn regression_a_root_that_does_not_answer_asks_for_no_sign_in() {
+    let store = store();
+    store.put("bad", "x").unwrap();
+    let fails = |place: &str, kind| FaultRule {
+        path: Some(path(place)),
+        ..FaultRule::always(Fault::Fail(kind))
+    };
+    store.inject(fails("bad", ErrorKind::Unauthenticated));
+    store.inject(FaultRule {
+        path: Some(dewfs::remote::RemotePath::root()),
+        ..FaultRule::always(Fault::Fail(ErrorKind::Offline))
+    });
+    let remote = retry(&store);
+    let mut online = remote.connection();
+    let refused = remote.write(&at("bad"), upload(b"y"), Expect::Any).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+    let told = online.wait_for(|now| *now != Connection::Online);
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await.map(|now| *now.unwrap());
+    assert!(!matches!(told, Ok(Connection::Unauthenticated)), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -445,3 +445,44 @@ fn regression_a_saved_remote_with_a_mistake_is_not_replaced() {
     said(0, &set_up);
     said(0, &["remove", "Nas"]);
 }
+
+/// Who signs in by the browser under another name than the address has was let in while it was set up, and never again.
+#[test]
+fn regression_who_signs_in_under_another_name_stays_signed_in() {
+    if !goes_on("regression_who_signs_in_under_another_name_stays_signed_in", USUAL) {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(CloudServer::start(Options::nextcloud()));
+    server.put("notes.txt", b"theirs");
+    let address = server.url().replace("http://", "http://bob@");
+    let mut setup = dewfs()
+        .args(["setup", "Cloud", &address, "--yes"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(setup.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("/login/v2/flow/")));
+    server.grant();
+    assert!(setup.wait().unwrap().success(), "{:?}", lines.collect::<Vec<_>>());
+    assert_eq!(fs::read(home().join("Cloud/notes.txt")).unwrap(), b"theirs");
+    let at = home().join("Cloud");
+    assert!(said(0, &["status", at.to_str().unwrap(), "--json"]).contains("\"online\""));
+}
+
+/// `--mountpoint=~/x`, which no shell writes out, made a folder that is called `~`.
+#[test]
+fn regression_a_tilde_is_the_home_directory() {
+    if !goes_on("regression_a_tilde_is_the_home_directory", USUAL) {
+        return;
+    }
+    let here = home().join("here");
+    fs::create_dir(&here).unwrap();
+    std::env::set_current_dir(&here).unwrap();
+    let (_, own) = nas(&["--mountpoint=~/Files", "-o", "state_dir=~/state"]);
+    assert!(home().join("state/catalog.db").exists());
+    fs::write(home().join("Files/new"), "new").unwrap();
+    assert!(!own.exists() && fs::read_dir(&here).unwrap().next().is_none());
+    said(0, &["remove", "Nas"]);
+}

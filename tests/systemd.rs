@@ -241,3 +241,80 @@ END
 "##;
     Guest::new().with_server().run(&[guest::SERVER, script].concat());
 }
+
+/// While a unit stopped, its mount was gone but what was pending still went: whoever saved by path in that time saved into the
+/// folder below, and the unit could not start any more.
+#[test]
+fn regression_who_saves_while_the_unit_restarts_loses_nothing_and_does_not_stop_it() {
+    let script = r##"
+person alice
+echo alice:one > /srv/control/users
+chmod 666 /srv/control/users
+chmod 777 /srv/control
+login alice <<'END'
+unit=dewfs@Cloud.service
+echo one | dewfs setup Cloud http://alice@127.0.0.1:8080/ --yes --password-stdin -o drain=1m,write_back_delay=100ms
+echo 500 > /srv/control/rate
+for i in 1 2 3 4 5; do head -c 20000 /dev/zero > Cloud/pending$i; done
+systemctl --user stop --no-block $unit
+is_stopping() { test "$(systemctl --user show -P ActiveState $unit)" = deactivating; }
+wait_for is_stopping
+is_mounted ~/Cloud
+echo late > Cloud/late
+rm /srv/control/rate
+is_inactive() { test "$(systemctl --user is-active $unit)" = inactive; }
+wait_for is_inactive
+not is_mounted ~/Cloud
+has /guest/dav/late late
+for i in 1 2 3 4 5; do test "$(stat -c %s /guest/dav/pending$i)" = 20000; done
+test -z "$(ls -A Cloud)"
+
+# Somebody saves all the time, and the unit stops, starts and is killed under it.
+sed -i 's/drain = .*/drain = "2s"/' .config/dewfs/remotes/Cloud.toml
+systemctl --user start $unit
+(set +e; while :; do date +%N > Cloud/tick; sleep 0.02; done 2> /dev/null) &
+systemctl --user restart $unit
+is_mounted ~/Cloud
+before=$(systemctl --user show -P MainPID $unit)
+kill -9 $before
+is_another() { local now; now=$(systemctl --user show -P MainPID $unit); test "$now" != 0 -a "$now" != "$before"; }
+wait_for is_another
+wait_for systemctl --user is-active $unit
+kill %1
+test -e Cloud/tick
+systemctl --user stop $unit
+test -z "$(ls -A Cloud)"
+# Who was so quick as to save in the moment in which fusermount3 needs the folder open finds that beside it.
+for aside in Cloud\ *; do
+    test ! -d "$aside" || journalctl --user -u $unit --no-pager | grep -F "is now in $PWD/$aside"
+done
+END
+"##;
+    Guest::new().with_server().run(&[guest::SERVER, script].concat());
+}
+
+/// What could not be removed in the end, because a program saved something in the last moment, stayed unmounted and disabled.
+#[test]
+fn regression_what_is_not_removed_after_all_is_mounted_still() {
+    let script = r##"
+person alice
+chmod 777 /srv/control
+login alice <<'END'
+unit=dewfs@Cloud.service
+dewfs setup Cloud http://127.0.0.1:8080/ --yes -o drain=0,write_back_delay=50ms
+dewfs pause Cloud
+echo first > Cloud/first
+(set +e; i=0; while :; do date +%N > Cloud/tick$((i++)); sleep 0.02; done 2> /dev/null) &
+dewfs remove Cloud --export kept > said 2>&1 && false || echo $? > status
+kill %1
+cat said
+test "$(cat status)" = 3
+has said 'changed while it was copied'
+systemctl --user is-enabled $unit
+systemctl --user is-active $unit
+is_mounted ~/Cloud
+test "$(cat Cloud/first)" = first
+END
+"##;
+    Guest::new().with_server().run(&[guest::SERVER, script].concat());
+}

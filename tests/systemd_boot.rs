@@ -134,6 +134,52 @@ not has_all third
     assert!(has_all("third"), "sent while the machine shut down");
 }
 
+/// An automount that expires with 20 uploads pending on a slow server: they are sent within `drain=`, or told by `dewfs status`, and
+/// go on at the next access.
+#[test]
+fn an_automount_that_expires_while_it_sends_loses_nothing() {
+    let line = |place: &str, drain: &str| {
+        format!(
+            "http://127.0.0.1:8080/ {place} dewfs noauto,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=2s,drain={drain} 0 0\n"
+        )
+    };
+    let fstab = line("/mnt/slow", "1s") + &line("/mnt/long", "60s");
+    Guest::new().with_server().with("/etc/fstab", &fstab).run(
+        &[
+            SERVER,
+            FILES,
+            r##"
+systemctl is-active mnt-slow.automount mnt-long.automount
+# Too short: what is left is told and safe.
+echo 2000 > /srv/control/rate
+ls /mnt/slow
+is_mounted /mnt/slow
+write first
+wait_for not is_mounted /mnt/slow
+wait_for is_told
+not has_all first
+rm /srv/control/rate
+test "$(head -n 1 /mnt/slow/20)" = 'first 20'
+is_mounted /mnt/slow
+wait_for has_all first
+wait_for not is_mounted /mnt/slow
+wait_for is_over
+
+# Long enough: nobody mounts it again, and all of it is sent.
+echo 20000 > /srv/control/rate
+for i in $(seq 20); do { echo "second $i"; head -c 100000 /dev/zero; } > /mnt/long/$i; done
+wait_for not is_mounted /mnt/long
+not has_all second
+rm /srv/control/rate
+wait_for has_all second
+not is_mounted /mnt/long
+wait_for is_over
+"##,
+        ]
+        .concat(),
+    );
+}
+
 /// The machine's unit mounts for everybody, or as one user with a secret that systemd keeps, with or without passthrough.
 #[test]
 fn the_machines_unit_mounts_as_root_or_as_somebody() {
@@ -184,6 +230,13 @@ wait_for is_another
 wait_for systemctl is-active dewfs@Web.service
 not is_mounted /srv/control
 su alice -c 'cat ~/Web/f' | grep again
+# Its secret is systemd's and its state is hers: root is told so, and nothing is written or forgotten.
+dewfs login Web --password-stdin <<< secret > /guest/said && false || test $? = 1
+dewfs logout Web >> /guest/said && false || test $? = 1
+dewfs remove Web >> /guest/said && false || test $? = 1
+systemctl is-active dewfs@Web.service
+test -z "$(find /etc/dewfs -path '*secrets*' -type f)"
+test -e /etc/dewfs/remotes/Web.toml
 systemctl stop dewfs@Web.service
 mkdir /srv/empty
 su alice -c 'rmdir ~/Web; ln -s /srv/empty ~/Web'

@@ -108,6 +108,8 @@ useradd -m -s /bin/bash bob
 "##,
         r##"
 test "$(cat /srv/shared/notice.txt)" = 'for all'
+# It is mounted elsewhere, and has its name in the journal all the same.
+journalctl DEWFS_MOUNT=Shared -o cat --no-pager | grep -q 'is mounted'
 is_mounted /home/alice/Cloud
 test "$(su alice -c 'cat ~/Cloud/letter.txt')" = 'a letter'
 # Who has not signed in is asked to, and the server is left alone.

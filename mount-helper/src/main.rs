@@ -20,7 +20,7 @@ const SYSTEM: u8 = 2;
 /// mount(8): the mount failed.
 const FAILED: u8 = 32;
 
-/// Where `dewfs` is when it is not beside this program.
+/// Where `dewfs` is when it is neither beside this program nor in the `bin` beside its directory.
 const PLACES: [&str; 2] = ["/usr/local/bin/dewfs", "/usr/bin/dewfs"];
 
 /// Who changes the mount namespace for `mount -N`; of the same package as mount(8).
@@ -62,6 +62,8 @@ fn program() -> Option<PathBuf> {
     if let Some(told) = env::var_os("DEWFS_PROGRAM") {
         return Some(PathBuf::from(told));
     }
-    let beside = env::current_exe().ok().and_then(|this| Some(this.parent()?.join("dewfs")));
-    beside.into_iter().chain(PLACES.map(PathBuf::from)).find(|place| Path::is_file(place))
+    // What was installed with this comes before what somebody else installed.
+    let here = env::current_exe().ok().and_then(|this| Some(this.parent()?.to_owned()));
+    let own = here.into_iter().flat_map(|dir| [dir.join("dewfs"), dir.join("../bin/dewfs")]);
+    own.chain(PLACES.map(PathBuf::from)).find(|place| Path::is_file(place))
 }

@@ -76,8 +76,9 @@ impl Tx {
     /// Executes `sql`; answers how many rows it changed.
     pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
         let changed = self.reader.run(sql, params);
-        let is_change = !sql.starts_with("UPDATE") && !sql.starts_with("DELETE");
-        if is_change || !matches!(changed, Ok(0)) {
+        // What updates or deletes no row changed nothing; of all else that is not known.
+        let may_add = !sql.starts_with("UPDATE") && !sql.starts_with("DELETE");
+        if may_add || !matches!(changed, Ok(0)) {
             self.memo().forget(sql);
         }
         changed

@@ -76,7 +76,7 @@ pub trait Memory: Send + Sync + 'static {
     /// Called on the writer thread when an inode gets another local place or loses it, and whether it loses it to the remote.
     /// The change may still be taken back.
     fn note_unnamed(&self, _ino: Ino, _by_remote: bool) {}
-    /// Called on the writer thread when a user takes its place from a folder. The change may still be taken back.
+    /// Called on the writer thread after the commit with which a user took its place from a folder.
     fn note_removed(&self, _folder: Ino) {}
     /// Called on the writer thread after each commit or rollback, before anything of it is answered: what decisions asked
     /// of handles needs to hold no longer.

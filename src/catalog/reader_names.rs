@@ -179,11 +179,12 @@ impl Reader {
         }
     }
 
-    /// Whether an exclude pattern fits something of this kind in this place.
+    /// Whether an exclude pattern tells more than a name.
     pub(super) fn excludes_by_path(&self) -> bool {
         self.memory.exclude().looks_at_paths()
     }
 
+    /// Whether an exclude pattern fits something of this kind in this place.
     pub(super) fn has_excluded_name(&self, place: &Place, kind: Kind) -> Result<bool> {
         let above = || Ok(self.local_path(place.parent)?.unwrap_or_default());
         self.memory.exclude().matches(&place.name, kind == Kind::Folder, above)

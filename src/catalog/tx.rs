@@ -32,6 +32,8 @@ pub struct Tx {
     /// Data files kept for their owner by this change: not told as forgotten.
     rescued: Vec<(Ino, Generation)>,
     changes: Vec<Change>,
+    /// Folders that a user removes with this change.
+    pub(super) removed: Vec<Ino>,
     woken: Woken,
     touched: HashMap<Ino, Tick>,
     /// What `touched` held before, the last first.
@@ -62,6 +64,7 @@ struct Woken {
 /// Is where a change began, to go back to.
 pub(super) struct Mark {
     changes: usize,
+    removed: usize,
     woken: Woken,
     touched: usize,
     counted: Counted,
@@ -96,6 +99,7 @@ impl Tx {
             conflict_names: Vec::new(),
             rescued: Vec::new(),
             changes: Vec::new(),
+            removed: Vec::new(),
             woken: Woken::default(),
             touched: HashMap::new(),
             touched_before: Vec::new(),
@@ -117,6 +121,7 @@ impl Tx {
     pub(super) fn mark(&self) -> Mark {
         Mark {
             changes: self.changes.len(),
+            removed: self.removed.len(),
             woken: self.woken,
             touched: self.touched_before.len(),
             counted: self.counted,
@@ -127,6 +132,7 @@ impl Tx {
     pub(super) fn go_back(&mut self, mark: &Mark) {
         self.memo().clear();
         self.changes.truncate(mark.changes);
+        self.removed.truncate(mark.removed);
         self.woken = mark.woken;
         for (folder, before) in self.touched_before.drain(mark.touched..).rev() {
             match before {
@@ -160,6 +166,7 @@ impl Tx {
         self.touched_before.clear();
         self.counted.items = 0;
         self.counted.bytes = 0;
+        self.removed.drain(..).for_each(|folder| self.reader.memory.note_removed(folder));
         let mut changes = std::mem::take(&mut self.changes);
         let woken = std::mem::take(&mut self.woken);
         changes.extend(woken.outbox.then_some(Change::Outbox));

@@ -33,7 +33,7 @@ impl Tx {
         moved.map_err(|error| taken(error, place.as_ref().map(|place| &place.name)))?;
         self.memory.note_unnamed(ino, place.is_none() && self.origin == Origin::Engine);
         if place.is_none() && kind == Kind::Folder && self.origin != Origin::Engine {
-            self.memory.note_removed(ino);
+            self.removed.push(ino);
         }
         match (&old, &place) {
             (None, Some(_)) => self.count(1, size),

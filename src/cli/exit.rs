@@ -78,6 +78,11 @@ pub(super) fn conclude(done: &Done) -> Result<u8, Failure> {
     }
 }
 
+/// The same for one of several answers, after which the next is asked for: its line is printed now.
+pub(super) fn of_one(done: &Done) -> u8 {
+    conclude(done).unwrap_or_else(|failure| report(&failure))
+}
+
 /// A message as one line, whatever a path in it contains.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

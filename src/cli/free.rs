@@ -8,7 +8,7 @@ use crate::control::Request;
 use super::output::{Output, number, shown, size, text};
 use super::paths::Paths;
 use super::target::by_mount;
-use super::{Common, DONE, FAILED, Failure, exit};
+use super::{Common, DONE, Failure, exit};
 
 /// What to free.
 #[derive(Args, Clone, Debug)]
@@ -35,11 +35,7 @@ pub(super) fn run(args: &FreeArgs, common: &Common) -> Result<u8, Failure> {
                 tell_kept(document);
             }
         })?;
-        match done.exit {
-            DONE => {}
-            FAILED if done.message.is_none() => status = FAILED,
-            _ => return exit::conclude(&done),
-        }
+        status = status.max(exit::of_one(&done));
     }
     if !common.json && !common.quiet {
         let verb = if args.dry_run { "would be freed" } else { "freed" };

@@ -20,6 +20,7 @@ pub struct HydrateArgs {
 /// Runs the command.
 pub(super) fn run(args: &HydrateArgs, common: &Common) -> Result<u8, Failure> {
     let output = Output::of(common);
+    let mut status = DONE;
     for (target, paths) in by_mount(&args.paths.all()?)? {
         let mut bars = Bars::of(common);
         let mut client = target.connect()?;
@@ -36,9 +37,7 @@ pub(super) fn run(args: &HydrateArgs, common: &Common) -> Result<u8, Failure> {
                 }
             });
         })?;
-        if done.exit != DONE {
-            return exit::conclude(&done);
-        }
+        status = status.max(exit::of_one(&done));
     }
-    Ok(DONE)
+    Ok(status)
 }

@@ -40,14 +40,18 @@ pub(super) fn shared(
 #[cfg(feature = "desktop")]
 mod there {
     use super::{Failure, Login, RemoteOptions, RemoteSpec, Shared, server};
-    use crate::desktop::keyring::{self, Kept};
+    use crate::desktop::keyring::{self, Kept, KeyringError};
 
-    /// Whether the keyring has a secret for it.
-    pub(in crate::cli) fn has(spec: &RemoteSpec, with: &RemoteOptions) -> bool {
-        server(spec).is_some_and(|server| {
-            let found = keyring::find((&server.host, server.port), with.username.as_deref());
-            found.is_ok_and(|found| found.is_some())
-        })
+    /// Whether the keyring has a secret for it; one that cannot say so may have it.
+    pub(in crate::cli) fn has(spec: &RemoteSpec, with: &RemoteOptions) -> Result<bool, Failure> {
+        let Some(server) = server(spec) else { return Ok(false) };
+        match keyring::find((&server.host, server.port), with.username.as_deref()) {
+            Ok(found) => Ok(found.is_some()),
+            Err(KeyringError::None(_)) => Ok(false),
+            Err(error @ (KeyringError::Locked | KeyringError::Silent)) => {
+                Err(Failure::failed(error.to_string()))
+            }
+        }
     }
 
     /// Puts the secret into the keyring.
@@ -91,8 +95,8 @@ mod there {
     use super::{Failure, Login, RemoteOptions, RemoteSpec, Shared};
 
     /// Whether the keyring has a secret for it.
-    pub(in crate::cli) fn has(_spec: &RemoteSpec, _with: &RemoteOptions) -> bool {
-        false
+    pub(in crate::cli) fn has(_spec: &RemoteSpec, _with: &RemoteOptions) -> Result<bool, Failure> {
+        Ok(false)
     }
 
     /// Refuses.

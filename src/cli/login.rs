@@ -1,6 +1,7 @@
 //! `dewfs login` and `dewfs logout`: another secret for a saved remote, under a mount in use as well.
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -11,10 +12,17 @@ use crate::config::{
 use crate::control::Request;
 use crate::fuse::mountinfo::mounts;
 
+use super::output::text;
 use super::saved::Saved;
 use super::target::Target;
 use super::units::Units;
-use super::{Common, DONE, Failure, browser, keyring, remote, remotes};
+use super::{ATTENTION, Common, DONE, Failure, browser, keyring, remote, remotes};
+
+/// How long a mount may take to sign in with what was just tried.
+const SIGNED_IN: Duration = Duration::from_secs(20);
+
+/// How often it is asked whether it did.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Who signs in where.
 #[derive(Args, Clone, Debug)]
@@ -27,6 +35,9 @@ pub struct LoginArgs {
     /// Keep the secret in the desktop's keyring instead of a file
     #[arg(long)]
     keyring: bool,
+    /// Keep the secret in a file, whatever is in the keyring
+    #[arg(long, conflicts_with = "keyring")]
+    file: bool,
 }
 
 /// Who signs out where.
@@ -40,6 +51,7 @@ pub struct LogoutArgs {
 /// Runs `dewfs login`.
 pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
     let saved = saved(&args.target, common)?;
+    refuse_anothers(&saved)?;
     let MountOptions { remote: spec, remote_options: with, .. } = &saved.mount;
     let RemoteSpec::WebDav { url, .. } = spec else {
         return Err(Failure::usage(format!("{}: a folder needs no sign-in", saved.name)));
@@ -65,7 +77,18 @@ pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
             saved.name
         )));
     }
-    if args.keyring || with.credentials.is_none() && keyring::has(spec, with) {
+    let in_keyring = match args.keyring || args.file || with.credentials.is_some() {
+        true => args.keyring,
+        false => keyring::has(spec, with).map_err(|failure| Failure {
+            message: format!(
+                "{}: nothing was changed: {}; --file keeps the secret in a file instead",
+                saved.name, failure.message
+            ),
+            ..failure
+        })?,
+    };
+    if in_keyring {
+        refuse_another_user(&saved, with.username.as_deref(), &login)?;
         keyring::keep(&saved.name, spec, with, &login)?;
     } else {
         keep(&saved, &login)?;
@@ -77,6 +100,7 @@ pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
 /// Runs `dewfs logout`.
 pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failure> {
     let saved = saved(&args.target, common)?;
+    refuse_anothers(&saved)?;
     match &saved.mount.remote_options.credentials {
         Some(file) if *file == saved.place.secret => write_secret(file, None)?,
         Some(file) => {
@@ -97,6 +121,31 @@ pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failu
     }
     tell_mounts(&saved)?;
     Ok(DONE)
+}
+
+/// In the keyring a secret is found by whose it is, and the mount looks for that of who its address names.
+fn refuse_another_user(saved: &Saved, user: Option<&str>, login: &Login) -> Result<(), Failure> {
+    match (user, login) {
+        (Some(wanted), Login::Basic { user, .. }) if user != wanted => {
+            Err(Failure::failed(format!(
+                "{}: nothing was changed: {user} signed in, but the keyring is asked for {wanted}; --file keeps the secret in a file",
+                saved.name
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A unit of the machine that mounts as somebody else reads a secret that root keeps for it, and not what is written here.
+fn refuse_anothers(saved: &Saved) -> Result<(), Failure> {
+    let name = &saved.name;
+    match Units::of(&Who::current()).and_then(|units| units.user(name)) {
+        None => Ok(()),
+        Some(user) => Err(Failure::failed(format!(
+            "{name}: nothing was changed: dewfs@{name}.service mounts it as {user}, with the secret that its LoadCredential= \
+             names: change that file, then systemctl restart dewfs@{name}.service"
+        ))),
+    }
 }
 
 /// A name, or a path in the mount of a saved remote.
@@ -158,7 +207,10 @@ fn keep(saved: &Saved, login: &Login) -> Result<(), Failure> {
 /// Lets the mounts of a saved remote go on; one that could not start for want of the secret is started.
 fn resume(saved: &Saved) -> Result<(), Failure> {
     let told = tell_mounts(saved)?;
-    if told == 0
+    for target in &told {
+        wait_until_signed_in(target)?;
+    }
+    if told.is_empty()
         && let Some(units) = Units::of(&Who::current()).filter(|u| u.is_enabled(&saved.name))
     {
         units.start(&saved.name)?;
@@ -166,8 +218,32 @@ fn resume(saved: &Saved) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells all mounts of a saved remote that there is another secret, or none; answers how many were told.
-fn tell_mounts(saved: &Saved) -> Result<usize, Failure> {
+/// Waits until a mount that was told has signed in with the secret, which was tried by then.
+fn wait_until_signed_in(target: &Target) -> Result<(), Failure> {
+    let until = Instant::now() + SIGNED_IN;
+    loop {
+        let mut is_out = false;
+        target.connect()?.ask(Request::Status, false, |document, _| {
+            is_out = text(document, "state") == "auth-required";
+        })?;
+        match is_out {
+            false => return Ok(()),
+            true if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+            true => {
+                let at = target.mount.mountpoint.display();
+                return Err(Failure {
+                    exit: ATTENTION,
+                    message: format!(
+                        "{at}: the secret is saved, but this mount does not sign in with it: unmount it and mount it again"
+                    ),
+                });
+            }
+        }
+    }
+}
+
+/// Tells all mounts of a saved remote that there is another secret, or none; answers which were told.
+fn tell_mounts(saved: &Saved) -> Result<Vec<Target>, Failure> {
     let prefix = format!("{}:", saved.name);
     let uid = Who::current().uid;
     let mine = mounts()?.into_iter().filter(|mount| {
@@ -175,13 +251,13 @@ fn tell_mounts(saved: &Saved) -> Result<usize, Failure> {
             && mount.owner.is_none_or(|owner| owner == uid)
             && mount.source.to_string_lossy().starts_with(&prefix)
     });
-    let mut told = 0;
+    let mut told = Vec::new();
     for mount in mine {
         let target = Target { mount, scope: crate::control::Scope::of(b"") };
         match target.connect() {
             Ok(mut daemon) => {
                 daemon.ask(Request::SignIn, false, |_, _| {})?;
-                told += 1;
+                told.push(target);
             }
             Err(failure) => eprintln!("dewfs: {}", failure.message),
         }

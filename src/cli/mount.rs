@@ -7,6 +7,7 @@ mod background;
 mod daemon;
 mod failure;
 mod log;
+mod place;
 mod remote;
 mod service;
 mod thrift;

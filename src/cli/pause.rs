@@ -25,6 +25,9 @@ pub struct PauseArgs {
 pub struct ResumeArgs {
     /// A path in the mount
     dir: PathBuf,
+    /// What goes on; what else is paused stays so
+    #[arg(long, value_name = "LANE", default_value = "all")]
+    lane: LaneWord,
 }
 
 /// The lanes that can be paused.
@@ -38,19 +41,28 @@ pub(super) enum LaneWord {
     All,
 }
 
+impl LaneWord {
+    fn paused(self) -> PausedLane {
+        match self {
+            Self::Bulk => PausedLane::Bulk,
+            Self::Uploads => PausedLane::Uploads,
+            Self::All => PausedLane::All,
+        }
+    }
+}
+
 /// Runs `pause`.
 pub(super) fn run(args: &PauseArgs, common: &Common) -> Result<u8, Failure> {
-    let lane = match args.lane {
-        LaneWord::Bulk => PausedLane::Bulk,
-        LaneWord::Uploads => PausedLane::Uploads,
-        LaneWord::All => PausedLane::All,
-    };
-    ask(&args.dir, common, Request::Pause { lane })
+    ask(&args.dir, common, Request::Pause { lane: args.lane.paused() })
 }
 
 /// Runs `resume`.
 pub(super) fn run_resume(args: &ResumeArgs, common: &Common) -> Result<u8, Failure> {
-    ask(&args.dir, common, Request::Resume)
+    let request = match args.lane {
+        LaneWord::All => Request::Resume,
+        lane => Request::ResumeLane { lane: lane.paused() },
+    };
+    ask(&args.dir, common, request)
 }
 
 fn ask(dir: &std::path::Path, common: &Common, request: Request) -> Result<u8, Failure> {

@@ -125,6 +125,7 @@ fn each(
     request: impl Fn(Vec<crate::control::Scope>) -> Request,
 ) -> Result<u8, Failure> {
     let output = Output::of(common);
+    let mut status = DONE;
     for (target, paths) in by_mount(&paths.all()?)? {
         let mut bars = Bars::of(common);
         let mut client = target.connect()?;
@@ -146,9 +147,7 @@ fn each(
                 }
             });
         })?;
-        if done.exit != DONE {
-            return exit::conclude(&done);
-        }
+        status = status.max(exit::of_one(&done));
     }
-    Ok(DONE)
+    Ok(status)
 }

@@ -1,5 +1,6 @@
 //! From a specification to a remote that can be asked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +38,12 @@ impl Signs {
         self.credentials.stop_asking();
     }
 
-    /// Reads the secret anew, as after signing in or out.
-    pub fn again(&self) {
+    /// Reads the secret anew, as after signing in or out: from `file` if nothing else was read until now.
+    pub fn again(&self, file: Option<PathBuf>) {
+        let is_named = self.credentials.is_named();
+        if let Some(file) = file.filter(|_| !is_named) {
+            self.credentials.read_from(file);
+        }
         self.client.sign_again();
     }
 }
@@ -59,8 +64,8 @@ pub fn open(
 ) -> Result<Opened, Failure> {
     match spec {
         RemoteSpec::Folder(path) => {
-            // It asks for none, and no child is to inherit them.
-            Credentials::forget_handed_over();
+            // It asks for none.
+            crate::config::forget_handed_over();
             Ok(Opened { remote: Arc::new(AwaitedFolder::new(path)), signs: None })
         }
         RemoteSpec::WebDav { url, below, .. } => {

@@ -49,6 +49,13 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
         )));
     }
     let units = Units::of(&Who::current());
+    if let Some(user) = units.as_ref().and_then(|units| units.user(&saved.name)) {
+        let (name, file) = (&saved.name, saved.place.file.display());
+        return Err(Failure::failed(format!(
+            "{name}: nothing was removed: dewfs@{name}.service mounts it as {user}, whose state may hold what is not sent: \
+             systemctl disable --now dewfs@{name}.service, look at dewfs status as {user}, then remove {file}"
+        )));
+    }
     if args.dry_run {
         return would_remove(&saved, args, common, units.as_ref());
     }
@@ -60,19 +67,19 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
             None
         }
     };
+    let enabled = units.as_ref().filter(|units| units.is_enabled(&saved.name));
+    let was_mounted = saved.mounted()?.is_some();
     stop(&saved, units.as_ref())?;
     // Only now nobody can write any more.
-    match (&args.export, &exported) {
-        (Some(dir), Some(copied)) => {
-            export::refuse_changed(&saved, copied)?;
-            export::copy_recovered(&saved, dir)?;
-        }
-        _ if args.discard => {}
-        _ => {
-            refuse_unsent(&saved, left(&saved)?)?;
-            refuse_kept(&saved)?;
-        }
-    }
+    let refused = match (&args.export, &exported) {
+        (Some(dir), Some(copied)) => export::refuse_changed(&saved, copied)
+            .and_then(|()| export::copy_recovered(&saved, dir)),
+        _ if args.discard => Ok(()),
+        _ => left(&saved)
+            .and_then(|left| refuse_unsent(&saved, left))
+            .and_then(|()| refuse_kept(&saved)),
+    };
+    refused.map_err(|why| go_on(&saved, enabled, was_mounted, why))?;
     forget(&saved, common)?;
     if common.json {
         let document = serde_json::json!({
@@ -228,6 +235,18 @@ fn about(path: &Path, error: &std::io::Error) -> Failure {
     Failure::failed(format!("{}: {error}", path.display()))
 }
 
+/// Mounts again what is not removed after all, or says that it is not mounted.
+fn go_on(saved: &Saved, enabled: Option<&Units>, was_mounted: bool, why: Failure) -> Failure {
+    let name = &saved.name;
+    let what = match enabled.map(|units| units.enable(name)) {
+        Some(Ok(())) => return why,
+        Some(Err(failure)) => format!("it could not be mounted again: {}", failure.message),
+        None if was_mounted => format!("it is unmounted now: dewfs mount {name}: mounts it"),
+        None => return why,
+    };
+    Failure { message: format!("{}; {what}", why.message), ..why }
+}
+
 /// Unmounts it, whoever mounted it, and waits until nobody uses its state.
 fn stop(saved: &Saved, units: Option<&Units>) -> Result<(), Failure> {
     if let Some(units) = units {
@@ -268,11 +287,21 @@ fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
     let mount = &saved.mount;
     if mount.remote_options.credentials.is_none() {
         let shared = others_sign_in_with_it(saved, common);
+        let (spec, with) = (&mount.remote, &mount.remote_options);
         // Without a keyring there is nothing in it.
-        let _forgotten = keyring::forget(&mount.remote, &mount.remote_options, shared);
+        if let Err(why) = keyring::forget(spec, with, shared)
+            && keyring::has(spec, with).is_err()
+        {
+            eprintln!("dewfs: {}: its secret stays in the keyring: {}", saved.name, why.message);
+        }
     }
-    // Somebody may keep something in it.
-    drop(fs::remove_dir(&saved.mount.mountpoint));
+    // Somebody may keep something in it, and will want to go on.
+    let at = &saved.mount.mountpoint;
+    if fs::remove_dir(at).is_err()
+        && let Some(bare) = crate::fuse::Bare::at(at)
+    {
+        bare.open_up();
+    }
     Ok(())
 }
 

@@ -38,6 +38,7 @@ enum Keep {
 pub(super) fn run(args: &ResolveArgs, common: &Common) -> Result<u8, Failure> {
     let output = Output::of(common);
     let (keep, dry_run) = (args.keep, args.dry_run);
+    let mut status = DONE;
     for (target, paths) in by_mount(&args.paths.all()?)? {
         let wire = match keep {
             Keep::Mine => Kept::Mine,
@@ -64,9 +65,7 @@ pub(super) fn run(args: &ResolveArgs, common: &Common) -> Result<u8, Failure> {
                 output.line(&format!("it was never sent: its content is kept in {kept}"));
             }
         })?;
-        if done.exit != DONE {
-            return exit::conclude(&done);
-        }
+        status = status.max(exit::of_one(&done));
     }
-    Ok(DONE)
+    Ok(status)
 }

@@ -158,11 +158,11 @@ impl Plan {
         for text in &args.options {
             options.extend(split_options(text)?);
         }
-        options.iter_mut().try_for_each(|one| one.name_from_root(&cwd))?;
+        options.iter_mut().try_for_each(|one| one.name_from_root(&cwd, who))?;
         let mountpoint = match &args.mountpoint {
             None => None,
             Some(dir) => {
-                let dir = cwd.join(dir);
+                let dir = who.path(&cwd, dir);
                 let text = dir.to_str().map(str::to_owned);
                 Some(text.ok_or_else(|| Failure::usage("--mountpoint: not valid UTF-8"))?)
             }
@@ -229,7 +229,9 @@ impl Plan {
                 resolve_remote(spec, &self.words, config, who, &cwd, &common.schemes)?;
             super::keyring::keep(&self.name, &target, &with, login)?;
             // Who signs in tells it from the secrets of others for the same server.
-            if let (Login::Basic { user, .. }, None) = (login, &with.username) {
+            if let Login::Basic { user, .. } = login
+                && with.username.as_ref() != Some(user)
+            {
                 options.push(Assignment { key: "username".into(), value: Some(user.clone()) });
             }
         } else if let Some(login) = login {

@@ -1,20 +1,19 @@
 //! `dewfs status`: how a mount or an item is.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::Value;
 
-use crate::config::Who;
 use crate::control::{Done, Request, Scope};
-use crate::fuse::mountinfo::{Mount, mounts};
+use crate::fuse::mountinfo::mounts;
 
 use super::output::{
     Output, Tone, age, local_time, number, path_bytes, shown, size, text, tone_of,
 };
 use super::progress::Bars;
-use super::target::{Target, here};
+use super::target::{Target, here, mine};
 use super::unmounted::{Waiting, waiting};
 use super::{ATTENTION, Common, DONE, Failure, LEFT, exit};
 
@@ -52,12 +51,24 @@ pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
     if targets.is_empty() && !common.quiet && !args.check && !common.json {
         eprintln!("dewfs: nothing of yours is mounted");
     }
-    let mut worst = if args.check && !waiting.is_empty() { LEFT } else { DONE };
+    let asks = args.check || args.wait;
+    let mut worst = if asks && !waiting.is_empty() { LEFT } else { DONE };
     if !args.check && !args.short && !args.pending {
         waiting.iter().for_each(|one| one.show(common));
     }
-    for target in &targets {
-        match one(args, common, target) {
+    let until = args.timeout.map(|timeout| Instant::now() + timeout);
+    let shown: Vec<Result<u8, Failure>> = if args.watch {
+        // Each of them goes on until somebody ends it.
+        std::thread::scope(|scope| {
+            let watch = |target| scope.spawn(move || one(args, common, target, until));
+            let watched: Vec<_> = targets.iter().map(watch).collect();
+            watched.into_iter().filter_map(|one| one.join().ok()).collect()
+        })
+    } else {
+        targets.iter().map(|target| one(args, common, target, until)).collect()
+    };
+    for outcome in shown {
+        match outcome {
             Ok(status) => worst = worst.max(status),
             // One whose daemon is gone does not hide the others, mounted or not.
             Err(failure) if targets.len() > 1 || !waiting.is_empty() => {
@@ -79,16 +90,17 @@ fn targets(path: Option<&PathBuf>) -> Result<(Vec<Target>, Vec<Waiting>), Failur
         target.scope = Scope::of(b"");
         return Ok((vec![target], Vec::new()));
     }
-    let waiting = waiting(&mounts);
-    let uid = Who::current().uid;
-    let mine = |mount: &Mount| mount.is_dewfs() && mount.owner.is_none_or(|owner| owner == uid);
-    let mine = mounts.into_iter().filter(mine);
-    Ok((mine.map(|mount| Target { mount, scope: Scope::of(b"") }).collect(), waiting))
+    Ok((mine()?, waiting(&mounts)))
 }
 
-fn one(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failure> {
+fn one(
+    args: &StatusArgs,
+    common: &Common,
+    target: &Target,
+    until: Option<Instant>,
+) -> Result<u8, Failure> {
     if args.wait {
-        let waited = wait(args, common, target)?;
+        let waited = wait(common, target, until)?;
         if args.short {
             show(args, common, target)?;
         }
@@ -97,10 +109,11 @@ fn one(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failur
     show(args, common, target)
 }
 
-fn wait(args: &StatusArgs, common: &Common, target: &Target) -> Result<Done, Failure> {
+fn wait(common: &Common, target: &Target, until: Option<Instant>) -> Result<Done, Failure> {
     let output = Output::of(common);
     let mut bars = Bars::of(common);
-    let timeout_ms = args.timeout.map(super::sync::millis);
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let timeout_ms = left.map(super::sync::millis);
     let request = Request::Wait { scope: target.scope.clone(), timeout_ms };
     let done = target.connect()?.ask(request, bars.wanted(), |document, line| {
         if !bars.take(document) && common.json {

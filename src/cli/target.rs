@@ -124,7 +124,10 @@ fn followed(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Paths in groups of one mount each, in order.
+/// So many paths go into one request: a daemon takes none without an end.
+const AT_ONCE: usize = 1000;
+
+/// Paths in groups of one mount and one request each, in order.
 pub(super) fn by_mount(paths: &[PathBuf]) -> Result<Vec<(Target, Vec<Scope>)>, Failure> {
     let mounts = mounts()?;
     let mut groups: Vec<(Target, Vec<Scope>)> = Vec::new();
@@ -133,7 +136,9 @@ pub(super) fn by_mount(paths: &[PathBuf]) -> Result<Vec<(Target, Vec<Scope>)>, F
             .ok_or_else(|| Failure::failed(format!("{}: not in a dewfs mount", path.display())))?;
         let scope = target.scope.clone();
         match groups.last_mut() {
-            Some((last, scopes)) if last.mount == target.mount => scopes.push(scope),
+            Some((last, scopes)) if last.mount == target.mount && scopes.len() < AT_ONCE => {
+                scopes.push(scope);
+            }
             _ => groups.push((target, vec![scope])),
         }
     }
@@ -150,6 +155,14 @@ pub(super) fn place_of(given: &Path, common: &Common) -> Result<PathBuf, Failure
     let cwd = std::env::current_dir()?;
     let config = common.config.as_deref();
     Ok(own_mountpoint(text, config, &Who::current(), &cwd, &common.schemes)?)
+}
+
+/// All mounts of the caller.
+pub(super) fn mine() -> Result<Vec<Target>, Failure> {
+    let uid = Who::current().uid;
+    let mine = |mount: &Mount| mount.is_dewfs() && mount.owner.is_none_or(|owner| owner == uid);
+    let whole = |mount| Target { mount, scope: Scope::of(b"") };
+    Ok(mounts()?.into_iter().filter(mine).map(whole).collect())
 }
 
 /// The path somebody gave, or the current directory.

@@ -54,6 +54,13 @@ impl Units {
         self.ask(&["is-enabled", &unit(name)]).is_ok()
     }
 
+    /// As whom the machine's unit mounts it, if not as root.
+    pub(super) fn user(&self, name: &str) -> Option<String> {
+        let said = self.ask(&["show", "--property=User", "--value", &unit(name)]).ok()?;
+        let user = one_line(said.trim());
+        (self.uid == 0 && !matches!(user.as_str(), "" | "root" | "0")).then_some(user)
+    }
+
     /// Why it failed, if it did.
     pub(super) fn why_failed(&self, name: &str) -> Option<String> {
         self.ask(&["is-failed", &unit(name)]).ok()?;

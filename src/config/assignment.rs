@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::ConfigError;
 use super::known::{FLAGS, PATHS, VALUED};
 use super::values::bad_value;
+use super::{ConfigError, Who};
 
 /// Is one option as written: `key` or `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +30,11 @@ impl Assignment {
     }
 
     /// Makes a path that is taken from `cwd` mean the same everywhere.
-    pub fn name_from_root(&mut self, cwd: &Path) -> Result<(), ConfigError> {
+    pub fn name_from_root(&mut self, cwd: &Path, who: &Who) -> Result<(), ConfigError> {
         let Some(value) = self.value.as_mut().filter(|_| PATHS.contains(&self.key.as_str())) else {
             return Ok(());
         };
-        let full = super::spec::lexical(&cwd.join(&*value));
+        let full = super::spec::lexical(&who.path(cwd, Path::new(value)));
         match full.to_str() {
             _ if value.is_empty() => {}
             Some(full) => full.clone_into(value),

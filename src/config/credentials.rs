@@ -1,25 +1,22 @@
 //! Who signs in, and where the secret comes from: a file, systemd, the environment, the desktop's keyring, a terminal, in this
 //! order.
 //!
-//! A secret is never an argument and never in a child's environment: what stood in the environment is moved to an unnamed
-//! file before anything else happens ([`hide_secrets_in_environment`]). Files are read anew each time the remote refuses what
-//! it was given, so a rotated password needs no restart.
+//! A secret is never an argument and never in a child's environment: what stood in the environment is taken out of it before
+//! anything else happens ([`handed_over`](super::handed_over)). Files are read anew each time the remote refuses what it was
+//! given, so a rotated password needs no restart.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{ConfigError, Who};
+use super::{ConfigError, Who, handed_over};
 
 /// Is a secret: never printed, wiped when dropped.
 pub type Secret = SecretString;
@@ -37,11 +34,6 @@ pub enum Login {
     /// A bearer token.
     Bearer(Secret),
 }
-
-const PASSWORD: &str = "DEWFS_PASSWORD";
-const TOKEN: &str = "DEWFS_TOKEN";
-const USER: &str = "DEWFS_USER";
-const HANDED_OVER: &str = "DEWFS_SECRET_FD";
 
 /// Is the server that somebody signs in at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +55,9 @@ impl Server {
 /// Is where a mount's credentials come from.
 #[derive(Debug)]
 pub struct Credentials {
-    file: Option<PathBuf>,
+    file: Mutex<Option<PathBuf>>,
     /// Whether systemd put the file there: it may let us read it by other means than owner and mode.
-    is_systemds: bool,
+    is_systemds: AtomicBool,
     uid: u32,
     user: Option<String>,
     server: Server,
@@ -88,7 +80,7 @@ impl Credentials {
         let is_systemds = file.is_none();
         let file = file.map(Path::to_owned).or_else(systemd_file);
         let found = Self {
-            is_systemds,
+            is_systemds: AtomicBool::new(is_systemds),
             uid: who.uid,
             user: user.map(str::to_owned),
             server,
@@ -96,13 +88,13 @@ impl Credentials {
             may_ask: AtomicBool::new(true),
             given_once: AtomicBool::new(false),
             is_in_keyring: AtomicBool::new(false),
-            file,
+            file: Mutex::new(file.clone()),
         };
-        let login = match &found.file {
+        let login = match &file {
             Some(file) => found.read_file(file)?,
             None => found.take_handed_over()?,
         };
-        let is_none = login.is_none() && found.file.is_none();
+        let is_none = login.is_none() && file.is_none();
         found.remember(login);
         if is_none {
             found.read_keyring();
@@ -113,8 +105,8 @@ impl Credentials {
     /// This login and no other; nobody is asked.
     pub fn given(login: Login) -> Self {
         Self {
-            file: None,
-            is_systemds: false,
+            file: Mutex::new(None),
+            is_systemds: AtomicBool::new(false),
             uid: 0,
             user: None,
             server: Server { host: String::new(), port: None },
@@ -131,26 +123,24 @@ impl Credentials {
     }
 
     /// The file that it reads, if it reads one.
-    pub fn source(&self) -> Option<&Path> {
-        self.file.as_deref()
+    pub fn source(&self) -> Option<PathBuf> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether somebody said which file has it.
+    pub fn is_named(&self) -> bool {
+        self.source().is_some() && !self.is_systemds.load(Ordering::SeqCst)
+    }
+
+    /// From now on this file is read, which somebody wrote who signed in; it goes before what else there is.
+    pub fn read_from(&self, file: PathBuf) {
+        self.is_systemds.store(false, Ordering::SeqCst);
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
     }
 
     /// What it signs with since it was last asked.
     pub fn known(&self) -> Option<Login> {
         self.remembered()
-    }
-
-    /// Lets go of what stood in the environment, where nobody will ask for it.
-    pub fn forget_handed_over() {
-        if let Some(number) = handed_over() {
-            let emptied = File::options()
-                .write(true)
-                .open(format!("/proc/self/fd/{number}"))
-                .and_then(|file| file.set_len(0));
-            if let Err(error) = emptied {
-                tracing::warn!("{HANDED_OVER}: {error}.");
-            }
-        }
     }
 
     /// What to sign with now. Asked again, after what it gave was refused, it reads the file or the keyring again or, while
@@ -160,8 +150,8 @@ impl Credentials {
         if !again {
             return self.remembered();
         }
-        match &self.file {
-            Some(file) => match self.read_file(file) {
+        match self.source() {
+            Some(file) => match self.read_file(&file) {
                 Ok(login) => self.remember(login),
                 Err(error) => tracing::warn!("{error}."),
             },
@@ -190,11 +180,11 @@ impl Credentials {
     }
 
     fn remember(&self, login: Option<Login>) {
-        *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = login;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = login;
     }
 
     fn remembered(&self) -> Option<Login> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a file says; `None` if it says nothing, as after signing out.
@@ -206,7 +196,7 @@ impl Credentials {
         if about.uid() != self.uid && about.uid() != 0 {
             return Err(refuse("it belongs to somebody else"));
         }
-        if about.mode() & 0o077 != 0 && !self.is_systemds {
+        if about.mode() & 0o077 != 0 && !self.is_systemds.load(Ordering::SeqCst) {
             return Err(refuse("others can read it; chmod 600 it"));
         }
         let mut lines = Lines::default();
@@ -218,21 +208,15 @@ impl Credentials {
         if lines.is_empty() {
             return Ok(None);
         }
-        self.login(lines)
+        // Whoever wrote the secret down knows whose it is: a server may want another name than the address has.
+        let user = lines.username.clone().or_else(|| self.user.clone());
+        login(lines, user)
             .map(Some)
             .ok_or_else(|| refuse("it has neither password= with a username= nor token="))
     }
 
     fn take_handed_over(&self) -> Result<Option<Login>, ConfigError> {
-        let Some(number) = handed_over() else { return Ok(None) };
-        let refuse =
-            |error: std::io::Error| ConfigError::Credentials(format!("{HANDED_OVER}: {error}"));
-        let path = format!("/proc/self/fd/{number}");
-        let mut file = File::options().read(true).write(true).open(path).map_err(refuse)?;
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(refuse)?;
-        // Children inherit the descriptor, so what it held is gone once it was read.
-        file.set_len(0).map_err(refuse)?;
+        let Some(text) = handed_over::take() else { return Ok(None) };
         let mut lines = Lines::default();
         lines.read(&text).map_err(ConfigError::Credentials)?;
         if lines.is_empty() {
@@ -240,18 +224,13 @@ impl Credentials {
         }
         let nobodys = || {
             ConfigError::Credentials(format!(
-                "{PASSWORD}: whose it is has to be said, by {USER}, username= or the address"
+                "{}: whose it is has to be said, by {}, username= or the address",
+                handed_over::PASSWORD,
+                handed_over::USER
             ))
         };
-        self.login(lines).map(Some).ok_or_else(nobodys)
-    }
-
-    fn login(&self, lines: Lines) -> Option<Login> {
-        if let Some(token) = lines.token {
-            return Some(Login::Bearer(token));
-        }
-        let user = self.user.clone().or(lines.username)?;
-        Some(Login::Basic { user, password: lines.password? })
+        let user = self.user.clone().or_else(|| lines.username.clone());
+        login(lines, user).map(Some).ok_or_else(nobodys)
     }
 
     /// Takes what the keyring has for this place, or that it has nothing any more; where it cannot be asked, nothing changes.
@@ -283,6 +262,13 @@ impl Credentials {
     }
 }
 
+fn login(lines: Lines, user: Option<String>) -> Option<Login> {
+    if let Some(token) = lines.token {
+        return Some(Login::Bearer(token));
+    }
+    Some(Login::Basic { user: user?, password: lines.password? })
+}
+
 /// Whether both sign in alike.
 fn same(one: Option<&Login>, other: Option<&Login>) -> bool {
     match (one, other) {
@@ -312,10 +298,6 @@ pub fn ask_login(user: Option<&str>, place: &str) -> Option<Login> {
 pub fn ask(text: &str, shown: bool) -> Option<String> {
     let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
     question(&terminal, text, shown)
-}
-
-fn handed_over() -> Option<u32> {
-    std::env::var(HANDED_OVER).ok().and_then(|number| number.parse().ok())
 }
 
 /// Asks on the terminal; `None` if nothing was answered.
@@ -377,45 +359,6 @@ impl Lines {
         }
         Ok(())
     }
-}
-
-/// Sees to it that what is in memory does not get to the disk or to other programs of the same user: no core dump is written,
-/// and no debugger or reader of `/proc/PID/mem` is let in, unless it is root's. Programs started from here are not concerned.
-pub fn keep_memory_private() {
-    let undumped = rustix::process::DumpableBehavior::NotDumpable;
-    // A kernel that refuses knows no core dumps either.
-    let _unchanged = rustix::process::set_dumpable_behavior(undumped);
-}
-
-/// Moves secrets out of the environment, before any thread or child exists: what stood there goes to an unnamed file in
-/// memory and the program starts itself again without it. Afterwards neither `/proc/PID/environ` nor any child has them.
-/// Returns only if there was nothing to hide, or if it could not be done.
-pub fn hide_secrets_in_environment() -> Result<(), ConfigError> {
-    let variables: Vec<(&str, &str)> =
-        [(PASSWORD, "password"), (TOKEN, "token"), (USER, "username")].into();
-    if std::env::var_os(PASSWORD).is_none() && std::env::var_os(TOKEN).is_none() {
-        return Ok(());
-    }
-    let failed = |error: std::io::Error| {
-        ConfigError::Credentials(format!(
-            "{PASSWORD}: cannot be taken out of the environment: {error}"
-        ))
-    };
-    let memory = rustix::fs::memfd_create("dewfs", rustix::fs::MemfdFlags::empty());
-    let mut memory = File::from(memory.map_err(|error| failed(error.into()))?);
-    let mut again = Command::new("/proc/self/exe");
-    for (name, key) in variables {
-        if let Some(value) = std::env::var_os(name) {
-            writeln!(memory, "{key}={}", value.to_string_lossy()).map_err(failed)?;
-            again.env_remove(name);
-        }
-    }
-    let mut arguments = std::env::args_os();
-    if let Some(name) = arguments.next() {
-        again.arg0(name);
-    }
-    again.args(arguments).env(HANDED_OVER, memory.as_raw_fd().to_string());
-    Err(failed(again.exec()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod assignment;
 mod credentials;
 mod error;
 mod files;
+mod handed_over;
 mod known;
 mod options;
 mod places;
@@ -22,12 +23,12 @@ mod values;
 mod who;
 
 pub use assignment::{Assignment, split_options};
-pub use credentials::{
-    Credentials, Login, Secret, Server, ask, ask_login, hide_secrets_in_environment,
-    keep_memory_private,
-};
+pub use credentials::{Credentials, Login, Secret, Server, ask, ask_login};
 pub use error::ConfigError;
 pub use files::{ConfigFiles, SavedRemote};
+pub use handed_over::{
+    forget as forget_handed_over, hide_secrets_in_environment, keep_memory_private, pass_on,
+};
 pub use known::option_names;
 pub use options::Options;
 pub use places::{Places, RunDir, is_service_of_machine, resolved, state_base, state_id};

@@ -270,7 +270,13 @@ impl Options {
     fn amount(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let wanted = "a size such as 500M, 20G or 10% is needed";
         let amount = parse_amount(value).ok_or_else(|| bad_value(key, value, wanted))?;
+        let is_bare = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
         match key {
+            // Nothing fits into so little: a unit was forgotten.
+            "cache_size" if is_bare && amount.of(0) < 1 << 20 => {
+                let why = format!("so many bytes are next to nothing; {value}G is meant?");
+                return Err(bad_value(key, value, &why));
+            }
             "cache_size" => self.cache_size = Some(amount),
             _ => self.min_free = Some(amount),
         }
@@ -380,6 +386,7 @@ mod tests {
             ("poll=soon", "poll=soon"),
             ("poll=0", "poll=0"),
             ("cache_size=many", "cache_size=many"),
+            ("cache_size=20", "20G is meant?"),
             ("uid=nobodyatall", "no such user"),
             ("ro=1", "takes no value"),
             ("poll", "needs a value"),

@@ -89,6 +89,8 @@ pub struct MountOptions {
     pub remote_options: RemoteOptions,
     /// Whether the mountpoint may hold something.
     pub nonempty: bool,
+    /// Whether the mountpoint is the saved remote's own place, and dewfs's to look after.
+    pub is_own_place: bool,
     /// The level of the log, if it was said.
     pub log: Option<String>,
     /// Where figures are shown, if it was said.
@@ -97,6 +99,20 @@ pub struct MountOptions {
     pub thrift: Thrift,
     /// The kinds of remotes besides dewfs's own.
     pub schemes: Schemes,
+    /// `--config FILE`.
+    pub config: Option<PathBuf>,
+}
+
+impl MountOptions {
+    /// Which file has the secret now, as it is written where the remote is saved: somebody may have signed in since.
+    pub fn credentials_now(&self) -> Option<PathBuf> {
+        let (spec, config, root) = (&self.source, self.config.as_deref(), Path::new("/"));
+        if !matches!(Spec::parse(spec, root, &self.schemes), Ok(Spec::Saved { .. })) {
+            return None;
+        }
+        let saved = resolve_remote(spec, &[], config, &self.who, root, &self.schemes);
+        saved.ok()?.1.credentials
+    }
 }
 
 /// Is what somebody asked for, as written.
@@ -155,23 +171,25 @@ fn resolve_with(
     let place = String::from_utf8_lossy(&remote.canonical()).into_owned();
     let as_user = user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
     let id = state_id(&remote, user.as_deref(), None, &mountpoint);
-    let state_dir = options.state_dir.as_ref().map(|dir| resolved(&cwd.join(dir)));
+    let state_dir = options.state_dir.as_ref().map(|dir| resolved(&who.path(cwd, dir)));
     let places = Places::of(id, state_dir, who)?;
     refuse_loops(&remote, &mountpoint, &places.state_dir)?;
     Ok(MountOptions {
         source: source(request.spec, &remote),
-        name: options.name.clone().unwrap_or_else(|| display_name(&mountpoint)),
+        name: options.name.clone().unwrap_or_else(|| display_name(request, cwd, &mountpoint)),
         settings: Settings {
             remote: place + &as_user,
             ..settings(&options, who, &places.state_dir)
         },
         kernel: kernel(&options, who),
-        remote_options: remote_options(&options, user, cwd),
+        remote_options: remote_options(&options, user, who, cwd),
         nonempty: options.nonempty,
+        is_own_place: is_own_place(request, &mountpoint, who, cwd),
         log: options.log.clone(),
         metrics: options.metrics,
         thrift: Thrift::of(options.metered, options.battery),
         schemes: request.schemes.clone(),
+        config: request.config.map(|file| cwd.join(file)),
         who: who.clone(),
         remote,
         mountpoint,
@@ -223,7 +241,7 @@ pub fn resolve_remote(
         RemoteSpec::WebDav { user, .. } => user.clone(),
         RemoteSpec::Folder(_) | RemoteSpec::Added { .. } => None,
     });
-    let opened_with = remote_options(&options, user, cwd);
+    let opened_with = remote_options(&options, user, who, cwd);
     Ok((remote, opened_with))
 }
 
@@ -265,6 +283,12 @@ pub fn own_mountpoint(
     }
 }
 
+/// Whether this is where the saved remote that `request` names is mounted if nobody says.
+fn is_own_place(request: &MountRequest<'_>, mountpoint: &Path, who: &Who, cwd: &Path) -> bool {
+    let own = own_mountpoint(request.spec, request.config, who, cwd, request.schemes);
+    own.is_ok_and(|own| absolute_mountpoint(&own) == mountpoint)
+}
+
 fn source(spec: &OsStr, remote: &RemoteSpec) -> OsString {
     match remote {
         RemoteSpec::Folder(path)
@@ -276,7 +300,13 @@ fn source(spec: &OsStr, remote: &RemoteSpec) -> OsString {
     }
 }
 
-fn display_name(mountpoint: &Path) -> String {
+/// What people call it who did not say: a saved remote by its name, wherever it is mounted.
+fn display_name(request: &MountRequest<'_>, cwd: &Path, mountpoint: &Path) -> String {
+    if let Ok(Spec::Saved { name, sub }) = Spec::parse(request.spec, cwd, request.schemes)
+        && sub.is_empty()
+    {
+        return name;
+    }
     mountpoint.file_name().unwrap_or(OsStr::new("dewfs")).to_string_lossy().into_owned()
 }
 
@@ -382,8 +412,13 @@ fn kernel(options: &Options, who: &Who) -> KernelOptions {
     }
 }
 
-fn remote_options(options: &Options, username: Option<String>, cwd: &Path) -> RemoteOptions {
-    let absolute = |path: &Option<PathBuf>| path.as_ref().map(|path| cwd.join(path));
+fn remote_options(
+    options: &Options,
+    username: Option<String>,
+    who: &Who,
+    cwd: &Path,
+) -> RemoteOptions {
+    let absolute = |path: &Option<PathBuf>| path.as_ref().map(|path| who.path(cwd, path));
     RemoteOptions {
         username,
         credentials: absolute(&options.credentials),

@@ -1,6 +1,6 @@
 //! Who runs the program, and where this person's files are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User};
 
@@ -47,6 +47,14 @@ impl Who {
             home: listed.or(home),
             config_home,
             state_home,
+        }
+    }
+
+    /// A path as this person writes it, from the root: in `--option=~/x` no shell writes the home directory out.
+    pub fn path(&self, cwd: &Path, given: &Path) -> PathBuf {
+        match (given.strip_prefix("~"), &self.home) {
+            (Ok(below), Some(home)) => home.join(below),
+            _ => cwd.join(given),
         }
     }
 

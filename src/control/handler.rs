@@ -6,15 +6,16 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
-use crate::engine::{Engine, EngineError, ItemStatus, Keep, MountState, MountStatus};
+use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus};
 use crate::model::{Ino, Kind};
 
 use super::document::{Item, Mount, PathText, to_line};
 use super::outcome::{
-    Checked, Conflict, Dropped, Event, Fetched, Flow, HeldDocument, History, Problem,
-    ProtocolDocument, Released, ResolvedDocument, RestoredDocument, SyncDocument,
+    Checked, Conflict, Dropped, Event, Flow, HeldDocument, History, Problem, ProtocolDocument,
+    Released, RestoredDocument, SyncDocument,
 };
-use super::protocol::{Done, Kept, OLDEST, Request, Scope, VERSION};
+use super::protocol::{Done, OLDEST, Request, Scope, VERSION};
+use super::several::in_words;
 use super::{MountInfo, StopSignal};
 
 /// How many items `pending` shows at most; the count in `mount` is of all.
@@ -63,13 +64,17 @@ impl Handler {
                 self.engine.resume().await?;
                 self.say_mount().await
             }
+            Request::ResumeLane { lane } => {
+                self.engine.resume_lane(lane.lane()).await?;
+                self.say_mount().await
+            }
             Request::Version => {
                 self.say(&ProtocolDocument::new(VERSION, OLDEST, env!("CARGO_PKG_VERSION"))).await;
                 Ok(Done::well())
             }
             Request::Sync { scope, wait, timeout_ms } => self.sync(&scope, wait, timeout_ms).await,
             Request::Wait { scope, timeout_ms } => {
-                let top = self.find(&scope).await?;
+                let top = self.find_named(&scope).await?;
                 self.wait(&scope, top, timeout_ms).await
             }
             Request::Hydrate { paths } => self.hydrate(&paths).await,
@@ -146,6 +151,17 @@ impl Handler {
         self.engine.resolve(&path, self.rules).await
     }
 
+    /// The same; what is not there is named.
+    async fn find_named(&self, scope: &Scope) -> Result<Ino, EngineError> {
+        let path = || self.path_text(&scope.bytes().unwrap_or_default()).path;
+        self.find(scope).await.map_err(|error| match error {
+            EngineError::NotFound => {
+                EngineError::Refused(format!("{}: {}", path(), in_words(&error)))
+            }
+            other => other,
+        })
+    }
+
     async fn status(&self) -> Outcome {
         let mut status = self.engine.mount_status().await?;
         if !self.rules {
@@ -201,7 +217,7 @@ impl Handler {
     }
 
     async fn sync(&self, scope: &Scope, wait: bool, timeout_ms: Option<u64>) -> Outcome {
-        let top = self.find(scope).await?;
+        let top = self.find_named(scope).await?;
         self.engine.sync_now(top).await?;
         if wait {
             return self.wait(scope, top, timeout_ms).await;
@@ -233,27 +249,6 @@ impl Handler {
             status => (3, status.reason.clone().unwrap_or_else(|| "work left".into())),
         };
         Ok(Done::with(exit, Some(left), Some(format!("{} not in sync: {why}", items(left)))))
-    }
-
-    async fn hydrate(&self, paths: &[Scope]) -> Outcome {
-        for scope in paths {
-            let ino = self.find(scope).await?;
-            let bytes = self.engine.hydrate(ino).await?;
-            let path = scope.bytes().unwrap_or_default();
-            self.say(&Fetched::new(self.path_text(&path), bytes)).await;
-        }
-        Ok(Done::well())
-    }
-
-    async fn free(&self, paths: &[Scope], dry_run: bool) -> Outcome {
-        let mut kept = 0;
-        for scope in paths {
-            let ino = self.find(scope).await?;
-            let freed = self.engine.free(ino, dry_run).await?;
-            kept += freed.kept.len();
-            self.say(&Dropped::of(&freed, dry_run, &self.info.mountpoint)).await;
-        }
-        Ok(Done::with(u8::from(kept > 0), None, None))
     }
 
     async fn why(&self, scope: &Scope) -> Outcome {
@@ -301,24 +296,6 @@ impl Handler {
     async fn conflicts(&self) -> Outcome {
         for copy in self.engine.conflicts().await? {
             self.say(&Conflict::of(&copy, &self.info.mountpoint)).await;
-        }
-        Ok(Done::well())
-    }
-
-    async fn resolve(&self, paths: &[Scope], keep: Kept, dry_run: bool) -> Outcome {
-        let keep = match keep {
-            Kept::Mine => Keep::Mine,
-            Kept::Theirs => Keep::Theirs,
-            Kept::Both => Keep::Both,
-        };
-        for scope in paths {
-            let ino = self.find(scope).await?;
-            let outcome = self.engine.resolve_conflict(ino, keep, dry_run).await;
-            let path = self.path_text(&scope.bytes().unwrap_or_default()).path;
-            let about = |error| EngineError::Refused(format!("{path}: {error}"));
-            for one in outcome.map_err(about)? {
-                self.say(&ResolvedDocument::of(&one, dry_run, &self.info.mountpoint)).await;
-            }
         }
         Ok(Done::well())
     }
@@ -406,7 +383,7 @@ fn items(count: u64) -> String {
     if count == 1 { "1 item".into() } else { format!("{count} items") }
 }
 
-fn failed(error: &EngineError) -> Done {
+pub(super) fn failed(error: &EngineError) -> Done {
     let exit = if matches!(error, EngineError::Unauthenticated) { 4 } else { 1 };
     Done::with(exit, None, Some(error.to_string()))
 }

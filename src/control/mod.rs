@@ -20,6 +20,7 @@ mod protocol;
 mod rights;
 mod search;
 mod server;
+mod several;
 mod watch;
 
 pub use client::{Answer, Client, ClientError};

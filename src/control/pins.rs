@@ -11,6 +11,7 @@ use super::document::{FORMAT, Mount, PathText};
 use super::handler::{Handler, Outcome};
 use super::outcome::{Pinned, small_document};
 use super::protocol::{Done, PausedLane, Scope};
+use super::several::Several;
 
 small_document! {
     /// Is an item with a pin of its own.
@@ -83,41 +84,55 @@ impl Handler {
     }
 
     pub(super) async fn pin(&self, paths: &[Scope], wait: bool) -> Outcome {
+        let mut all = Several::default();
         for scope in paths {
-            let ino = self.find(scope).await?;
-            self.engine.set_pin(ino, Pin::Pinned).await?;
-            let mut left = self.engine.pin_left(ino).await?;
-            let status = self.engine.mount_status().await?;
-            let path = scope.bytes().unwrap_or_default();
-            if status.cache_used.saturating_add(left) > status.cache_limit
-                && status.cache_pinned.saturating_add(left) > status.cache_limit
-            {
-                let text = self.path_text(&path).path;
-                let why = format!("{text}: {left} bytes more do not fit into cache_size");
-                return Ok(Done::with(1, None, Some(why)));
-            }
-            // What is not listed yet is not counted in what is left.
-            if wait {
-                match self.engine.hydrate(ino).await {
-                    // The pin holds, and goes on by itself when the remote is back.
-                    Err(EngineError::Offline | EngineError::TimedOut) => {}
-                    other => drop(other?),
-                }
-                left = self.engine.pin_left(ino).await?;
-            }
-            self.say(&Pinned::of(&path, Pin::Pinned, left, &self.info.mountpoint)).await;
+            let path = self.path_text(&scope.bytes().unwrap_or_default()).path;
+            all.add(&path, self.pin_one(scope, wait).await);
         }
+        Ok(all.done())
+    }
+
+    async fn pin_one(&self, scope: &Scope, wait: bool) -> Outcome {
+        let ino = self.find(scope).await?;
+        self.engine.set_pin(ino, Pin::Pinned).await?;
+        let mut left = self.engine.pin_left(ino).await?;
+        let status = self.engine.mount_status().await?;
+        let path = scope.bytes().unwrap_or_default();
+        if status.cache_used.saturating_add(left) > status.cache_limit
+            && status.cache_pinned.saturating_add(left) > status.cache_limit
+        {
+            let text = self.path_text(&path).path;
+            let why = format!("{text}: {left} bytes more do not fit into cache_size");
+            return Ok(Done::with(1, None, Some(why)));
+        }
+        // What is not listed yet is not counted in what is left.
+        if wait {
+            match self.engine.hydrate(ino).await {
+                // The pin holds, and goes on by itself when the remote is back.
+                Err(EngineError::Offline | EngineError::TimedOut) => {}
+                other => drop(other?),
+            }
+            left = self.engine.pin_left(ino).await?;
+        }
+        self.say(&Pinned::of(&path, Pin::Pinned, left, &self.info.mountpoint)).await;
         Ok(Done::well())
     }
 
     pub(super) async fn unpin(&self, paths: &[Scope]) -> Outcome {
+        let mut all = Several::default();
         for scope in paths {
-            let ino = self.find(scope).await?;
-            self.engine.set_pin(ino, Pin::Unspecified).await?;
-            let path = scope.bytes().unwrap_or_default();
-            let effective = self.engine.item_status(ino).await?.pin;
-            self.say(&Pinned::of(&path, effective, 0, &self.info.mountpoint)).await;
+            let path = self.path_text(&scope.bytes().unwrap_or_default()).path;
+            all.add(&path, self.unpin_one(scope).await);
         }
+        Ok(all.done())
+    }
+
+    async fn unpin_one(&self, scope: &Scope) -> Outcome {
+        let ino = self.find(scope).await?;
+        self.engine.set_pin(ino, Pin::Unspecified).await?;
+        let path = scope.bytes().unwrap_or_default();
+        let effective = self.engine.item_status(ino).await?.pin;
+        self.say(&Pinned::of(&path, effective, 0, &self.info.mountpoint)).await;
         Ok(Done::well())
     }
 

@@ -100,6 +100,11 @@ pub enum Request {
     },
     /// It goes on: one `mount` document.
     Resume,
+    /// One lane of it goes on: one `mount` document.
+    ResumeLane {
+        /// Which.
+        lane: PausedLane,
+    },
     /// What is spoken here: one `protocol` document.
     Version,
     /// Send and ask now.

@@ -299,21 +299,29 @@ async fn next_line(
     Ok(Some(line))
 }
 
+/// What a command says that asks for what this daemon does not know.
+const OLDER: &str =
+    "the running mount is of an older dewfs, which cannot do this: unmount and mount again";
+
 pub(super) fn understand(line: &[u8]) -> Result<Envelope, Box<Done>> {
     let refuse = |why: String| Box::new(Done::with(2, None, Some(why)));
     #[derive(serde::Deserialize)]
     struct Head {
         version: u32,
+        request: Option<String>,
     }
     let head: Head =
         serde_json::from_slice(line).map_err(|error| refuse(format!("not a request: {error}")))?;
     serde_json::from_slice(line).map_err(|error| {
-        refuse(if head.version > VERSION {
-            "the running mount is of an older dewfs, which cannot do this: unmount and mount again"
-                .into()
+        let error = error.to_string();
+        let is_new = |word: &String| error.starts_with(&format!("unknown variant `{word}`"));
+        if head.version > VERSION {
+            refuse(OLDER.into())
+        } else if head.request.as_ref().is_some_and(is_new) {
+            Box::new(Done::with(1, None, Some(OLDER.into())))
         } else {
-            format!("not a request: {error}")
-        })
+            refuse(format!("not a request: {error}"))
+        }
     })
 }
 

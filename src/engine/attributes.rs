@@ -219,9 +219,10 @@ impl Core {
             .await?;
         let live = self.live_for(ino)?;
         self.prepare_cut(&live, size).await?;
-        self.tell_cut(&live, size).await?;
+        let cut = self.tell_cut(&live, size).await?;
         let (core, kept) = (self.clone(), live.clone());
         self.blocking(move || core.truncate_here(&kept, size)).await?;
+        drop(cut);
         self.clear_suid(ino).await?;
         self.record(&live, Durability::Soon).await
     }

@@ -197,6 +197,10 @@ impl Choosing {
             }
             if let Some(rest) = self.rest_of(tx, row, step, is_full)? {
                 let is_woken = step.kind == StepKind::Wait && self.busy.contains(&step.ino);
+                if is_woken && step.ino == row {
+                    // Its own step is under way, and says how it goes on.
+                    continue;
+                }
                 if is_woken {
                     chosen.waiting.push((row, step.ino));
                 }

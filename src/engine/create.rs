@@ -5,11 +5,19 @@ use futures_util::FutureExt as _;
 use super::arrive::{Created, Outcome};
 use super::attributes::{drop_suid, of_its_group};
 use super::core::now;
+use super::cutting::Cut;
 use super::namespace::{has_place, rest};
 use super::verbs::{Caller, OpenMode, Opened, Stat};
 use super::{Answer, Done, Engine, EngineError};
 use crate::catalog::{Durability, Inode, NewInode, Origin};
-use crate::model::{Ino, Kind, Name, Place};
+use crate::model::{Content, Ino, Kind, Name, Place};
+
+/// Says what had the name of a file that was to be made.
+enum Was {
+    Nothing,
+    /// A file, which is being emptied or not.
+    There(Option<Cut>),
+}
 
 impl Engine {
     /// Creates and opens a file; opens it if it exists and `mode.exclusive` is not set.
@@ -45,11 +53,13 @@ impl Engine {
                         Some(inode) if inode.kind != Kind::File => Err(EngineError::IsFolder),
                         Some(inode) => {
                             tx.mark_pending(inode.ino)?;
+                            let live = writing.open.live(inode.ino).filter(|_| mode.truncate);
+                            let cut = live.map(|live| Cut::begin(&live));
                             if mode.truncate {
                                 drop_suid(tx, &inode)?;
                                 tx.cut_presence(inode.ino, inode.generation, 0)?;
                             }
-                            Ok((inode, false))
+                            Ok((inode, Was::There(cut)))
                         }
                         None => {
                             has_place(tx, new.place.parent)?;
@@ -57,25 +67,39 @@ impl Engine {
                             let inode = tx.create(of_its_group(tx, new)?)?;
                             rest(tx, inode.ino, rests)?;
                             writing.may_change_names(tx, &[Outcome::at(inode.ino, place)])?;
-                            Ok((inode, true))
+                            Ok((inode, Was::Nothing))
                         }
                     },
-                    move |outcome: Result<(Inode, bool), EngineError>| {
+                    move |outcome: Result<(Inode, Was), EngineError>| {
                         let begun = outcome
-                            .and_then(|(inode, new)| Ok((core.begin_created(inode, mode)?, new)));
+                            .and_then(|(inode, was)| Ok((core.begin_created(inode, mode)?, was)));
                         let made = |(stat, opened), new| (stat, opened, new);
-                        let inode = match begun {
-                            Ok((inode, true)) => {
+                        let (inode, cut) = match begun {
+                            Ok((inode, Was::Nothing)) => {
                                 let opened = core.open_new(&inode, mode);
                                 return done(opened.map(|opened| made(opened, true)));
                             }
-                            Ok((inode, false)) => inode,
+                            Ok((inode, Was::There(cut))) => (inode, cut),
                             Err(error) => return done(Err(error)),
                         };
                         let kept = core.clone();
                         let cuts = mode.truncate && inode.attributes.size > 0;
                         core.run_cut(cuts, move || {
-                            let opened = kept.open_created(&inode, mode);
+                            // What is not here any more is forgotten for good before it goes.
+                            let told = match inode.content {
+                                Content::Partial if cuts => {
+                                    kept.runtime.block_on(kept.catalog.barrier())
+                                }
+                                _ => Ok(()),
+                            };
+                            let opened = match told {
+                                Ok(()) => kept.open_created(&inode, mode),
+                                Err(error) => {
+                                    kept.open.end(inode.ino, mode.write);
+                                    Err(error.into())
+                                }
+                            };
+                            drop(cut);
                             done(opened.map(|opened| made(opened, false)));
                         });
                     },

@@ -20,7 +20,6 @@ impl Core {
         }
         let never_sent = self.catalog.read(crate::catalog::Reader::never_sent)?;
         let decide = move |tx: &mut Tx| {
-            // The lowest first: a folder is judged when all in it has been.
             never_sent.into_iter().try_for_each(|ino| touch(tx, ino))?;
             tx.set_state(EXCLUDE, Some(&now))
         };

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::attributes::drop_suid;
 use super::core::Core;
+use super::cutting::Cut;
 use super::doubt::known_content;
 use super::live::{Live, Source};
 use super::namespace::rest;
@@ -59,6 +60,7 @@ impl Engine {
                 return error.into();
             }
         };
+        let cut = mode.truncate.then(|| Cut::begin(&live));
         // Intent before bytes: the outbox row is there before the first write can be.
         Answer::Queued(Box::new(move |done| {
             let (catalog, table) = (core.catalog.clone(), core.open.clone());
@@ -79,7 +81,11 @@ impl Engine {
                 },
                 move |outcome| {
                     let kept = core.clone();
-                    let open = move || done(kept.open_for_writing(live, mode, outcome));
+                    let open = move || {
+                        let opened = kept.open_for_writing(live, mode, outcome);
+                        drop(cut);
+                        done(opened);
+                    };
                     core.run_cut(mode.truncate, open);
                 },
             );

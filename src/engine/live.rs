@@ -65,6 +65,9 @@ pub(crate) struct State {
     pub(crate) leaving: BlockSet,
     /// How often blocks were given back.
     pub(crate) shed: u64,
+    /// How often content was cut off, and how many such cuts are under way.
+    pub(crate) cuts: u64,
+    pub(crate) cutting: u32,
 }
 
 /// Is why a fetch failed, kept for everybody who waited for it.
@@ -165,6 +168,8 @@ impl Live {
             waited: Vec::new(),
             leaving: BlockSet::default(),
             shed: 0,
+            cuts: 0,
+            cutting: 0,
         };
         Self {
             ino,

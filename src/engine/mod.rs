@@ -15,6 +15,7 @@ mod close;
 mod core;
 mod crash;
 mod create;
+mod cutting;
 mod doubt;
 mod due;
 mod end;
@@ -103,7 +104,7 @@ pub use state_dir::{left_to_send, only_here, remove_state};
 pub use through::Backings;
 pub use verbs::{
     Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, Page, PageEntry,
-    RenameMode, Seek, SetAttributes, SetTime, Stat,
+    Reach, RenameMode, Seek, SetAttributes, SetTime, Stat,
 };
 
 pub use crate::catalog::{Mark, OnlyHere, Rank};

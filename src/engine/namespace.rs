@@ -11,7 +11,7 @@ use super::core::{Core, now, steady};
 use super::crash::crash_here;
 use super::outcome::LOST;
 use super::show::BELIEVE;
-use super::verbs::{Caller, Page, PageEntry, RenameMode, Stat};
+use super::verbs::{Caller, Page, PageEntry, Reach, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
 use crate::catalog::{Durability, Inode, Origin, Tx};
 use crate::model::{self, Content, Ino, Kind, Name, Pin, Place};
@@ -64,12 +64,12 @@ impl Engine {
         &self,
         folder: Ino,
         cookie: u64,
-        until: Option<Ino>,
+        reach: Option<Reach>,
         most: usize,
     ) -> Answer<Page> {
         let engine = self.clone();
         let begins = cookie == 0;
-        let page = move || Answer::Ready(engine.core.page(folder, cookie, until, most));
+        let page = move || Answer::Ready(engine.core.page(folder, cookie, reach, most));
         self.listed_first(folder, begins, page, |answer| answer.wait().boxed())
     }
 

@@ -61,8 +61,24 @@ impl Engine {
 
     /// Lets everything go on.
     pub async fn resume(&self) -> Result<(), EngineError> {
-        *lock(&self.core.restraint) = None;
-        self.core.set_paused(None, true).await
+        self.resume_lane(Lane::All).await
+    }
+
+    /// Lets a lane go on; another one that is paused stays so.
+    pub async fn resume_lane(&self, lane: Lane) -> Result<(), EngineError> {
+        let rest = match (*lock(&self.core.paused), lane) {
+            (_, Lane::All) => None,
+            (Some(Lane::All), Lane::Bulk) => Some(Lane::Uploads),
+            (Some(Lane::All), Lane::Uploads) => Some(Lane::Bulk),
+            (before, lane) => before.filter(|before| *before != lane),
+        };
+        {
+            let mut restraint = lock(&self.core.restraint);
+            if lane == Lane::All || restraint.is_some_and(|by| by.lane == lane) {
+                *restraint = None;
+            }
+        }
+        self.core.set_paused(rest, true).await
     }
 
     /// Holds a lane back while circumstances last; `None` lets it go on. It is not kept over a restart, and a person who

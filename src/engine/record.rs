@@ -38,6 +38,7 @@ struct News {
     hydrated: bool,
     wrote: bool,
     stamp: Option<(Stamp, i64)>,
+    cuts: u64,
 }
 
 impl Core {
@@ -97,10 +98,13 @@ impl Core {
             self.workers.wrong.forget(ino);
         }
         crash_here!(self, "record: before the rows");
+        let kept = live.clone();
         let outcome = self
             .catalog
             .write(durability, Origin::Kernel, move |tx| {
-                if let Some(blocks) = &news.blocks {
+                // The row has forgotten these blocks by now, or will.
+                let is_cut = fetched && kept.state().is_cut_since(news.cuts);
+                if let Some(blocks) = news.blocks.as_ref().filter(|_| !is_cut) {
                     if news.hydrated {
                         let stamp = news.stamp.map(|(stamp, _)| stamp);
                         // An edit since then is found by its stamp: `observe` comes after.
@@ -133,7 +137,7 @@ impl Core {
                 if let (true, Some((stamp, mtime))) = (news.wrote, news.stamp) {
                     tx.observe(ino, generation, stamp, mtime)?;
                 }
-                Ok::<_, EngineError>(())
+                Ok::<_, EngineError>(is_cut)
             })
             .await;
         self.open.note_told();
@@ -141,11 +145,14 @@ impl Core {
         {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(wrote));
-            state.blocks_unrecorded |= fetched && outcome.is_err();
+            state.blocks_unrecorded |= fetched && !matches!(outcome, Ok(false));
             state.wrote |= wrote && outcome.is_err();
         }
+        if matches!(outcome, Ok(true)) {
+            self.recorder.notify_one();
+        }
         self.pulse();
-        outcome
+        outcome.map(drop)
     }
 
     /// Of what the disk lost, what only came from the remote is fetched again: it is not what was sent any more.
@@ -342,7 +349,8 @@ fn take_news(
         })
     };
     let hydrated = state.hydrated && !late;
-    let news = News { size: state.size, blocks, hydrated, wrote: state.wrote, stamp };
+    let news =
+        News { size: state.size, blocks, hydrated, wrote: state.wrote, stamp, cuts: state.cuts };
     state.blocks_unrecorded = late;
     state.recording += u32::from(state.wrote);
     state.wrote = false;

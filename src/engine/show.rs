@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::Core;
 use super::live::Live;
-use super::verbs::{Page, PageEntry, Stat};
+use super::verbs::{Page, PageEntry, Reach, Stat};
 use crate::catalog::Inode;
 use crate::model::{Content, Ino, Kind, Name};
 
@@ -60,26 +60,32 @@ impl Core {
         }
     }
 
-    /// A page of a folder, of what has no higher number than `until`, or than there is now.
+    /// A page of a folder, of what is within reach.
     pub(super) fn page(
         &self,
         folder: Ino,
         cookie: u64,
-        until: Option<Ino>,
+        reach: Option<Reach>,
         most: usize,
     ) -> Result<Page, EngineError> {
         self.open.steady(|believe| {
-            let (entries, until) = self.catalog.read(|rows| {
-                let until = until.map_or_else(|| rows.newest(), Ok)?;
-                Ok((rows.read_dir(folder, Ino(cookie), most)?, until))
+            let (entries, reach) = self.catalog.read(|rows| {
+                let newest = |is_last| rows.newest().map(|until| Reach { until, is_last });
+                let mut reach = reach.map_or_else(|| newest(false), Ok)?;
+                let entries = rows.read_dir(folder, Ino(cookie), most)?;
+                let is_beyond = entries.last().is_some_and(|entry| entry.inode.ino > reach.until);
+                if is_beyond && !reach.is_last {
+                    reach = newest(true)?;
+                }
+                Ok((entries, reach))
             })?;
-            let known = entries.into_iter().take_while(|entry| entry.inode.ino <= until);
+            let known = entries.into_iter().take_while(|entry| entry.inode.ino <= reach.until);
             let page = known.map(|entry| PageEntry {
                 cookie: entry.inode.ino.0,
                 stat: self.stat_now(&entry.inode, believe),
                 name: entry.name,
             });
-            Ok(Page { entries: page.collect(), until })
+            Ok(Page { entries: page.collect(), reach })
         })
     }
 

@@ -27,6 +27,11 @@ fn is_of_one_path(kind: &ErrorKind) -> bool {
     matches!(kind, Denied | Locked { .. } | NameRejected | Unavailable | Corrupt | Other)
 }
 
+/// Whether an error tells of that path, or of all on a disk of its own that is away, and nothing of the others.
+fn is_of_a_part(kind: &ErrorKind) -> bool {
+    *kind == ErrorKind::Away || is_of_one_path(kind)
+}
+
 impl Core {
     pub(super) async fn look_at_hints(
         self: &Arc<Self>,
@@ -103,9 +108,7 @@ impl Core {
         for one in missed {
             match seen.remove(&one.path) {
                 Some(Ok(seen)) => found.push(Missed { seen, ..one }),
-                Some(Err(error))
-                    if error.kind == ErrorKind::Away || is_of_one_path(&error.kind) =>
-                {
+                Some(Err(error)) if is_of_a_part(&error.kind) => {
                     tracing::debug!(%error, "it is missed for longer");
                 }
                 Some(Err(error)) => return Err(error.into()),
@@ -135,7 +138,7 @@ impl Core {
                     (Some(names), Some(name)) => Ok(names.get(name).cloned()),
                     _ => self.remotes.feed.stat(&Locator::at(path.clone())).await,
                 };
-                let lost = now.as_ref().is_err_and(|error| !is_of_one_path(&error.kind));
+                let lost = now.as_ref().is_err_and(|error| !is_of_a_part(&error.kind));
                 seen.insert(path, now);
                 if lost {
                     return seen;

@@ -52,9 +52,19 @@ pub struct PageEntry {
 pub struct Page {
     /// Its entries.
     pub entries: Vec<PageEntry>,
-    /// What was made later has a higher number: whoever goes on to the end of the folder gets none of that, else somebody who
-    /// replaces what he reads would never come to an end.
+    /// How far whoever goes on has something to read.
+    pub reach: Reach,
+}
+
+/// Says how far somebody reads a folder. What is made later has a higher number: once he comes to the highest of when he began,
+/// he is given what there is then, for what was replaced meanwhile is there; and no more, else somebody who replaces what he
+/// reads would never come to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The highest number that is shown.
     pub until: Ino,
+    /// Whether that is the end.
+    pub is_last: bool,
 }
 
 /// Names an open file or folder, from `open` to `release`.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
+use super::cutting::Cut;
 use super::live::{Live, State};
 use super::verbs::OpenMode;
 use crate::cache::CacheError;
@@ -162,21 +163,26 @@ impl Core {
         Ok(inode.is_some_and(|inode| inode.content == Content::Partial))
     }
 
-    /// The fact before the bytes, where bytes go: a crash in between must not leave blocks that are believed and not there.
+    /// The fact before the bytes, where bytes go: a crash in between must not leave blocks that are believed and not there. What
+    /// it answers is held until they are gone.
     pub(super) async fn tell_cut(
         self: &Arc<Self>,
         live: &Arc<Live>,
         size: u64,
-    ) -> Result<(), EngineError> {
-        if size >= live.state().size || !self.is_known_in_part(live.ino)? {
-            return Ok(());
+    ) -> Result<Option<Cut>, EngineError> {
+        if size >= live.state().size {
+            return Ok(None);
+        }
+        let cut = Cut::begin(live);
+        if !self.is_known_in_part(live.ino)? {
+            return Ok(Some(cut));
         }
         if size > 0 {
             self.mark_edited(live).await?;
         }
         let (ino, generation) = (live.ino, live.generation);
         let tell = move |tx: &mut Tx| Ok(tx.cut_presence(ino, generation, size)?);
-        self.catalog.write(Durability::Synced, Origin::Kernel, tell).await
+        self.catalog.write(Durability::Synced, Origin::Kernel, tell).await.map(|()| Some(cut))
     }
 
     /// Records, with its row, that a file that is not all here is being edited: from now on its absent blocks are only

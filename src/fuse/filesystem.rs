@@ -17,12 +17,13 @@ use fuser::{
 };
 
 use super::answer::{Call, Door, refuse};
-use super::attributes::{GENERATION, NAMES, attributes, generation, ino, nothing, set_time};
+use super::attributes::{GENERATION, NAMES, attributes, ino, nothing, set_time};
 use super::flags::{kind_of, rename_mode};
 use super::folders::{OpenFolders, PageSize};
 use super::mount::negotiate;
 use super::names::{made, sought};
-use crate::engine::{Caller, Engine, EngineError, Handle, SetAttributes, Stat};
+use super::nodes::{New, give_entry};
+use crate::engine::{Caller, Engine, EngineError, Handle, SetAttributes};
 use crate::model::Kind;
 
 /// Is the mounted file system as fuser sees it.
@@ -63,32 +64,6 @@ pub(super) fn caller(request: &Request) -> Caller {
 /// The handle that the engine gave.
 pub(super) fn handle(fh: FileHandle) -> Handle {
     Handle(fh.0)
-}
-
-/// Answers with what a name stands for.
-pub(super) fn give_entry(reply: ReplyEntry, stat: &Stat) {
-    reply.entry_with_ttls(&stat.believe, &NAMES, &attributes(stat), generation(stat));
-}
-
-impl Kernel {
-    fn make(&self, parent: INodeNo, name: &OsStr, node: New<'_>, by: Caller, reply: ReplyEntry) {
-        let name = name_or_refuse!(made(name), reply);
-        let New { call, kind, mode, target } = node;
-        let verb = |engine: &Engine| {
-            engine.make_node(ino(parent), name, kind, mode & 0o7777, target.map(<[u8]>::to_vec), by)
-        };
-        let call = Call::in_folder(call, parent);
-        self.door.answer(call, reply, verb, |reply, stat| give_entry(reply, &stat));
-    }
-}
-
-/// Is what a new symlink, fifo, socket or file is to be.
-#[derive(Clone, Copy)]
-struct New<'a> {
-    call: &'static str,
-    kind: Kind,
-    mode: u32,
-    target: Option<&'a [u8]>,
 }
 
 impl Filesystem for Kernel {

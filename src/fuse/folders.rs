@@ -14,8 +14,7 @@ use fuser::{
 use super::answer::Call;
 use super::attributes::{GENERATION, attributes, file_type, folder, generation, ino, number};
 use super::filesystem::Kernel;
-use crate::engine::{Engine, FileSystemSpace};
-use crate::model::Ino;
+use crate::engine::{Engine, FileSystemSpace, Reach};
 
 /// Cookies of `.` and `..`; entries have their inode number, which begins at 3.
 const DOTS: [(u64, &str); 2] = [(1, "."), (2, "..")];
@@ -58,7 +57,7 @@ impl PageSize {
 #[derive(Default)]
 pub(super) struct OpenFolders {
     last: AtomicU64,
-    until: Mutex<HashMap<u64, Ino>>,
+    reach: Mutex<HashMap<u64, Reach>>,
 }
 
 impl OpenFolders {
@@ -68,12 +67,12 @@ impl OpenFolders {
     }
 
     /// How far the page at this offset goes, if that is decided: whoever begins anew gets what there is now.
-    fn until(&self, fh: FileHandle, offset: u64) -> Option<Ino> {
+    fn reach(&self, fh: FileHandle, offset: u64) -> Option<Reach> {
         self.all().get(&fh.0).copied().filter(|_| offset > 0)
     }
 
-    fn note(&self, fh: FileHandle, until: Ino) {
-        self.all().insert(fh.0, until);
+    fn note(&self, fh: FileHandle, reach: Reach) {
+        self.all().insert(fh.0, reach);
     }
 
     /// Nobody reads it any more.
@@ -81,9 +80,9 @@ impl OpenFolders {
         self.all().remove(&fh.0);
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<u64, Ino>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, Reach>> {
         // Nothing in here can leave the map half changed.
-        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,10 +109,10 @@ impl Kernel {
         let call = Call::in_folder("readdir", at);
         let pages = Arc::clone(&self.names_a_page);
         let asked = pages.get();
-        let (open, until) = (Arc::clone(&self.folders), self.folders.until(fh, offset));
-        let verb = |engine: &Engine| engine.read_page(ino(at), after_dots(offset), until, asked);
+        let (open, reach) = (Arc::clone(&self.folders), self.folders.reach(fh, offset));
+        let verb = |engine: &Engine| engine.read_page(ino(at), after_dots(offset), reach, asked);
         self.door.answer(call, reply, verb, move |mut reply, page| {
-            open.note(fh, page.until);
+            open.note(fh, page.reach);
             for (cookie, name) in dots(offset) {
                 if reply.add(at, cookie, FileType::Directory, name) {
                     return reply.ok();
@@ -146,10 +145,10 @@ impl Kernel {
         let call = Call::in_folder("readdirplus", at);
         let pages = Arc::clone(&self.entries_a_page);
         let asked = pages.get();
-        let (open, until) = (Arc::clone(&self.folders), self.folders.until(fh, offset));
-        let verb = |engine: &Engine| engine.read_page(ino(at), after_dots(offset), until, asked);
+        let (open, reach) = (Arc::clone(&self.folders), self.folders.reach(fh, offset));
+        let verb = |engine: &Engine| engine.read_page(ino(at), after_dots(offset), reach, asked);
         self.door.answer(call, reply, verb, move |mut reply, page| {
-            open.note(fh, page.until);
+            open.note(fh, page.reach);
             for (cookie, name) in dots(offset) {
                 if reply.add(at, cookie, name, &Duration::ZERO, &folder(at), GENERATION) {
                     return reply.ok();

@@ -33,21 +33,28 @@ fn may_be_sent<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
     Ok(rows.base(node.ino)?.is_some() || wanted(rows, node)?.is_some())
 }
 
-/// Touches the inode after its local place changed; all below it only if being kept here only began or ended with that, or may
-/// have for some of it.
+/// Touches the inode after its local place changed; all below it only if being kept here only began or ended with that. Where a
+/// pattern tells paths, that may have become so for some of it: for what the remote never had, and what is in that.
 pub(super) fn touch_moved<R: Rows>(
     rows: &mut R,
     ino: Ino,
     was_kept_here: bool,
 ) -> Result<(), R::Error> {
-    if is_kept_here(rows, ino)? == was_kept_here && !rows.excludes_paths() {
+    let is_same = is_kept_here(rows, ino)? == was_kept_here;
+    if is_same && !rows.excludes_paths() {
         return touch(rows, ino);
     }
-    let mut waiting = vec![ino];
+    let mut waiting = vec![(ino, true)];
     let mut all = Vec::new();
-    while let Some(at) = waiting.pop() {
-        waiting.extend(rows.children(at)?);
-        all.push(at);
+    while let Some((at, is_touched)) = waiting.pop() {
+        let with_all_below = !is_same || at != ino && is_touched;
+        for below in rows.children(at)? {
+            let is_touched = with_all_below || rows.base(below)?.is_none();
+            waiting.push((below, is_touched));
+        }
+        if is_touched {
+            all.push(at);
+        }
     }
     // The lowest first: a folder is judged when all in it has been.
     all.into_iter().rev().try_for_each(|at| touch(rows, at))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use dewfs::engine::Engine;
+use dewfs::engine::{Engine, Lane, Returns};
 
 impl World {
     fn state_dir(&self) -> PathBuf {
@@ -141,4 +141,22 @@ async fn regression_damage_met_while_it_runs_is_set_aside_by_the_next_start() {
     new_files_are_empty(&world).await;
     assert_eq!(world.names("many").await.len(), 2_000);
     is_kept(&state, &[contents, vec![b"only here".to_vec()]].concat());
+}
+
+/// A removal that was refused made the folder another one for the kernel: whoever stood in it got EIO for everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_folder_whose_removal_was_refused_is_the_one_it_was() {
+    let settings = Settings { namespace: Returns::Remote, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.mkdir("d").await;
+    world.in_sync().await;
+    let before = world.stat("d").await;
+    world.engine.pause(Lane::All).await.unwrap();
+    world.remove("d").await.unwrap_err();
+    let after = world.stat("d").await;
+    assert_eq!((after.ino, after.life), (before.ino, before.life));
+    world.engine.resume().await.unwrap();
+    world.remove("d").await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.there(), []);
 }

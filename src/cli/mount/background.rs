@@ -12,12 +12,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::failure::{Failure, Kind};
+use crate::config::pass_on;
 
 /// Tells the daemon what it is.
 const MARK: &str = "DEWFS_BACKGROUND";
-
-/// Names a descriptor with secrets that must reach the daemon.
-const SECRETS: &str = "DEWFS_SECRET_FD";
 
 const READY: &str = "ready\n";
 
@@ -38,10 +36,12 @@ pub(super) fn start() -> Result<(), Failure> {
         command.arg0(name);
     }
     command.args(arguments).env(MARK, "1").stdout(OwnedFd::from(writer));
+    let secrets =
+        pass_on(&mut command).map_err(|why| Failure::system("no memory for the secret", &why))?;
     let what = program.display().to_string();
     let mut daemon = command.spawn().map_err(|why| Failure::system(&what, &why))?;
     // It holds our end of the pipe that the daemon writes to.
-    drop(command);
+    drop((command, secrets));
     let mut said = String::new();
     reader
         .read_to_string(&mut said)
@@ -93,11 +93,10 @@ fn program() -> PathBuf {
 /// a lock by a descriptor, must not wait for the daemon.
 #[allow(unsafe_code)]
 fn keep_descriptors_from_daemon() {
-    let secrets = env::var(SECRETS).ok().and_then(|number| number.parse::<i32>().ok());
     let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers = open
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|number| *number > 2 && Some(*number) != secrets);
+        .filter(|number| *number > 2);
     for number in numbers {
         // SAFETY: this sets a flag of a descriptor that takes effect when another program is started; nothing is closed
         // here, and a number that is no descriptor any more is answered with an error.

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::failure::{Failure, Kind};
+use super::place::Place;
 use super::{Order, background, log, remote, service, thrift};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
@@ -87,6 +88,7 @@ struct Daemon {
     thrift: thrift::Watch,
     stop: StopSignal,
     drain: Duration,
+    options: MountOptions,
     /// What who mounts should know although it worked.
     notice: Option<String>,
     _socket: Option<Server>,
@@ -106,7 +108,7 @@ enum End {
 impl Daemon {
     async fn start(options: &MountOptions) -> Result<Self, Failure> {
         let signals = Signals::listen().map_err(|why| Failure::system("signals", &why))?;
-        let mountpoint = fuse::examine(&options.mountpoint, options.nonempty)?;
+        let place = Place::examine(options)?;
         let opened = remote::open(options)?;
         let before = catalogs_set_aside(&options.places.state_dir);
         let mut thrift = thrift::Watch::start(options.thrift).await;
@@ -122,9 +124,9 @@ impl Daemon {
                 return Err(failure);
             }
         };
-        let how = mount_as(options, mountpoint);
-        match fuse::mount(&engine, &Handle::current(), &how) {
-            Ok(mounted) => {
+        let how = mount_as(options, place.path.clone());
+        match place.mount(&engine, &how) {
+            Ok((mounted, told)) => {
                 info!("{} is mounted at {}.", how.source.display(), how.mountpoint.display());
                 stop.take_back();
                 let drain = options.settings.drain;
@@ -132,6 +134,7 @@ impl Daemon {
                     signs.stop_asking();
                 }
                 let signs = opened.signs;
+                let notice = both(notice, told);
                 Ok(Self {
                     engine,
                     mounted,
@@ -140,6 +143,7 @@ impl Daemon {
                     thrift,
                     stop,
                     drain,
+                    options: options.clone(),
                     notice,
                     _socket: socket,
                     _metrics: metrics,
@@ -147,7 +151,7 @@ impl Daemon {
             }
             Err(failure) => {
                 stop_engine(&engine).await;
-                Err(failure.into())
+                Err(failure)
             }
         }
     }
@@ -160,7 +164,7 @@ impl Daemon {
             () = self.stop.asked() => End::Stop,
             never = service::attend(&self.engine) => match never {},
             never = be_thrifty(&mut self.thrift, &self.engine) => match never {},
-            never = sign_in_when_asked(&self.stop, self.signs.as_ref(), &self.engine) => match never {},
+            never = sign_in_when_asked(&self.stop, self.signs.as_ref(), &self.options, &self.engine) => match never {},
         };
         service::stopping(self.drain + STOP + MARGIN);
         if let End::Unmounted(Err(why)) = &end {
@@ -171,14 +175,25 @@ impl Daemon {
             End::Unmounted(ended) => ended.is_err() || self.mounted.is_there(),
             End::Signal | End::Stop => false,
         };
+        let until = Instant::now() + self.drain;
+        // What programs save meanwhile belongs into the mount, and is sent as well: it goes away last.
+        let may_send = match end {
+            End::Signal => self.drain(0, self.drain, "").await,
+            End::Unmounted(_) => true,
+            End::Stop => false,
+        };
         if let Err(why) = self.mounted.unmount() {
             error!("it could not be unmounted: {why}");
         }
-        match end {
+        if may_send {
             // The first signal asks for what is being done already.
-            End::Unmounted(_) => self.drain(1).await,
-            End::Signal => self.drain(0).await,
-            End::Stop => {}
+            let harmless = u32::from(matches!(end, End::Unmounted(_)));
+            let rest = until.saturating_duration_since(Instant::now());
+            if self.engine.mount_status().await.is_ok_and(|how| how.pending == 0) {
+                info!("unmounted, all is sent.");
+            } else {
+                self.drain(harmless, rest, "unmounted, ").await;
+            }
         }
         stop_engine(&self.engine).await;
         if aborted {
@@ -188,22 +203,32 @@ impl Daemon {
         Ok(())
     }
 
-    /// Sends what is pending for a while; signals beyond `harmless` ones end it.
-    async fn drain(&mut self, harmless: u32) {
-        service::status("unmounted, sends what is left");
+    /// Sends what is pending for at most `limit`; signals beyond `harmless` ones end it. Whether there is reason to go on.
+    async fn drain(&mut self, harmless: u32, limit: Duration, where_it_is: &str) -> bool {
+        let (signals, mounted) = (&mut self.signals, &mut self.mounted);
+        service::status(&format!("{where_it_is}sends what is left"));
         let enough = async {
             for _ in 0..=harmless {
-                self.signals.next().await;
+                signals.next().await;
             }
         };
+        let is_up = where_it_is.is_empty();
         tokio::select! {
-            left = self.engine.drain(self.drain) => match left {
-                0 => info!("unmounted, all is sent."),
-                left => info!("unmounted, {left} items are left and go on at the next mount."),
+            left = self.engine.drain(limit) => match left {
+                0 => info!("{where_it_is}all is sent."),
+                left => info!("{where_it_is}{left} items are left and go on at the next mount."),
             },
-            () = enough => info!("unmounted, ended by a signal."),
-            () = self.stop.asked() => info!("unmounted, a new mount takes over."),
+            () = enough => {
+                info!("{where_it_is}ended by a signal.");
+                return false;
+            }
+            () = self.stop.asked() => {
+                info!("{where_it_is}a new mount takes over.");
+                return false;
+            }
+            _ = mounted.ended(), if is_up => info!("unmounted by somebody while it sends what is left."),
         }
+        true
     }
 }
 
@@ -211,12 +236,13 @@ impl Daemon {
 async fn sign_in_when_asked(
     wishes: &StopSignal,
     signs: Option<&Signs>,
+    options: &MountOptions,
     engine: &Engine,
 ) -> Infallible {
     loop {
         wishes.sign_in_asked().await;
         if let Some(signs) = signs {
-            signs.again();
+            signs.again(options.credentials_now());
         }
         if let Err(why) = engine.sync_now(Ino::ROOT).await {
             info!("the remote cannot be asked with the new secret: {why}");
@@ -255,6 +281,12 @@ fn damaged(state: &Path, before: usize) -> Option<String> {
         let kept = kept.display();
         format!("the catalog was damaged: it and all that was not sent are kept in {kept}")
     })
+}
+
+/// Both of what there is to say, a line each.
+fn both(one: Option<String>, other: Option<String>) -> Option<String> {
+    let lines: Vec<String> = one.into_iter().chain(other).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 async fn stop_engine(engine: &Engine) {

@@ -55,6 +55,12 @@ pub(super) fn too_slow(operation: &'static str, at: &RemotePath) -> RemoteError 
     RemoteError::new(ErrorKind::Offline, operation, at).because("no answer in time")
 }
 
+/// The error for a request that was never made, because the others took all the time there was.
+fn no_turn(operation: &'static str, at: &RemotePath) -> RemoteError {
+    RemoteError::new(ErrorKind::Unavailable, operation, at)
+        .because("other requests took all the time")
+}
+
 impl Line {
     /// A line that is thought to be well. `patience` is how long a read may take.
     pub(super) fn new(inner: Arc<dyn Remote>, patience: Duration) -> Arc<Self> {
@@ -101,7 +107,7 @@ impl Line {
         let outcome = match asked {
             Ok(outcome) => outcome,
             Err(NoAnswer::Silent) => Err(too_slow(operation, at)),
-            Err(NoAnswer::NoTurn) => return Err(too_slow(operation, at)),
+            Err(NoAnswer::NoTurn) => return Err(no_turn(operation, at)),
         };
         Ok(self.note(outcome, operation, at).await)
     }
@@ -128,9 +134,14 @@ impl Line {
                 self.unanswered(|| self.set(Connection::Offline { since: Instant::now() }));
             }
             ErrorKind::Offline | ErrorKind::Unavailable => self.unanswered(|| self.doubt()),
-            ErrorKind::Unauthenticated if !at.is_root() && self.lets_us_in().await => {
-                error.kind = ErrorKind::Denied;
-            }
+            ErrorKind::Unauthenticated if !at.is_root() => match self.lets_us_in().await {
+                Some(true) => error.kind = ErrorKind::Denied,
+                Some(false) => self.answered(Some(&error.kind)),
+                None => {
+                    error.kind = ErrorKind::Unavailable;
+                    self.unanswered(|| self.doubt());
+                }
+            },
             _ => self.answered(Some(&error.kind)),
         }
         Err(error)
@@ -184,23 +195,19 @@ impl Line {
         });
     }
 
-    /// Whether the root is shown to who was not let in elsewhere: then it is that path only.
-    async fn lets_us_in(&self) -> bool {
+    /// Whether the root is shown to who was not let in elsewhere: then it is that path only. Nothing where it does not answer.
+    async fn lets_us_in(&self) -> Option<bool> {
         let _one_after_the_other = self.signing.lock().await;
         if self.connection() == Connection::Unauthenticated {
-            return false;
+            return Some(false);
         }
-        match self.root().await {
-            Ok(_) => {
+        match self.root().await.map_err(|error| error.kind) {
+            Ok(()) => {
                 self.answered(None);
-                true
+                Some(true)
             }
-            Err(error) => {
-                if error.kind == ErrorKind::Unauthenticated {
-                    self.answered(Some(&error.kind));
-                }
-                false
-            }
+            Err(ErrorKind::Unauthenticated) => Some(false),
+            Err(_) => None,
         }
     }
 
