@@ -53,6 +53,8 @@ impl Core {
         let (inode, base) = self.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
         let known = inode
             .filter(|inode| inode.generation == generation)
+            // Opened for writing meanwhile, it waits to be sent: that says nothing of its content.
+            .map(|inode| Inode { pending: false, ..inode })
             .and_then(|inode| known_content(&inode, base.as_ref()));
         let Some(known) = known else { return Ok(None) };
         let (core, live) = (self.clone(), live.clone());
