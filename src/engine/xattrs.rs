@@ -181,3 +181,50 @@ fn ours(item: &ItemStatus, word: &[u8]) -> Option<Vec<u8>> {
     };
     Some(text.into_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::remote::memory::{MemoryOptions, MemoryStore};
+
+    /// What a file manager asks for each icon: the statements of one answer, which are no more among very many files. It is
+    /// ready at once, so nobody is asked.
+    #[tokio::test]
+    async fn the_state_of_a_file_takes_few_statements_among_many_and_waits_for_nobody() {
+        let store = MemoryStore::new(MemoryOptions::default());
+        for folder in ["few", "many"] {
+            store.mkdir(folder).unwrap();
+        }
+        for n in 0..300 {
+            store.put(&format!("many/f{n}"), "content").unwrap();
+        }
+        store.put("few/f0", "content").unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let remote = Arc::new(store.remote());
+        let settings =
+            Settings { poll: std::time::Duration::from_secs(3600), ..Settings::default() };
+        let engine = Engine::start(settings, &state.path().join("state"), remote).await.unwrap();
+        let (few, many) = (
+            engine.resolve(b"few/f0", true).await.unwrap(),
+            engine.resolve(b"many/f299", true).await.unwrap(),
+        );
+        let statements = || engine.core.catalog.read(|rows| Ok(rows.statements())).unwrap();
+        let cost = |ino: Ino| {
+            let before = statements();
+            match engine.get_xattr(ino, b"user.dewfs.state") {
+                Answer::Ready(word) => assert_eq!(word.unwrap(), b"online-only"),
+                _ => panic!("it waits for nobody"),
+            }
+            statements() - before
+        };
+        let first = cost(few);
+        assert!((1..=24).contains(&first), "{first} statements");
+        assert_eq!(first, cost(many));
+        let all: Vec<u64> = (0..100).map(|_| cost(many)).collect();
+        assert_eq!(all, [first; 100], "the same each time");
+        engine.stop().await;
+    }
+}

@@ -113,3 +113,49 @@ fn folders_hold_what_is_below_them() {
     assert_eq!(bench.read(|rows| rows.unlisted_below(Ino::ROOT)), 1);
     assert_eq!(bench.read(|rows| rows.unlisted_below(known["a"])), 0);
 }
+
+/// Over a million entries what is found takes no longer than the table is read once: the statements are as many as the folders,
+/// however many files they hold.
+#[test]
+fn the_statements_of_a_search_are_not_as_many_as_the_entries() {
+    const FOLDERS: u64 = 5;
+    let bench = Bench::new();
+    let folders: Vec<Ino> = (0..FOLDERS)
+        .map(|n| bench.appear(Ino::ROOT, &format!("d{n}"), seen(Kind::Folder, 0)))
+        .collect();
+    let cost = |bench: &Bench| {
+        bench.read(|rows| {
+            let mut before = rows.statements();
+            let mut spent = || {
+                let now = rows.statements();
+                now - std::mem::replace(&mut before, now)
+            };
+            let by_name = Glob::new(b"f1*");
+            let by_path = Glob::new(b"d1/*");
+            let _found = rows.find(Ino::ROOT, Some(&by_name))?;
+            let name = spent();
+            let _found = rows.find(Ino::ROOT, Some(&by_path))?;
+            let path = spent();
+            let _found = rows.first_files(Ino::ROOT, Rank::Largest, 10)?;
+            let largest = spent();
+            let _found = rows.usage(Ino::ROOT)?;
+            Ok([name, path, largest, spent()])
+        })
+    };
+    let fill = |from: u64, to: u64| {
+        for folder in folders.clone() {
+            bench.engine(move |tx| {
+                for n in from..to {
+                    appear(tx, place(folder, &format!("f{n}")), &seen(Kind::File, n))?;
+                }
+                Ok(())
+            });
+        }
+    };
+    fill(0, 20);
+    let few = cost(&bench);
+    fill(20, 200);
+    let many = cost(&bench);
+    assert_eq!(few, many, "ten times as many files");
+    assert!(many.iter().all(|one| (1..=4 * FOLDERS + 4).contains(one)), "{many:?}");
+}
