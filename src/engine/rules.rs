@@ -128,10 +128,13 @@ impl Engine {
     }
 }
 
+fn rules_in(kept: Option<&[u8]>) -> Vec<Kept> {
+    kept.and_then(|kept| serde_json::from_slice(kept).ok()).unwrap_or_default()
+}
+
 impl Core {
     fn pin_rules(&self) -> Ready<Vec<Kept>> {
-        let bytes = self.catalog.read(|rows| rows.state(RULES))?.unwrap_or_default();
-        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+        Ok(rules_in(self.catalog.read(|rows| rows.state(RULES))?.as_deref()))
     }
 
     async fn keep_pin_rules(self: &Arc<Self>, rules: &[Kept]) -> Ready<()> {
@@ -193,24 +196,28 @@ impl Core {
     /// Pins what fits a rule, and lets go of what no longer does.
     async fn apply_pin_rules(self: &Arc<Self>) -> Ready<()> {
         let core = self.clone();
-        let (add, drop) = self
+        let (rules, add, drop) = self
             .blocking(move || {
                 let mut wanted = HashSet::new();
-                for rule in core.pin_rules()? {
+                let rules = core.catalog.read(|rows| rows.state(RULES))?;
+                for rule in rules_in(rules.as_deref()) {
                     wanted.extend(core.fitting(&rule)?.pinned);
                 }
                 let pinned: HashSet<Ino> =
                     core.catalog.read(|rows| rows.pinned_by_rule())?.into_iter().collect();
                 let add: Vec<Ino> = wanted.difference(&pinned).copied().collect();
                 let drop: Vec<Ino> = pinned.difference(&wanted).copied().collect();
-                Ok((add, drop))
+                Ok((rules, add, drop))
             })
             .await?;
         if add.is_empty() && drop.is_empty() {
             return Ok(());
         }
         self.catalog
-            .write(Durability::Soon, Origin::Engine, move |tx| tx.set_rule_pins(&add, &drop))
+            .write(Durability::Soon, Origin::Engine, move |tx| {
+                // Who gave others meanwhile applies these.
+                if tx.state(RULES)? != rules { Ok(()) } else { tx.set_rule_pins(&add, &drop) }
+            })
             .await
             .map_err(EngineError::from)?;
         self.note_pins_short(0);

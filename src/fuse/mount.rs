@@ -165,8 +165,7 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
         // The session is the only one that sets it, and does so once.
         drop(notifier.set(session.notifier()));
         if let Some(news) = engine.take_invalidations() {
-            notify::start(session.notifier(), news, waiting, runtime.clone())
-                .map_err(MountError::System)?;
+            notify::start(session.notifier(), news, waiting).map_err(MountError::System)?;
         }
         if let Err(why) = engine.use_backings(Arc::new(registry)) {
             debug!("no passthrough: {why}");

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
-use tokio::runtime::Handle;
+use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
@@ -84,13 +84,14 @@ pub(super) fn forget_attributes(notifier: &Notifier, ino: INodeNo) {
     report("attributes", notifier.inval_inode(ino, -1, 0));
 }
 
-/// Starts the notifier thread. It ends when the engine does.
+/// Starts the notifier thread. It ends when the engine does. Errors: the system's, if it gives no thread.
 pub(super) fn start(
     notifier: Notifier,
     mut news: UnboundedReceiver<Vec<Invalidation>>,
     waiting: Arc<Waiting>,
-    runtime: Handle,
 ) -> io::Result<()> {
+    // Of its own: the daemon's ends before this does.
+    let runtime = Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("notifier".to_owned());
     let work = move || {
         let mut backlog = Backlog::default();
