@@ -7,10 +7,12 @@
 use std::ffi::CString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Dir;
+use rustix::fs::{Dir, RenameFlags};
 
 use super::mountinfo;
 
@@ -28,19 +30,26 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// The folder at this place; `None` if something is mounted there, or it cannot be looked into.
+    /// The folder at this place; `None` if something is mounted there, or it cannot be looked into, or if it is not an ordinary user's
+    /// own in a folder of his own: root is to change and move nothing where others could lead it elsewhere.
     pub fn at(place: &Path) -> Option<Self> {
+        let user = rustix::process::geteuid().as_raw();
+        let bare = Self::opened(place).filter(|_| user != 0)?;
+        let above = folder(place.parent()?)?;
+        let is_own = |folder: &File| folder.metadata().is_ok_and(|found| found.uid() == user);
+        (is_own(&bare.folder) && is_own(&above)).then_some(bare)
+    }
+
+    fn opened(place: &Path) -> Option<Self> {
         if mountinfo::at(place).ok()?.is_some() {
             return None;
         }
-        let only = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        let folder = OpenOptions::new().read(true).custom_flags(only).open(place).ok()?;
-        Some(Self { folder, place: place.to_owned() })
+        Some(Self { folder: folder(place)?, place: place.to_owned() })
     }
 
-    /// Lets its owner write in it, as who mounts without being root has to be able to.
-    pub fn open_up(&self) {
-        self.change(|mode| mode | 0o200);
+    /// Lets its owner write in it, as who mounts without being root has to be able to; answers whether it was closed.
+    pub fn open_up(&self) -> bool {
+        self.change(|mode| mode | 0o200)
     }
 
     /// Lets nobody write in it. Where it is covered that concerns what comes after the mount.
@@ -48,33 +57,47 @@ impl Bare {
         self.change(|mode| mode & !WRITABLE);
     }
 
-    /// Somebody else's folder stays as it is.
-    fn change(&self, wanted: impl Fn(u32) -> u32) {
+    fn change(&self, wanted: impl Fn(u32) -> u32) -> bool {
         let changed = self.folder.metadata().and_then(|found| {
             let mode = found.permissions().mode() & 0o7777;
             match wanted(mode) {
-                same if same == mode => Ok(()),
-                other => self.folder.set_permissions(Permissions::from_mode(other)),
+                same if same == mode => Ok(false),
+                other => self.folder.set_permissions(Permissions::from_mode(other)).map(|()| true),
             }
         });
-        if let Err(why) = changed {
+        changed.unwrap_or_else(|why| {
             tracing::debug!("{}: {why}.", self.place.display());
-        }
+            false
+        })
     }
 
-    /// Moves what is in it to a new folder beside it, and answers where that is; `None` if nothing was in it.
-    pub fn set_aside(&self) -> io::Result<Option<PathBuf>> {
+    /// Moves what is in it to a new folder beside it, and answers where that is, if anything was moved, and what could not be.
+    pub fn set_aside(&self) -> io::Result<(Option<PathBuf>, Option<io::Error>)> {
         let names = self.names()?;
-        if names.is_empty() {
-            return Ok(None);
-        }
+        if names.is_empty() { Ok((None, None)) } else { self.move_all(names) }
+    }
+
+    fn move_all(&self, names: Vec<CString>) -> io::Result<(Option<PathBuf>, Option<io::Error>)> {
         let aside = self.new_folder_beside()?;
-        let to = File::open(&aside)?;
+        let to = folder(&aside).ok_or(io::ErrorKind::NotADirectory)?;
+        let (mut moved, mut failed) = (0, None);
         for name in names {
-            // A name that is new is never in the way of another.
-            rustix::fs::renameat(&self.folder, name.as_c_str(), &to, name.as_c_str())?;
+            match rustix::fs::renameat_with(
+                &self.folder,
+                name.as_c_str(),
+                &to,
+                name.as_c_str(),
+                RenameFlags::NOREPLACE,
+            ) {
+                Ok(()) => moved += 1,
+                Err(why) => failed = Some(why.into()),
+            }
         }
-        Ok(Some(aside))
+        if moved == 0 {
+            // Nothing is in it.
+            std::fs::remove_dir(&aside)?;
+        }
+        Ok(((moved > 0).then_some(aside), failed))
     }
 
     fn names(&self) -> io::Result<Vec<CString>> {
@@ -105,6 +128,12 @@ impl Bare {
     }
 }
 
+/// A folder, whatever leads there but for a link at its end.
+fn folder(at: &Path) -> Option<File> {
+    let only = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(only).open(at).ok()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -120,7 +149,7 @@ mod tests {
     fn it_is_closed_and_opened_for_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o770)).unwrap();
-        let bare = Bare::at(dir.path()).unwrap();
+        let bare = Bare::opened(dir.path()).unwrap();
         bare.close();
         assert_eq!(mode(dir.path()), 0o550);
         bare.open_up();
@@ -134,24 +163,55 @@ mod tests {
         fs::create_dir_all(place.join("sub")).unwrap();
         fs::write(place.join("sub/f"), "kept").unwrap();
         fs::write(place.join(".hidden"), "too").unwrap();
-        let bare = Bare::at(&place).unwrap();
-        let aside = bare.set_aside().unwrap().unwrap();
+        let bare = Bare::opened(&place).unwrap();
+        let aside = bare.set_aside().unwrap().0.unwrap();
         assert_eq!(fs::read(aside.join("sub/f")).unwrap(), b"kept");
         assert_eq!(fs::read(aside.join(".hidden")).unwrap(), b"too");
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
-        assert_eq!(bare.set_aside().unwrap(), None);
+        let (aside_again, failed) = bare.set_aside().unwrap();
+        assert!(aside_again.is_none() && failed.is_none());
         // A second one of the same second has a name of its own.
         fs::write(place.join(".hidden"), "again").unwrap();
-        let second = bare.set_aside().unwrap().unwrap();
+        let second = bare.set_aside().unwrap().0.unwrap();
         assert_ne!(second, aside);
         assert_eq!(fs::read(aside.join(".hidden")).unwrap(), b"too");
     }
 
+    /// What could not be moved left a new folder beside it with each try, and what was moved was not told of.
+    #[test]
+    fn regression_what_cannot_be_moved_is_told_and_leaves_nothing() {
+        let above = tempfile::tempdir().unwrap();
+        let place = above.path().join("Cloud");
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("f"), "kept").unwrap();
+        let bare = Bare::opened(&place).unwrap();
+        // A folder that is gone takes nothing any more.
+        fs::remove_file(place.join("f")).unwrap();
+        fs::create_dir(place.join("mine")).unwrap();
+        let (aside, failed) = bare.move_all(vec![c"mine".into(), c"gone".into()]).unwrap();
+        assert!(failed.is_some());
+        assert!(aside.unwrap().join("mine").is_dir());
+        let (aside, failed) = bare.move_all(vec![c"gone".into()]).unwrap();
+        assert!(aside.is_none() && failed.is_some());
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 2);
+    }
+
+    /// A daemon of root changed and moved what belonged to others, where they could lead it elsewhere.
+    #[test]
+    fn regression_what_is_not_an_ordinary_users_own_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("Cloud");
+        fs::create_dir(&place).unwrap();
+        let user = rustix::process::geteuid();
+        assert_eq!(Bare::at(&place).is_some(), !user.is_root());
+        assert!(Bare::at(Path::new("/usr")).is_none());
+    }
+
     #[test]
     fn what_is_a_mountpoint_or_a_link_is_none() {
-        assert!(Bare::at(Path::new("/proc")).is_none());
+        assert!(Bare::opened(Path::new("/proc")).is_none());
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/", dir.path().join("link")).unwrap();
-        assert!(Bare::at(&dir.path().join("link")).is_none());
+        assert!(Bare::opened(&dir.path().join("link")).is_none());
     }
 }

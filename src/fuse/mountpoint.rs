@@ -22,14 +22,6 @@ pub enum MountpointError {
     /// Something is in it that would be hidden.
     #[error("{}: not empty; -o nonempty mounts over what is in it", .0.display())]
     NotEmpty(PathBuf),
-    /// What is in it would be hidden, and could not be moved away.
-    #[error("{}: not empty, and what is in it cannot be moved beside it: {why}; move it away", place.display())]
-    NotCleared {
-        /// The place.
-        place: PathBuf,
-        /// Why not.
-        why: io::Error,
-    },
     /// Another mount is there.
     #[error("{}: in use, {what} ({kind}) is mounted there", mountpoint.display())]
     InUse {

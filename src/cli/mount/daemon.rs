@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit, test_kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -332,14 +332,17 @@ fn lets_go(options: &MountOptions, noted: Option<&Note>, pid: u32) -> bool {
 fn is_unmounted(pid: u32, mountpoint: &Path) -> bool {
     match fuse::mountinfo::mounts_of(pid) {
         Ok(mounts) => !mounts.iter().any(|m| m.is_dewfs() && m.mountpoint == mountpoint),
-        Err(error) => has_ended(&error),
+        Err(_) => has_ended(pid),
     }
 }
 
-/// Whether `/proc` says by this that the process is gone, or has only its end before it.
-fn has_ended(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::INVAL))
+/// Whether a process is gone, or has only its end before it: `/proc` shows no mounts of that. It may hide a living one, too.
+fn has_ended(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let is_dead =
+        |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']));
+    state.is_ok_and(|stat| is_dead(&stat)) || test_kill_process(pid) == Err(Errno::SRCH)
 }
 
 fn ask_to_stop(options: &MountOptions, noted: Option<Note>) -> bool {

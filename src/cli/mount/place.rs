@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::failure::Failure;
 use crate::config::MountOptions;
+use crate::control::Note;
 use crate::engine::Engine;
 use crate::fuse::{self, Bare, MountAs, Mounted, MountpointError};
 
@@ -27,7 +28,10 @@ impl Place {
     pub(super) fn examine(options: &MountOptions) -> Result<Self, MountpointError> {
         // Who wants something below the mount has it there.
         let is_own = options.is_own_place && !options.nonempty;
-        let is_known = is_own && options.places.state_dir.join("catalog.db").exists();
+        // The note stays where nothing is mounted.
+        let noted = Note::read(&options.places.state_dir.join(Note::IN_STATE));
+        let was_here = noted.is_some_and(|note| note.mountpoint == options.mountpoint);
+        let is_known = is_own && was_here && Bare::at(&options.mountpoint).is_some();
         let path = fuse::examine(&options.mountpoint, options.nonempty || is_known)?;
         Ok(Self { path, is_own, is_known })
     }
@@ -38,46 +42,34 @@ impl Place {
         engine: &Engine,
         how: &MountAs,
     ) -> Result<(Mounted, Option<String>), Failure> {
-        let bare = if self.is_own { Bare::at(&self.path) } else { None };
-        let Some(bare) = bare else {
+        // Whatever is mounted there: fusermount3 wants to be able to write in it.
+        let Some(bare) = Bare::at(&self.path) else {
             return Ok((fuse::mount(engine, &Handle::current(), how)?, None));
         };
-        bare.open_up();
-        let mounted = self.mount_over(&bare, engine, how);
-        if mounted.is_ok() || self.is_known {
+        let was_closed = bare.open_up();
+        let before = if self.is_known { self.set_aside(&bare) } else { None };
+        let mounted = fuse::mount(engine, &Handle::current(), how);
+        if was_closed || self.is_own && mounted.is_ok() {
             bare.close();
         }
-        mounted
-    }
-
-    fn mount_over(
-        &self,
-        bare: &Bare,
-        engine: &Engine,
-        how: &MountAs,
-    ) -> Result<(Mounted, Option<String>), Failure> {
-        let mut told = None;
-        if self.is_known {
-            let aside = bare
-                .set_aside()
-                .map_err(|why| MountpointError::NotCleared { place: self.path.clone(), why })?;
-            told = aside.map(|aside| self.tell(&aside));
-        }
-        let mounted = fuse::mount(engine, &Handle::current(), how)?;
+        let mounted = mounted?;
         // Somebody may have been quick.
-        match bare.set_aside() {
-            Ok(None) => {}
-            Ok(Some(aside)) => told = Some(self.tell(&aside)),
-            Err(why) => {
-                warn!("{}: what is below the mount cannot be moved: {why}.", self.path.display());
-            }
-        }
-        Ok((mounted, told))
+        let after = if self.is_own { self.set_aside(&bare) } else { None };
+        Ok((mounted, after.or(before)))
     }
 
-    fn tell(&self, aside: &std::path::Path) -> String {
-        let (place, aside) = (self.path.display(), aside.display());
-        warn!("what was saved in {place} while it was unmounted is now in {aside}.");
-        format!("what was saved in {place} while it was unmounted is now in {aside}")
+    /// What cannot be moved is below the mount, as it would be anywhere else.
+    fn set_aside(&self, bare: &Bare) -> Option<String> {
+        let place = self.path.display();
+        let (aside, failed) = bare.set_aside().unwrap_or_else(|why| (None, Some(why)));
+        if let Some(why) = failed {
+            warn!("{place}: what is below the mount cannot be moved beside it: {why}.");
+        }
+        let told = format!(
+            "what was saved in {place} while it was unmounted is now in {}",
+            aside?.display()
+        );
+        warn!("{told}.");
+        Some(told)
     }
 }
