@@ -304,8 +304,8 @@ fn the_demonstration_runs_for_a_user() {
 /// What programs saved into the folder below while the mount was away kept it from ever being mounted again, and would have
 /// been buried by it.
 ///
-/// S160 "The own place of a saved remote is closed to writing while nothing is mounted there, and what was saved there all the
-/// same is moved to a folder beside it, and told."
+/// S160 "The own place of an ordinary user's saved remote, in a folder of his own, is closed to writing while nothing is mounted
+/// there, and what was saved there all the same is moved to a folder beside it, and told."
 #[test]
 fn regression_what_is_saved_below_a_saved_remote_neither_stops_it_nor_is_lost() {
     let name = "regression_what_is_saved_below_a_saved_remote_neither_stops_it_nor_is_lost";
