@@ -6,9 +6,11 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use dewfs::control::Note;
 use support::{LIMIT, Mounted, Places, dewfs, eventually, said};
 
 /// Runs a mount in the background to the end of the command.
@@ -259,12 +261,17 @@ fn regression_a_daemon_that_is_about_to_end_is_waited_for() {
     let held = fs::File::create(places.state.join("lock")).unwrap();
     held.lock().unwrap();
     writeln!(&held, "{}", std::process::id()).unwrap();
+    // It is asked to let go, and ends without an answer.
+    let socket = places.state.join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (mountpoint, state_dir) = (places.at.clone(), places.state.clone());
+    let note = Note { mountpoint, socket, state_dir, pid: std::process::id() };
+    note.write(&places.state.join(Note::IN_STATE), 0o600).unwrap();
     std::thread::scope(|scope| {
         let mounting = scope.spawn(|| mount(&places, &[]));
-        // Longer than the state is asked for without looking at who has it.
-        std::thread::sleep(Duration::from_millis(1500));
-        assert!(!mounting.is_finished(), "{}", said(&mounting.join().unwrap()));
-        drop(held);
+        eventually("it is asked", || listener.accept().is_ok());
+        drop((listener, held));
         let output = mounting.join().unwrap();
         assert!(output.status.success(), "{}", said(&output));
     });
