@@ -396,6 +396,29 @@ async fn regression_a_root_that_does_not_answer_asks_for_no_sign_in() {
     assert!(!matches!(told, Ok(Connection::Unauthenticated)), "{told:?}");
 }
 
+/// Programs that were not let in waited for a root that hangs one after the other.
+#[tokio::test(start_paused = true)]
+async fn regression_who_is_not_let_in_waits_for_the_root_once() {
+    let mut took = Vec::new();
+    for programs in [1, 5] {
+        let store = store();
+        store.inject(FaultRule {
+            path: Some(path("bad")),
+            ..FaultRule::always(Fault::Fail(ErrorKind::Unauthenticated))
+        });
+        let (gate, _held) = Gate::holding(|step| step.path == dewfs::remote::RemotePath::root());
+        store.gate(Some(gate));
+        let remote = retry(&store);
+        let begun = Instant::now();
+        let asked =
+            (0..programs).map(|_| async { remote.stat(&at("bad")).await.unwrap_err().kind });
+        let told = futures_util::future::join_all(asked).await;
+        assert_eq!(told, vec![ErrorKind::Unavailable; programs]);
+        took.push(begun.elapsed());
+    }
+    assert!(took[1] < took[0] + Duration::from_secs(5), "{took:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn regression_one_path_that_hangs_tells_nothing_of_the_remote() {
     let store = store();
