@@ -346,6 +346,29 @@ async fn regression_waiting_for_a_turn_is_no_silence_of_the_remote() {
     assert_eq!(*online.borrow(), Connection::Online);
 }
 
+/// With all requests hanging, and others waiting for their turn, the root was asked after all of these.
+#[tokio::test(start_paused = true)]
+async fn regression_a_remote_that_hangs_is_known_to_be_away_however_many_wait() {
+    let store = store();
+    let limits = Limits { concurrent: 2, background: 2, background_per_second: None };
+    let limited = Limit::new(Arc::new(store.remote()), limits);
+    let remote = Arc::new(Retry::new(Arc::new(limited), Patience::default()));
+    let mut online = remote.connection();
+    let (gate, _held) = Gate::holding(|_| true);
+    store.gate(Some(gate));
+    let begun = Instant::now();
+    for number in 0..12 {
+        let remote = remote.clone();
+        tokio::spawn(async move {
+            let place = at("f");
+            let ask = remote.stat(&place);
+            if number < 2 { ask.await } else { in_background(ask).await }
+        });
+    }
+    online.wait_for(|now| matches!(now, Connection::Offline { .. })).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
 /// One path that a server cannot serve, or does not answer for, took the mount offline; one that it does not show had it wait
 /// for another sign-in.
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::limit::is_awaited;
+use super::limit::{as_one_more, is_awaited};
 use super::quiet::Quiet;
 use super::turn::{NoAnswer, answer_until};
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError, RemotePath, Result};
@@ -221,7 +221,9 @@ impl Line {
     async fn root(&self) -> Result<()> {
         let root = Locator::at(RemotePath::root());
         let mut deadline = Instant::now() + self.patience;
-        match answer_until(&mut deadline, true, self.inner.stat(&root)).await {
+        // Where all requests hang, it would hang behind them.
+        let ask = as_one_more(self.inner.stat(&root));
+        match answer_until(&mut deadline, true, ask).await {
             Ok(outcome) => outcome.map(drop),
             Err(_) => Err(too_slow("stat", &root.path)),
         }
