@@ -103,7 +103,10 @@ fn a_place_in_use_is_refused_and_stays_in_use() {
     let line = said(&mount(&mounted.places, &[]));
     let source = mounted.places.remote.display().to_string();
     assert!(line.contains("in use") && line.contains(&source), "{line}");
-    assert!(line.contains(&format!("dewfs umount {} ends that", places.at.display())), "{line}");
+    assert!(
+        line.contains(&format!("dewfs umount {} ends that", mounted.places.at.display())),
+        "{line}"
+    );
     assert_eq!(fs::read(mounted.path("f")).unwrap(), b"x");
 }
 
