@@ -3,7 +3,7 @@
 # make soak     random histories of syncing without end, with their seeds; DEWFS_SEED replays one
 # make fuzz     a minute of fuzzing for each parser of what others send (FUZZ_SECONDS)
 # make bench    measures it beside the native file system and curl, and its parts
-# make lint     formatting, lints, licences
+# make lint     formatting, lints, links in the documentation
 # make package  a .deb and a .rpm in target/package
 # make install  PREFIX=/usr/local DESTDIR= SBINDIR=/sbin UNITDIR=$(PREFIX)/lib/systemd
 
@@ -79,6 +79,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --quiet
 
 deny:
 	$(CARGO) deny --locked check bans licenses sources

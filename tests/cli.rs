@@ -6,6 +6,7 @@ mod support {
 }
 
 use std::ffi::OsStr;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -212,6 +213,61 @@ fn a_path_in_no_mount_is_named() {
         let line = desk.refused(1, words);
         assert!(line.contains("mnt") && line.contains("not in a dewfs mount"), "{line}");
     }
+}
+
+/// A server that gives everybody this answer.
+fn answering(answer: &'static str) -> String {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            drop(stream.read(&mut [0; 4096]));
+            drop(stream.write_all(answer.as_bytes()));
+        }
+    });
+    at
+}
+
+/// What people meet first: what happened, to what, and what to do.
+#[test]
+fn what_cannot_be_mounted_is_named_with_the_way_out() {
+    let desk = Desk::new();
+    let page = answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let closed = answering(
+        "HTTP/1.1 401 Who\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    );
+    std::fs::write(desk.at("config/dewfs/remotes/ill.toml"), "mountpoint = '/x'\n").unwrap();
+    for (status, remote, said, way_out) in [
+        (1, "./gone".into(), "gone: not found", "look at the spelling"),
+        (
+            1,
+            "http://127.0.0.1:9/".into(),
+            "cannot be reached (Connection refused",
+            "nobody answers",
+        ),
+        (1, "https://nowhere.invalid/".into(), "cannot be reached (", "no such host is known"),
+        (1, format!("https://{page}/"), "cannot be reached (", "the server does not speak TLS"),
+        (1, format!("http://{page}/"), "is served, but not as a WebDAV folder", "/dav/"),
+        (4, format!("http://{closed}/"), "sign-in needed (answered 401", "dewfs login NAME"),
+        (2, "nas:".into(), "nas: no saved remote of this name", "dewfs setup nas"),
+        (2, "ill:".into(), "remotes/ill.toml: spec is missing", "such as \"https://"),
+    ] {
+        let mut lines = vec![desk.refused(status, &format!("mount {remote} mnt"))];
+        if !remote.ends_with(':') && !remote.starts_with('.') {
+            lines.push(desk.refused(status, &format!("remote test {remote}")));
+        }
+        for line in lines {
+            let about = remote.trim_start_matches("./");
+            assert!(line.matches(about).count() == 1 || about == "ill:", "{line}");
+            assert!(line.contains(said) && line.contains(way_out), "{line}");
+            let layers = ["open /", "error sending", "client error", "dns error", "tcp connect"];
+            assert!(!layers.iter().any(|layer| line.contains(layer)), "{line}");
+        }
+    }
+    let line = desk.refused(2, "mount ./remote mnt -o password=secret");
+    assert!(line.contains("dewfs says credentials=FILE") && !line.contains("secret"), "{line}");
+    assert!(desk.refused(1, "status nowhere/x").contains("no such file or folder"));
+    assert!(desk.refused(1, "status mnt").contains("dewfs status shows what is mounted"));
 }
 
 #[test]

@@ -36,7 +36,7 @@ async fn a_person_signs_in_by_the_browser() {
     assert_eq!(flow.product(), "Nextcloud 31.0.4");
     assert!(flow.poll().await.unwrap().is_none());
     server.grant();
-    let granted = flow.wait(Duration::from_secs(5)).await.unwrap().expect("is granted");
+    let granted = flow.wait(Duration::from_secs(20)).await.unwrap().expect("is granted");
     assert_eq!((granted.user.as_str(), granted.password.expose_secret()), (LOGIN, PASSWORD));
     assert_eq!(granted.server, format!("http://127.0.0.1:{}/", server.port));
     // what was granted is what the server lets in

@@ -313,6 +313,7 @@ fn comes_to_rest(pid: u64) {
     let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let before = woken(pid);
+        // Time must pass: it is about what does not happen in it.
         std::thread::sleep(std::time::Duration::from_secs(4));
         if woken(pid) == before {
             return;

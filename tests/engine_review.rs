@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dewfs::engine::{EngineError, OpenMode, Returns, SetAttributes, Settings};
+use dewfs::engine::{EngineError, Invalidation, OpenMode, Returns, SetAttributes, Settings};
 use dewfs::model::Ino;
 use dewfs::remote::ErrorKind;
 use dewfs::remote::memory::{Fault, FaultRule, Gate, MemoryOptions, Moment, Operation};
@@ -384,24 +384,22 @@ async fn what_is_written_after_a_large_file_was_read_ahead_is_sent() {
 /// command read the old content: the kernel was told a moment after the command had ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_the_end_of_a_command_waits_for_what_the_kernel_is_told() {
-    use dewfs::engine::Invalidation;
+    const LONGEST: Duration = Duration::from_secs(2);
     let world = World::new().await;
     let mut news = world.engine.take_invalidations().unwrap();
-    let engine = world.engine.clone();
-    let told = tokio::spawn(async move { engine.told().await });
-    let mark = loop {
-        let batch = news.recv().await.unwrap();
-        let mark = batch.into_iter().find_map(|one| match one {
-            Invalidation::Mark(mark) => Some(mark),
-            _ => None,
-        });
-        if let Some(mark) = mark {
-            break mark;
-        }
-    };
-    assert!(!told.is_finished());
-    mark.reached();
     let begun = std::time::Instant::now();
-    told.await.unwrap();
-    assert!(begun.elapsed() < std::time::Duration::from_secs(1));
+    // Often enough that a machine that stands still for a moment is told from who waits to the end.
+    for _ in 0..6 {
+        let (engine, asked) = (world.engine.clone(), std::time::Instant::now());
+        let told = tokio::spawn(async move { engine.told().await });
+        let is_mark = |one| if let Invalidation::Mark(mark) = one { Some(mark) } else { None };
+        let mut mark = None;
+        while mark.is_none() {
+            mark = news.recv().await.unwrap().into_iter().find_map(is_mark);
+        }
+        assert!(!told.is_finished() || asked.elapsed() >= LONGEST);
+        mark.unwrap().reached();
+        told.await.unwrap();
+    }
+    assert!(begun.elapsed() < 5 * LONGEST, "{:?}", begun.elapsed());
 }

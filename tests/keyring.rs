@@ -95,6 +95,13 @@ impl Keyring {
         assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
         said
     }
+
+    /// `dewfs setup Cloud` with the secret in the keyring.
+    fn sets_up(&self, status: i32, server: &CloudServer) -> String {
+        let (url, user) = (server.url(), format!("username={LOGIN}"));
+        let setup = ["setup", "Cloud", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
+        self.said(status, &setup, &format!("{PASSWORD}\n"))
+    }
 }
 
 fn ours(server: &CloudServer) -> Attributes {
@@ -193,6 +200,13 @@ fn cloud() -> (tokio::runtime::Runtime, CloudServer) {
     (runtime, server)
 }
 
+/// A server and an empty keyring, for who stands in the home directory.
+fn at_home() -> (tokio::runtime::Runtime, CloudServer, Keyring) {
+    let (runtime, server) = cloud();
+    std::env::set_current_dir(home()).unwrap();
+    (runtime, server, Keyring::start())
+}
+
 fn state(keyring: &Keyring) -> String {
     keyring.said(0, &["status", "Cloud", "--json"], "")
 }
@@ -230,16 +244,12 @@ fn setup_and_login_put_the_secret_into_the_keyring() {
     if !goes_on("setup_and_login_put_the_secret_into_the_keyring", USUAL) {
         return;
     }
-    let (_runtime, server) = cloud();
-    let keyring = Keyring::start();
-    std::env::set_current_dir(home()).unwrap();
-    let (url, user) = (server.url(), format!("username={LOGIN}"));
-    let setup = ["setup", "Cloud", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
+    let (_runtime, server, keyring) = at_home();
     keyring.kept.lock().unwrap().locked = true;
-    let said = keyring.said(1, &setup, &format!("{PASSWORD}\n"));
+    let said = keyring.sets_up(1, &server);
     assert!(said.contains("the keyring is locked"), "{said}");
     keyring.kept.lock().unwrap().locked = false;
-    keyring.said(0, &setup, &format!("{PASSWORD}\n"));
+    keyring.sets_up(0, &server);
     assert_eq!(keyring.secrets(), [(ours(&server), PASSWORD.to_owned())]);
     assert!(!home().join(".config/dewfs/secrets/Cloud").exists());
     assert_eq!(std::fs::read(home().join("Cloud/notes.txt")).unwrap(), b"theirs");
@@ -292,9 +302,7 @@ fn regression_two_users_of_a_server_keep_their_secrets() {
     if !goes_on("regression_two_users_of_a_server_keep_their_secrets", USUAL) {
         return;
     }
-    let (_runtime, server) = cloud();
-    let keyring = Keyring::start();
-    std::env::set_current_dir(home()).unwrap();
+    let (_runtime, server, keyring) = at_home();
     let url = server.url();
     let mut by_browser = keyring.command(&["setup", "One", &url, "--yes", "--keyring"]);
     let mut by_browser = by_browser.stderr(Stdio::piped()).spawn().unwrap();
@@ -396,12 +404,8 @@ fn regression_login_reaches_a_mount_that_had_no_file_for_the_secret() {
     if !goes_on("regression_login_reaches_a_mount_that_had_no_file_for_the_secret", USUAL) {
         return;
     }
-    let (_runtime, server) = cloud();
-    let keyring = Keyring::start();
-    std::env::set_current_dir(home()).unwrap();
-    let (url, user) = (server.url(), format!("username={LOGIN}"));
-    let setup = ["setup", "Cloud", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
-    keyring.said(0, &setup, &format!("{PASSWORD}\n"));
+    let (_runtime, server, keyring) = at_home();
+    keyring.sets_up(0, &server);
     keyring.said(0, &["logout", "Cloud"], "");
     eventually("nobody is signed in", || state(&keyring).contains("auth-required"));
     keyring.said(0, &["login", "Cloud", "--password-stdin"], &format!("{PASSWORD}\n"));
@@ -420,12 +424,8 @@ fn regression_a_locked_keyring_makes_no_file_of_the_secret() {
     if !goes_on("regression_a_locked_keyring_makes_no_file_of_the_secret", USUAL) {
         return;
     }
-    let (_runtime, server) = cloud();
-    let keyring = Keyring::start();
-    std::env::set_current_dir(home()).unwrap();
-    let (url, user) = (server.url(), format!("username={LOGIN}"));
-    let setup = ["setup", "Cloud", &url, "--yes", "--password-stdin", "--keyring", "-o", &user];
-    keyring.said(0, &setup, &format!("{PASSWORD}\n"));
+    let (_runtime, server, keyring) = at_home();
+    keyring.sets_up(0, &server);
     let saved =
         || std::fs::read_to_string(home().join(".config/dewfs/remotes/Cloud.toml")).unwrap();
     let (before, file) = (saved(), home().join(".config/dewfs/secrets/Cloud"));

@@ -103,6 +103,10 @@ fn a_place_in_use_is_refused_and_stays_in_use() {
     let line = said(&mount(&mounted.places, &[]));
     let source = mounted.places.remote.display().to_string();
     assert!(line.contains("in use") && line.contains(&source), "{line}");
+    assert!(
+        line.contains(&format!("dewfs umount {} ends that", mounted.places.at.display())),
+        "{line}"
+    );
     assert_eq!(fs::read(mounted.path("f")).unwrap(), b"x");
 }
 
@@ -119,6 +123,7 @@ fn a_state_directory_in_use_is_refused() {
         .unwrap();
     let line = said(&output);
     assert!(line.contains("another dewfs uses this state directory"), "{line}");
+    assert!(line.contains("give each a state_dir= of its own"), "{line}");
     assert_eq!(output.status.code(), Some(1));
     assert!(!other.is_mounted());
 }

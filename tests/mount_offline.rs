@@ -28,11 +28,11 @@ use rustix::process::Signal;
 use servers::{Product, Server};
 use support::{LIMIT, Mounted, bytes, dewfs, eventually, names};
 
-const TIMEOUT: &str = "timeout=2s";
-/// What a program that waits is given at most: a few tries of `timeout=2s`.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// What takes no request.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const TIMEOUT: &str = "timeout=6s";
+/// What a program that waits is given at most: a few tries of `timeout=6s`.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// What takes no request; who waits for a single one waits longer. The rest is for a machine that stands still for a moment.
+const AT_ONCE: Duration = Duration::from_secs(5);
 const CLEAR: [Errno; 4] = [Errno::HOSTDOWN, Errno::TIMEDOUT, Errno::IO, Errno::STALE];
 
 fn plant(server: &Server) {
@@ -102,7 +102,7 @@ fn edit(mount: &Mounted, round: usize) {
     fs::write(mount.path(format!("f{}/in it", round + 6)), b"in it").unwrap();
     fs::rename(name("folder").join("below"), name("below")).unwrap();
     fs::write(name("folder").join("below"), b"a file now").unwrap();
-    assert!(begun.elapsed() < AT_ONCE * 2, "editing took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "editing took {:?}", begun.elapsed());
 }
 
 fn edits_arrive(mount: &Mounted, round: usize) {
@@ -170,10 +170,10 @@ fn a_network_that_swallows_everything_is_lived_through() {
     }
     assert!(in_time("reading", || fs::read(mount.path("far"))).is_none());
     eventually("it is known", || state(&mount) == "offline");
-    // Known to be away: nobody waits the whole deadline.
+    // Known to be away: it is tried for two seconds, and nobody waits the whole deadline.
     let begun = Instant::now();
     assert!(in_time("reading", || fs::read(mount.path("farther"))).is_none());
-    assert!(begun.elapsed() < Duration::from_millis(3500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     local_is_fast(&mount);
     edit(&mount, 0);
     edit(&mount, 1);
@@ -358,7 +358,8 @@ fn sleeps_and_wakes(pause: impl FnOnce(u32) -> Option<Pause>) {
         // A write begins while it sleeps, and the network changes.
         let writer = scope.spawn(|| fs::write(mount.path("meanwhile"), &written));
         line.move_to(server.port);
-        std::thread::sleep(Duration::from_secs(5));
+        // Longer than any deadline, also that of who began before it.
+        std::thread::sleep(Duration::from_secs(7));
         let begun = Instant::now();
         pause.set(&mount, false);
         local_is_fast(&mount);
@@ -452,7 +453,7 @@ fn a_directory_that_hangs_in_the_kernel_holds_up_nothing_but_what_is_in_it() {
         file.sync_all().unwrap();
         drop(file);
         fs::rename(mount.path("own"), mount.path("own too")).unwrap();
-        assert!(begun.elapsed() < AT_ONCE * 2, "writing took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < AT_ONCE, "writing took {:?}", begun.elapsed());
     });
     eventually("offline to be noticed", || state(&mount) == "offline");
     // A request that the share had begun when it stopped keeps the old process, and must keep nobody else.

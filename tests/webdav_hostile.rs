@@ -31,7 +31,8 @@ fn root() -> Locator {
 
 fn open(url: &str) -> WebDavRemote {
     let mut options = WebDavOptions::new(url);
-    options.stall = Duration::from_secs(2);
+    // Far less than the 20 seconds in which it has to end.
+    options.stall = Duration::from_secs(10);
     WebDavRemote::open(&options).unwrap()
 }
 

@@ -42,6 +42,7 @@ mod units;
 mod unmounted;
 mod users;
 mod watch;
+mod way_out;
 mod why;
 
 use std::ffi::OsString;

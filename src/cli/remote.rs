@@ -12,6 +12,7 @@ use crate::remote::{Capabilities, Conditional, ErrorKind, FeedKind, RemoteError,
 use super::output::{Output, Tone, size};
 use super::remotes::{self, Opened};
 use super::saved::Saved;
+use super::way_out::with_way_out;
 use super::{ATTENTION, Common, DONE, FAILED, Failure};
 
 /// Remotes.
@@ -130,7 +131,7 @@ pub(super) fn probe(opened: &Opened) -> Result<(Capabilities, Option<Space>), Fa
 
 fn refused(error: &RemoteError) -> Failure {
     let exit = if error.kind == ErrorKind::Unauthenticated { ATTENTION } else { FAILED };
-    Failure { exit, message: error.to_string() }
+    Failure { exit, message: with_way_out(&error.to_string()) }
 }
 
 /// Is what a remote was found to be (JSON type `remote`).

@@ -1,6 +1,7 @@
 //! From a path somebody typed to the mount it is in and the daemon behind it.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -55,8 +56,7 @@ impl Target {
     /// The mount that holds `path`. Symlinks on the way to it are followed, one at its end only if it lies in no mount.
     pub(super) fn of(path: &Path) -> Result<Self, Failure> {
         let mounts = mounts()?;
-        Self::among(path, &mounts)
-            .ok_or_else(|| Failure::failed(format!("{}: not in a dewfs mount", path.display())))
+        Self::among(path, &mounts).ok_or_else(|| outside(path))
     }
 
     /// The same, with the list of mounts at hand; `None` if no dewfs mount holds it.
@@ -110,6 +110,16 @@ impl Target {
     }
 }
 
+/// Why no daemon can be asked about this path.
+fn outside(path: &Path) -> Failure {
+    let shown = path.display();
+    let is_missing = path.symlink_metadata().is_err_and(|why| why.kind() == ErrorKind::NotFound);
+    Failure::failed(match is_missing {
+        true => format!("{shown}: not in a dewfs mount, and no such file or folder"),
+        false => format!("{shown}: not in a dewfs mount; dewfs status shows what is mounted"),
+    })
+}
+
 /// The path from the root, `.` and double slashes dropped, `..` kept.
 fn absolute(path: &Path) -> Option<PathBuf> {
     let from = if path.is_absolute() { PathBuf::new() } else { std::env::current_dir().ok()? };
@@ -132,8 +142,7 @@ pub(super) fn by_mount(paths: &[PathBuf]) -> Result<Vec<(Target, Vec<Scope>)>, F
     let mounts = mounts()?;
     let mut groups: Vec<(Target, Vec<Scope>)> = Vec::new();
     for path in paths {
-        let target = Target::among(path, &mounts)
-            .ok_or_else(|| Failure::failed(format!("{}: not in a dewfs mount", path.display())))?;
+        let target = Target::among(path, &mounts).ok_or_else(|| outside(path))?;
         let scope = target.scope.clone();
         match groups.last_mut() {
             Some((last, scopes)) if last.mount == target.mount && scopes.len() < AT_ONCE => {

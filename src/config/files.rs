@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::assignment::Assignment;
+use super::who::is_from_home;
 use super::{ConfigError, Options, Schemes, Who};
 
 /// Where the configuration of the machine is.
@@ -69,6 +70,7 @@ impl ConfigFiles {
         let mut spec = None;
         let mut mountpoint = None;
         let mut options = Vec::new();
+        let mut without = None;
         for dir in &self.dirs {
             let path = dir.join("remotes").join(format!("{name}.toml"));
             let Some(table) = read(&path)? else { continue };
@@ -82,12 +84,20 @@ impl ConfigFiles {
                     None => {}
                 }
             }
-            options.extend(assignments(&table, &path, &["mount", "mountpoint", "spec"])?);
+            let said = assignments(&table, &path, &["mount", "mountpoint", "spec"])?;
+            // What is wrong is told with the file that it is in.
+            apply(&mut Options::default(), &path, &said)?;
+            options.extend(said);
+            without = Some(path);
         }
-        match spec {
-            Some(spec) => Ok(SavedRemote { spec, mountpoint, options }),
-            None => Err(ConfigError::Spec(format!(
-                "{name}: no saved remote of this name ({})",
+        match (spec, without) {
+            (Some(spec), _) => Ok(SavedRemote { spec, mountpoint, options }),
+            (None, Some(path)) => {
+                let why = "spec is missing: it says what the remote is, such as \"https://…\"";
+                Err(ConfigError::File { path, why: why.into() })
+            }
+            (None, None) => Err(ConfigError::Spec(format!(
+                "{name}: no saved remote of this name ({}); dewfs remote list shows all, dewfs setup {name} saves one",
                 self.dirs
                     .iter()
                     .map(|dir| dir.join("remotes").display().to_string())
@@ -169,10 +179,12 @@ fn words(key: &str, value: &toml::Value, all: &mut Vec<Assignment>) -> Result<()
     let one = |value: String| Assignment { key: key.to_owned(), value: Some(value) };
     match value {
         toml::Value::String(text)
-            if super::known::PATHS.contains(&key) && !text.starts_with('/') =>
+            if super::known::PATHS.contains(&key)
+                && !text.starts_with('/')
+                && !is_from_home(text) =>
         {
             // The same words would be another place in each directory that somebody stands in.
-            return Err(format!("option {key}: \"{text}\" must begin with /"));
+            return Err(format!("option {key}: \"{text}\" must begin with / or ~/"));
         }
         toml::Value::String(text) => all.push(one(text.clone())),
         toml::Value::Integer(_) if key.ends_with("mask") || key.ends_with("_mode") => {
@@ -244,7 +256,7 @@ mod tests {
             ("[mount\n", "config.toml"),
             ("mount = 3\n", "table"),
             ("[mount]\nstate_dir = 'here'\n", "must begin with /"),
-            ("[mount]\ncredentials = '~/x'\n", "must begin with /"),
+            ("[mount]\ncredentials = '~other/x'\n", "must begin with / or ~/"),
         ] {
             put(dir.path(), "config.toml", text);
             let files = ConfigFiles::at(vec![dir.path().into()], None);
@@ -254,6 +266,15 @@ mod tests {
             assert!(!error.contains('\n'), "{error}");
         }
         let files = ConfigFiles::at(vec![dir.path().into()], None);
-        assert!(files.remote("nope").unwrap_err().to_string().contains("nope"));
+        let said = files.remote("nope").unwrap_err().to_string();
+        assert!(said.contains("nope: no saved remote") && said.contains("dewfs remote list"));
+        for (text, named) in [
+            ("mountpoint = '/x'\n", "spec is missing"),
+            ("spec = '/x'\n[mount]\npol = 3\n", "nearest is poll"),
+        ] {
+            put(dir.path(), "remotes/ill.toml", text);
+            let said = files.remote("ill").unwrap_err().to_string();
+            assert!(said.contains(named) && said.contains("remotes/ill.toml"), "{said}");
+        }
     }
 }

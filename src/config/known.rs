@@ -170,6 +170,9 @@ const FOREIGN: &[(&str, &str)] = &[
     ("webdav_url", "the remote specification https://…"),
     ("webdav_user", "username="),
     ("webdav_pass", "credentials=FILE"),
+    // what everybody tries first, and everybody else can read in the list of processes
+    ("password", "credentials=FILE"),
+    ("pass", "credentials=FILE"),
     // sshfs
     ("reconnect", "nothing: dewfs always reconnects"),
     ("serveraliveinterval", "timeout="),

@@ -339,7 +339,7 @@ fn unknown(key: &str) -> ConfigError {
     ConfigError::Option(match (foreign(key), nearest(key)) {
         (Some(ours), _) => format!("unknown option {key}; dewfs says {ours}"),
         (None, Some(near)) => format!("unknown option {key}; the nearest is {near}"),
-        (None, None) => format!("unknown option {key}"),
+        (None, None) => format!("unknown option {key}; mount.dewfs(8) tells of all"),
     })
 }
 

@@ -9,7 +9,7 @@ use super::assignment::split_options;
 use super::places::{resolved, state_id};
 use super::spec::{RemoteSpec, Spec};
 use super::values::Amount;
-use super::who::is_entrusted;
+use super::who::{is_entrusted, is_from_home};
 use super::{ConfigError, ConfigFiles, Options, Places, Schemes, Thrift, Who};
 
 /// Says who may use the mount; the kernel checks permissions for all of them.
@@ -150,7 +150,7 @@ fn resolve_with(
 ) -> Result<MountOptions, ConfigError> {
     let mut options = Options::default();
     files.apply_general(&mut options, request.config.is_some())?;
-    let remote = open_spec(request.spec, cwd, files, request.schemes, &mut options)?;
+    let remote = open_spec(request.spec, who, cwd, files, request.schemes, &mut options)?;
     for one in request.options.iter().map(|text| split_options(text)) {
         for one in one?.iter().filter(|one| !request.sloppy || one.is_known()) {
             options.apply(one)?;
@@ -200,6 +200,7 @@ fn resolve_with(
 /// The remote a specification names; a saved one brings its options.
 fn open_spec(
     spec: &OsStr,
+    who: &Who,
     cwd: &Path,
     files: &ConfigFiles,
     schemes: &Schemes,
@@ -210,11 +211,12 @@ fn open_spec(
         Spec::Saved { name, sub } => (name, sub),
     };
     let saved = files.remote(&name)?;
-    saved.options.iter().try_for_each(|one| options.apply(one)).map_err(|error| match error {
-        ConfigError::Option(why) => ConfigError::Option(format!("saved remote {name}: {why}")),
-        other => other,
-    })?;
-    match Spec::parse(&saved.spec, Path::new("/"), schemes)? {
+    saved.options.iter().try_for_each(|one| options.apply(one))?;
+    let written = match is_from_home(&saved.spec) {
+        true => who.path(Path::new("/"), Path::new(&saved.spec)).into_os_string(),
+        false => OsString::from(&saved.spec),
+    };
+    match Spec::parse(written, Path::new("/"), schemes)? {
         Spec::Remote(remote) => remote.below(&sub),
         Spec::Saved { .. } => Err(ConfigError::Spec(format!(
             "saved remote {name}: its spec {} names another saved remote",
@@ -235,7 +237,7 @@ pub fn resolve_remote(
     let files = ConfigFiles::of(who, config);
     let mut options = Options::default();
     files.apply_general(&mut options, config.is_some())?;
-    let remote = open_spec(spec, cwd, &files, schemes, &mut options)?;
+    let remote = open_spec(spec, who, cwd, &files, schemes, &mut options)?;
     words.iter().try_for_each(|text| options.apply_string(text))?;
     let user = options.username.clone().or_else(|| match &remote {
         RemoteSpec::WebDav { user, .. } => user.clone(),

@@ -81,6 +81,30 @@ fn words_are_over_the_saved_remote_and_that_over_the_general_file() {
     assert_eq!(mount.source, "nas:in/side");
 }
 
+/// Only the mountpoint of a saved remote was taken from the home directory: `~/` before any other path was an error.
+#[test]
+fn regression_all_paths_in_files_are_taken_from_the_home_directory() {
+    let desk = Desk::new();
+    let saved = "spec = '~/remote'\nmountpoint = '~/place'\n[mount]\nstate_dir = '~/states/nas'\n\
+                 credentials = '~/secret'\nca_file = '~/ca.pem'\nclient_cert = '~/cert'\nclient_key = '~/key'\n";
+    std::fs::write(desk.at("config/dewfs/remotes/nas.toml"), saved).unwrap();
+    std::fs::create_dir(desk.at("elsewhere")).unwrap();
+    let (cwd, schemes) = (desk.at("elsewhere"), Schemes::new());
+    let place = own_mountpoint(OsStr::new("nas:"), None, &desk.who, &cwd, &schemes).unwrap();
+    assert_eq!(place, desk.at("place"));
+    let mount = desk.resolve("nas:deep", "mnt", &[]).unwrap();
+    assert_eq!(mount.remote, RemoteSpec::Folder(desk.at("remote/deep")));
+    assert_eq!(mount.places.state_dir, desk.at("states/nas"));
+    let (_, opened) =
+        resolve_remote(OsStr::new("nas:"), &[], None, &desk.who, &cwd, &schemes).unwrap();
+    let paths = [opened.credentials, opened.ca_file, opened.client_cert, opened.client_key];
+    let wanted = ["secret", "ca.pem", "cert", "key"].map(|name| Some(desk.at(name)));
+    assert_eq!(paths, wanted);
+    std::fs::write(desk.at("config/dewfs/config.toml"), "[mount]\nstate_dir = '~/all'\n").unwrap();
+    let mount = desk.resolve("./remote", "mnt", &[]).unwrap();
+    assert_eq!(mount.places.state_dir, desk.at("all"));
+}
+
 #[test]
 fn modes_follow_masks_and_are_private_when_root_mounts_for_somebody() {
     let mut desk = Desk::new();

@@ -64,6 +64,11 @@ impl Who {
     }
 }
 
+/// Whether a path is written from the home directory of who runs the program.
+pub(super) fn is_from_home(path: &str) -> bool {
+    path == "~" || path.starts_with("~/")
+}
+
 /// The home directory of a user, by the user database.
 pub(super) fn home_of(uid: u32) -> Option<PathBuf> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.dir)

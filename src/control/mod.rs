@@ -2,7 +2,7 @@
 //!
 //! One request is one line of JSON; the answer is documents, one a line, and at last one of type `done` with the exit status
 //! that a command should end with. A request that takes long sends `progress` events meanwhile, if that was asked for, and
-//! ends when who asked goes away. The daemon decides by peer uid who may do what ([`rights`]): the mount's owner, `uid=` and
+//! ends when who asked goes away. The daemon decides by peer uid who may do what (`rights`): the mount's owner, `uid=` and
 //! root may do everything, others may ask the state of what they may read. Nothing is decided here: each request is one or
 //! two verbs of the engine.
 

@@ -23,7 +23,7 @@ pub enum MountpointError {
     #[error("{}: not empty; -o nonempty mounts over what is in it", .0.display())]
     NotEmpty(PathBuf),
     /// Another mount is there.
-    #[error("{}: in use, {what} ({kind}) is mounted there", mountpoint.display())]
+    #[error("{}: in use, {what} ({kind}) is mounted there{}", mountpoint.display(), way_out(kind, mountpoint))]
     InUse {
         /// The place.
         mountpoint: PathBuf,
@@ -132,6 +132,14 @@ fn is_empty(place: &Path) -> io::Result<bool> {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(why) if why.kind() == io::ErrorKind::PermissionDenied => Ok(true),
         Err(why) => Err(why),
+    }
+}
+
+/// How to go on where something is mounted.
+fn way_out(kind: &str, mountpoint: &Path) -> String {
+    match kind {
+        "fuse.dewfs" => format!("; dewfs umount {} ends that", mountpoint.display()),
+        _ => String::new(),
     }
 }
 

@@ -119,7 +119,7 @@ impl ErrorKind {
 
 /// Is a failed remote operation: what was asked, of what, and why not.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} {path}: {}", message(.kind, .source))]
+#[error("{}", shown(.operation, .path, &message(.kind, .source)))]
 pub struct RemoteError {
     /// What it means for the caller.
     pub kind: ErrorKind,
@@ -147,6 +147,15 @@ impl RemoteError {
     }
 }
 
+/// What is asked first is about the remote itself: who made it says where it is, and no verb is needed.
+fn shown(operation: &str, path: &str, message: &str) -> String {
+    match (operation, path) {
+        ("open", "/") => message.to_owned(),
+        ("open", _) => format!("{path}: {message}"),
+        _ => format!("{operation} {path}: {message}"),
+    }
+}
+
 fn message(kind: &ErrorKind, source: &Option<Box<dyn std::error::Error + Send + Sync>>) -> String {
     let what = match kind {
         ErrorKind::NotFound => "not found",
@@ -156,9 +165,7 @@ fn message(kind: &ErrorKind, source: &Option<Box<dyn std::error::Error + Send + 
         ErrorKind::NotEmpty => "the folder is not empty",
         ErrorKind::NoParent => "its folder does not exist",
         ErrorKind::Denied => "permission denied by the remote",
-        ErrorKind::Unauthenticated => {
-            "sign-in needed: user name, password or token is not accepted"
-        }
+        ErrorKind::Unauthenticated => "sign-in needed",
         ErrorKind::NoSpace => "the remote is full",
         ErrorKind::NameRejected => "the remote cannot hold this name",
         ErrorKind::Locked { .. } => "locked by somebody else",

@@ -223,14 +223,15 @@ fn a_helper_that_stands_still_holds_nobody_up() {
         let start = Instant::now();
         assert_eq!(fs::read(mount.path("f")).unwrap(), b"content");
         // A second, and what a machine with much to do adds.
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
         status(&mount)["passthrough"] == false
     });
     let start = Instant::now();
-    for _ in 0..10 {
+    for _ in 0..20 {
         assert_eq!(fs::read(mount.path("f")).unwrap(), b"content");
     }
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // A second each would be twice as long.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     control("cont");
 }
 
@@ -251,7 +252,7 @@ fn a_killed_daemon_is_gone_though_the_helper_lives() {
     let (tell, told) = std::sync::mpsc::channel();
     let at = mount.places.at.clone();
     std::thread::spawn(move || tell.send(errno(fs::read_dir(at))));
-    let outcome = told.recv_timeout(Duration::from_secs(1));
+    let outcome = told.recv_timeout(support::LIMIT);
     if outcome.is_err() {
         // Nor would anything else here come back.
         mount.places.detach();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dewfs::engine::{MountStatus, Settings};
+use dewfs::engine::{Lane, MountStatus, Settings};
 use dewfs::model::{Content, Ino};
 use dewfs::remote::memory::{Gate, MemoryOptions, MemoryStore, Operation, Step};
 use support::world::{PATIENCE, READ, World, quick_settings};
@@ -56,11 +56,12 @@ fn files_there(world: &World, folder: &str) -> usize {
     world.there().iter().filter(|(path, _)| path.starts_with(&format!("{folder}/"))).count()
 }
 
-/// Does it while nothing can be sent, so that how much is held does not hang on how fast the remote is.
-async fn offline(world: &World, act: impl AsyncFnOnce()) {
-    world.store.set_online(false);
+/// Does it while nothing is sent or begun, so that how much is held does not hang on how fast anybody is: as many as `guard=`
+/// may go before there are more of them.
+async fn at_once(world: &World, act: impl AsyncFnOnce()) {
+    world.engine.pause(Lane::All).await.unwrap();
     act().await;
-    world.store.set_online(true);
+    world.engine.resume().await.unwrap();
     world.engine.sync_now(Ino::ROOT).await.unwrap();
 }
 
@@ -75,7 +76,7 @@ async fn empty(world: &World, folder: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_removals_of_a_folder_tree_are_held_and_others_go_on() {
     let world = world_of(30, guarded(10)).await;
-    offline(&world, async || {
+    at_once(&world, async || {
         empty(&world, "docs").await;
         world.remove("docs").await.unwrap();
     })
@@ -113,7 +114,7 @@ async fn many_removals_of_a_folder_tree_are_held_and_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undo_brings_removed_folders_back_with_what_was_here() {
     let world = world_of(20, guarded(10)).await;
-    offline(&world, async || {
+    at_once(&world, async || {
         empty(&world, "docs").await;
         world.remove("docs").await.unwrap();
         empty(&world, "other").await;
@@ -142,7 +143,7 @@ async fn undo_brings_removed_folders_back_with_what_was_here() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undo_gives_overwritten_files_the_remotes_content_and_keeps_ours() {
     let world = world_of(20, guarded(10)).await;
-    offline(&world, async || {
+    at_once(&world, async || {
         for number in 0..20 {
             world.write(&format!("docs/f{number}"), format!("scrambled {number}").as_bytes()).await;
         }
@@ -169,7 +170,7 @@ async fn undo_gives_overwritten_files_the_remotes_content_and_keeps_ours() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_replaced_by_rename_is_held_as_an_overwrite() {
     let world = world_of(20, guarded(10)).await;
-    offline(&world, async || {
+    at_once(&world, async || {
         for number in 0..20 {
             world.write("temporary", format!("saved {number}").as_bytes()).await;
             world.rename("temporary", &format!("docs/f{number}")).await.unwrap();
@@ -194,7 +195,7 @@ async fn regression_undo_keeps_what_was_sent_before_it_took_its_place() {
         world.write(&format!("temporary {number}"), format!("saved {number}").as_bytes()).await;
     }
     world.in_sync().await;
-    offline(&world, async || {
+    at_once(&world, async || {
         for number in 0..20 {
             let file = format!("docs/f{number}");
             world.rename(&format!("temporary {number}"), &file).await.unwrap();

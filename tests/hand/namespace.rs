@@ -64,7 +64,7 @@ fn the_server_has_a_name_when_the_call_returns() {
 /// nothing: what it made stays here, pending, and is sent when that is possible."
 #[test]
 fn a_call_that_cannot_arrive_fails_and_what_was_begun_arrives_later() {
-    let (server, proxy, mount) = stage(Product::Lighttpd, "1s");
+    let (server, proxy, mount) = stage(Product::Lighttpd, "1s,timeout=6s");
     proxy.set(Fault::Silent, &[]);
     let begun = Instant::now();
     let outcomes = std::thread::scope(|scope| {
@@ -80,12 +80,12 @@ fn a_call_that_cannot_arrive_fails_and_what_was_begun_arrives_later() {
         while makers.iter().any(|maker| !maker.is_finished()) {
             let look = Instant::now();
             fs::metadata(mount.path("old")).unwrap();
-            assert!(look.elapsed() < Duration::from_secs(1), "{:?}", look.elapsed());
+            assert!(look.elapsed() < Duration::from_secs(5), "{:?}", look.elapsed());
             std::thread::sleep(Duration::from_millis(50));
         }
         makers.into_iter().map(|maker| refused(maker.join().unwrap())).collect::<Vec<_>>()
     });
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     for outcome in outcomes {
         assert!([Errno::TIMEDOUT, Errno::HOSTDOWN].contains(&outcome), "{outcome}");
     }

@@ -129,7 +129,7 @@ impl Server {
     pub fn stop(&mut self) {
         self.signal(Signal::CONT);
         self.signal(Signal::TERM);
-        let until = Instant::now() + Duration::from_secs(3);
+        let until = Instant::now() + Duration::from_secs(20);
         while Instant::now() < until {
             if let Ok(Some(_)) = self.process.try_wait() {
                 return;

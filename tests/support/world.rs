@@ -35,7 +35,8 @@ pub fn quick_settings() -> Settings {
     Settings {
         write_back_delay: Duration::from_millis(10),
         poll: Duration::from_millis(50),
-        timeout: Duration::from_secs(2),
+        // Nobody waits as long where all goes well, also while the machine stands still for a moment.
+        timeout: Duration::from_secs(10),
         ..Settings::default()
     }
 }

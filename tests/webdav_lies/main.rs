@@ -30,10 +30,13 @@ fn root() -> Locator {
     Locator::at(RemotePath::root())
 }
 
+/// Who answers does so at once; the rest is for a machine that stands still for a moment.
 fn open(liar: &Liar) -> WebDavRemote {
-    let mut options = WebDavOptions::new(&liar.url);
-    options.stall = Duration::from_millis(300);
-    WebDavRemote::open(&options).unwrap()
+    patient(&liar.url, Duration::from_secs(10))
+}
+
+fn patient(url: &str, stall: Duration) -> WebDavRemote {
+    WebDavRemote::open(&WebDavOptions { stall, ..WebDavOptions::new(url) }).unwrap()
 }
 
 fn v() -> Version {
@@ -443,9 +446,8 @@ async fn what_is_no_webdav_folder_is_named_at_the_probe() {
     assert!(error.to_string().contains(&gone), "{error}");
     let liar = Liar::start(part).await;
     let https = liar.url.replace("http:", "https:");
-    let mut options = WebDavOptions::new(&https);
-    options.stall = Duration::from_millis(300);
-    let error = WebDavRemote::open(&options).unwrap().probe().await.unwrap_err();
+    let remote = patient(&https, Duration::from_millis(300));
+    let error = remote.probe().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Offline, "{error}");
 }
 
@@ -463,7 +465,8 @@ async fn a_server_that_only_reads_is_not_writable() {
 #[tokio::test]
 async fn silence_ends_by_itself() {
     let liar = Liar::start(|_| String::new()).await;
-    let error = open(&liar).list(&root(), None).await.unwrap_err();
+    let error =
+        patient(&liar.url, Duration::from_millis(300)).list(&root(), None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Offline);
     assert!(error.to_string().contains("no progress"), "{error}");
 }

@@ -5,7 +5,7 @@
 //! thread of its own that has become that user but for the privilege: what hangs, hangs for him alone. It keeps no FUSE
 //! descriptor: each request brings it, and it is closed before the answer, or goes away with it; so a mount ends with its
 //! daemon. [`request`] is the protocol, [`checks`] says what may be registered, [`mounting`] where may be mounted and what
-//! unmounted, [`limits`] how much.
+//! unmounted, [`mod@limits`] how much.
 
 mod checks;
 mod kernel;

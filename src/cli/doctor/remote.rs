@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use super::Check;
+use crate::cli::way_out::way_out;
 use crate::cli::{ATTENTION, Common, Failure, remote};
 
 /// Seconds by which two clocks that are both right may differ, on the way and by rounding.
@@ -17,36 +18,25 @@ pub(super) fn checks(spec: &OsString, common: &Common) -> Vec<Check> {
             found.clock_ahead.map(clock).into_iter().chain([answers]).collect()
         }
         Err(failure) => {
-            vec![Check::ill("remote", failure.message.clone(), &mend(&failure, &shown))]
+            vec![Check::ill("remote", alone(&failure.message), &mend(&failure, &shown))]
         }
     }
 }
 
+/// What was said without its way out, which stands in a column of its own.
+fn alone(said: &str) -> String {
+    let known = way_out(said).and_then(|known| said.strip_suffix(known)?.strip_suffix("; "));
+    known.unwrap_or(said).to_owned()
+}
+
 fn mend(failure: &Failure, spec: &str) -> String {
-    let said = failure.message.to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if has(&["unencrypted"]) {
-        return "write https://; only if the way to the server is safe otherwise: -o insecure_http"
-            .to_owned();
-    }
-    if failure.exit == ATTENTION {
+    let known = way_out(&failure.message);
+    if failure.exit == ATTENTION && !failure.message.contains("unencrypted") {
         return format!(
             "the user name or password is not accepted: dewfs login {spec} for a saved remote, else mend the file of credentials="
         );
     }
-    if has(&["certificate", "unknownissuer", "notvalidforname", "expired"]) {
-        return "if the server's certificate comes from an authority of your own, name that with -o ca_file=FILE; if it seems expired, look at this machine's clock".to_owned();
-    }
-    if has(&["tls", "ssl", "handshake", "corrupt message", "invalidcontenttype"]) {
-        return "the server does not speak TLS there: look at the port, and whether it is http:// or https://".to_owned();
-    }
-    if has(&["dns", "resolve", "lookup", "name or service"]) {
-        return "no such host is known: look at the spelling and at the network".to_owned();
-    }
-    if has(&["refused", "unreachable", "timed out", "no progress"]) {
-        return "nobody answers there: look at host, port and network".to_owned();
-    }
-    "dewfs remote test says more".to_owned()
+    known.unwrap_or("dewfs remote test says more").to_owned()
 }
 
 /// Compares the clocks: times of files, and the names of conflict copies, are told by both.

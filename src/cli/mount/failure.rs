@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::cli::way_out::with_way_out;
 use crate::engine::StartError;
 use crate::fuse::{MountError, MountpointError};
 
@@ -120,11 +121,16 @@ impl From<MountError> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        let kind = match &error {
-            StartError::SignIn(_) => Kind::SignIn,
-            _ => Kind::Mount,
-        };
-        Self::new(kind, error.to_string())
+        match &error {
+            StartError::SignIn(why) => Self::new(Kind::SignIn, with_way_out(why)),
+            StartError::Remote(why) => Self::new(Kind::Mount, with_way_out(why)),
+            StartError::InUse { .. } => {
+                let way_out =
+                    "unmount what it is mounted for, or give each a state_dir= of its own";
+                Self::new(Kind::Mount, format!("{error}; {way_out}"))
+            }
+            _ => Self::new(Kind::Mount, error.to_string()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! for each engine or incarnation, each of which can be taken offline or cut off for ever. Tests change the tree behind the
 //! engines' backs by the store's own verbs (`put`, `mkdir`, `rm`, `mv`) and step requests one by one by a [`Gate`].
 //!
-//! At the weak [`Conditional`] levels the store only looks and then acts, as WebDAV servers do, and the handle makes up for
+//! At the weak `Conditional` levels the store only looks and then acts, as WebDAV servers do, and the handle makes up for
 //! it as every backend must: temporary upload, move aside, look, move in.
 
 mod actor;

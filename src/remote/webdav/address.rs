@@ -12,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::options::WebDavOptions;
 use super::profile::Known;
 use crate::remote::behind::Behind;
-use crate::remote::{Capabilities, ErrorKind, Remote, RemoteError, RemotePath, Result};
+use crate::remote::{Capabilities, ErrorKind, Remote, RemoteError, Result};
 
 /// Is the server behind an address.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Behind for AddressedServer {
         if let Some(found) = self.found() {
             return Ok(found);
         }
-        let found = self.ask().await.map_err(|f| f.at("open", &RemotePath::root()))?;
+        let found = self.ask().await.map_err(|f| f.opening(self.plain.client.root()))?;
         *self.found.write().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
         Ok(found)
     }

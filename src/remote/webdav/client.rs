@@ -129,8 +129,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(options: &WebDavOptions) -> Result<Self> {
         let root = parse_url(&options.url)?;
-        let open = |failure: Failure| failure.at("open", &crate::remote::RemotePath::root());
-        let http = connections(options, &root).map_err(open)?;
+        let http = connections(options, &root).map_err(|failure| failure.opening(&root))?;
         let client = Self {
             http,
             root,
@@ -139,7 +138,8 @@ impl Client {
             clock: Clock::default(),
             stall: options.stall,
         };
-        client.check_secrecy(options.insecure_http).map_err(open)?;
+        let is_secret = client.check_secrecy(options.insecure_http);
+        is_secret.map_err(|failure| failure.opening(&client.root))?;
         client.sign_again();
         Ok(client)
     }

@@ -18,6 +18,17 @@ pub(super) struct Failure {
     pub(super) is_broken_off: bool,
 }
 
+/// What layers say that only pass on what another one said: no news for people.
+const PASSED_ON: &[&str] = &[
+    "error sending request",
+    "client error (Connect)",
+    "client error (SendRequest)",
+    "tcp connect error",
+    "connection error",
+    "dns error",
+    "error resolving DNS",
+];
+
 /// What the steps below the trait answer.
 pub(super) type Outcome<T> = std::result::Result<T, Failure>;
 
@@ -35,6 +46,17 @@ impl Failure {
         if self.kind.is_unanswered() { self } else { Self::new(ErrorKind::Other, self.why) }
     }
 
+    /// The public error where the server itself does not answer as it should.
+    pub(super) fn opening(self, server: &url::Url) -> RemoteError {
+        let server = shown_url(server);
+        let mut why = self.why.as_str();
+        // It is said once where it is, whoever said it before.
+        while let Some(rest) = why.strip_prefix(&server) {
+            why = rest.trim_start_matches(':').trim_start();
+        }
+        RemoteError::new(self.kind, "open", &server).because(why)
+    }
+
     /// The public error for `operation` on `path`.
     pub(super) fn at(self, operation: &'static str, path: &RemotePath) -> RemoteError {
         RemoteError::new(self.kind, operation, path).because(self.why)
@@ -48,7 +70,9 @@ impl From<reqwest::Error> for Failure {
         let mut cause = error.source();
         while let Some(inner) = cause {
             let text = inner.to_string();
-            if !why.contains(&text) {
+            if PASSED_ON.iter().any(|known| why.ends_with(known)) {
+                why = text;
+            } else if !why.contains(&text) {
                 why = format!("{why}: {text}");
             }
             cause = inner.source();
@@ -71,8 +95,12 @@ impl From<reqwest::Error> for Failure {
 /// The failure that a refusing answer means, where the verb has no better reading of it.
 pub(super) fn refusal(answer: &Response) -> Failure {
     let kind = kind_of(answer.status(), answer.headers());
-    let url = shown_url(answer.url());
-    Failure::new(kind, format!("{url} answered {}", answer.status()))
+    let (url, status) = (shown_url(answer.url()), answer.status());
+    let means = match kind {
+        ErrorKind::Unauthenticated => ": user name, password or token is missing or not accepted",
+        _ => "",
+    };
+    Failure::new(kind, format!("{url} answered {status}{means}"))
 }
 
 /// A URL for people: never with a user name, password or query.

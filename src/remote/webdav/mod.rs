@@ -117,7 +117,7 @@ impl Remote for WebDavRemote {
     }
 
     async fn probe(&self) -> Result<Capabilities> {
-        self.find_out().await.map_err(|f| f.at("open", &RemotePath::root()))
+        self.find_out().await.map_err(|f| f.opening(self.root.url()))
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {

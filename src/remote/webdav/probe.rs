@@ -118,7 +118,9 @@ impl WebDavRemote {
                 return Err(Failure::new(ErrorKind::NotFound, why));
             }
             200..300 | 405 | 501 => {
-                let why = format!("{shown} is served, but not as a WebDAV folder");
+                let why = format!(
+                    "{shown} is served, but not as a WebDAV folder: many servers have that below /dav/, /webdav/ or the like"
+                );
                 return Err(Failure::new(ErrorKind::Unsupported, why));
             }
             _ => return Err(refusal(&answer)),

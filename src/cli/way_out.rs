@@ -1,0 +1,53 @@
+//! What to do about a remote that does not answer as it should, found by what was said of it.
+
+/// Answers the way out, if one is known.
+pub(super) fn way_out(said: &str) -> Option<&'static str> {
+    let said = said.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&["unencrypted"]) {
+        Some("write https://; only if the way to the server is safe otherwise: -o insecure_http")
+    } else if has(&["certificate", "unknownissuer", "notvalidforname", "expired"]) {
+        Some(
+            "if the server's certificate comes from an authority of your own, name that with -o ca_file=FILE; if it seems expired, look at this machine's clock",
+        )
+    } else if has(&["tls", "ssl", "handshake", "corrupt message", "invalidcontenttype"]) {
+        Some(
+            "the server does not speak TLS there: look at the port, and whether it is http:// or https://",
+        )
+    } else if has(&["dns", "resolve", "lookup", "name or service"]) {
+        Some("no such host is known: look at the spelling and at the network")
+    } else if has(&["refused", "unreachable", "timed out", "no progress"]) {
+        Some("nobody answers there: look at host, port and network")
+    } else if has(&["no such file"]) {
+        Some("look at the spelling, and whether the disk or share that it is on is mounted")
+    } else if has(&["not accepted"]) {
+        Some(
+            "name a file that has username= and password= with -o credentials=FILE, or sign in to a saved remote with dewfs login NAME",
+        )
+    } else {
+        None
+    }
+}
+
+/// What was said with its way out, unless that was said with it.
+pub(super) fn with_way_out(said: &str) -> String {
+    let is_said = ["use https", "CA:FALSE", "ca_file="].iter().any(|known| said.contains(known));
+    match way_out(said).filter(|_| !is_said) {
+        Some(way_out) => format!("{said}; {way_out}"),
+        None => said.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_way_out_is_not_given_another() {
+        let said = "https://h/: cannot be reached (bad certificate; name its file with ca_file=)";
+        assert_eq!(with_way_out(said), said);
+        let said = "https://h/: cannot be reached (failed to lookup address information)";
+        assert!(with_way_out(said).starts_with(&format!("{said}; no such host")));
+        assert_eq!(with_way_out("something else"), "something else");
+    }
+}
