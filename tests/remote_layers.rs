@@ -353,19 +353,18 @@ async fn regression_a_remote_that_hangs_is_known_to_be_away_however_many_wait() 
     let limits = Limits { concurrent: 2, background: 2, background_per_second: None };
     let limited = Limit::new(Arc::new(store.remote()), limits);
     let remote = Arc::new(Retry::new(Arc::new(limited), Patience::default()));
-    let mut online = remote.connection();
     let (gate, _held) = Gate::holding(|_| true);
     store.gate(Some(gate));
     let begun = Instant::now();
     for number in 0..12 {
         let remote = remote.clone();
         tokio::spawn(async move {
-            let place = at("f");
-            let ask = remote.stat(&place);
+            let ask = async { remote.stat(&at("f")).await };
             if number < 2 { ask.await } else { in_background(ask).await }
         });
     }
-    online.wait_for(|now| matches!(now, Connection::Offline { .. })).await.unwrap();
+    let away = |now: &Connection| matches!(now, Connection::Offline { .. });
+    remote.connection().wait_for(away).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
@@ -387,8 +386,9 @@ async fn regression_one_path_tells_nothing_of_the_remote() {
         let online = remote.connection();
         for _ in 0..3 {
             assert_eq!(remote.stat(&at("bad")).await.unwrap_err().kind, told);
-            let sent = remote.write(&at("bad"), upload(b"y"), Expect::Any).await;
-            assert_eq!(sent.unwrap_err().kind, told);
+            let sent = remote.write(&at("bad"), upload(b"y"), Expect::Any).await.unwrap_err();
+            assert_eq!(sent.kind, told);
+            assert_eq!(sent.to_string().contains("dewfs login"), told == ErrorKind::Denied);
             assert_eq!(*online.borrow(), Connection::Online);
         }
         assert!(!online.has_changed().unwrap(), "and never was anything else");

@@ -23,8 +23,13 @@ pub(super) type Copied = HashSet<OnlyHere>;
 /// Copies what only this machine has, as it is in the mount, which is mounted for it if need be.
 pub(super) fn copy(saved: &Saved, dir: &Path, units: Option<&Units>) -> Result<Copied, Failure> {
     refuse_inside(saved, dir)?;
+    let is_mounted = connect(saved)?.is_some();
+    if is_mounted {
+        // What was closed a moment ago is not in its row yet: it would look changed afterwards.
+        drop(File::open(&saved.mount.mountpoint).and_then(|root| root.sync_all()));
+    }
     let mut all = list(saved)?;
-    if !all.is_empty() && connect(saved)?.is_none() {
+    if !all.is_empty() && !is_mounted {
         match units {
             Some(units) => units.start(&saved.name)?,
             None => {

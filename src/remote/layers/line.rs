@@ -18,6 +18,10 @@ const FAILURES: u32 = 2;
 /// How long the root's answer is waited for at most.
 const ROOT: Duration = Duration::from_secs(10);
 
+/// What there is to do where only a part of a remote wants to know who we are.
+const SIGN_IN: &str =
+    "it wants a sign-in for that: dewfs login, if the password is another one now";
+
 /// Says whether the remote can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connection {
@@ -135,7 +139,13 @@ impl Line {
             }
             ErrorKind::Offline | ErrorKind::Unavailable => self.unanswered(|| self.doubt()),
             ErrorKind::Unauthenticated if !at.is_root() => match self.lets_us_in().await {
-                Some(true) => error.kind = ErrorKind::Denied,
+                Some(true) => {
+                    error.kind = ErrorKind::Denied;
+                    // Some show to everybody what only who signs in may change.
+                    let said =
+                        error.source.take().map_or_else(String::new, |why| format!("{why}; "));
+                    error.source = Some(format!("{said}{SIGN_IN}").into());
+                }
                 Some(false) => self.answered(Some(&error.kind)),
                 None => {
                     error.kind = ErrorKind::Unavailable;
