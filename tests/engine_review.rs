@@ -1,6 +1,8 @@
 //! What a second look at the byte path found: each test is one way in which bytes, handles or room were lost.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "engine_review/cut.rs"]
+mod cut;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -376,101 +378,6 @@ async fn what_is_written_after_a_large_file_was_read_ahead_is_sent() {
     world.in_sync().await;
     bytes[2 << 20..][..4].copy_from_slice(b"EDIT");
     same(&world.content_there("f").unwrap(), &bytes);
-}
-
-/// A world of which a part of one file is here and recorded, and what that file holds.
-async fn partly_here() -> (World, Vec<u8>) {
-    let world = World::new().await;
-    let content = pattern(1 << 20, 1).to_vec();
-    world.store.put("f", content.clone()).unwrap();
-    let (ino, handle) = world.open("f", READ).await;
-    world.engine.read(ino, handle, 0, 100 << 10).wait().await.unwrap();
-    world.close(ino, handle).await;
-    let catalog = rusqlite::Connection::open(world.engine.state_dir().join("catalog.db")).unwrap();
-    let recorded = || -> u32 {
-        let sql = "SELECT count(*) FROM presence WHERE ino = ?1";
-        catalog.query_row(sql, [i64::try_from(ino.0).unwrap()], |row| row.get(0)).unwrap()
-    };
-    world.until("it is recorded", async || recorded() == 1).await;
-    (world, content)
-}
-
-/// What was cut off went before the row forgot it: after a kill zeros, or bytes of two contents, were read for the remote's.
-#[tokio::test(flavor = "multi_thread")]
-async fn regression_a_kill_behind_a_cut_leaves_one_content() {
-    for written in [&b""[..], b"ten bytes."] {
-        let (world, content) = partly_here().await;
-        let ino = world.ino("f").await;
-        let opened = world.engine.open(ino, TRUNCATE).wait().await.unwrap();
-        if !written.is_empty() {
-            world.write_at(ino, opened.handle, 0, written).await;
-        }
-        let again = killed(&world).await;
-        again.in_sync().await;
-        // The cut may have been recorded by then: that is the edit that it is.
-        let here = again.read("f").await.unwrap();
-        assert!(here == content || here == written, "{} bytes of two contents", here.len());
-        same(&again.content_there("f").unwrap(), &here);
-    }
-}
-
-/// The same of a file that was shortened: zeros took the place of what had been here, and were sent.
-#[tokio::test(flavor = "multi_thread")]
-async fn regression_a_kill_behind_a_shortening_sends_no_zeros() {
-    let (world, content) = partly_here().await;
-    let ino = world.ino("f").await;
-    let state = Arc::new(tempfile::tempdir().unwrap());
-    let (from, to) = (world.state.path().join("state"), state.path().join("state"));
-    let remote = world.remote.clone();
-    world.engine.on_crash_point(Arc::new(move |point| {
-        if point == "cut: after the bytes" && !to.exists() {
-            remote.cut_off();
-            copy(&from, &to);
-        }
-        false
-    }));
-    let cut = SetAttributes { size: Some(50_000), ..SetAttributes::default() };
-    world.engine.set_attributes(ino, None, cut, ME).wait().await.unwrap();
-    world.engine.stop().await;
-    let again = World::start(world.store.clone(), state, world.settings.clone()).await;
-    again.in_sync().await;
-    same(&again.read("f").await.unwrap(), &content[..50_000]);
-    same(&again.content_there("f").unwrap(), &content[..50_000]);
-}
-
-/// The blocks that the recorder had in hand were noted after the row had forgotten them: after a kill zeros were read for them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn regression_what_is_being_recorded_does_not_undo_a_cut() {
-    for was_recorded in [true, false] {
-        let (world, content) = partly_here().await;
-        let name = if was_recorded { "f" } else { "g" };
-        world.store.put("g", content.clone()).unwrap();
-        world.until("it is shown", async || world.try_ino(name).await.is_ok()).await;
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let (go_on, held) = std::sync::mpsc::channel::<()>();
-        let held = std::sync::Mutex::new(held);
-        world.engine.on_crash_point(Arc::new(move |point| {
-            if point == "record: before the rows" {
-                let _nobody_waits = tell.send(point);
-                let _gone = held.lock().unwrap().recv_timeout(PATIENCE);
-            } else if point == "record: told" {
-                let _nobody_waits = tell.send(point);
-            }
-            false
-        }));
-        let (ino, handle) = world.open(name, READ).await;
-        world.engine.read(ino, handle, 500_000, 100_000).wait().await.unwrap();
-        assert_eq!(told.recv().await, Some("record: before the rows"));
-        world.engine.open(ino, TRUNCATE).wait().await.unwrap();
-        go_on.send(()).unwrap();
-        assert_eq!(told.recv().await, Some("record: told"));
-        let again = killed(&world).await;
-        drop(go_on);
-        again.in_sync().await;
-        let here = again.read(name).await.unwrap();
-        assert!(here == content || here.is_empty(), "{} bytes of two contents", here.len());
-        same(&again.content_there(name).unwrap(), &here);
-    }
 }
 
 /// S153 "What a command has done is shown when it returns: `sync`, `undo` and `resolve` wait until the kernel was told." Who gave a

@@ -353,6 +353,26 @@ async fn when_a_token_is_not_known_any_more_everything_is_compared() {
     here.quiet(3, is_report).await;
 }
 
+/// A server that knew none of the tokens it gave was listed from top to bottom without a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_server_that_knows_none_of_its_tokens_is_asked_with_pauses() {
+    let here = Here::with(Options::sync(), Settings { requests: 500, ..settings() }, plant).await;
+    list_all(&here).await;
+    here.quiet(3, is_report).await;
+    let before = here.server.count();
+    here.server.know_no_token();
+    let reports = || here.server.since(before).into_iter().filter(is_report).collect::<Vec<_>>();
+    here.until("some reports", async || reports().len() >= 8).await;
+    let reports = reports();
+    for four in reports.windows(4) {
+        let took = four[3].at - four[0].at;
+        assert!(took >= POLL, "{four:?} within {took:?}");
+    }
+    // What changes is seen all the same.
+    here.server.put("d/x/new", b"new");
+    here.until("the new file", async || here.names("d/x").await == ["f", "new"]).await;
+}
+
 /// How many requests there were from one listing of a folder to the next one: told by these, a second is as long on a machine that
 /// stood still meanwhile.
 fn most_between_looks(asked: &[Asked], path: &str) -> usize {

@@ -380,6 +380,18 @@ fn a_secret_without_a_port_is_found_still() {
     let (kept, before) = ((ours(&one), PASSWORD.to_owned()), (old(), PASSWORD.to_owned()));
     assert_eq!(keyring.secrets(), [before.clone(), kept]);
     keyring.said(0, &["remove", "One"], "");
+    assert_eq!(keyring.secrets(), std::slice::from_ref(&before));
+    // Who signs out alone is out, and the others are told of.
+    let others = "other saved remotes on this host may have signed in with that secret";
+    let said = keyring.said(0, &["logout", "Two"], "");
+    assert!(!said.contains(others), "{said}");
+    keyring.put(PASSWORD);
+    keyring.said(0, &["remote", "add", "One", &one.url(), "-o", &user], "");
+    let said = keyring.said(0, &["logout", "Two"], "");
+    assert!(said.contains(others), "{said}");
+    assert_eq!(keyring.secrets(), []);
+    keyring.put(PASSWORD);
+    keyring.said(0, &["remove", "One"], "");
     assert_eq!(keyring.secrets(), [before]);
     keyring.said(0, &["remove", "Two"], "");
     assert_eq!(keyring.secrets(), []);

@@ -284,8 +284,8 @@ fn regression_a_folder_can_be_read_while_its_files_are_replaced() {
     assert_eq!(names(&mount.path("d")).len(), 400);
 }
 
-/// S152 "A name that is there the whole time is in what he reads, also if the file behind it is replaced once meanwhile; then it may be
-/// there twice." A file that was replaced while somebody read its folder was in none of his pages: a backup took it for removed.
+/// S152 "A name that is there the whole time is in what he reads, also if the file behind it is replaced meanwhile, and again and
+/// again where that happens to a few at once; then it may be there up to three times." A file that was replaced while somebody read its folder was in none of his pages: a backup took it for removed.
 #[test]
 fn regression_what_is_replaced_while_its_folder_is_read_is_seen() {
     let mount = Mounted::with(&["-o", "drain=0s"], |_| {});

@@ -307,3 +307,31 @@ async fn regression_pinned_files_that_cannot_be_fetched_are_seldom_asked_for() {
         world.until("it comes", async || present(&world, &path).await == 20_000).await;
     }
 }
+
+/// What had been pinned a moment ago refused what takes its place, where counting takes long.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_is_unpinned_makes_room_for_what_is_pinned_next() {
+    let settings = Settings { cache_size: 4 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    for (name, seed) in [("big", 1), ("other", 2)] {
+        world.store.put(name, pattern(3 << 20, seed)).unwrap();
+    }
+    set(&world, "big", P).await;
+    world.until("it is here", async || present(&world, "big").await == 3 << 20).await;
+    world.in_sync().await;
+    // Counting so slowly, what it found is believed for ten seconds.
+    let slow = |place: &'static str| {
+        if place == "pins: counting" {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        false
+    };
+    world.engine.on_crash_point(std::sync::Arc::new(slow));
+    assert_eq!(world.engine.mount_status().await.unwrap().cache_pinned, 3 << 20);
+    assert!(!world.engine.fits_beside_pinned(3 << 20).await.unwrap());
+    set(&world, "big", U).await;
+    assert!(world.engine.fits_beside_pinned(3 << 20).await.unwrap());
+    set(&world, "other", P).await;
+    world.until("it comes", async || present(&world, "other").await == 3 << 20).await;
+}

@@ -346,6 +346,29 @@ async fn regression_waiting_for_a_turn_is_no_silence_of_the_remote() {
     assert_eq!(*online.borrow(), Connection::Online);
 }
 
+/// With all requests hanging, and others waiting for their turn, the root was asked after all of these.
+#[tokio::test(start_paused = true)]
+async fn regression_a_remote_that_hangs_is_known_to_be_away_however_many_wait() {
+    let store = store();
+    let limits = Limits { concurrent: 2, background: 2, background_per_second: None };
+    let limited = Limit::new(Arc::new(store.remote()), limits);
+    let remote = Arc::new(Retry::new(Arc::new(limited), Patience::default()));
+    let mut online = remote.connection();
+    let (gate, _held) = Gate::holding(|_| true);
+    store.gate(Some(gate));
+    let begun = Instant::now();
+    for number in 0..12 {
+        let remote = remote.clone();
+        tokio::spawn(async move {
+            let place = at("f");
+            let ask = remote.stat(&place);
+            if number < 2 { ask.await } else { in_background(ask).await }
+        });
+    }
+    online.wait_for(|now| matches!(now, Connection::Offline { .. })).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
 /// One path that a server cannot serve, or does not answer for, took the mount offline; one that it does not show had it wait
 /// for another sign-in.
 #[tokio::test(start_paused = true)]
@@ -394,6 +417,29 @@ async fn regression_a_root_that_does_not_answer_asks_for_no_sign_in() {
     let told = online.wait_for(|now| *now != Connection::Online);
     let told = tokio::time::timeout(Duration::from_secs(60), told).await.map(|now| *now.unwrap());
     assert!(!matches!(told, Ok(Connection::Unauthenticated)), "{told:?}");
+}
+
+/// Programs that were not let in waited for a root that hangs one after the other.
+#[tokio::test(start_paused = true)]
+async fn regression_who_is_not_let_in_waits_for_the_root_once() {
+    let mut took = Vec::new();
+    for programs in [1, 5] {
+        let store = store();
+        store.inject(FaultRule {
+            path: Some(path("bad")),
+            ..FaultRule::always(Fault::Fail(ErrorKind::Unauthenticated))
+        });
+        let (gate, _held) = Gate::holding(|step| step.path == dewfs::remote::RemotePath::root());
+        store.gate(Some(gate));
+        let remote = retry(&store);
+        let begun = Instant::now();
+        let asked =
+            (0..programs).map(|_| async { remote.stat(&at("bad")).await.unwrap_err().kind });
+        let told = futures_util::future::join_all(asked).await;
+        assert_eq!(told, vec![ErrorKind::Unavailable; programs]);
+        took.push(begun.elapsed());
+    }
+    assert!(took[1] < took[0] + Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -157,6 +157,19 @@ fn how_far_apart_times_lie_is_measured() {
     assert!(tick.is_none_or(|tick| tick < Duration::from_secs(1)), "{tick:?}");
 }
 
+/// A daemon that started on a full disk took the longest tick for its own, for as long as it lived.
+#[test]
+fn regression_how_far_apart_times_lie_is_measured_on_a_full_disk() {
+    for disk in [tmpfs("size=8M"), image("ext4", 16)].into_iter().flatten() {
+        let state = disk.root().join("state");
+        let cache = Cache::open(&state, PLENTY).unwrap();
+        let why = fill(&cache);
+        assert!(matches!(why, CacheError::DiskFull { .. }), "{why:?}");
+        let tick = Cache::open(&state, PLENTY).unwrap().stamp_tick();
+        assert!(tick.is_none_or(|tick| tick < Duration::from_secs(1)), "{tick:?}");
+    }
+}
+
 /// Waits for the beginning of a second, so that what is done at once is done within one.
 fn a_second_begins() {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

@@ -314,6 +314,19 @@ systemctl --user is-enabled $unit
 systemctl --user is-active $unit
 is_mounted ~/Cloud
 test "$(cat Cloud/first)" = first
+
+# Nor did one go on whose unit did not stop in time.
+rm Cloud/tick*
+dewfs resume Cloud
+dewfs sync --wait Cloud
+mkdir bin
+printf '#!/bin/sh\n/usr/bin/systemctl "$@" || exit\ncase "$*" in *" stop "*) exit 1 ;; esac\n' > bin/systemctl
+chmod +x bin/systemctl
+PATH=$PWD/bin:$PATH dewfs remove Cloud > said 2>&1 && false || test $? != 0
+cat said
+systemctl --user is-enabled $unit
+systemctl --user is-active $unit
+is_mounted ~/Cloud
 END
 "##;
     Guest::new().with_server().run(&[guest::SERVER, script].concat());

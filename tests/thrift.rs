@@ -150,6 +150,29 @@ fn what_is_under_way_stops_when_the_network_begins_to_cost() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// While it sent what was left before it went away, a mount did not notice that the network begins to cost.
+#[test]
+fn regression_a_network_that_begins_to_cost_is_noticed_before_the_end_as_well() {
+    let bus = Bus::start();
+    let network = Property::metered(&bus, NO);
+    let desk = Desk::new();
+    mount(&desk, &bus, ",metered=uploads,rate_up=100K,drain=1h");
+    std::fs::write(desk.at("mnt/large"), vec![1; 3 * LARGE]).unwrap();
+    until("it is under way", || desk.json(0, "status mnt")[0]["uploading"] == 1);
+    let note: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(desk.at("state/mount.json")).unwrap()).unwrap();
+    let daemon = i32::try_from(note["pid"].as_i64().unwrap()).unwrap();
+    let daemon = rustix::process::Pid::from_raw(daemon).unwrap();
+    rustix::process::kill_process(daemon, rustix::process::Signal::TERM).unwrap();
+    until("it only sends", || {
+        std::fs::read_to_string(desk.at("state/log"))
+            .is_ok_and(|log| log.contains("sends what is left"))
+    });
+    network.change(Variant::U32(YES));
+    until("nothing more is sent", || !desk.is_mounted());
+    assert!(!desk.at("remote/large").exists(), "it was sent");
+}
+
 #[test]
 fn without_a_bus_nothing_is_held_back() {
     let desk = Desk::new();

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::IFlags;
 use rustix::time::{ClockId, clock_getres};
@@ -191,7 +191,8 @@ fn measured_tick(file: &File) -> io::Result<Duration> {
                 return Ok(tick);
             }
             std::thread::sleep(Duration::from_micros(200));
-            file.write_all_at(b"x", 0)?;
+            // Needs no room, as a byte would.
+            file.set_modified(SystemTime::now())?;
             now = ctime()?;
         }
         // Who is kept from running misses some: the shortest counts.

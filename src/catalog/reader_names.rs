@@ -217,6 +217,13 @@ impl Reader {
         self.all(sql, [count(limit)], |row| codec::ino(row, 0))
     }
 
+    /// Inodes with a place here that the remote never had.
+    pub(super) fn never_had(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM inode i WHERE parent IS NOT NULL AND ino > 2
+                   AND NOT EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino)";
+        self.all(sql, [], |row| codec::ino(row, 0))
+    }
+
     /// Inodes with a place here that the remote never had and that nothing is to be sent of, the newest first.
     pub fn never_sent(&self) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM inode i WHERE parent IS NOT NULL AND ino > 2

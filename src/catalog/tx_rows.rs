@@ -119,6 +119,10 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
+    fn never_there(&self) -> Result<Vec<Ino>> {
+        self.never_had()
+    }
+
     fn excludes_paths(&self) -> bool {
         self.excludes_by_path()
     }

@@ -1,8 +1,9 @@
 //! The desktop's keyring as a place for the secret of a saved remote, instead of a file.
 
-use crate::config::{Login, RemoteOptions, RemoteSpec, Server};
+use crate::config::{ConfigFiles, Login, RemoteOptions, RemoteSpec, Server, Who};
 
-use super::Failure;
+use super::saved::Saved;
+use super::{Common, Failure};
 
 /// Where somebody signs in; `None` where nobody does.
 fn server(spec: &RemoteSpec) -> Option<Server> {
@@ -35,6 +36,24 @@ pub(super) fn shared(
         (Some(one), Some(other), _) if one.host == other.host => Shared::Old,
         _ => Shared::None,
     }
+}
+
+/// Whether the secrets in the keyring may be those of another saved remote as well.
+pub(super) fn shared_with_others(saved: &Saved, common: &Common) -> Shared {
+    let (who, mount) = (Who::current(), &saved.mount);
+    let names = ConfigFiles::of(&who, common.config.as_deref()).names(&common.schemes);
+    let others = names.iter().filter(|name| **name != saved.name).map(|name| {
+        let one = (&mount.remote, &mount.remote_options);
+        match Saved::find(name, common) {
+            Ok(Saved { mount: other, .. }) if other.remote_options.credentials.is_some() => {
+                Shared::None
+            }
+            Ok(Saved { mount: other, .. }) => shared(one, (&other.remote, &other.remote_options)),
+            // One that cannot be read may be anything.
+            Err(_unreadable) => Shared::All,
+        }
+    });
+    others.max().unwrap_or(Shared::None)
 }
 
 #[cfg(feature = "desktop")]

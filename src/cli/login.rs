@@ -110,17 +110,25 @@ pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failu
                 file.display()
             )));
         }
-        None if keyring::forget(
-            &saved.mount.remote,
-            &saved.mount.remote_options,
-            keyring::Shared::None,
-        )? => {}
-        None => {
-            return Err(Failure::failed(format!("{}: nobody is signed in", saved.name)));
-        }
+        None => forget_kept(&saved, common)?,
     }
     tell_mounts(&saved)?;
     Ok(DONE)
+}
+
+/// Takes the secret out of the keyring, and tells who else may have signed in with it.
+fn forget_kept(saved: &Saved, common: &Common) -> Result<(), Failure> {
+    let (spec, with, name) = (&saved.mount.remote, &saved.mount.remote_options, &saved.name);
+    let shared = keyring::shared_with_others(saved, common);
+    if !keyring::forget(spec, with, keyring::Shared::None)? {
+        return Err(Failure::failed(format!("{name}: nobody is signed in")));
+    }
+    if shared != keyring::Shared::None && !common.quiet {
+        eprintln!(
+            "dewfs: {name}: other saved remotes on this host may have signed in with that secret as well: dewfs login signs them in again"
+        );
+    }
+    Ok(())
 }
 
 /// In the keyring a secret is found by whose it is, and the mount looks for that of who its address names.

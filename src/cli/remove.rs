@@ -8,11 +8,11 @@ use clap::Args;
 
 mod export;
 
-use crate::config::{ConfigFiles, Who};
+use crate::config::Who;
 use crate::control::{Request, Scope};
 use crate::engine::{left_to_send, only_here, remove_state};
 
-use super::keyring::{self, Shared};
+use super::keyring;
 use super::output::{Output, number, text};
 use super::saved::Saved;
 use super::target::Target;
@@ -36,8 +36,9 @@ pub struct RemoveArgs {
     dry_run: bool,
 }
 
-/// How long a daemon may take to let go of its state once it is unmounted.
+/// How long a daemon may take to let go of its state once it is unmounted, and how often it is asked to meanwhile.
 const LET_GO: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
@@ -69,7 +70,7 @@ pub(super) fn run(args: &RemoveArgs, common: &Common) -> Result<u8, Failure> {
     };
     let enabled = units.as_ref().filter(|units| units.is_enabled(&saved.name));
     let was_mounted = saved.mounted()?.is_some();
-    stop(&saved, units.as_ref())?;
+    stop(&saved, units.as_ref()).map_err(|why| go_on(&saved, enabled, was_mounted, why))?;
     // Only now nobody can write any more.
     let refused = match (&args.export, &exported) {
         (Some(dir), Some(copied)) => export::refuse_changed(&saved, copied)
@@ -252,11 +253,13 @@ fn stop(saved: &Saved, units: Option<&Units>) -> Result<(), Failure> {
     if let Some(units) = units {
         units.disable(&saved.name)?;
     }
-    if let Some(mut daemon) = connect(saved)? {
-        daemon.ask(Request::Stop, false, |_, _| {})?;
-    }
     let until = Instant::now() + LET_GO;
+    let mut asked = ask_to_stop(saved)?;
     while !is_let_go(state(saved)) {
+        // One that just starts is not mounted yet, or thinks that it was asked by who mounts.
+        if asked.elapsed() > ASK_AGAIN {
+            asked = ask_to_stop(saved)?;
+        }
         if Instant::now() >= until {
             return Err(Failure::failed(format!(
                 "{}: its daemon does not let go of {}",
@@ -267,6 +270,14 @@ fn stop(saved: &Saved, units: Option<&Units>) -> Result<(), Failure> {
         std::thread::sleep(Duration::from_millis(20));
     }
     crate::fuse::clear_dead(&saved.mount.mountpoint).map_err(|why| Failure::failed(why.to_string()))
+}
+
+/// Asks the daemon of what is mounted to end; answers when that was. One that ends already may not answer.
+fn ask_to_stop(saved: &Saved) -> Result<Instant, Failure> {
+    if let Some(mut daemon) = connect(saved)? {
+        drop(daemon.ask(Request::Stop, false, |_, _| {}));
+    }
+    Ok(Instant::now())
 }
 
 /// Whether no daemon holds the lock of that state.
@@ -286,7 +297,7 @@ fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
     saved.place.forget()?;
     let mount = &saved.mount;
     if mount.remote_options.credentials.is_none() {
-        let shared = others_sign_in_with_it(saved, common);
+        let shared = keyring::shared_with_others(saved, common);
         let (spec, with) = (&mount.remote, &mount.remote_options);
         // Without a keyring there is nothing in it.
         if let Err(why) = keyring::forget(spec, with, shared)
@@ -303,24 +314,4 @@ fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
         bare.open_up();
     }
     Ok(())
-}
-
-/// Whether the secrets in the keyring may be those of another saved remote as well.
-fn others_sign_in_with_it(saved: &Saved, common: &Common) -> Shared {
-    let (who, mount) = (Who::current(), &saved.mount);
-    let names = ConfigFiles::of(&who, common.config.as_deref()).names(&common.schemes);
-    let others = names.iter().filter(|name| **name != saved.name).map(|name| {
-        let one = (&mount.remote, &mount.remote_options);
-        match Saved::find(name, common) {
-            Ok(Saved { mount: other, .. }) if other.remote_options.credentials.is_some() => {
-                Shared::None
-            }
-            Ok(Saved { mount: other, .. }) => {
-                keyring::shared(one, (&other.remote, &other.remote_options))
-            }
-            // One that cannot be read may be anything.
-            Err(_unreadable) => Shared::All,
-        }
-    });
-    others.max().unwrap_or(Shared::None)
 }

@@ -99,7 +99,7 @@ impl Handler {
         let status = self.engine.mount_status().await?;
         let path = scope.bytes().unwrap_or_default();
         if status.cache_used.saturating_add(left) > status.cache_limit
-            && status.cache_pinned.saturating_add(left) > status.cache_limit
+            && !self.engine.fits_beside_pinned(left).await?
         {
             let text = self.path_text(&path).path;
             let why = format!("{text}: {left} bytes more do not fit into cache_size");

@@ -221,8 +221,14 @@ impl Core {
         self.prepare_cut(&live, size).await?;
         let cut = self.tell_cut(&live, size).await?;
         let (core, kept) = (self.clone(), live.clone());
-        self.blocking(move || core.truncate_here(&kept, size)).await?;
-        drop(cut);
+        let act = move || {
+            core.truncate_here(&kept, size)?;
+            if let Some(cut) = cut {
+                cut.done();
+            }
+            Ok(())
+        };
+        self.blocking(act).await?;
         self.clear_suid(ino).await?;
         self.record(&live, Durability::Soon).await
     }

@@ -25,16 +25,18 @@ pub(crate) struct Barren {
     ended: Instant,
     /// Bytes sent until it began: what was sent since may go.
     sent: u64,
+    /// Whether nothing was left out because the catalog was just being told of it.
+    whole: bool,
 }
 
 impl Barren {
-    pub(crate) fn new(begun: Instant, sent: u64) -> Self {
-        Self { begun, ended: Instant::now(), sent }
+    pub(crate) fn new(begun: Instant, sent: u64, whole: bool) -> Self {
+        Self { begun, ended: Instant::now(), sent, whole }
     }
 
     /// Whether it answers somebody who asked then.
     pub(crate) fn answers(&self, search: Search, asked: Instant, sent: u64) -> bool {
-        if self.begun >= asked {
+        if self.begun >= asked && (self.whole || search == Search::Lately) {
             return true;
         }
         let took = self.ended - self.begun;
@@ -56,12 +58,15 @@ mod tests {
     fn regression_who_waited_for_a_search_does_not_search_again() {
         let begun = Instant::now();
         let after = |millis| begun + Duration::from_millis(millis);
-        let search = |took| Barren { begun, ended: after(took), sent: 7 };
+        let search = |took| Barren { begun, ended: after(took), sent: 7, whole: true };
         let dear = search(1000);
         let before = begun.checked_sub(Duration::from_millis(1)).unwrap_or(begun);
         for how in [Search::Anew, Search::Lately] {
             assert!(dear.answers(how, before, 8), "it began after this was asked");
         }
+        let in_part = Barren { whole: false, ..dear };
+        assert!(!in_part.answers(Search::Anew, before, 7), "a writer waits for what was left out");
+        assert!(in_part.answers(Search::Lately, before, 7));
         assert!(!dear.answers(Search::Anew, after(500), 7));
         assert!(dear.answers(Search::Lately, after(500), 7));
         assert!(dear.answers(Search::Lately, after(4900), 7));

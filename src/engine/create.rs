@@ -54,7 +54,7 @@ impl Engine {
                         Some(inode) => {
                             tx.mark_pending(inode.ino)?;
                             let live = writing.open.live(inode.ino).filter(|_| mode.truncate);
-                            let cut = live.map(|live| Cut::begin(&live));
+                            let cut = live.map(|live| Cut::begin(&writing, &live));
                             if mode.truncate {
                                 drop_suid(tx, &inode)?;
                                 tx.cut_presence(inode.ino, inode.generation, 0)?;
@@ -99,7 +99,9 @@ impl Engine {
                                     Err(error.into())
                                 }
                             };
-                            drop(cut);
+                            if let (Some(cut), Ok(_)) = (cut, &opened) {
+                                cut.done();
+                            }
                             done(opened.map(|opened| made(opened, false)));
                         });
                     },

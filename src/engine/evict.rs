@@ -13,7 +13,7 @@ use super::barren::{Barren, Search};
 use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
-use crate::cache::{CacheError, Reservation};
+use crate::cache::Reservation;
 use crate::catalog::{Durability, Origin};
 use crate::model::{BLOCK, BlockSet, Ino};
 
@@ -78,7 +78,7 @@ impl Core {
         self: &Arc<Self>,
         bytes: u64,
     ) -> Result<Reservation, EngineError> {
-        self.can_ever_fit(bytes)?;
+        self.can_ever_fit(bytes).await?;
         let mut last_progress = Instant::now();
         let mut sent = self.bytes_sent();
         loop {
@@ -112,7 +112,7 @@ impl Core {
             if let Ok(reservation) = self.reserve(bytes).await? {
                 return Ok(reservation);
             }
-            self.can_ever_fit(bytes)?;
+            self.can_ever_fit(bytes).await?;
             if self.evict(bytes, Search::Lately).await? == 0 {
                 break;
             }
@@ -121,16 +121,11 @@ impl Core {
     }
 
     /// Refuses what does not fit beside what must stay: all that may go would go for nothing.
-    fn can_ever_fit(&self, bytes: u64) -> Result<(), EngineError> {
-        let limit = self.settings.cache_size;
-        if bytes <= limit / LARGE {
+    async fn can_ever_fit(self: &Arc<Self>, bytes: u64) -> Result<(), EngineError> {
+        if bytes <= self.settings.cache_size / LARGE {
             return Ok(());
         }
-        let used = self.pinned_bytes()?;
-        if used.saturating_add(bytes) <= limit {
-            return Ok(());
-        }
-        Err(CacheError::OverLimit { needed: bytes, used, limit }.into())
+        self.fits_beside_pinned(bytes).await
     }
 
     /// Drops content that may go, until about `bytes` are free; answers how many are.
@@ -158,12 +153,16 @@ impl Core {
             return Ok(0);
         }
         let goal = bytes.max(MORE.min(self.settings.cache_size / PART));
+        let was_telling = self.is_telling();
         let mut freed = self.evict_but(Told::Left, goal, search).await?;
-        if freed == 0 && search == Search::Anew && self.is_telling() {
+        // What was told by the end of it may be what was left out.
+        let mut whole = !was_telling && !self.is_telling();
+        if freed == 0 && search == Search::Anew && !whole {
             freed = self.evict_but(Told::WaitedFor, goal, search).await?;
+            whole = true;
         }
         self.unlink_forgotten().await?;
-        *lock(&self.space.barren) = (freed == 0).then(|| Barren::new(begun, sent));
+        *lock(&self.space.barren) = (freed == 0).then(|| Barren::new(begun, sent, whole));
         Ok(freed)
     }
 

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 
@@ -26,6 +26,32 @@ const ASK_ROOM: Duration = Duration::from_secs(300);
 const TRY_WRITING: u32 = 15;
 /// How long after a failure the remote is asked again, at most.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
+
+/// How many times `poll=` a cursor that is lost again and again is at most taken anew after.
+const SELDOM: u32 = 32;
+
+/// Is how often all is looked at again because the cursor was lost.
+#[derive(Debug, Default)]
+pub(super) struct Expired {
+    last: Option<Instant>,
+    /// How long after that it is not done again.
+    pause: Duration,
+}
+
+impl Expired {
+    /// How long it is yet to wait until all is looked at again; `None`: it is done now.
+    fn left(&mut self, poll: Duration) -> Option<Duration> {
+        let since = self.last.map(|last| last.elapsed());
+        if let Some(left) = since.and_then(|since| self.pause.checked_sub(since)) {
+            return Some(left);
+        }
+        let again = since.is_some_and(|since| since < self.pause * 2);
+        let longest = poll.saturating_mul(SELDOM);
+        self.pause = if again { (self.pause * 2).min(longest) } else { poll };
+        self.last = Some(Instant::now());
+        None
+    }
+}
 
 /// Is an inode the remote was found without, with where it should be.
 pub(super) struct Missed {
@@ -120,6 +146,10 @@ impl Core {
             let page = match self.remotes.feed.changes(known.as_ref()).await {
                 Ok(page) => page,
                 Err(error) if error.kind == ErrorKind::CursorExpired => {
+                    // A remote that knows none of the cursors it gives would be listed without end.
+                    if let Some(left) = lock(&self.workers.expired).left(self.settings.poll) {
+                        return Ok(left);
+                    }
                     self.begin_anew().await?;
                     continue;
                 }

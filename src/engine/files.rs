@@ -60,7 +60,7 @@ impl Engine {
                 return error.into();
             }
         };
-        let cut = mode.truncate.then(|| Cut::begin(&live));
+        let cut = mode.truncate.then(|| Cut::begin(&core, &live));
         // Intent before bytes: the outbox row is there before the first write can be.
         Answer::Queued(Box::new(move |done| {
             let (catalog, table) = (core.catalog.clone(), core.open.clone());
@@ -83,7 +83,9 @@ impl Engine {
                     let kept = core.clone();
                     let open = move || {
                         let opened = kept.open_for_writing(live, mode, outcome);
-                        drop(cut);
+                        if let (Some(cut), Ok(_)) = (cut, &opened) {
+                            cut.done();
+                        }
                         done(opened);
                     };
                     core.run_cut(mode.truncate, open);

@@ -233,7 +233,11 @@ impl Core {
         let source = live.source().ok_or(EngineError::Stale)?;
         let end = Instant::now() + self.settings.timeout;
         loop {
-            let (locator, version) = self.whereabouts(live)?;
+            let (locator, version, young) = self.whereabouts(live)?;
+            if young {
+                // Before it is asked for: confirmed meanwhile, it would be taken for what is there then.
+                live.state().came_young = true;
+            }
             let version = version.unwrap_or_else(|| source.version.clone());
             let error = match self.remotes.of(cause).read(&locator, &version, bytes.clone()).await {
                 Ok(stream) if stream.total.is_none_or(|total| total == source.size) => {
@@ -255,16 +259,16 @@ impl Core {
         }
     }
 
-    /// Where the remote has a live content, and under which version now: a move, or times set here, give the same content
-    /// another one.
-    fn whereabouts(&self, live: &Live) -> Result<(Locator, Option<Version>), EngineError> {
+    /// Where the remote has a live content, under which version now (a move, or times set here, give the same content another
+    /// one), and whether that is young.
+    fn whereabouts(&self, live: &Live) -> Result<(Locator, Option<Version>, bool), EngineError> {
         let found = self.catalog.read(|rows| {
             let Some(base) = rows.base(live.ino)? else { return Ok(None) };
             let Some(path) = rows.base_path_of(&base.place)? else { return Ok(None) };
             let inode = rows.inode(live.ino)?;
             let same = inode.is_some_and(|inode| inode.generation == live.generation);
             let locator = Locator { path, id: base.id, extra: base.extra };
-            Ok(Some((locator, same.then_some(base.version))))
+            Ok(Some((locator, same.then_some(base.version), base.young)))
         })?;
         found.ok_or(EngineError::Stale)
     }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::EngineError;
+use super::cutting::Cuts;
 use super::open::lock;
 use super::through::Backing;
 use crate::cache::{Access, Cache, DataFile};
@@ -65,9 +66,8 @@ pub(crate) struct State {
     pub(crate) leaving: BlockSet,
     /// How often blocks were given back.
     pub(crate) shed: u64,
-    /// How often content was cut off, and how many such cuts are under way.
-    pub(crate) cuts: u64,
-    pub(crate) cutting: u32,
+    /// Whether some of what came, and the catalog does not know of, came under a version that was young.
+    pub(crate) came_young: bool,
 }
 
 /// Is why a fetch failed, kept for everybody who waited for it.
@@ -127,6 +127,7 @@ pub(crate) struct Live {
     /// Whether its row has forgotten this content: no data file is made for it any more.
     retired: AtomicBool,
     state: Mutex<State>,
+    pub(super) cuts: Cuts,
     /// Rung whenever blocks come or a fetch ends.
     pub(crate) arrived: Notify,
     /// Held over putting fetched blocks into the data file.
@@ -168,8 +169,7 @@ impl Live {
             waited: Vec::new(),
             leaving: BlockSet::default(),
             shed: 0,
-            cuts: 0,
-            cutting: 0,
+            came_young: false,
         };
         Self {
             ino,
@@ -179,6 +179,7 @@ impl Live {
             through: Mutex::default(),
             retired: AtomicBool::new(false),
             state: Mutex::new(state),
+            cuts: Cuts::default(),
             arrived: Notify::new(),
             fetched: Mutex::default(),
             telling: Arc::default(),

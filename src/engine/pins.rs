@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::EngineError;
 use super::core::{Cause, Core};
+use super::{Engine, EngineError};
 use crate::model::{Ino, Version};
 
 /// How long the worker rests after something could not be fetched, and a file after it could not again and again.
@@ -23,6 +23,16 @@ struct Missed {
 
 /// Are the files that could not be fetched.
 type AllMissed = HashMap<Ino, Missed>;
+
+impl Engine {
+    /// Whether so many bytes more fit into the cache beside what is pinned.
+    pub async fn fits_beside_pinned(&self, bytes: u64) -> Result<bool, EngineError> {
+        match self.core.fits_beside_pinned(bytes).await {
+            Err(EngineError::NoSpace(_)) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+}
 
 impl Core {
     /// Fetches what is pinned; ends with the engine.

@@ -14,7 +14,7 @@ use super::evict::Told;
 use super::live::{Live, State};
 use crate::cache::{Access, DataFile};
 use crate::catalog::{Durability, Origin};
-use crate::model::{Base, BlockSet, Content, Digest, Ino, Rows as _, Stamp};
+use crate::model::{self, Base, BlockSet, Content, Digest, Ino, Rows as _, Stamp};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -28,6 +28,9 @@ const PART: u64 = 4;
 /// Contents recorded at once: disks bring many files down in the time of a few, and every one that waits keeps a descriptor.
 const AT_ONCE: usize = 16;
 
+/// How long is waited for cuts to end that keep what came from being told.
+const CUTS: Duration = Duration::from_secs(10);
+
 /// How often what a user wrote is brought to the disk anew because blocks came meanwhile.
 const ROUNDS: u32 = 5;
 
@@ -38,6 +41,8 @@ struct News {
     hydrated: bool,
     wrote: bool,
     stamp: Option<(Stamp, i64)>,
+    /// Whether some of it came under a version that was young.
+    young: bool,
     cuts: u64,
 }
 
@@ -50,15 +55,26 @@ impl Core {
     ) -> Result<(), EngineError> {
         let (core, live) = (self.clone(), live.clone());
         // A task of its own: whoever no longer waits must not take along what was taken to be told.
-        let told = self.runtime.spawn(async move { core.record_in_turn(&live, durability).await });
+        let told = self.runtime.spawn(async move {
+            let end = tokio::time::Instant::now() + CUTS;
+            while core.record_in_turn(&live, durability).await? {
+                // Who asked relies on what was left out as well.
+                let over = tokio::time::timeout_at(end, live.cuts.over()).await;
+                if over.is_err() || tokio::time::Instant::now() > end {
+                    return Err(EngineError::TimedOut);
+                }
+            }
+            Ok(())
+        });
         told.await.unwrap_or(Err(EngineError::Stopped))
     }
 
+    /// Answers whether something was left out, since a cut is under way or was meanwhile.
     async fn record_in_turn(
         self: &Arc<Self>,
         live: &Arc<Live>,
         durability: Durability,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         // What is older must not be told after what is newer, and who finds nothing to tell must know that it is told.
         let _turn = live.telling.lock().await;
         self.settle_doubt(live).await?;
@@ -71,7 +87,7 @@ impl Core {
             if durability == Durability::Synced {
                 self.catalog.barrier().await?;
             }
-            return Ok(());
+            return Ok(false);
         };
         crash_here!(self, "record: before the content that came is known");
         // Without it the content is only read again later.
@@ -89,11 +105,15 @@ impl Core {
                 self.look_at(live.ino);
                 return Err(error);
             }
+            Err(EngineError::Stopped) => {
+                take_back(live, &news);
+                return Err(EngineError::Stopped);
+            }
             Err(_) => None,
         };
         let (ino, generation) = (live.ino, live.generation);
         let version = live.source().map(|source| source.version);
-        let (fetched, wrote) = (news.blocks.is_some(), news.wrote);
+        let (fetched, wrote, young) = (news.blocks.is_some(), news.wrote, news.young);
         if news.hydrated {
             self.workers.wrong.forget(ino);
         }
@@ -103,7 +123,7 @@ impl Core {
             .catalog
             .write(durability, Origin::Kernel, move |tx| {
                 // The row has forgotten these blocks by now, or will.
-                let is_cut = fetched && kept.state().is_cut_since(news.cuts);
+                let is_cut = fetched && kept.cuts.is_cut_since(news.cuts);
                 if let Some(blocks) = news.blocks.as_ref().filter(|_| !is_cut) {
                     if news.hydrated {
                         let stamp = news.stamp.map(|(stamp, _)| stamp);
@@ -112,19 +132,17 @@ impl Core {
                             if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
                         let current =
                             tx.set_content(ino, generation, Content::Hydrated, recorded)?;
-                        if let (Some(known), Some(base)) = (known, tx.base(ino)?)
-                            && current
-                            && version.as_ref() == Some(&base.version)
-                            && base.young
-                            && tx.node(ino)?.is_some_and(|node| node.edition == base.edition)
-                        {
-                            tx.set_base(ino, Some(Base { known: Some(known), ..base }))?;
+                        if current && !news.wrote {
+                            let same = tx.base(ino)?.map(|base| base.version) == version;
+                            model::came(tx, ino, known.filter(|_| same), news.young)?;
                         }
                     } else {
                         let current = tx.set_presence(ino, generation, blocks)?;
                         // The length of a file that is not all here is only what its row says.
                         if current && news.wrote {
                             tx.set_size(ino, news.size)?;
+                        } else if current {
+                            model::came(tx, ino, None, news.young)?;
                         }
                     }
                 }
@@ -147,12 +165,13 @@ impl Core {
             state.recording = state.recording.saturating_sub(u32::from(wrote));
             state.blocks_unrecorded |= fetched && !matches!(outcome, Ok(false));
             state.wrote |= wrote && outcome.is_err();
+            state.came_young |= young && !matches!(outcome, Ok(false));
         }
         if matches!(outcome, Ok(true)) {
             self.recorder.notify_one();
         }
         self.pulse();
-        outcome.map(drop)
+        outcome
     }
 
     /// Of what the disk lost, what only came from the remote is fetched again: it is not what was sent any more.
@@ -182,7 +201,8 @@ impl Core {
             Some(&base.version) == version
                 && inode.is_some_and(|one| one.content != Content::Hydrated && !one.edited)
         };
-        let Some(base) = base.filter(plain).filter(|base| base.young || base.known.is_some())
+        let young = |base: &Base| base.young || news.young;
+        let Some(base) = base.filter(plain).filter(|base| young(base) || base.known.is_some())
         else {
             return Ok(None);
         };
@@ -199,7 +219,10 @@ impl Core {
                 let Some(data) = data else { return Ok(None) };
                 // What is written meanwhile is not what came, and who wrote it waits to close it.
                 let goes_on = || !kept.state().wrote && !core.is_stopped();
-                let Some(digest) = data.digest_while(goes_on)? else { return Ok(None) };
+                let Some(digest) = data.digest_while(goes_on)? else {
+                    // The next daemon would believe what nobody had the time to compare.
+                    return if core.is_stopped() { Err(EngineError::Stopped) } else { Ok(None) };
+                };
                 Ok(data.unmoved_since(stamp)?.then_some(digest))
             })
             .await?;
@@ -208,7 +231,7 @@ impl Core {
             let what = "what came is not the content that the remote told of";
             return Err(EngineError::Corrupt(what.into()));
         }
-        Ok(Some(digest).filter(|_| base.young))
+        Ok(Some(digest).filter(|_| young(&base)))
     }
 
     /// Takes what is new of a live content, after its bytes were brought to the disk where that matters. Blocks.
@@ -219,6 +242,7 @@ impl Core {
                 // The remote is faster than the disk: what it sends waits until what is here is synced.
                 held = Some(live.hold_fetched());
             }
+            let cuts = live.cuts.seen();
             let (before, wrote) = {
                 let state = live.state();
                 (state.blocks_unrecorded.then(|| state.blocks.clone()), state.wrote)
@@ -255,6 +279,7 @@ impl Core {
             }
             drop(held);
             return take_news(&mut state, before, late, data.as_deref()).map(|news| {
+                let news = News { cuts, ..news };
                 if state.blocks_unrecorded {
                     self.recorder.notify_one();
                 }
@@ -328,6 +353,13 @@ impl Core {
     }
 }
 
+/// What was taken to be told is to be told another time. Never what a user wrote.
+fn take_back(live: &Live, news: &News) {
+    let mut state = live.state();
+    state.blocks_unrecorded |= news.blocks.is_some();
+    state.came_young |= news.young;
+}
+
 /// Takes what is new out of a state: only blocks of `before`, unless a user wrote.
 fn take_news(
     state: &mut State,
@@ -349,8 +381,10 @@ fn take_news(
         })
     };
     let hydrated = state.hydrated && !late;
-    let news =
-        News { size: state.size, blocks, hydrated, wrote: state.wrote, stamp, cuts: state.cuts };
+    let (size, wrote, young) = (state.size, state.wrote, state.came_young);
+    let news = News { size, blocks, hydrated, wrote, stamp, young, cuts: 0 };
+    // What is on its way now may have been asked for while the version was young.
+    state.came_young &= late || !state.fetching.is_empty();
     state.blocks_unrecorded = late;
     state.recording += u32::from(state.wrote);
     state.wrote = false;

@@ -12,6 +12,10 @@ use crate::model::{Content, Ino, Kind, Name};
 /// How long the kernel believes what it was told: it is told when something changes.
 pub(super) const BELIEVE: Duration = Duration::from_secs(4 * 3600);
 
+/// How often who reads a folder is given what is new by the end. That is so little, mostly, that it goes into one answer: then no
+/// name is missed, however often the file behind it is replaced.
+const ROUNDS: u8 = 2;
+
 impl Core {
     /// What is shown of a row just read or written.
     pub(crate) fn stat_now(&self, inode: &Inode, believe: Duration) -> Stat {
@@ -70,12 +74,12 @@ impl Core {
     ) -> Result<Page, EngineError> {
         self.open.steady(|believe| {
             let (entries, reach) = self.catalog.read(|rows| {
-                let newest = |is_last| rows.newest().map(|until| Reach { until, is_last });
-                let mut reach = reach.map_or_else(|| newest(false), Ok)?;
+                let newest = |rounds| rows.newest().map(|until| Reach { until, rounds });
+                let mut reach = reach.map_or_else(|| newest(ROUNDS), Ok)?;
                 let entries = rows.read_dir(folder, Ino(cookie), most)?;
-                let is_beyond = entries.last().is_some_and(|entry| entry.inode.ino > reach.until);
-                if is_beyond && !reach.is_last {
-                    reach = newest(true)?;
+                let is_beyond = entries.first().is_some_and(|entry| entry.inode.ino > reach.until);
+                if is_beyond && reach.rounds > 0 {
+                    reach = newest(reach.rounds - 1)?;
                 }
                 Ok((entries, reach))
             })?;

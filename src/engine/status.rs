@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::core::Core;
+use super::crash::crash_here;
 use super::outcome::passes_by_itself;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
+use crate::cache::CacheError;
 use crate::catalog::{Inode, OutboxItem, Reader};
 use crate::model::{Content, Ino, Kind, Name, Pin};
 use crate::remote::FeedKind;
@@ -56,11 +58,19 @@ pub(crate) struct PinnedBytes {
     bytes: u64,
     at: Instant,
     took: Duration,
+    /// Whether somebody counts anew.
+    counting: bool,
 }
 
 impl Default for PinnedBytes {
     fn default() -> Self {
-        Self { bytes: 0, at: Instant::now(), took: Duration::ZERO }
+        Self { bytes: 0, at: Instant::now(), took: Duration::ZERO, counting: false }
+    }
+}
+
+impl PinnedBytes {
+    fn serves(&self) -> bool {
+        self.took > LONG && (self.counting || self.at.elapsed() < self.took.saturating_mul(SELDOM))
     }
 }
 
@@ -143,11 +153,39 @@ impl Core {
 
     /// Bytes here of files that are pinned; what takes long to count was so a moment ago.
     pub(super) fn pinned_bytes(&self) -> Ready<u64> {
-        let mut known = super::open::lock(&self.pinned);
-        if known.took > LONG && known.at.elapsed() < known.took.saturating_mul(SELDOM) {
-            return Ok(known.bytes);
+        {
+            let mut known = super::open::lock(&self.pinned);
+            if known.serves() {
+                return Ok(known.bytes);
+            }
+            known.counting = true;
         }
+        let bytes = self.pinned_bytes_now();
+        super::open::lock(&self.pinned).counting = false;
+        bytes
+    }
+
+    /// Refuses what does not fit beside what must stay. What was pinned a moment ago may go by now: it refuses nothing.
+    pub(super) async fn fits_beside_pinned(self: &Arc<Self>, bytes: u64) -> Ready<()> {
+        let limit = self.settings.cache_size;
+        let fits = move |used: u64| used.saturating_add(bytes) <= limit;
+        let core = self.clone();
+        let counted = move || Ok(core.pinned_bytes().ok().filter(|used| fits(*used)));
+        if self.blocking(counted).await?.is_some() {
+            return Ok(());
+        }
+        let core = self.clone();
+        let used = self.blocking(move || core.pinned_bytes_now()).await?;
+        if fits(used) {
+            return Ok(());
+        }
+        Err(CacheError::OverLimit { needed: bytes, used, limit }.into())
+    }
+
+    /// The same bytes, counted now.
+    fn pinned_bytes_now(&self) -> Ready<u64> {
         let begun = Instant::now();
+        crash_here!(self, "pins: counting");
         let mut bytes = 0;
         for ino in self.catalog.read(|rows| rows.pinned_with_bytes())? {
             let live = self.open.live(ino);
@@ -156,7 +194,8 @@ impl Core {
                 None => Ok(0),
             })?;
         }
-        *known = PinnedBytes { bytes, at: begun, took: begun.elapsed() };
+        let mut known = super::open::lock(&self.pinned);
+        (known.bytes, known.at, known.took) = (bytes, begun, begun.elapsed());
         Ok(bytes)
     }
 

@@ -57,14 +57,14 @@ pub struct Page {
 }
 
 /// Says how far somebody reads a folder. What is made later has a higher number: once he comes to the highest of when he began,
-/// he is given what there is then, for what was replaced meanwhile is there; and no more, else somebody who replaces what he
-/// reads would never come to an end.
+/// he is given what there is then, for what was replaced meanwhile is there; and so once more, for it may have been replaced again.
+/// Not for ever: who replaces what he reads would never come to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
     /// The highest number that is shown.
     pub until: Ino,
-    /// Whether that is the end.
-    pub is_last: bool,
+    /// How many times it goes further yet.
+    pub rounds: u8,
 }
 
 /// Names an open file or folder, from `open` to `release`.

@@ -72,6 +72,8 @@ pub(crate) struct Workers {
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
+    /// When the change cursor was lost last.
+    pub(super) expired: Mutex<super::feed::Expired>,
     /// What is known of folders to look at again.
     pub(super) walk: super::walk::Walk,
     /// Rows that waited for room when they were last planned: their steps move bytes.

@@ -130,6 +130,7 @@ impl Core {
 
     /// Cuts or lengthens a file whose touched blocks are here. With length 0 nothing is ever fetched.
     pub(crate) fn truncate_here(&self, live: &Live, size: u64) -> Result<(), EngineError> {
+        crash_here!(self, "cut: before the bytes");
         let data = live.data(&self.cache)?;
         let mut state = live.state();
         data.set_len(size)?;
@@ -173,7 +174,7 @@ impl Core {
         if size >= live.state().size {
             return Ok(None);
         }
-        let cut = Cut::begin(live);
+        let cut = Cut::begin(self, live);
         if !self.is_known_in_part(live.ino)? {
             return Ok(Some(cut));
         }

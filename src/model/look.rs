@@ -7,7 +7,7 @@ use super::reconcile::{mark, miss_by_settle, refresh};
 use super::revive::{forget_base, resurrect};
 use super::settle::{Made, Refusal, adopt_file, adopt_folder, answered, apply_move, settle_write};
 use super::touch::touch;
-use super::{Attempt, Base, Ino, Kind, Observed, RemotePath, Rows, StepKind};
+use super::{Attempt, Base, Digest, Ino, Kind, Observed, RemotePath, Rows, StepKind};
 
 /// Is what was looked at before an observation outside an attempt: the base and its remote path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,31 @@ pub fn confirmed<R: Rows>(
     } else {
         refresh(rows, ino, seen)?;
     }
+    touch(rows, ino)
+}
+
+/// A content came, all of it (then `known` is what it is) or a part, perhaps while its version was `young`. A version that was
+/// confirmed meanwhile, when there was nothing here to compare with, is looked at again.
+pub fn came<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    known: Option<Digest>,
+    young: bool,
+) -> Result<(), R::Error> {
+    let (Some(node), Some(base)) = (rows.node(ino)?, rows.base(ino)?) else { return Ok(()) };
+    if is_edited(&node, Some(&base)) {
+        return Ok(());
+    }
+    if base.young {
+        if known.is_some() {
+            rows.set_base(ino, Some(Base { known, ..base }))?;
+        }
+        return Ok(());
+    }
+    if !young || base.known.is_some() {
+        return Ok(());
+    }
+    rows.set_base(ino, Some(Base { young: true, known, ..base }))?;
     touch(rows, ino)
 }
 

@@ -43,7 +43,7 @@ pub use listing::{
     Listing, Look, Sight, apply_page, begin_listing, begin_page, break_listing, end_listing,
     hint_folder, list_page, listing_refused, lost_hints, settle_missing,
 };
-pub use look::{Looked, confirmed, found_to_fetch, found_to_list, look, resolve};
+pub use look::{Looked, came, confirmed, found_to_fetch, found_to_list, look, resolve};
 pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};

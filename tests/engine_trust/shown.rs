@@ -78,3 +78,33 @@ async fn regression_all_pinned_bytes_are_told_however_many_files_are_pinned() {
         })
         .await;
 }
+
+/// A lock file or an index that is replaced all the time was in no page: it was always beyond what the reader was still given.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_name_that_is_replaced_before_each_page_is_in_one() {
+    const MOST: usize = 8;
+    // Of what is asked for a kernel's buffer takes the first few.
+    for fitting in 1..=MOST {
+        let world = World::new().await;
+        world.mkdir("d").await;
+        for number in 0..40 {
+            world.write(&format!("d/f{number:02}"), b"x").await;
+        }
+        let folder = world.ino("d").await;
+        let (mut cookie, mut reach, mut names) = (0, None, Vec::new());
+        loop {
+            world.write("new", b"x").await;
+            world.rename("new", "d/f39").await.unwrap();
+            let page = world.engine.read_page(folder, cookie, reach, MOST).wait().await.unwrap();
+            reach = Some(page.reach);
+            let fit: Vec<_> = page.entries.into_iter().take(fitting).collect();
+            let Some(last) = fit.last() else { break };
+            cookie = last.cookie;
+            names.extend(fit.into_iter().map(|entry| entry.name.lossy().into_owned()));
+            assert!(names.len() < 100, "the walk goes on and on");
+        }
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 40, "{fitting}: {names:?}");
+    }
+}

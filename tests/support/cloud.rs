@@ -293,6 +293,11 @@ impl CloudServer {
         state.changes.push(String::new());
     }
 
+    /// No token is known, those that are given from now on included.
+    pub fn know_no_token(&self) {
+        self.state().forgotten = usize::MAX;
+    }
+
     pub fn asked(&self) -> Vec<Asked> {
         self.state().asked.clone()
     }

@@ -9,6 +9,8 @@ mod same;
 #[cfg(debug_assertions)]
 mod trust;
 mod wrong;
+#[cfg(debug_assertions)]
+mod young;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

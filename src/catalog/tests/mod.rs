@@ -72,9 +72,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::of(World::default())
+    }
+
+    fn of(world: World) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalog.db");
-        let world = Arc::new(World::default());
+        let world = Arc::new(world);
         let catalog = Catalog::open(&path, world.clone()).unwrap();
         Self { catalog, world, path, _folder: folder }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::{rename, touch};
 
 #[test]
 fn two_inodes_cannot_sit_in_one_place() {
@@ -155,3 +156,36 @@ fn history_keeps_the_last_fifty() {
 }
 
 use crate::model::RemotePath;
+
+/// Where a pattern tells paths, a folder that moved was walked with all that is in it, in one transaction.
+#[test]
+fn regression_a_large_folder_moves_with_few_statements_under_a_pattern_of_paths() {
+    let bench = Bench::of(World { exclude: Exclude::new(&["top/a/*"]), ..World::default() });
+    let top = bench.appear(Ino::ROOT, "top", seen(Kind::Folder, 0));
+    let deep = bench.appear(top, "a", seen(Kind::Folder, 0));
+    bench.engine(move |tx| {
+        let place = |number: u32| place(deep, &format!("there {number}"));
+        (0..6000).try_for_each(|n| appear(tx, place(n), &seen(Kind::File, 3)).map(drop))
+    });
+    let new = bench.create(deep, "new", Kind::File).ino;
+    let folder = bench.create(deep, "folder", Kind::Folder).ino;
+    let inside = bench.create(folder, "inside", Kind::File).ino;
+    let beside = bench.create(Ino::ROOT, "beside", Kind::File).ino;
+    // Kept here only, as nothing of it is to be sent.
+    let row = move |tx: &mut Tx, ino| tx.outbox(ino);
+    let rows = move |tx: &mut Tx| -> Result<Vec<bool>> {
+        [new, folder, inside, beside].into_iter().map(|ino| Ok(row(tx, ino)?.is_some())).collect()
+    };
+    bench.engine(move |tx| [new, folder, inside].into_iter().try_for_each(|ino| touch(tx, ino)));
+    assert_eq!(bench.engine(rows), [false, false, false, true]);
+    let took = bench.engine(move |tx| {
+        let before = tx.statements();
+        assert!(rename(tx, top, place(Ino::ROOT, "moved"))?);
+        Ok(tx.statements() - before)
+    });
+    assert!(took < 2500, "{took} statements");
+    assert_eq!(bench.engine(rows), [true, true, true, true]);
+    // And back: nothing of it is to be sent any more.
+    bench.engine(move |tx| rename(tx, top, place(Ino::ROOT, "top")));
+    assert_eq!(bench.engine(rows), [false, false, false, true]);
+}

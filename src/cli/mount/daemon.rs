@@ -205,8 +205,10 @@ impl Daemon {
 
     /// Sends what is pending for at most `limit`; signals beyond `harmless` ones end it. Whether there is reason to go on.
     async fn drain(&mut self, harmless: u32, limit: Duration, where_it_is: &str) -> bool {
-        let (signals, mounted) = (&mut self.signals, &mut self.mounted);
-        service::status(&format!("{where_it_is}sends what is left"));
+        let Self { signals, mounted, thrift, .. } = self;
+        let what = format!("{where_it_is}sends what is left");
+        info!("{what}.");
+        service::status(&what);
         let enough = async {
             for _ in 0..=harmless {
                 signals.next().await;
@@ -227,6 +229,9 @@ impl Daemon {
                 return false;
             }
             _ = mounted.ended(), if is_up => info!("unmounted by somebody while it sends what is left."),
+            never = service::stay_alive(&self.engine) => match never {},
+            never = be_thrifty(thrift, &self.engine) => match never {},
+            never = sign_in_when_asked(&self.stop, self.signs.as_ref(), &self.options, &self.engine) => match never {},
         }
         true
     }

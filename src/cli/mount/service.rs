@@ -43,6 +43,14 @@ pub(super) async fn attend(engine: &Engine) -> Infallible {
     std::future::pending().await
 }
 
+/// Answers the watchdog alone: the line says what is being done.
+pub(super) async fn stay_alive(engine: &Engine) -> Infallible {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        answer_watchdog(engine, sd_notify::watchdog_enabled()).await;
+    }
+    std::future::pending().await
+}
+
 async fn show(engine: &Engine) {
     // Everybody may ask the machine's systemd for this line.
     let is_public = is_service_of_machine() || rustix::process::geteuid().is_root();

@@ -290,6 +290,10 @@ impl Rows for TreeRows {
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
     }
+    fn never_there(&self) -> Fallible<Vec<Ino>> {
+        let is_new = |ino: &&Ino| **ino != Ino::ROOT && !self.bases.contains_key(*ino);
+        Ok(self.local_at.values().filter(is_new).copied().collect())
+    }
     fn excludes_paths(&self) -> bool {
         false
     }

@@ -21,6 +21,7 @@ use crate::remote::{
 tokio::task_local! {
     static BACKGROUND: ();
     static LANE: Lane;
+    static ONE_MORE: ();
 }
 
 /// Says what a request is for, where it is not for a program that waits.
@@ -46,6 +47,11 @@ const GIVE_WAY: Duration = Duration::from_millis(200);
 /// Marks every request that this future makes as one that nobody waits for. Tasks that it spawns are not marked.
 pub async fn in_background<F: Future>(work: F) -> F::Output {
     BACKGROUND.scope((), work).await
+}
+
+/// Makes every request of this future beside all others, however many there are. Only for what is asked seldom, and one at a time.
+pub(super) async fn as_one_more<F: Future>(work: F) -> F::Output {
+    ONE_MORE.scope((), work).await
 }
 
 /// Whether somebody waits for what the running future asks.
@@ -133,6 +139,9 @@ impl Limit {
 
     /// A semaphore here is never closed, so a permit is only ever missing if that changes; then nothing is limited.
     async fn permit(&self) -> Permit {
+        if ONE_MORE.try_with(|()| ()).is_ok() {
+            return Permit { _background: None, _bulk: None, _all: None };
+        }
         wait_for_turn(async {
             let mut background = None;
             if is_background() {

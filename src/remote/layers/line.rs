@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::limit::is_awaited;
+use super::limit::{as_one_more, is_awaited};
 use super::quiet::Quiet;
 use super::turn::{NoAnswer, answer_until};
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError, RemotePath, Result};
@@ -46,8 +46,8 @@ pub(super) struct Line {
     quiet: Mutex<Quiet>,
     /// Whether the root is asked just now, because of what was not answered.
     is_doubted: AtomicBool,
-    /// Who was not let in asks the root one after the other.
-    signing: tokio::sync::Mutex<()>,
+    /// Who was not let in asks the root one after the other; when it was asked last, and whether it lets us in.
+    signing: tokio::sync::Mutex<Option<(Instant, Option<bool>)>>,
 }
 
 /// The error for an answer that did not come.
@@ -197,24 +197,33 @@ impl Line {
 
     /// Whether the root is shown to who was not let in elsewhere: then it is that path only. Nothing where it does not answer.
     async fn lets_us_in(&self) -> Option<bool> {
-        let _one_after_the_other = self.signing.lock().await;
+        let refused = Instant::now();
+        let mut last = self.signing.lock().await;
         if self.connection() == Connection::Unauthenticated {
             return Some(false);
         }
-        match self.root().await.map_err(|error| error.kind) {
+        // Who stood behind others has their answer: a root that hangs would be waited for by each of them.
+        if let Some((_, lets)) = last.filter(|(ended, _)| *ended > refused) {
+            return lets;
+        }
+        let lets = match self.root().await.map_err(|error| error.kind) {
             Ok(()) => {
                 self.answered(None);
                 Some(true)
             }
             Err(ErrorKind::Unauthenticated) => Some(false),
             Err(_) => None,
-        }
+        };
+        *last = Some((Instant::now(), lets));
+        lets
     }
 
     async fn root(&self) -> Result<()> {
         let root = Locator::at(RemotePath::root());
         let mut deadline = Instant::now() + self.patience;
-        match answer_until(&mut deadline, true, self.inner.stat(&root)).await {
+        // Where all requests hang, it would hang behind them.
+        let ask = as_one_more(self.inner.stat(&root));
+        match answer_until(&mut deadline, true, ask).await {
             Ok(outcome) => outcome.map(drop),
             Err(_) => Err(too_slow("stat", &root.path)),
         }
