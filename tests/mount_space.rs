@@ -30,14 +30,24 @@ use std::time::{Duration, Instant};
 use disk::image;
 use line::Line;
 use rooms::{Room, Sampler};
+use rustix::thread::CapabilitySet;
 use servers::{Product, Server};
 use support::{LIMIT, Mounted, Places, bytes, dewfs, eventually, said};
 
 const MIB: usize = 1 << 20;
 
 /// A mount whose state has a file system of its own, looked at all the time.
-fn mounted(mut places: Places, limit: usize, options: &[&str]) -> (Mounted, Sampler) {
-    let room = Arc::new(Room::new());
+fn mounted(places: Places, limit: usize, options: &[&str]) -> (Mounted, Sampler) {
+    mounted_in(Room::new(), places, limit, options)
+}
+
+fn mounted_in(
+    room: Room,
+    mut places: Places,
+    limit: usize,
+    options: &[&str],
+) -> (Mounted, Sampler) {
+    let room = Arc::new(room);
     places.state = room.path().join("state");
     fs::create_dir(&places.state).unwrap();
     let limits = format!("cache_size={limit}");
@@ -127,7 +137,10 @@ fn goes_past(mount: &Mounted) -> bool {
 fn a_copy_of_more_than_the_cache_succeeds_past_the_daemon() {
     const FILE: usize = 96 * MIB;
     const FILES: u64 = 22;
-    let (mount, sampler) = mounted(Places::new(), 1200 * MIB, &["-o", "transfers=2"]);
+    let Some(disk) = image("ext4", 2000) else { return };
+    let room = Room::at(&disk.root());
+    let options = ["-o", "transfers=2,min_free=100M"];
+    let (mount, sampler) = mounted_in(room, Places::new(), 1200 * MIB, &options);
     if !goes_past(&mount) {
         return;
     }
@@ -223,7 +236,9 @@ fn a_file_whose_writer_was_stopped_is_sent_by_the_next_daemon() {
 /// Where nobody can be stopped the disk gets full; the catalog can still forget.
 #[test]
 fn on_a_disk_filled_past_the_daemon_the_catalog_can_forget() {
-    let Some(disk) = disk::tmpfs("size=1400M") else { return };
+    let Some(disk) = image("ext4", 1400) else { return };
+    // Without it nobody stops a writer, wherever that is. What this thread starts has it no more.
+    rustix::thread::remove_capability_from_bounding_set(CapabilitySet::LINUX_IMMUTABLE).unwrap();
     let mut places = Places::new();
     fs::write(places.remote.join("old"), "old").unwrap();
     places.state = disk.root().join("state");

@@ -15,6 +15,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 pub(crate) struct Room {
     dir: tempfile::TempDir,
     exact: bool,
+    /// Where it is somebody else's: its place, and what was used of it before.
+    other: Option<(PathBuf, u64)>,
 }
 
 impl Room {
@@ -30,11 +32,17 @@ impl Room {
         if let Err(why) = &mounted {
             eprintln!("the limit is NOT LOOKED AT: no file system of its own: {why}");
         }
-        Self { dir, exact: mounted.is_ok() }
+        Self { dir, exact: mounted.is_ok(), other: None }
+    }
+
+    /// One that somebody else made and takes away.
+    pub(crate) fn at(root: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, exact: true, other: Some((root.to_owned(), used(root))) }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        self.other.as_ref().map_or(self.dir.path(), |(root, _)| root)
     }
 
     /// By how much less is free at this instant than `min_free`; the reserve for the catalog counts towards it.
@@ -53,21 +61,26 @@ impl Room {
         if !self.exact {
             return None;
         }
+        let first = self.other.as_ref().map_or(0, |(_, first)| *first);
         let before = others(state);
-        let disk = rustix::fs::statvfs(self.path()).unwrap();
-        let used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize;
-        Some(used.saturating_sub(before.max(others(state))))
+        let used = used(self.path());
+        Some(used.saturating_sub(first + before.max(others(state))))
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if self.exact {
+        if self.exact && self.other.is_none() {
             // Whoever still holds a file there keeps only that.
             let gone = rustix::mount::unmount(self.dir.path(), UnmountFlags::DETACH);
             assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
         }
     }
+}
+
+fn used(root: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(root).unwrap();
+    (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 }
 
 /// What lies in the state directory beside `data/` and `staging/`, with one block for each name.
