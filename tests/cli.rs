@@ -156,6 +156,8 @@ fn wrong_usage_is_2_and_named_in_one_line() {
         assert!(line.contains(named), "{words}: {line}");
         assert!(!line.contains("secretword"), "{line}");
     }
+    assert!(desk.refused(2, "frobnicate").ends_with("; see dewfs --help\n"));
+    assert!(desk.refused(2, "cache stat --all x").ends_with("; see dewfs cache stat --help\n"));
 }
 
 #[test]
@@ -236,6 +238,8 @@ fn what_cannot_be_mounted_is_named_with_the_way_out() {
     let closed = answering(
         "HTTP/1.1 401 Who\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     );
+    let denied = answering("HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let ill = answering("HTTP/1.1 500 Ill\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     std::fs::write(desk.at("config/dewfs/remotes/ill.toml"), "mountpoint = '/x'\n").unwrap();
     for (status, remote, said, way_out) in [
         (1, "./gone".into(), "gone: not found", "look at the spelling"),
@@ -248,6 +252,13 @@ fn what_cannot_be_mounted_is_named_with_the_way_out() {
         (1, "https://nowhere.invalid/".into(), "cannot be reached (", "no such host is known"),
         (1, format!("https://{page}/"), "cannot be reached (", "the server does not speak TLS"),
         (1, format!("http://{page}/"), "is served, but not as a WebDAV folder", "/dav/"),
+        (
+            1,
+            format!("http://{denied}/"),
+            "denied by the remote (answered 403",
+            "who you sign in as",
+        ),
+        (1, format!("http://{ill}/"), "cannot serve this now (answered 500", "try again later"),
         (4, format!("http://{closed}/"), "sign-in needed (answered 401", "dewfs login NAME"),
         (2, "nas:".into(), "nas: no saved remote of this name", "dewfs setup nas"),
         (2, "ill:".into(), "remotes/ill.toml: spec is missing", "such as \"https://"),

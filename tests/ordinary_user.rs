@@ -352,6 +352,25 @@ fn regression_what_is_saved_below_a_saved_remote_neither_stops_it_nor_is_lost() 
     assert!(!at.exists() && aside.join("sub/mine").exists());
 }
 
+/// What was saved in the moment in which fusermount3 needs the folder open was left below the mount: the folder was closed by then,
+/// and nothing can be moved out of one that is.
+#[test]
+fn regression_what_is_in_a_closed_folder_is_moved_out_of_it() {
+    if !goes_on("regression_what_is_in_a_closed_folder_is_moved_out_of_it", USUAL) {
+        return;
+    }
+    let place = home().join("Cloud");
+    fs::create_dir(&place).unwrap();
+    let bare = dewfs::fuse::Bare::at(&place).unwrap();
+    fs::write(place.join("quick"), "saved").unwrap();
+    bare.close();
+    let (aside, failed) = bare.set_aside().unwrap();
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(fs::read(aside.unwrap().join("quick")).unwrap(), b"saved");
+    assert_eq!(errno(fs::write(place.join("stray"), "stray")), libc::EACCES);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+}
+
 /// Of several mounts `status --watch` showed the first, and `--wait --timeout` took its time for each.
 #[test]
 fn regression_status_watches_and_waits_for_all_mounts_at_once() {

@@ -226,15 +226,22 @@ pub(super) fn explain(error: &clap::Error) -> u8 {
 fn first_paragraph(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let mut message = Vec::new();
+    let mut more = "see dewfs --help".to_owned();
     for line in text.lines().map(str::trim) {
-        if line.starts_with("Usage:") || line.starts_with("For more information") {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            let words = usage.split(' ').take_while(|word| !word.starts_with(['[', '<', '-']));
+            more = format!("see {} --help", words.collect::<Vec<_>>().join(" "));
+            break;
+        }
+        if line.starts_with("For more information") {
             break;
         }
         if !line.is_empty() {
             message.push(line.strip_prefix("tip: ").unwrap_or(line));
         }
     }
-    message.join("; ").replace(":; ", ": ")
+    let message = message.join("; ").replace(":; ", ": ");
+    format!("{message}; {more}")
 }
 
 #[cfg(test)]

@@ -130,7 +130,10 @@ fn release(mount: &Mount) -> Result<(), Failure> {
             Err(Failure::failed(if users.is_empty() {
                 format!("{at}: still mounted: {why}")
             } else {
-                format!("{at}: still mounted, in use by {}", users.join(", "))
+                format!(
+                    "{at}: still mounted, in use by {}; unmount again when that has ended",
+                    users.join(", ")
+                )
             }))
         }
     }

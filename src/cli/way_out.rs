@@ -18,6 +18,12 @@ pub(super) fn way_out(said: &str) -> Option<&'static str> {
         Some("no such host is known: look at the spelling and at the network")
     } else if has(&["refused", "unreachable", "timed out", "no progress"]) {
         Some("nobody answers there: look at host, port and network")
+    } else if has(&["reset by peer", "connection closed"]) {
+        Some("the server broke off: look at the port, and whether it is http:// or https://")
+    } else if has(&["answered 403"]) {
+        Some("look at who you sign in as, and at the path of the address")
+    } else if has(&["answered 5"]) {
+        Some("try again later, or ask who runs the server")
     } else if has(&["no such file"]) {
         Some("look at the spelling, and whether the disk or share that it is on is mounted")
     } else if has(&["not accepted"]) {

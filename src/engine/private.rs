@@ -49,7 +49,8 @@ pub fn claim_state_dir(dir: &Path) -> Result<(), StartError> {
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
     }
     for entry in entries {
-        let about = entry.metadata().map_err(failed)?;
+        // A daemon that is about to end takes its files away.
+        let Some(about) = unless_gone(entry.metadata()).map_err(failed)? else { continue };
         // root's is no danger: a file system's own `lost+found`, for one
         if about.uid() != me && about.uid() != 0 {
             let name = entry.path();
@@ -57,10 +58,18 @@ pub fn claim_state_dir(dir: &Path) -> Result<(), StartError> {
             return Err(refuse(format!("{why}: choose another state_dir=, or remove it")));
         }
         if about.is_file() && about.mode() & OTHERS != 0 {
-            tighten(&entry.path()).map_err(failed)?;
+            unless_gone(tighten(&entry.path())).map_err(failed)?;
         }
     }
     Ok(())
+}
+
+/// What is gone is no danger to anybody.
+fn unless_gone<T>(outcome: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match outcome {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Asks the open file, so that nothing put in its place meanwhile is changed.
@@ -102,6 +111,31 @@ mod tests {
         for name in ["catalog.db", "log", "mount.json"] {
             assert_eq!(mode(&state.join(name)), 0o600, "{name}");
         }
+    }
+
+    /// A daemon that was about to end took its files away while the next one looked at them: that one did not start.
+    #[test]
+    fn regression_what_goes_while_it_is_looked_at_is_no_danger() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("catalog.db"), "x").unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let note = dir.path().join("mount.json.new");
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::write(&note, "x").unwrap();
+                    wide(&note, 0o644);
+                    fs::remove_file(&note).unwrap();
+                }
+            });
+            let claimed: Vec<_> = (0..5000).map(|_| claim_state_dir(dir.path())).collect();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(
+                claimed.iter().all(Result::is_ok),
+                "{:?}",
+                claimed.iter().find(|one| one.is_err())
+            );
+        });
     }
 
     #[test]

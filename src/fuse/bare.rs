@@ -74,7 +74,16 @@ impl Bare {
     /// Moves what is in it to a new folder beside it, and answers where that is, if anything was moved, and what could not be.
     pub fn set_aside(&self) -> io::Result<(Option<PathBuf>, Option<io::Error>)> {
         let names = self.names()?;
-        if names.is_empty() { Ok((None, None)) } else { self.move_all(names) }
+        if names.is_empty() {
+            return Ok((None, None));
+        }
+        // Nothing can be moved out of what is closed.
+        let was_closed = self.open_up();
+        let moved = self.move_all(names);
+        if was_closed {
+            self.close();
+        }
+        moved
     }
 
     fn move_all(&self, names: Vec<CString>) -> io::Result<(Option<PathBuf>, Option<io::Error>)> {
