@@ -5,6 +5,7 @@
     benches/bench.py names small_writes  # only these rows
     benches/bench.py --quick             # an eighth of the sizes
     benches/bench.py --runs 3            # three times over; the medians, with the least and the most
+    benches/bench.py --fallback          # without passthrough, with the goals for that
     benches/bench.py --json FILE         # the figures for programs, too
 
 Ratios are what counts: seconds of different runs or machines mean nothing beside each other. Needs nginx with its WebDAV
@@ -35,7 +36,7 @@ def print_figure(figure):
 def once(asked, chosen, told):
     """Runs these rows in a world of their own; answers the figures, and whether a row failed."""
     figures, failed = [], False
-    with World(os.path.realpath(asked.dewfs), 8 if asked.quick else 1) as world:
+    with World(os.path.realpath(asked.dewfs), 8 if asked.quick else 1, asked.fallback) as world:
         for row in chosen:
             log(row.__doc__)
             try:
@@ -65,6 +66,7 @@ def main():
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.__name__ for row in rows.ROWS))
     parser.add_argument("--dewfs", default=os.path.join(HERE, "..", "target", "release", "dewfs"), help="the program")
     parser.add_argument("--quick", action="store_true", help="an eighth of the sizes")
+    parser.add_argument("--fallback", action="store_true", help="without passthrough, as older kernels and ordinary users have it")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="so often; shows medians")
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     asked = parser.parse_args()

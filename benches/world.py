@@ -51,7 +51,8 @@ def drop(what=3):
 class World:
     """The files, the server and the scratch space of one run."""
 
-    def __init__(self, dewfs, scale):
+    def __init__(self, dewfs, scale, fallback=False):
+        self.fallback = fallback
         self.dewfs, self.scale = dewfs, scale
         self.disk = tempfile.mkdtemp(prefix="dewfs-bench-")
         in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -112,7 +113,12 @@ class World:
         return self.path("%s-%d" % (name, next(self.numbers)))
 
     def mount(self, remote=None, state=None, options=""):
+        options = ",".join(filter(None, (options, "passthrough=off" if self.fallback else "")))
         return Mount(self, remote or self.server.url, state or self.fresh("state"), options)
+
+    def goal(self, passthrough, fallback):
+        """What a row is to reach: where the kernel reads and writes by itself, and where it does not."""
+        return fallback if self.fallback else passthrough
 
 
 def write(path, content):
@@ -247,6 +253,10 @@ class Mount:
 
     def path(self, *parts):
         return os.path.join(self.at, *parts)
+
+    def record(self):
+        """Has the daemon bring to the catalog what came."""
+        run(self.world.dewfs, "sync", self.at)
 
     def switches(self):
         """How often the daemon's threads went to sleep so far: each time, something had woken them."""
