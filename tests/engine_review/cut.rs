@@ -177,35 +177,3 @@ async fn regression_what_is_recorded_of_a_file_that_is_being_cut_does_not_undo_i
     assert!(here == content || here.is_empty(), "{} bytes of two contents", here.len());
     same(&again.content_there("f").unwrap(), &here);
 }
-
-/// A cut that ended while a record was under way: of its length, and of what was written since, the catalog was never told.
-#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn regression_the_length_of_a_cut_beside_a_record_is_told() {
-    for (length, read, cut) in [(1000, 1000, 100), (1 << 20, 100, 512 << 10)] {
-        let world = World::new().await;
-        let mut content = pattern(length, 1).to_vec();
-        world.store.put("f", content.clone()).unwrap();
-        let (ino, handle) = world.open("f", WRITE).await;
-        let ([record, cutting], mut told) =
-            gated(&world, ["record: synced", "cut: after the bytes"]);
-        world.engine.read(ino, handle, 0, read).wait().await.unwrap();
-        assert_eq!(told.recv().await, Some("record: synced"));
-        let engine = world.engine.clone();
-        let ended = tokio::spawn(async move {
-            let set = SetAttributes { size: Some(cut), ..SetAttributes::default() };
-            engine.set_attributes(ino, None, set, ME).wait().await.map(drop)
-        });
-        assert_eq!(told.recv().await, Some("cut: after the bytes"));
-        cutting.send(()).unwrap();
-        record.send(()).unwrap();
-        ended.await.unwrap().unwrap();
-        world.close(ino, handle).await;
-        content.truncate(usize::try_from(cut).unwrap());
-        assert_eq!(world.stat("f").await.size, cut);
-        let world = world.restart().await;
-        assert_eq!(world.stat("f").await.size, cut);
-        world.in_sync().await;
-        same(&world.read("f").await.unwrap(), &content);
-        same(&world.content_there("f").unwrap(), &content);
-    }
-}
