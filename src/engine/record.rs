@@ -242,7 +242,6 @@ impl Core {
                 // The remote is faster than the disk: what it sends waits until what is here is synced.
                 held = Some(live.hold_fetched());
             }
-            let cuts = live.cuts.seen();
             let (before, wrote) = {
                 let state = live.state();
                 (state.blocks_unrecorded.then(|| state.blocks.clone()), state.wrote)
@@ -268,6 +267,8 @@ impl Core {
                 std::thread::sleep(tick);
             }
             let mut state = live.state();
+            // With the news: what was cut off before is in them, its length as well.
+            let cuts = live.cuts.seen();
             if before.is_none() && !state.wrote {
                 return Ok(None);
             }

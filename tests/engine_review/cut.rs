@@ -132,7 +132,7 @@ async fn regression_what_is_synced_while_another_cuts_is_there_after_a_kill() {
     world.write_at(ino, handle, 512 << 10, &written).await;
     content[512 << 10..640 << 10].copy_from_slice(&written);
     let engine = world.engine.clone();
-    let syncing = tokio::spawn(async move { engine.sync_file(ino, handle).wait().await });
+    let mut syncing = tokio::spawn(async move { engine.sync_file(ino, handle).wait().await });
     assert_eq!(told.recv().await, Some("record: before the rows"));
     let engine = world.engine.clone();
     let cutting = tokio::spawn(async move {
@@ -142,8 +142,8 @@ async fn regression_what_is_synced_while_another_cuts_is_there_after_a_kill() {
     assert_eq!(told.recv().await, Some("cut: after the bytes"));
     record.send(()).unwrap();
     assert_eq!(told.recv().await, Some("record: told"));
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!syncing.is_finished(), "fsync has answered, and what was written was left out");
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut syncing).await;
+    assert!(early.is_err(), "fsync has answered, and what was written was left out");
     cut.send(()).unwrap();
     syncing.await.unwrap().unwrap();
     let again = killed(&world).await;
