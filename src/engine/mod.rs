@@ -139,6 +139,13 @@ impl Engine {
         self.core.workers.crash.set(hook);
     }
 
+    /// Lets a test, which has ended all tasks of this engine, go on as if its process had been killed: what it did not tell
+    /// the catalog is not told. Blocks; nothing of it is in release builds.
+    #[cfg(debug_assertions)]
+    pub fn bury(&self) {
+        self.core.bury();
+    }
+
     /// The state directory.
     pub fn state_dir(&self) -> PathBuf {
         self.core.state_dir.clone()

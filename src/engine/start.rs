@@ -299,6 +299,15 @@ impl Core {
         }
         super::open::lock(&self.lock).take();
     }
+
+    /// What is left to be done for a process that was killed: nothing is told any more, and others may have the state. Blocks.
+    #[cfg(debug_assertions)]
+    pub(crate) fn bury(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.stopping.send_replace(true);
+        self.catalog.close();
+        super::open::lock(&self.lock).take();
+    }
 }
 
 /// Locks the state directory; one that another daemon is about to let go of is asked for again for a second.

@@ -5,7 +5,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use super::*;
 
 impl Machine {
-    pub(super) async fn new(profile: Profile, seed: u64, patience: Duration) -> Self {
+    pub(super) async fn new(
+        profile: Profile,
+        seed: u64,
+        script: &[Event],
+        patience: Duration,
+    ) -> Self {
         let scratch = run::scratch();
         let there = There::new(profile, seed, &scratch);
         let versions: Arc<Versions> = Arc::default();
@@ -41,8 +46,9 @@ impl Machine {
             unsure: false,
             held: Vec::new(),
             patience,
+            ahead: script.iter().cloned().collect(),
         };
-        for _ in 0..profile.engines {
+        for who in 0..profile.engines {
             let state = tempfile::tempdir_in(&scratch).unwrap();
             let dir = state.path().join("state");
             std::fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
@@ -50,7 +56,7 @@ impl Machine {
             std::fs::write(dir.join("ballast"), [1; 4096]).unwrap();
             // By this it is known for a state: of what is nobody's, none is taken that holds other files.
             std::fs::write(dir.join("lock"), b"").unwrap();
-            let desk = machine.start(Arc::new(state)).await;
+            let desk = machine.start(who, Arc::new(state)).await;
             machine.desks.push(Some(desk));
         }
         if let Some(store) = machine.there.store() {
@@ -60,11 +66,17 @@ impl Machine {
         machine
     }
 
-    pub(super) async fn start(&self, state: Arc<tempfile::TempDir>) -> Desk {
+    pub(super) async fn start(&self, who: usize, state: Arc<tempfile::TempDir>) -> Desk {
         let line = self.there.line();
         let dir = state.path().join("state");
-        let engine = Engine::start(self.profile.settings(), &dir, line.remote()).await.unwrap();
-        Desk { engine, line, state }
+        let mut ends = self.ahead.iter().filter_map(|event| match event {
+            Event::Crash(whose, _) if *whose == who => Some(true),
+            Event::Restart(whose) if *whose == who => Some(false),
+            _ => None,
+        });
+        let process = Process::new(ends.next().unwrap_or_default());
+        let engine = process.start(self.profile.settings(), dir, line.remote()).await;
+        Desk { engine, line, state, process }
     }
 
     pub(super) fn desk(&self, who: usize) -> &Desk {
@@ -80,6 +92,7 @@ impl Machine {
     }
 
     pub(super) async fn event(&mut self, event: &Event) {
+        self.ahead.pop_front();
         self.note_all();
         match event {
             Event::User(who, verb) => self.user(*who, verb).await,

@@ -14,6 +14,7 @@ mod flaky;
 mod ledger;
 mod machine;
 mod others;
+mod process;
 mod profile;
 mod rest;
 mod rules;
@@ -22,12 +23,14 @@ mod script;
 mod there;
 mod verbs;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dewfs::engine::{Engine, EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState};
+use dewfs::engine::{
+    Answer, Engine, EngineError, Handle, RenameMode, SetAttributes, Settings, SyncState,
+};
 use dewfs::model::{Content, Ino, Kind, Name};
 use dewfs::remote::memory::{Gate, HintFaults, MemoryStore, Moment, Operation, Step, VersionKind};
 use dewfs::remote::{Conditional, FeedKind};
@@ -35,6 +38,7 @@ use futures_util::FutureExt as _;
 use support::world::{ME, READ, WRITE, name, split};
 
 use ledger::{label, note_version};
+use process::Process;
 use profile::PROFILES;
 use script::{Act, Author, Event, Fill, Verb};
 use there::{Line, There};
@@ -79,6 +83,7 @@ struct Desk {
     engine: Engine,
     line: Line,
     state: Arc<tempfile::TempDir>,
+    process: Process,
 }
 
 /// Is a file held open over several events.
@@ -123,4 +128,6 @@ struct Machine {
     held: Vec<Held>,
     /// How long it may take to come to rest.
     patience: Duration,
+    /// What is still to happen.
+    ahead: VecDeque<Event>,
 }

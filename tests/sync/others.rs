@@ -30,7 +30,7 @@ impl Machine {
         }
     }
 
-    /// The process dies: at once, or at a crash point.
+    /// The process dies: at once, or at a crash point. What was not flushed nobody was told to be safe.
     pub(super) async fn crash(&mut self, who: usize, points: Option<u64>) {
         let desk = self.desks[who].take().unwrap();
         if let Some(points) = points {
@@ -57,23 +57,20 @@ impl Machine {
             }
         }
         desk.line.cut_off();
-        desk.engine.stop().await;
-        self.let_go(who, &desk);
-        self.desks[who] = Some(self.start(desk.state).await);
-    }
-
-    /// The handles of a process end with it; what was not flushed nobody was told to be safe.
-    fn let_go(&mut self, who: usize, desk: &Desk) {
-        for held in self.held.extract_if(.., |held| held.who == who) {
-            desk.engine.release(held.ino, held.handle);
-        }
+        self.held.retain(|held| held.who != who);
+        let Desk { engine, state, process, .. } = desk;
+        process.kill(engine).await;
+        self.desks[who] = Some(self.start(who, state).await);
     }
 
     pub(super) async fn restart(&mut self, who: usize) {
         let desk = self.desks[who].take().unwrap();
         desk.engine.stop().await;
         desk.line.cut_off();
-        self.let_go(who, &desk);
-        self.desks[who] = Some(self.start(desk.state).await);
+        // The handles of a process end with it; what was not flushed nobody was told to be safe.
+        for held in self.held.extract_if(.., |held| held.who == who) {
+            desk.engine.release(held.ino, held.handle);
+        }
+        self.desks[who] = Some(self.start(who, desk.state).await);
     }
 }

@@ -34,7 +34,7 @@ async fn events(
     script: &[Event],
     patience: Duration,
 ) -> Result<(), String> {
-    let mut machine = Machine::new(profile, seed, patience).await;
+    let mut machine = Machine::new(profile, seed, script, patience).await;
     let outcome = AssertUnwindSafe(async {
         for event in script {
             machine.say(event.to_string());
