@@ -119,8 +119,8 @@ impl Rows for Tx {
         self.memory.handles(ino)
     }
 
-    fn never_there(&self) -> Result<Vec<Ino>> {
-        self.never_had()
+    fn new_below(&self, folder: Ino) -> Result<Vec<Ino>> {
+        self.never_had_below(folder)
     }
 
     fn excludes_paths(&self) -> bool {

@@ -2,7 +2,9 @@
 
 /// Answers the way out, if one is known.
 pub(super) fn way_out(said: &str) -> Option<&'static str> {
-    let said = said.to_lowercase();
+    // Names of hosts and folders say nothing of what is wrong.
+    let is_word = |word: &&str| !word.contains('/');
+    let said = said.split_whitespace().filter(is_word).collect::<Vec<_>>().join(" ").to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if has(&["unencrypted"]) {
         Some("write https://; only if the way to the server is safe otherwise: -o insecure_http")
@@ -14,7 +16,7 @@ pub(super) fn way_out(said: &str) -> Option<&'static str> {
         Some(
             "the server does not speak TLS there: look at the port, and whether it is http:// or https://",
         )
-    } else if has(&["dns", "resolve", "lookup", "name or service"]) {
+    } else if has(&["dns error", "failed to lookup", "name or service", "name resolution"]) {
         Some("no such host is known: look at the spelling and at the network")
     } else if has(&["refused", "unreachable", "timed out", "no progress"]) {
         Some("nobody answers there: look at host, port and network")
@@ -55,5 +57,7 @@ mod tests {
         let said = "https://h/: cannot be reached (failed to lookup address information)";
         assert!(with_way_out(said).starts_with(&format!("{said}; no such host")));
         assert_eq!(with_way_out("something else"), "something else");
+        let said = "https://me.duckdns.org/ssl/: sign-in needed (answered 401 Unauthorized: it is not accepted)";
+        assert!(with_way_out(said).contains("dewfs login"), "{}", with_way_out(said));
     }
 }

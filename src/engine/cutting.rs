@@ -47,6 +47,8 @@ impl Cuts {
 pub(super) struct Cut {
     core: Arc<Core>,
     live: Arc<Live>,
+    /// Whether the catalog was told of another length.
+    told: bool,
     done: bool,
 }
 
@@ -55,7 +57,12 @@ impl Cut {
     pub(super) fn begin(core: &Arc<Core>, live: &Arc<Live>) -> Self {
         live.cuts.under_way.fetch_add(1, Ordering::SeqCst);
         live.cuts.moves.fetch_add(1, Ordering::SeqCst);
-        Self { core: core.clone(), live: live.clone(), done: false }
+        Self { core: core.clone(), live: live.clone(), told: false, done: false }
+    }
+
+    /// The catalog is being told of another length, or will be although nobody waits for that any more.
+    pub(super) fn tells(&mut self) {
+        self.told = true;
     }
 
     /// The bytes are gone, too.
@@ -71,6 +78,8 @@ impl Drop for Cut {
             let mut state = self.live.state();
             if !state.hydrated {
                 state.blocks_unrecorded = true;
+                // Only what was written tells of a length.
+                state.wrote |= self.told;
                 self.core.recorder.notify_one();
             }
         }

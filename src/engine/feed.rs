@@ -28,7 +28,7 @@ const TRY_WRITING: u32 = 15;
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// How many times `poll=` a cursor that is lost again and again is at most taken anew after.
-const SELDOM: u32 = 32;
+const SELDOM: u32 = 8;
 
 /// Is how often all is looked at again because the cursor was lost.
 #[derive(Debug, Default)]
@@ -39,17 +39,18 @@ pub(super) struct Expired {
 }
 
 impl Expired {
-    /// How long it is yet to wait until all is looked at again; `None`: it is done now.
-    fn left(&mut self, poll: Duration) -> Option<Duration> {
+    /// How long it is yet to wait until all is looked at again; `None`: it may be now.
+    fn left(&self) -> Option<Duration> {
+        self.pause.checked_sub(self.last?.elapsed())
+    }
+
+    /// All was looked at again.
+    fn done(&mut self, poll: Duration) {
         let since = self.last.map(|last| last.elapsed());
-        if let Some(left) = since.and_then(|since| self.pause.checked_sub(since)) {
-            return Some(left);
-        }
         let again = since.is_some_and(|since| since < self.pause * 2);
         let longest = poll.saturating_mul(SELDOM);
         self.pause = if again { (self.pause * 2).min(longest) } else { poll };
         self.last = Some(Instant::now());
-        None
     }
 }
 
@@ -147,10 +148,11 @@ impl Core {
                 Ok(page) => page,
                 Err(error) if error.kind == ErrorKind::CursorExpired => {
                     // A remote that knows none of the cursors it gives would be listed without end.
-                    if let Some(left) = lock(&self.workers.expired).left(self.settings.poll) {
+                    if let Some(left) = lock(&self.workers.expired).left() {
                         return Ok(left);
                     }
                     self.begin_anew().await?;
+                    lock(&self.workers.expired).done(self.settings.poll);
                     continue;
                 }
                 Err(error) if error.kind == ErrorKind::Unsupported => {

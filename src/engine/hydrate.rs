@@ -397,8 +397,16 @@ impl Core {
             }
             self.note_problem(Some(live.ino), &error.to_string());
         }
+        let is_large_news = {
+            let state = live.state();
+            state.hydrated && state.blocks_unrecorded && state.size >= LARGE
+        };
         if live.state().fetching.is_empty() {
             self.tell_fetched(live.ino);
+        }
+        if is_large_news {
+            let (core, live) = (self.clone(), live.clone());
+            drop(self.runtime.spawn(async move { core.record_and_settle(live).await }));
         }
         self.recorder.notify_one();
         self.pulse();
@@ -441,6 +449,9 @@ impl State {
         self.gave_up.filter(|(when, _)| when.elapsed() < SAME_READ).map(|(_, failure)| failure)
     }
 }
+
+/// What is so large is told to the catalog as soon as it is here: from then on the kernel reads it by itself.
+const LARGE: u64 = 32 << 20;
 
 /// How soon after a failed read another one is taken for its second half.
 const SAME_READ: Duration = Duration::from_millis(300);

@@ -152,7 +152,8 @@ impl Core {
                 if news.wrote && part {
                     tx.mark_edited(ino)?;
                 }
-                if let (true, Some((stamp, mtime))) = (news.wrote, news.stamp) {
+                // Noted now, it would not tell any more of the length when the content is.
+                if let (true, Some((stamp, mtime))) = (news.wrote && !is_cut, news.stamp) {
                     tx.observe(ino, generation, stamp, mtime)?;
                 }
                 Ok::<_, EngineError>(is_cut)
@@ -164,7 +165,7 @@ impl Core {
             let mut state = live.state();
             state.recording = state.recording.saturating_sub(u32::from(wrote));
             state.blocks_unrecorded |= fetched && !matches!(outcome, Ok(false));
-            state.wrote |= wrote && outcome.is_err();
+            state.wrote |= wrote && !matches!(outcome, Ok(false));
             state.came_young |= young && !matches!(outcome, Ok(false));
         }
         if matches!(outcome, Ok(true)) {
@@ -266,6 +267,7 @@ impl Core {
                 // The stamp that is taken as that of whole content must be older than any write to come.
                 std::thread::sleep(tick);
             }
+            crash_here!(self, "record: synced");
             let mut state = live.state();
             // With the news: what was cut off before is in them, its length as well.
             let cuts = live.cuts.seen();
@@ -343,7 +345,7 @@ impl Core {
         all.for_each_concurrent(AT_ONCE, |live| self.record_and_settle(live)).await;
     }
 
-    async fn record_and_settle(self: &Arc<Self>, live: Arc<Live>) {
+    pub(super) async fn record_and_settle(self: &Arc<Self>, live: Arc<Live>) {
         if live.has_news()
             && let Err(error) = self.record(&live, Durability::Soon).await
         {

@@ -174,7 +174,7 @@ impl Core {
         if size >= live.state().size {
             return Ok(None);
         }
-        let cut = Cut::begin(self, live);
+        let mut cut = Cut::begin(self, live);
         if !self.is_known_in_part(live.ino)? {
             return Ok(Some(cut));
         }
@@ -183,6 +183,9 @@ impl Core {
         }
         let (ino, generation) = (live.ino, live.generation);
         let tell = move |tx: &mut Tx| Ok(tx.cut_presence(ino, generation, size)?);
+        if size > 0 {
+            cut.tells();
+        }
         self.catalog.write(Durability::Synced, Origin::Kernel, tell).await.map(|()| Some(cut))
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Attempt, Base, Edition, Ino, Kind, Name, Node, Observed, Place, RemotePath, Rows};
 
 /// Longer than any path a kernel can name; a line this long is a circle in damaged rows.
-pub(super) const DEEPEST: usize = 1 << 16;
+const DEEPEST: usize = 1 << 16;
 
 /// The word in the name of a base place that is unknown, while the inode keeps its local place.
 pub(super) const PARKED: &str = "parked";

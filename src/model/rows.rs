@@ -271,8 +271,8 @@ pub trait Rows {
     fn handles(&self, ino: Ino) -> Handles;
     /// Whether an exclude pattern fits something of this kind in this place.
     fn is_excluded(&self, place: &Place, kind: Kind) -> Result<bool, Self::Error>;
-    /// Inodes with a place here that the remote never had.
-    fn never_there(&self) -> Result<Vec<Ino>, Self::Error>;
+    /// What the remote never had below a folder, without what is in that.
+    fn new_below(&self, folder: Ino) -> Result<Vec<Ino>, Self::Error>;
     /// Whether an exclude pattern looks at the names above a place as well.
     fn excludes_paths(&self) -> bool;
 

@@ -1,12 +1,7 @@
 //! Keeps the outbox true: whoever changes a place, a base or a content touches the inode afterwards.
 
-use std::collections::{BTreeSet, HashMap};
-
-use super::around::{DEEPEST, is_edited, is_in_sync, is_kept_here, wanted};
+use super::around::{is_edited, is_in_sync, is_kept_here, wanted};
 use super::{Ino, Kind, Node, OutboxRow, Rows};
-
-/// How much below a folder is looked at one by one for what the remote never had.
-const FEW: usize = 2000;
 
 /// Inserts or drops the outbox row as the inode needs it; forgets the inode if nothing holds it any more.
 pub fn touch<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
@@ -50,7 +45,7 @@ pub(super) fn touch_moved<R: Rows>(
         return touch(rows, ino);
     }
     let mut all = vec![ino];
-    let tops = if is_same { new_below(rows, ino)? } else { rows.children(ino)? };
+    let tops = if is_same { rows.new_below(ino)? } else { rows.children(ino)? };
     for top in tops {
         let mut waiting = vec![top];
         while let Some(at) = waiting.pop() {
@@ -60,53 +55,6 @@ pub(super) fn touch_moved<R: Rows>(
     }
     // The lowest first: a folder is judged when all in it has been.
     all.into_iter().rev().try_for_each(|at| touch(rows, at))
-}
-
-/// What the remote never had below a folder, without what is in that.
-fn new_below<R: Rows>(rows: &R, folder: Ino) -> Result<Vec<Ino>, R::Error> {
-    let (mut waiting, mut new, mut looked) = (vec![folder], Vec::new(), 0);
-    while let Some(at) = waiting.pop() {
-        for below in rows.children(at)? {
-            looked += 1;
-            if looked > FEW {
-                return new_in_much(rows, folder);
-            }
-            let list = if rows.base(below)?.is_none() { &mut new } else { &mut waiting };
-            list.push(below);
-        }
-    }
-    Ok(new)
-}
-
-/// The same where more is below it than the remote never had at all.
-fn new_in_much<R: Rows>(rows: &R, folder: Ino) -> Result<Vec<Ino>, R::Error> {
-    let mut new = BTreeSet::new();
-    // Of folders above: the highest new one at or above each, if it is below the folder.
-    let mut known: HashMap<Ino, Option<Ino>> = HashMap::new();
-    for one in rows.never_there()? {
-        let (mut line, mut at) = (Vec::new(), one);
-        let above = loop {
-            if let Some(above) = known.get(&at) {
-                break *above;
-            }
-            let parent = rows.node(at)?.and_then(|node| node.local).map(|place| place.parent);
-            line.push(at);
-            match parent.filter(|_| at != Ino::ROOT && line.len() < DEEPEST) {
-                Some(parent) if parent == folder => break Some(folder),
-                Some(parent) => at = parent,
-                None => break None,
-            }
-        };
-        let mut top = above;
-        for at in line.into_iter().rev() {
-            if top == Some(folder) && rows.base(at)?.is_none() {
-                top = Some(at);
-            }
-            known.insert(at, top);
-        }
-        new.extend(top.filter(|top| *top != folder));
-    }
-    Ok(new.into_iter().collect())
 }
 
 /// Whether sending this item removes or overwrites a file at the remote.

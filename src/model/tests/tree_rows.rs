@@ -290,9 +290,15 @@ impl Rows for TreeRows {
     fn handles(&self, ino: Ino) -> Handles {
         self.handles.get(&ino).copied().unwrap_or_default()
     }
-    fn never_there(&self) -> Fallible<Vec<Ino>> {
-        let is_new = |ino: &&Ino| **ino != Ino::ROOT && !self.bases.contains_key(*ino);
-        Ok(self.local_at.values().filter(is_new).copied().collect())
+    fn new_below(&self, folder: Ino) -> Fallible<Vec<Ino>> {
+        let (mut known, mut new) = (vec![folder], Vec::new());
+        while let Some(at) = known.pop() {
+            for below in self.children(at)? {
+                let list = if self.bases.contains_key(&below) { &mut known } else { &mut new };
+                list.push(below);
+            }
+        }
+        Ok(new)
     }
     fn excludes_paths(&self) -> bool {
         false

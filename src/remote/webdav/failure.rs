@@ -51,7 +51,9 @@ impl Failure {
         let server = shown_url(server);
         let mut why = self.why.as_str();
         // It is said once where it is, whoever said it before.
-        while let Some(rest) = why.strip_prefix(&server) {
+        while let Some(rest) =
+            why.strip_prefix(&server).filter(|rest| rest.is_empty() || rest.starts_with([':', ' ']))
+        {
             why = rest.trim_start_matches(':').trim_start();
         }
         RemoteError::new(self.kind, "open", &server).because(why)
