@@ -116,6 +116,55 @@ impl Machine {
     /// Whether bytes are what was acknowledged under their first word.
     pub(super) fn is_last(&self, content: &[u8]) -> bool {
         let word = label(content);
-        self.doubtful.contains(&word) || self.whole.get(&word).is_none_or(|whole| whole == content)
+        let also = self.also.get(&word).into_iter().flatten();
+        self.doubtful.contains(&word)
+            || self.whole.get(&word).is_none_or(|whole| whole == content)
+            || also.into_iter().any(|one| one == content)
+    }
+
+    /// All that was ever to be seen under a word, what it became first.
+    pub(super) fn all_under(&self, word: &str) -> Vec<Vec<u8>> {
+        let others = [&self.also, &self.steps].map(|of| of.get(word).into_iter().flatten());
+        let mut all: Vec<Vec<u8>> = self.whole.get(word).cloned().into_iter().collect();
+        for one in others.into_iter().flatten() {
+            if !all.contains(one) {
+                all.push(one.clone());
+            }
+        }
+        all
+    }
+}
+
+/// Is what comes of a file that is patched, whichever of some contents it had: it may be a step on the way to what another
+/// machine was told of.
+pub(super) struct Patched {
+    pub(super) now: Vec<Vec<u8>>,
+    pub(super) steps: Vec<Vec<u8>>,
+}
+
+/// Of more contents than this, it is not known which one a file has.
+const MOST: usize = 12;
+
+impl Patched {
+    pub(super) fn over(now: Vec<Vec<u8>>) -> Self {
+        Self { now, steps: Vec::new() }
+    }
+
+    /// Whether it is known what it was, and that is longer than a label.
+    pub(super) fn fits(&self, label: usize) -> bool {
+        (1..MOST).contains(&self.now.len()) && self.now.iter().all(|one| one.len() > label)
+    }
+
+    pub(super) fn write(&mut self, at: usize, bytes: &[u8]) {
+        for one in &mut self.now {
+            if let Some(part) = one.get_mut(at..at + bytes.len()) {
+                part.copy_from_slice(bytes);
+            }
+        }
+        self.steps.extend(self.now.iter().cloned());
+    }
+
+    pub(super) fn cut(&mut self, size: usize) {
+        self.now.iter_mut().for_each(|one| one.resize(size, 0));
     }
 }

@@ -40,6 +40,7 @@ impl Machine {
             ledger: Ledger::default(),
             versions,
             whole: HashMap::new(),
+            also: HashMap::new(),
             steps: HashMap::new(),
             doubtful: HashSet::new(),
             history,

@@ -37,7 +37,7 @@ use dewfs::remote::{Conditional, FeedKind};
 use futures_util::FutureExt as _;
 use support::world::{ME, READ, WRITE, name, split};
 
-use ledger::{label, note_version};
+use ledger::{Patched, label, note_version};
 use process::Process;
 use profile::PROFILES;
 use script::{Act, Author, Event, Fill, Verb};
@@ -117,6 +117,8 @@ struct Machine {
     versions: Arc<Versions>,
     /// Each content as a whole, by its first word.
     whole: HashMap<String, Vec<u8>>,
+    /// What each content may be instead, by its first word: it was written over a step of another one.
+    also: HashMap<String, Vec<Vec<u8>>>,
     /// What each content was on the way, by its first word.
     steps: HashMap<String, Vec<Vec<u8>>>,
     /// Contents of which nobody was told that they are whole.

@@ -308,33 +308,28 @@ impl Machine {
         let width = old.len().max(new.len());
         if !old.is_empty() && before.len() > width + 1 && before.contains(&b' ') {
             let text = format!("{new:width$} ").into_bytes();
-            let mut whole = self.whole.get(&old).cloned().unwrap_or_default();
-            let is_known = !self.doubtful.contains(&old) && whole.len() > width + 1;
-            if is_known {
-                whole[..text.len()].copy_from_slice(&text);
-            }
+            let mut patched = Patched::over(self.all_under(&old));
+            let is_known = !self.doubtful.contains(&old) && patched.fits(text.len());
+            patched.write(0, &text);
             let size = engine.stat(ino).wait().await.map_or(0, |stat| stat.size as usize);
             let wrote = engine.write(ino, handle, 0, text.into(), false).wait().await;
             let mut done = wrote.is_ok();
-            let mut steps = vec![whole.clone()];
             if done && size > FURTHER + 100 {
                 let more = vec![fill.byte; 100];
-                let at = FURTHER as u64;
-                let wrote = engine.write(ino, handle, at, more.clone().into(), false).wait().await;
-                done &= wrote.is_ok();
-                if is_known && whole.len() >= FURTHER + 100 {
-                    whole[FURTHER..FURTHER + 100].copy_from_slice(&more);
-                }
-                steps.push(whole.clone());
+                patched.write(FURTHER, &more);
+                let wrote = engine.write(ino, handle, FURTHER as u64, more.into(), false).wait();
+                done &= wrote.await.is_ok();
             }
             if let Some(cut) = cut.filter(|_| done) {
                 let set = SetAttributes { size: Some(cut as u64), ..SetAttributes::default() };
                 done &= engine.set_attributes(ino, Some(handle), set, ME).wait().await.is_ok();
-                whole.resize(cut, 0);
+                patched.cut(cut);
             }
             done &= engine.flush(ino, handle).wait().await.is_ok();
             if is_known && done {
-                self.whole.insert(new.clone(), whole);
+                let Patched { mut now, steps } = patched;
+                self.whole.insert(new.clone(), now.remove(0));
+                self.also.insert(new.clone(), now);
                 self.steps.insert(new.clone(), steps);
             } else {
                 self.doubtful.insert(new.clone());
@@ -378,14 +373,13 @@ impl Machine {
         let (Ok(part), Ok(head)) = (part, head) else { return };
         let word = label(&head);
         let is_known = !self.doubtful.contains(&word) && !self.looks_like_another(&word);
-        if let Some(whole) = self.whole.get(&word).filter(|_| is_known) {
+        if self.whole.contains_key(&word) && is_known {
             // Who writes for long is sent meanwhile.
-            let steps = self.steps.get(&word).into_iter().flatten();
             let is_part = |whole: &Vec<u8>| {
                 let from = whole.len().min(offset as usize);
                 part == whole[from..whole.len().min(from + 3000)]
             };
-            let fits = std::iter::once(whole).chain(steps).any(is_part);
+            let fits = self.all_under(&word).iter().any(is_part);
             assert!(fits, "read another part than of {word} at {offset}");
         }
     }
