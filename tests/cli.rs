@@ -5,6 +5,9 @@ mod support {
     pub mod shapes;
 }
 
+#[path = "cli_more/found.rs"]
+mod found;
+
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -126,6 +129,7 @@ fn help_has_colours_where_it_was_told_to() {
 #[test]
 fn wrong_usage_is_2_and_named_in_one_line() {
     let desk = Desk::new();
+    std::fs::write(desk.at("config/dewfs/file"), "").unwrap();
     for (words, named) in [
         ("staus", "staus"),
         ("status --jso", "--jso"),
@@ -144,6 +148,16 @@ fn wrong_usage_is_2_and_named_in_one_line() {
         ("mount s3://bucket mnt", "not available in this version"),
         ("mount ftp://h/ mnt", "ftp"),
         ("mount https://a:secretword@h/ mnt", "credentials=FILE"),
+        ("mount ./remote mnt -o vfs-cache-max-age=1h", "dewfs says auto_free=30d"),
+        ("mount ./remote mnt -o no_checksum", "dewfs needs none: "),
+        ("mount ./remote mnt -o foo", "unknown option foo; mount.dewfs(8)"),
+        ("pause mnt --lane x", "see dewfs pause --help"),
+        ("umount mnt --timeout soon", "see dewfs umount --help"),
+        ("largest mnt -N x", "a whole number is needed; see dewfs largest --help"),
+        ("find mnt [", "pattern '['"),
+        ("setup Cloud ./remote --password-stdin --yes", "leave --password-stdin out"),
+        ("setup Cloud ./remote --keyring --yes", "leave --keyring out"),
+        ("serve config/dewfs/file", "name a directory"),
         ("mount nowhere mnt", "./nowhere"),
         ("mount nope: mnt", "nope"),
         ("mount ./remote mnt --config none.toml", "none.toml"),
@@ -273,6 +287,18 @@ fn what_cannot_be_mounted_is_named_with_the_way_out() {
             assert!(line.contains(said) && line.contains(way_out), "{line}");
             let layers = ["open /", "error sending", "client error", "dns error", "tcp connect"];
             assert!(!layers.iter().any(|layer| line.contains(layer)), "{line}");
+        }
+        // Whoever sets it up has nothing saved yet, and is told what can be done there.
+        for (command, signs_in) in
+            [("setup Cloud --yes", "--password-stdin"), ("remote add Cloud", "credentials=FILE")]
+        {
+            if !remote.starts_with("http") {
+                continue;
+            }
+            let line = desk.refused(status, &format!("{command} {remote}"));
+            let way_out = if status == 4 { signs_in } else { way_out };
+            assert!(line.matches(&remote).count() == 1 && line.contains(way_out), "{line}");
+            assert!(!line.contains("sign in /") && !line.contains("dewfs login"), "{line}");
         }
     }
     let line = desk.refused(2, "mount ./remote mnt -o password=secret");

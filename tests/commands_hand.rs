@@ -6,8 +6,12 @@ mod support {
     pub mod shapes;
 }
 
+#[path = "hand/attention.rs"]
+mod attention;
 #[path = "hand/resolve.rs"]
 mod resolve;
+#[path = "hand/words.rs"]
+mod words;
 
 use serde_json::Value;
 use support::desk::Desk;

@@ -109,7 +109,7 @@ fn small_documents_have_the_shapes_of_the_page() {
         to_line(&SyncDocument::new(path(), true, 0)),
         to_line(&Fetched::new(path(), 1)),
         to_line(&Dropped::of(&freed, false, mnt)),
-        to_line(&Pinned::of(b"a", Pin::Pinned, 0, mnt)),
+        to_line(&Pinned::of(b"a", (Pin::Pinned, Some(b"")), 0, mnt)),
         to_line(&History::of(&happened, b"a", mnt)),
         to_line(&Flow::new(1, 1, 1, 1, 1, "/x".into())),
         to_line(&Problem::new(path(), "why".into())),

@@ -92,7 +92,7 @@ a "finds FAIL clock '7200 s behind' Web:"
 echo 0 > /srv/control/ahead
 a "finds 'ok  ' clock 'differs from' Web:"
 echo alice:other > /srv/control/users
-a "finds FAIL remote 'dewfs login Web:' Web:"
+a "finds FAIL remote 'dewfs login Web' Web:"
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName=IP:127.0.0.1 \
     -keyout /srv/key.pem -out /home/alice/cert.pem 2> /dev/null
 systemd-run -q --unit=tls openssl s_server -accept 8443 -key /srv/key.pem -cert /home/alice/cert.pem -www

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::model::shown_bytes;
+
 /// Is the result of this room.
 pub type Result<T> = std::result::Result<T, CacheError>;
 
@@ -13,7 +15,8 @@ pub type Result<T> = std::result::Result<T, CacheError>;
 pub enum CacheError {
     /// The limit for cached content would be passed: free or evict something, then ask again.
     #[error(
-        "cache limit reached: {needed} bytes more do not fit ({used} of {limit} bytes used); free content or raise cache_size"
+        "cache limit reached: {} more do not fit ({} of {} used); free content or raise cache_size=",
+        shown_bytes(*.needed), shown_bytes(*.used), shown_bytes(*.limit)
     )]
     OverLimit {
         /// Bytes asked for.

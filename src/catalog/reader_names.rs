@@ -257,13 +257,13 @@ impl Reader {
     }
 
     /// Where users see it.
-    pub(super) fn local_place(&self, ino: Ino) -> Result<Option<Place>> {
+    pub fn local_place(&self, ino: Ino) -> Result<Option<Place>> {
         let sql = "SELECT parent, name FROM inode WHERE ino = ?1";
         Ok(self.one(sql, [int(ino.0)], |row| codec::place(row, 0))?.flatten())
     }
 
     /// Where the remote last had it.
-    pub(super) fn base_place(&self, ino: Ino) -> Result<Option<Place>> {
+    pub fn base_place(&self, ino: Ino) -> Result<Option<Place>> {
         let sql = "SELECT parent, name FROM base WHERE endpoint = 0 AND ino = ?1";
         Ok(self.one(sql, [int(ino.0)], |row| codec::place(row, 0))?.flatten())
     }

@@ -13,7 +13,7 @@ impl Reader {
     /// Outbox rows that failed last time for this reason, the engine's word for it.
     pub fn outbox_failed_as(&self, kind: &str) -> Result<Vec<Ino>> {
         let sql = "SELECT ino FROM outbox INDEXED BY outbox_error
-                   WHERE endpoint = 0 AND error IS NOT NULL AND error_kind = ?1";
+                   WHERE endpoint = 0 AND error IS NOT NULL AND COALESCE(error_kind, '') = ?1";
         self.all(sql, [kind], |row| codec::ino(row, 0))
     }
 

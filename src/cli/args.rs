@@ -210,7 +210,7 @@ pub(super) fn is_mount_like(arguments: &[OsString]) -> bool {
 }
 
 /// Prints what clap has to say: help as it is, an error in one line.
-pub(super) fn explain(error: &clap::Error) -> u8 {
+pub(super) fn explain(error: &clap::Error, arguments: &[OsString]) -> u8 {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A reader that went away has read enough.
         let _shown = error.print();
@@ -220,13 +220,33 @@ pub(super) fn explain(error: &clap::Error) -> u8 {
         let _shown = error.print();
         return exit::USAGE;
     }
-    exit::report(&super::Failure::usage(first_paragraph(&error.render().to_string())))
+    exit::report(&super::Failure::usage(first_paragraph(&error.render().to_string(), arguments)))
 }
 
-fn first_paragraph(text: &str) -> String {
+/// The command that these arguments are about: `dewfs cache stat`.
+fn command_of(arguments: &[OsString]) -> String {
+    let mut command = command_line();
+    let mut name = "dewfs".to_owned();
+    for word in words(arguments) {
+        let Some(next) = word.to_str().and_then(|word| command.find_subcommand(word)) else {
+            break;
+        };
+        name = format!("{name} {}", next.get_name());
+        command = next.clone();
+    }
+    name
+}
+
+/// What a parser says of a number, as people say it.
+fn number_in_words(text: &str) -> String {
+    let said = ["invalid digit found in string", "number too large to fit in target type"];
+    said.iter().fold(text.to_owned(), |text, said| text.replace(said, "a whole number is needed"))
+}
+
+fn first_paragraph(text: &str, arguments: &[OsString]) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let mut message = Vec::new();
-    let mut more = "see dewfs --help".to_owned();
+    let mut more = format!("see {} --help", command_of(arguments));
     for line in text.lines().map(str::trim) {
         if let Some(usage) = line.strip_prefix("Usage: ") {
             let words = usage.split(' ').take_while(|word| !word.starts_with(['[', '<', '-']));
@@ -241,7 +261,7 @@ fn first_paragraph(text: &str) -> String {
         }
     }
     let message = message.join("; ").replace(":; ", ": ");
-    format!("{message}; {more}")
+    format!("{}; {more}", number_in_words(&message))
 }
 
 #[cfg(test)]

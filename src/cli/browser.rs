@@ -7,6 +7,7 @@ use crate::config::{Login, RemoteOptions, RemoteSpec};
 use crate::remote::ErrorKind;
 use crate::remote::webdav::LoginFlow;
 
+use super::way_out::with_way_out;
 use super::{ATTENTION, Failure, remotes};
 
 /// The server forgets a login after twenty minutes.
@@ -22,7 +23,8 @@ pub(super) fn sign_in(
     let opened_with = remotes::webdav_options(url, options, stall);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let failed = |error: crate::remote::RemoteError| Failure::failed(error.to_string());
+        let failed =
+            |error: crate::remote::RemoteError| Failure::failed(with_way_out(&error.to_string()));
         let flow = match LoginFlow::begin(&opened_with).await {
             Ok(Some(flow)) => flow,
             // Who wants a password even for its status page is no such server.

@@ -63,7 +63,7 @@ impl From<std::io::Error> for Failure {
 /// Prints the line and answers the status.
 pub(super) fn report(failure: &Failure) -> u8 {
     if !failure.message.is_empty() {
-        eprintln!("dewfs: {}", one_line(&failure.message));
+        eprintln!("dewfs: {}", for_people(&one_line(&failure.message)));
     }
     failure.exit
 }
@@ -86,4 +86,29 @@ pub(super) fn of_one(done: &Done) -> u8 {
 /// A message as one line, whatever a path in it contains.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A message without the numbers that the system's errors end with.
+pub(super) fn for_people(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let number = part.split_once(')').filter(|(number, _)| number.parse::<u32>().is_ok());
+        match number {
+            Some((_, rest)) => said += rest,
+            None => said = format!("{said} (os error {part}"),
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_errors_are_not_for_people() {
+        let said = "/x: No such file or directory (os error 2); look (os error x)";
+        assert_eq!(for_people(said), "/x: No such file or directory; look (os error x)");
+    }
 }

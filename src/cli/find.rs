@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::control::{Order, Request, Scope};
+use crate::model::Glob;
 
 use super::output::{Output, Tone, local_time, number, shown, size, text, tone_of};
 use super::target::Target;
@@ -59,6 +60,10 @@ pub struct FirstArgs {
 
 /// Runs `find`.
 pub(super) fn run(args: &FindArgs, common: &Common) -> Result<u8, Failure> {
+    if let Some(why) = args.glob.as_deref().and_then(|glob| Glob::flaw(glob.as_bytes())) {
+        let glob = args.glob.as_deref().unwrap_or_default().display();
+        return Err(Failure::usage(format!("pattern '{glob}': {why}")));
+    }
     let pattern = args.glob.as_deref().map(|glob: &OsStr| Scope::of(glob.as_bytes()));
     ask(&args.dir, common, args.null, |scope| Request::Find { scope, pattern })
 }
@@ -133,10 +138,11 @@ fn found_line(document: &Value, output: &Output) {
 fn usage_line(document: &Value, output: &Output) {
     let (all, here) = (number(document, "size"), number(document, "present_bytes"));
     output.line(&format!(
-        "{:>10}  {:>10} here  {:>8} files  {}",
+        "{:>10}  {:>10} here  {:>8} {}  {}",
         size(all),
         size(here),
         number(document, "files"),
+        if number(document, "files") == 1 { "file " } else { "files" },
         shown(document)
     ));
 }

@@ -23,12 +23,12 @@ pub struct FreeArgs {
 /// Runs the command.
 pub(super) fn run(args: &FreeArgs, common: &Common) -> Result<u8, Failure> {
     let output = Output::of(common);
-    let mut sum = 0;
+    let (mut sum, mut looked) = (0, false);
     let mut status = DONE;
     for (target, paths) in by_mount(&args.paths.all()?)? {
         let request = Request::Free { paths, dry_run: args.dry_run };
         let done = target.connect()?.ask(request, false, |document, line| {
-            sum += number(document, "bytes");
+            (sum, looked) = (sum + number(document, "bytes"), true);
             if common.json {
                 output.line(line);
             } else {
@@ -37,7 +37,8 @@ pub(super) fn run(args: &FreeArgs, common: &Common) -> Result<u8, Failure> {
         })?;
         status = status.max(exit::of_one(&done));
     }
-    if !common.json && !common.quiet {
+    // Of what is not there nothing was freed, which was said.
+    if !common.json && !common.quiet && (looked || status == DONE) {
         let verb = if args.dry_run { "would be freed" } else { "freed" };
         output.line(&format!("{} {verb}", size(sum)));
     }
@@ -47,6 +48,10 @@ pub(super) fn run(args: &FreeArgs, common: &Common) -> Result<u8, Failure> {
 /// Names what was kept, and why, on stderr.
 pub(super) fn tell_kept(document: &Value) {
     for kept in document.get("kept").and_then(Value::as_array).into_iter().flatten() {
-        eprintln!("dewfs: {}: kept: {}", shown(kept), text(kept, "message"));
+        let why = match text(kept, "message") {
+            "open" => "open: close it in the program that uses it, then free it again",
+            why => why,
+        };
+        eprintln!("dewfs: {}: kept: {why}", shown(kept));
     }
 }

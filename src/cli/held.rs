@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::control::Request;
 
-use super::output::{Output, local_time, number, shown, size, text};
+use super::output::{Output, counted, local_time, number, shown, size, text};
 use super::target::{Target, here};
 use super::{Common, DONE, FAILED, Failure, exit};
 
@@ -77,8 +77,13 @@ pub(super) fn run_release(args: &DoArgs, common: &Common) -> Result<u8, Failure>
         if common.json {
             output.line(line);
         } else if !common.quiet {
-            let verb = if args.dry_run { "would be sent" } else { "are sent" };
-            output.line(&format!("{} held changes {verb}", number(document, "items")));
+            let count = number(document, "items");
+            let verb = match (args.dry_run, count) {
+                (true, _) => "would be sent",
+                (false, 1) => "is sent",
+                (false, _) => "are sent",
+            };
+            output.line(&format!("{} {verb}", counted(count, "held change", "held changes")));
         }
     })?;
     exit::conclude(&done)
@@ -105,7 +110,7 @@ pub(super) fn run_undo(args: &DoArgs, common: &Common) -> Result<u8, Failure> {
     })?;
     if !common.json && !common.quiet {
         let verb = if args.dry_run { "would be brought back" } else { "brought back" };
-        output.line(&format!("{back} items {verb}"));
+        output.line(&format!("{} {verb}", counted(back, "item", "items")));
     }
     match done.exit {
         DONE => Ok(DONE),

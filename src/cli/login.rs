@@ -16,7 +16,11 @@ use super::output::text;
 use super::saved::Saved;
 use super::target::Target;
 use super::units::Units;
+use super::way_out::with_another;
 use super::{ATTENTION, Common, DONE, Failure, browser, keyring, remote, remotes};
+
+/// What to do where a name or password was just given and is not the right one.
+pub(super) const SIGN_IN_AGAIN: &str = "look at both and try again; where no terminal asks for them, --password-stdin reads the password";
 
 /// How long a mount may take to sign in with what was just tried.
 const SIGNED_IN: Duration = Duration::from_secs(20);
@@ -188,7 +192,10 @@ pub(super) fn from_stdin(user: Option<&str>) -> Result<Login, Failure> {
 /// Asks the remote with this login alone.
 pub(super) fn check(spec: &RemoteSpec, with: &RemoteOptions, login: &Login) -> Result<(), Failure> {
     match remotes::open_as(spec, with, login.clone(), remote::STALL)? {
-        Some(opened) => remote::probe(&opened).map(drop),
+        Some(opened) => match remote::probe(&opened) {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(with_another(failure, SIGN_IN_AGAIN)),
+        },
         None => Ok(()),
     }
 }

@@ -74,7 +74,7 @@ pub fn run(arguments: &[OsString], schemes: &Schemes) -> ExitCode {
             let outcome = dispatch(&cli);
             ExitCode::from(outcome.unwrap_or_else(|failure| exit::report(&failure)))
         }
-        Err(error) => ExitCode::from(args::explain(&error)),
+        Err(error) => ExitCode::from(args::explain(&error, arguments)),
     }
 }
 

@@ -4,6 +4,8 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
 
+pub(super) use crate::model::shown_bytes as size;
+
 use super::Common;
 use super::args::Colors;
 
@@ -95,25 +97,6 @@ pub(super) fn tone_of(word: &str) -> Tone {
     }
 }
 
-/// A size for people: `0 B`, `16.0 KiB`, `1.2 GiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    let mut whole = bytes;
-    let mut rest = 0;
-    while whole >= 1024 && unit + 1 < UNITS.len() {
-        rest = whole % 1024;
-        whole /= 1024;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or("B");
-    if unit == 0 {
-        format!("{whole} {name}")
-    } else {
-        format!("{whole}.{} {name}", rest * 10 / 1024)
-    }
-}
-
 /// A time of a document as local time.
 pub(super) fn local_time(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {
@@ -166,16 +149,7 @@ pub(super) fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_in_powers_of_1024() {
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(1536), "1.5 KiB");
-        assert_eq!(size(5 << 30), "5.0 GiB");
-        assert_eq!(size(u64::MAX), "16777215.9 TiB");
-    }
+/// A count with its noun.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::control::Request;
 
-use super::output::{Output, number, path_bytes, shown, size, text};
+use super::output::{Output, counted, number, path_bytes, shown, size, text};
 use super::paths::Paths;
 use super::progress::Bars;
 use super::target::{Target, by_mount, here};
@@ -105,10 +105,10 @@ fn rule_line(document: &serde_json::Value) -> String {
         count => format!(", {count} more fit the rule but not the budget"),
     };
     format!(
-        "rule       {}: {}: {} files, {}{budget}, {} here{left_out}",
+        "rule       {}: {}: {}, {}{budget}, {} here{left_out}",
         super::exit::one_line(text(document, "name")),
         super::exit::one_line(text(document, "expression")),
-        number(document, "files"),
+        counted(number(document, "files"), "file", "files"),
         size(number(document, "size")),
         size(number(document, "present_bytes")),
     )
@@ -143,7 +143,12 @@ fn each(
                     } else {
                         format!(", {} still to come", size(left))
                     };
-                    output.line(&format!("{}: {}{rest}", shown(document), text(document, "pin")));
+                    let by = match text(document, "pin_from") {
+                        "" => String::new(),
+                        from => format!(" (by {})", exit::one_line(from)),
+                    };
+                    let pin = text(document, "pin");
+                    output.line(&format!("{}: {pin}{by}{rest}", shown(document)));
                 }
             });
         })?;

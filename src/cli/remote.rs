@@ -78,29 +78,37 @@ pub(super) fn run(args: &RemoteArgs, common: &Common) -> Result<u8, Failure> {
 
 fn list(common: &Common) -> Result<u8, Failure> {
     let output = Output::of(common);
+    let mut status = DONE;
     for name in ConfigFiles::of(&Who::current(), None).names(&common.schemes) {
         let saved = match Saved::find(&name, common) {
             Ok(saved) => saved,
             // One that is written wrongly does not hide the others.
             Err(failure) => {
                 super::exit::report(&failure);
+                status = FAILED;
                 continue;
             }
         };
         let at = saved.mount.mountpoint.to_string_lossy().into_owned();
         if common.json {
-            let document = serde_json::json!({
-                "format": crate::control::FORMAT, "type": "saved", "name": name,
-                "spec": saved.written.spec, "mountpoint": at, "own": saved.is_own(),
-            });
-            output.line(&document.to_string());
+            tell_saved(&saved, common);
         } else {
             let whose = if saved.is_own() { "" } else { "  (the machine's)" };
             let name = output.paint(&name, Tone::Bold);
             output.line(&format!("{name}  {}  at {at}{whose}", saved.written.spec));
         }
     }
-    Ok(DONE)
+    Ok(status)
+}
+
+/// Prints the document of a saved remote.
+pub(super) fn tell_saved(saved: &Saved, common: &Common) {
+    let document = serde_json::json!({
+        "format": crate::control::FORMAT, "type": "saved", "name": saved.name,
+        "spec": saved.written.spec, "mountpoint": saved.mount.mountpoint.to_string_lossy(),
+        "own": saved.is_own(),
+    });
+    Output::of(common).line(&document.to_string());
 }
 
 /// Asks a remote; for this command and `doctor`.

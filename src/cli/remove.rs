@@ -105,7 +105,7 @@ fn would_remove(
     if let Some(mut daemon) = connect(saved)? {
         daemon.ask(Request::Status, false, |document, _| {
             left = number(document, "pending");
-            can_send = text(document, "state") == "online";
+            can_send = matches!(text(document, "state"), "online" | "degraded");
         })?;
     }
     let output = Output::of(common);
@@ -145,13 +145,18 @@ pub(super) fn forget_saved(name: &str, dry_run: bool, common: &Common) -> Result
             "{name}: it is more than a name, it was mounted: dewfs remove {name} takes all of it away"
         )));
     }
-    if dry_run {
-        if !common.quiet {
-            eprintln!("dewfs: {name} would be forgotten");
-        }
-        return Ok(DONE);
+    if !dry_run {
+        saved.place.forget()?;
     }
-    saved.place.forget()?;
+    if common.json {
+        let document = serde_json::json!({
+            "format": crate::control::FORMAT, "type": "removed", "name": saved.name,
+            "dry_run": dry_run,
+        });
+        Output::of(common).line(&document.to_string());
+    } else if dry_run && !common.quiet {
+        eprintln!("dewfs: {name} would be forgotten");
+    }
     Ok(DONE)
 }
 

@@ -86,11 +86,20 @@ async fn serve(args: &ServeArgs, sign_in: SignIn, common: &Common) -> Result<u8,
     let (mut asked, mut interrupted) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let is_asked = sign_in.is_asked();
+    if args.dir.is_file() {
+        let dir = args.dir.display();
+        return Err(Failure::usage(format!("{dir} is a file: name a directory to serve")));
+    }
     let share = Share::open(&args.dir, sign_in, args.read_only).await;
     let share = Arc::new(share.map_err(|error| Failure::failed(error.to_string()))?);
     let listener = tokio::net::TcpListener::bind(args.listen).await;
-    let listener =
-        listener.map_err(|error| Failure::failed(format!("--listen {}: {error}", args.listen)))?;
+    let listener = listener.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::failed(format!(
+            "--listen {}: this port is in use: choose another port, or 0 for any that is free",
+            args.listen
+        )),
+        _ => Failure::failed(format!("--listen {}: {error}", args.listen)),
+    })?;
     let url = format!("http://{}/", listener.local_addr()?);
     let output = Output::of(common);
     if common.json {

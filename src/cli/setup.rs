@@ -9,14 +9,15 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::config::{
-    Assignment, ConfigError, ConfigFiles, Login, NewRemote, SavedPlace, Schemes, Spec, Who, ask,
-    resolve_remote, split_options,
+    Assignment, ConfigError, ConfigFiles, Login, NewRemote, RemoteSpec, SavedPlace, Schemes, Spec,
+    Who, ask, resolve_remote, split_options,
 };
 
 use super::output::Output;
 use super::remotes::Opened;
 use super::saved::Saved;
 use super::units::Units;
+use super::way_out::with_another;
 use super::{ATTENTION, Common, DONE, FAILED, Failure, browser, remote};
 
 /// What to set up; what is left out is asked on a terminal.
@@ -46,11 +47,15 @@ pub struct SetupArgs {
 /// How often a password may be mistyped.
 const TRIES: usize = 3;
 
+/// How a remote that is only saved is signed in to.
+const NAMED: &str = "name a file that has username= and password= with -o credentials=FILE";
+
 /// Runs the command.
 pub(super) fn run(args: &SetupArgs, common: &Common) -> Result<u8, Failure> {
     let who = Who::current();
     let plan = Plan::of(args, common, &who)?;
-    let login = plan.check(args, common, &who)?;
+    let login = plan.check(args, common, &who);
+    let login = login.map_err(|failure| with_another(failure, super::login::SIGN_IN_AGAIN))?;
     if !args.yes && std::io::stdin().is_terminal() && !plan.is_confirmed(common) {
         return Err(Failure { exit: FAILED, message: "nothing was set up".into() });
     }
@@ -69,7 +74,9 @@ pub(super) fn run(args: &SetupArgs, common: &Common) -> Result<u8, Failure> {
             Some(_) if who.is_root() => output.line("and will be each time this machine starts"),
             Some(_) => output.line("and will be each time you log in"),
             None => eprintln!(
-                "dewfs: no systemd with dewfs@.service runs for you: after the next login say dewfs mount {}:",
+                "dewfs: no systemd with dewfs@.service runs {}: after the next {} say dewfs mount {}:",
+                if who.is_root() { "here" } else { "for you" },
+                if who.is_root() { "start" } else { "login" },
                 plan.name
             ),
         }
@@ -95,8 +102,11 @@ pub(super) fn add(
     };
     let who = Who::current();
     let plan = Plan::of(&args, common, &who)?;
-    let login = plan.check(&args, common, &who)?;
+    let login = plan.check(&args, common, &who).map_err(|failure| with_another(failure, NAMED))?;
     plan.write(login.as_ref(), None)?;
+    if common.json {
+        remote::tell_saved(&Saved::find(&plan.name, common)?, common);
+    }
     Ok(DONE)
 }
 
@@ -185,6 +195,13 @@ impl Plan {
         let (config, schemes) = (common.config.as_deref(), &common.schemes);
         let spec = OsStr::new(&self.spec);
         let (target, with) = resolve_remote(spec, &self.words, config, who, &cwd, schemes)?;
+        if let (RemoteSpec::Folder(_), true) = (&target, args.password_stdin || args.keyring) {
+            let option = if args.password_stdin { "--password-stdin" } else { "--keyring" };
+            return Err(Failure::usage(format!(
+                "{}: a folder needs no sign-in: leave {option} out",
+                self.spec
+            )));
+        }
         if args.password_stdin {
             let login = super::login::from_stdin(with.username.as_deref())?;
             super::login::check(&target, &with, &login)?;
@@ -313,7 +330,7 @@ fn as_people_know_it(given: &str, cwd: &Path, schemes: &Schemes) -> Result<Strin
         Spec::Saved { .. } => Err(Failure::usage(format!(
             "{given}: names a saved remote; say the address or folder itself"
         ))),
-        Spec::Remote(crate::config::RemoteSpec::Folder(path)) => match path.to_str() {
+        Spec::Remote(RemoteSpec::Folder(path)) => match path.to_str() {
             Some(path) => Ok(path.to_owned()),
             None => Err(Failure::usage("a folder whose name is not UTF-8 cannot be saved")),
         },

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use crate::control::{Done, Request, Scope};
+use crate::control::{ClientError, Done, Request, Scope};
 use crate::fuse::mountinfo::mounts;
 
 use super::output::{
@@ -133,8 +133,11 @@ fn show(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failu
         (.., true) => Request::Status,
         (.., false) => Request::Item { scope },
     };
-    let done = target.connect()?.ask(request, false, |document, line| {
+    let (mut item, mut folder) = (Value::Null, false);
+    let asked = target.connect()?.ask(request, false, |document, line| {
         if args.check {
+        } else if args.short && !common.json && !whole {
+            item = document.clone();
         } else if common.json {
             output.line(line);
         } else if args.short {
@@ -146,9 +149,29 @@ fn show(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failu
         } else if text(document, "type") == "mount" {
             mount_lines(document, &output);
         } else {
+            folder = text(document, "kind") == "folder";
             item_lines(document, &output);
         }
-    })?;
+    });
+    let done = match asked {
+        // Who watches a mount sees its end.
+        Err(ClientError::Ended) if args.watch => {
+            eprintln!("dewfs: {}: unmounted", target.mount.mountpoint.display());
+            return Ok(DONE);
+        }
+        asked => asked?,
+    };
+    if let (DONE, Some(more), false) = (done.exit, &done.message, common.quiet) {
+        eprintln!("dewfs: {more}");
+    }
+    if folder && done.exit == ATTENTION {
+        output.line(
+            "  you       are needed below: dewfs conflicts, dewfs held, dewfs status --pending",
+        );
+    }
+    if item.is_object() {
+        output.line(&short_item(&item, &done, target)?);
+    }
     match done.exit {
         DONE | LEFT | ATTENTION if args.check => Ok(done.exit),
         // Plain `status` is 0 whenever it could ask.
@@ -160,15 +183,6 @@ fn show(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failu
 }
 
 fn short(document: &Value) -> String {
-    if text(document, "type") == "item" {
-        return match text(document, "sync") {
-            "error" | "conflict" => "attention".into(),
-            sync => {
-                let own = u64::from(!matches!(sync, "in-sync" | "local-only"));
-                syncing(number(document, "pending_below") + own)
-            }
-        };
-    }
     let troubles = ["errors", "conflicts", "held"].map(|key| number(document, key));
     match text(document, "state") {
         "auth-required" | "remote-missing" => "attention".into(),
@@ -176,6 +190,20 @@ fn short(document: &Value) -> String {
         state @ ("offline" | "paused") => state.into(),
         _ => syncing(number(document, "pending")),
     }
+}
+
+/// The same of an item; what keeps its mount from sending is told of it if it has something to send.
+fn short_item(item: &Value, done: &Done, target: &Target) -> Result<String, Failure> {
+    let own = u64::from(!matches!(text(item, "sync"), "in-sync" | "local-only" | "conflict"));
+    let left = number(item, "pending_below") + own;
+    if done.exit == ATTENTION || left == 0 {
+        return Ok(if done.exit == ATTENTION { "attention".into() } else { syncing(0) });
+    }
+    let mut state = String::new();
+    target.connect()?.ask(Request::Status, false, |document, _| {
+        text(document, "state").clone_into(&mut state);
+    })?;
+    Ok(if matches!(state.as_str(), "offline" | "paused") { state } else { syncing(left) })
 }
 
 fn syncing(count: u64) -> String {
@@ -262,17 +290,29 @@ fn mount_lines(document: &Value, output: &Output) {
     }
 }
 
+/// Counts of a mount that are told, and what one of them and several are called.
+const TROUBLES: [(&str, &str, &str); 4] = [
+    ("uploading", "uploading", "uploading"),
+    ("errors", "error", "errors"),
+    ("conflicts", "conflict copy to decide", "conflict copies to decide"),
+    ("held", "held", "held"),
+];
+
 fn sync_words(document: &Value) -> String {
     let pending = number(document, "pending");
-    if pending == 0 {
-        return "in sync".into();
-    }
-    let mut words = format!("{pending} not in sync");
-    for key in ["uploading", "errors", "conflicts", "held"] {
-        let count = number(document, key);
-        if count > 0 {
-            words += &format!(", {count} {key}");
+    let mut words = match pending {
+        0 => "in sync".to_owned(),
+        _ => format!("{pending} not in sync"),
+    };
+    for (key, one, many) in TROUBLES {
+        match number(document, key) {
+            0 => {}
+            1 => words += &format!(", 1 {one}"),
+            count => words += &format!(", {count} {many}"),
         }
+    }
+    if number(document, "conflicts") > 0 && pending == 0 {
+        words = words.replacen("in sync", "all is sent", 1);
     }
     match text(document, "oldest_pending") {
         "" => words,

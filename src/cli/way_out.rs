@@ -1,12 +1,33 @@
 //! What to do about a remote that does not answer as it should, found by what was said of it.
 
+use super::Failure;
+
+/// What there is to do where nobody is let in.
+const NAME_A_FILE: &str = "name a file that has username= and password= with -o credentials=FILE, or sign in to a saved remote with dewfs login NAME";
+
+/// What was said without its way out.
+pub(super) fn without_way_out(said: &str) -> &str {
+    let known = way_out(said).and_then(|known| said.strip_suffix(known)?.strip_suffix("; "));
+    known.unwrap_or(said)
+}
+
+/// A failure to sign in with another way out: one that can be gone where it happens.
+pub(super) fn with_another(failure: Failure, way_out: &str) -> Failure {
+    match failure.message.strip_suffix(NAME_A_FILE) {
+        Some(said) => Failure { message: format!("{said}{way_out}"), ..failure },
+        None => failure,
+    }
+}
+
 /// Answers the way out, if one is known.
 pub(super) fn way_out(said: &str) -> Option<&'static str> {
     // Names of hosts and folders say nothing of what is wrong.
     let is_word = |word: &&str| !word.contains('/');
     let said = said.split_whitespace().filter(is_word).collect::<Vec<_>>().join(" ").to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if has(&["unencrypted"]) {
+    if has(&["in maintenance"]) {
+        Some("try again when its administrator has ended that")
+    } else if has(&["unencrypted"]) {
         Some("write https://; only if the way to the server is safe otherwise: -o insecure_http")
     } else if has(&["certificate", "unknownissuer", "notvalidforname", "expired"]) {
         Some(
@@ -29,9 +50,7 @@ pub(super) fn way_out(said: &str) -> Option<&'static str> {
     } else if has(&["no such file"]) {
         Some("look at the spelling, and whether the disk or share that it is on is mounted")
     } else if has(&["not accepted"]) {
-        Some(
-            "name a file that has username= and password= with -o credentials=FILE, or sign in to a saved remote with dewfs login NAME",
-        )
+        Some(NAME_A_FILE)
     } else {
         None
     }

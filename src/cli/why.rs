@@ -23,17 +23,29 @@ pub(super) fn run(args: &WhyArgs, common: &Common) -> Result<u8, Failure> {
     let target = Target::of(&args.path)?;
     let output = Output::of(common);
     let request = Request::Why { scope: target.scope.clone() };
+    let kept_back = kept_back(&target)?;
     let done = target.connect()?.ask(request, false, |document, line| {
         if common.json {
             output.line(line);
         } else {
-            show(document, &output);
+            show(document, &kept_back, &output);
         }
     })?;
     exit::conclude(&done).map_err(|failure| failure.about(args.path.display()))
 }
 
-fn show(document: &Value, output: &Output) {
+/// Why its mount sends nothing now; empty if it does.
+fn kept_back(target: &Target) -> Result<String, Failure> {
+    let mut why = String::new();
+    target.connect()?.ask(Request::Status, false, |document, _| {
+        if !matches!(text(document, "state"), "online" | "degraded") {
+            why = format!("{}: {}", text(document, "state"), text(document, "reason"));
+        }
+    })?;
+    Ok(why)
+}
+
+fn show(document: &Value, kept_back: &str, output: &Output) {
     if text(document, "type") == "history" {
         let time = output.paint(&local_time(text(document, "time")), Tone::Faint);
         output.line(&format!("{time}  {}", text(document, "message")));
@@ -44,6 +56,9 @@ fn show(document: &Value, output: &Output) {
     output.line(&format!("{head}: {}", output.paint(state, tone_of(state))));
     for line in known(document) {
         output.line(&line);
+    }
+    if !text(document, "since").is_empty() && !kept_back.is_empty() {
+        output.line(&format!("the mount is {kept_back}"));
     }
     for (key, what) in [("since", "not in sync since"), ("retry_at", "tried again at")] {
         let time = text(document, key);
@@ -72,10 +87,11 @@ fn known(document: &Value) -> Vec<String> {
         "in-sync" => "it is the same here and at the remote".into(),
         "local-only" => "it is kept on this machine and never sent".into(),
         "uploading" => "it is being sent".into(),
-        "conflict" => {
-            "it is a conflict copy: somebody else changed the original meanwhile, both are kept"
-                .into()
-        }
+        "conflict" => format!(
+            "it is a conflict copy: somebody else changed the original meanwhile, both are kept; look at both, then decide: \
+             dewfs resolve '{}' --keep mine, theirs or both",
+            shown(document)
+        ),
         "error" => "it cannot be sent as it is".into(),
         _ if text(document, "version").is_empty() => {
             "it waits to be sent; the remote has nothing of it yet".into()

@@ -191,7 +191,12 @@ impl Credentials {
     fn read_file(&self, path: &Path) -> Result<Option<Login>, ConfigError> {
         let refuse =
             |why: &str| ConfigError::Credentials(format!("credentials {}: {why}", path.display()));
-        let file = File::open(path).map_err(|error| refuse(&error.to_string()))?;
+        let file = File::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => refuse(
+                "no such file: look at the path, or make it with lines username= and password= (chmod 600)",
+            ),
+            _ => refuse(&error.to_string()),
+        })?;
         let about = file.metadata().map_err(|error| refuse(&error.to_string()))?;
         if about.uid() != self.uid && about.uid() != 0 {
             return Err(refuse("it belongs to somebody else"));

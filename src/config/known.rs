@@ -138,13 +138,13 @@ const FOREIGN: &[(&str, &str)] = &[
     ("vfs_cache_mode", "nothing: dewfs always caches what is read and written"),
     ("vfs_cache_max_size", "cache_size="),
     ("vfs_cache_min_free_space", "min_free="),
-    ("vfs_cache_max_age", "nothing: content goes when room is needed, the least used first"),
+    ("vfs_cache_max_age", "auto_free=30d"),
     ("vfs_cache_poll_interval", "nothing: limits hold at every moment"),
     ("vfs_write_back", "write_back_delay="),
     ("vfs_read_ahead", "nothing: read-ahead adapts"),
     ("vfs_read_chunk_size", "nothing: ranges adapt"),
     ("vfs_read_chunk_size_limit", "nothing: ranges adapt"),
-    ("vfs_fast_fingerprint", "nothing"),
+    ("vfs_fast_fingerprint", "nothing: it does without"),
     ("buffer_size", "nothing: read-ahead adapts"),
     ("dir_cache_time", "poll="),
     ("poll_interval", "poll="),
@@ -164,9 +164,9 @@ const FOREIGN: &[(&str, &str)] = &[
     ("daemon", "nothing: dewfs mount goes to the background, -f stays"),
     ("daemon_timeout", "timeout="),
     ("devname", "nothing: the source is the remote specification"),
-    ("direct_io", "nothing"),
-    ("no_modtime", "nothing"),
-    ("no_checksum", "verify=off"),
+    ("direct_io", "nothing: it does without"),
+    ("no_modtime", "nothing: it does without"),
+    ("no_checksum", "nothing: what comes is always verified"),
     ("webdav_url", "the remote specification https://…"),
     ("webdav_user", "username="),
     ("webdav_pass", "credentials=FILE"),
@@ -191,17 +191,17 @@ const FOREIGN: &[(&str, &str)] = &[
     ("kernel_cache", "nothing: pages are kept while they are right"),
     ("auto_cache", "nothing: pages are kept while they are right"),
     ("follow_symlinks", "nothing: symlinks are never followed out of the remote"),
-    ("transform_symlinks", "nothing"),
-    ("big_writes", "nothing"),
+    ("transform_symlinks", "nothing: it does without"),
+    ("big_writes", "nothing: it does without"),
     ("auto_unmount", "nothing: the next dewfs mount clears a dead mountpoint"),
     ("max_read", "nothing: the kernel decides"),
-    ("workaround", "nothing"),
+    ("workaround", "nothing: it does without"),
     // davfs2
     ("conf", "--config FILE on the command line"),
     ("secrets", "credentials=FILE"),
     ("dav_user", "uid="),
     ("dav_group", "gid="),
-    ("table_size", "nothing"),
+    ("table_size", "nothing: it does without"),
     ("dir_refresh", "poll="),
     ("file_refresh", "poll="),
     ("delay_upload", "write_back_delay="),
@@ -220,7 +220,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("backup_dir", "nothing: what cannot be placed is kept in recovered/ of the state directory"),
     ("buf_size", "nothing: read-ahead adapts"),
     ("use_proxy", "proxy="),
-    ("n_cookies", "nothing"),
+    ("n_cookies", "nothing: it does without"),
     ("if_match_bug", "nothing: the server is probed"),
     ("precheck", "nothing: the server is probed"),
     ("drop_weak_etags", "nothing: the server is probed"),
@@ -241,7 +241,8 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
         .chain(FLAGS)
         .map(|name| (distance(&key, name), *name))
         .min_by_key(|(far, _)| *far)
-        .filter(|(far, name)| *far <= 1 + name.len() / 3)
+        // Of a short name much is left by chance.
+        .filter(|(far, name)| *far <= (1 + name.len() / 3).min(key.len().max(name.len()) / 2))
         .map(|(_, name)| name)
 }
 
@@ -277,6 +278,7 @@ mod tests {
         assert_eq!(nearest("hydratoin"), Some("hydration"));
         assert_eq!(nearest("allow_others"), Some("allow_other"));
         assert_eq!(nearest("zzzzzzzzzz"), None);
+        assert_eq!((nearest("foo"), nearest("polll")), (None, Some("poll")));
     }
 
     #[test]

@@ -337,7 +337,10 @@ fn metrics(value: &str) -> Result<SocketAddr, ConfigError> {
 
 fn unknown(key: &str) -> ConfigError {
     ConfigError::Option(match (foreign(key), nearest(key)) {
-        (Some(ours), _) => format!("unknown option {key}; dewfs says {ours}"),
+        (Some(ours), _) => match ours.strip_prefix("nothing: ") {
+            Some(why) => format!("unknown option {key}; dewfs needs none: {why}"),
+            None => format!("unknown option {key}; dewfs says {ours}"),
+        },
         (None, Some(near)) => format!("unknown option {key}; the nearest is {near}"),
         (None, None) => format!("unknown option {key}; mount.dewfs(8) tells of all"),
     })

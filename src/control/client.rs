@@ -18,6 +18,9 @@ pub enum ClientError {
     /// The answer broke off or made no sense.
     #[error("the mount's answer broke off: {0}")]
     Broken(String),
+    /// The daemon ended before the answer did.
+    #[error("the mount's answer broke off: its daemon ended")]
+    Ended,
     /// Patience ended before the answer.
     #[error("the mount does not answer")]
     Silent,
@@ -90,7 +93,7 @@ impl Client {
             _ => broken(&error),
         })?;
         if read == 0 {
-            return Err(broken(&"it ended"));
+            return Err(ClientError::Ended);
         }
         let line = line.trim_end_matches('\n').to_owned();
         let value: serde_json::Value = serde_json::from_str(&line).map_err(|e| broken(&e))?;

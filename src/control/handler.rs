@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
-use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus};
+use crate::engine::{Engine, EngineError, ItemStatus, MountState, MountStatus, conflicts_wait};
 use crate::model::{Ino, Kind};
 
 use super::document::{Item, Mount, PathText, to_line};
@@ -176,7 +176,12 @@ impl Handler {
         let ino = self.find(scope).await?;
         let item = self.engine.item_status(ino).await?;
         self.say_item(&item).await;
-        Ok(Done::with(item_health(&item), Some(left_of(&item)), None))
+        let left = left_of(&item);
+        let mut person = self.engine.waiting_for_a_person(ino).await? > 0;
+        if !person && left > 0 {
+            person = stands(&self.engine.mount_status().await?);
+        }
+        Ok(Done::with(item_health(&item, person), Some(left), None))
     }
 
     async fn list(&self, scope: &Scope, recursive: bool, fetch: bool) -> Outcome {
@@ -208,12 +213,12 @@ impl Handler {
 
     async fn pending(&self, scope: &Scope) -> Outcome {
         let top = self.find(scope).await?;
-        let items = self.engine.pending(top, MOST_PENDING).await?;
-        for item in &items {
+        let items = self.engine.pending(top, MOST_PENDING + 1).await?;
+        for item in items.iter().take(MOST_PENDING) {
             self.say_item(item).await;
         }
         let left = u64::try_from(items.len()).ok();
-        Ok(Done::with(0, left, None))
+        Ok(Done::with(0, left, more_than(items.len(), MOST_PENDING)))
     }
 
     async fn sync(&self, scope: &Scope, wait: bool, timeout_ms: Option<u64>) -> Outcome {
@@ -238,14 +243,19 @@ impl Handler {
             Err(_) => 0,
         };
         let path = scope.bytes().unwrap_or_default();
-        self.say(&SyncDocument::new(self.path_text(&path), in_sync, left)).await;
-        if in_sync {
+        let person = self.engine.waiting_for_a_person(top).await?;
+        self.say(&SyncDocument::new(self.path_text(&path), in_sync && person == 0, left)).await;
+        if in_sync && person == 0 {
             return Ok(Done::with(0, Some(0), None));
+        }
+        if in_sync {
+            // All is sent, and what is left to decide no waiting decides.
+            return Ok(Done::with(4, Some(0), Some(conflicts_wait(person))));
         }
         let status = self.engine.mount_status().await?;
         let (exit, why) = match &status {
             _ if ran_out => (3, "time ran out".to_owned()),
-            status if health(status) == 4 => (4, attention(status)),
+            status if person > 0 || health(status) == 4 => (4, attention(status)),
             status => (3, status.reason.clone().unwrap_or_else(|| "work left".into())),
         };
         Ok(Done::with(exit, Some(left), Some(format!("{} not in sync: {why}", items(left)))))
@@ -347,22 +357,28 @@ fn shows(request: &Request) -> bool {
 
 /// The exit status of `status --check`: 0 in sync, 3 work left, 4 a person is needed.
 fn health(status: &MountStatus) -> u8 {
-    let person = status.errors + status.conflicts + status.held > 0
-        || matches!(status.state, MountState::AuthRequired | MountState::RemoteMissing);
-    match (person, status.pending) {
+    let person = status.errors + status.conflicts + status.held > 0;
+    match (person || stands(status), status.pending) {
         (true, _) => 4,
         (false, 0) => 0,
         (false, _) => 3,
     }
 }
 
-fn item_health(item: &ItemStatus) -> u8 {
+/// The same of an item, of which or below which something waits for a person or not.
+fn item_health(item: &ItemStatus, person: bool) -> u8 {
     use crate::engine::SyncState;
     match item.sync {
+        _ if person => 4,
         SyncState::Error | SyncState::Conflict => 4,
         SyncState::InSync | SyncState::LocalOnly if item.pending_below == 0 => 0,
         _ => 3,
     }
+}
+
+/// Whether nothing is sent until a person did something about the remote.
+fn stands(status: &MountStatus) -> bool {
+    matches!(status.state, MountState::AuthRequired | MountState::RemoteMissing)
 }
 
 fn left_of(item: &ItemStatus) -> u64 {
@@ -379,6 +395,11 @@ fn attention(status: &MountStatus) -> String {
     }
 }
 
+/// What to say of a list that not all fits into.
+fn more_than(count: usize, most: usize) -> Option<String> {
+    (count > most).then(|| format!("only the first {most} are shown; dewfs status counts all"))
+}
+
 fn items(count: u64) -> String {
     if count == 1 { "1 item".into() } else { format!("{count} items") }
 }
@@ -386,4 +407,17 @@ fn items(count: u64) -> String {
 pub(super) fn failed(error: &EngineError) -> Done {
     let exit = if matches!(error, EngineError::Unauthenticated) { 4 } else { 1 };
     Done::with(exit, None, Some(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of very many items not in sync the list ended without a word.
+    #[test]
+    fn regression_a_list_that_is_cut_says_so() {
+        assert_eq!(more_than(3, 3), None);
+        let said = more_than(4, 3).unwrap_or_default();
+        assert!(said.starts_with("only the first 3 are shown"), "{said}");
+    }
 }

@@ -118,6 +118,8 @@ small_document! {
         pin: &'static str,
         /// Bytes still to come.
         bytes_left: u64,
+        /// The folder whose pin is in effect, if it is not the item's own.
+        pin_from: Option<String>,
     }
 }
 small_document! {
@@ -334,7 +336,13 @@ impl History {
 
 impl Pinned {
     /// A pin as it is now.
-    pub fn of(path: &[u8], pin: Pin, bytes_left: u64, mountpoint: &Path) -> Self {
-        Self::new(PathText::in_mount(mountpoint, path), pin_word(pin), bytes_left)
+    pub fn of(
+        path: &[u8],
+        (pin, from): (Pin, Option<&[u8]>),
+        bytes_left: u64,
+        mountpoint: &Path,
+    ) -> Self {
+        let from = from.map(|from| PathText::in_mount(mountpoint, from).path);
+        Self::new(PathText::in_mount(mountpoint, path), pin_word(pin), bytes_left, from)
     }
 }

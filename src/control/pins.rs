@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::engine::{EngineError, Lane, OwnPin, RuleStatus, pin_word};
-use crate::model::Pin;
+use crate::model::{Pin, shown_bytes};
 
 use super::document::{FORMAT, Mount, PathText};
 use super::handler::{Handler, Outcome};
@@ -102,7 +102,12 @@ impl Handler {
             && !self.engine.fits_beside_pinned(left).await?
         {
             let text = self.path_text(&path).path;
-            let why = format!("{text}: {left} bytes more do not fit into cache_size");
+            let why = format!(
+                "{text}: {} more do not fit into cache_size={}; it stays pinned and comes when there is room: raise cache_size=, \
+                 or dewfs unpin it",
+                shown_bytes(left),
+                shown_bytes(status.cache_limit)
+            );
             return Ok(Done::with(1, None, Some(why)));
         }
         // What is not listed yet is not counted in what is left.
@@ -114,7 +119,7 @@ impl Handler {
             }
             left = self.engine.pin_left(ino).await?;
         }
-        self.say(&Pinned::of(&path, Pin::Pinned, left, &self.info.mountpoint)).await;
+        self.say(&Pinned::of(&path, (Pin::Pinned, None), left, &self.info.mountpoint)).await;
         Ok(Done::well())
     }
 
@@ -131,8 +136,9 @@ impl Handler {
         let ino = self.find(scope).await?;
         self.engine.set_pin(ino, Pin::Unspecified).await?;
         let path = scope.bytes().unwrap_or_default();
-        let effective = self.engine.item_status(ino).await?.pin;
-        self.say(&Pinned::of(&path, effective, 0, &self.info.mountpoint)).await;
+        let item = self.engine.item_status(ino).await?;
+        let pin = (item.pin, item.pin_from.as_deref());
+        self.say(&Pinned::of(&path, pin, 0, &self.info.mountpoint)).await;
         Ok(Done::well())
     }
 
@@ -153,7 +159,13 @@ impl Handler {
         expression: &str,
         budget: Option<u64>,
     ) -> Outcome {
-        let name = self.engine.add_pin_rule(name, expression, budget).await?;
+        let name = match self.engine.add_pin_rule(name, expression, budget).await {
+            Err(EngineError::Refused(why)) => {
+                let why = format!("--rule '{expression}': {why}");
+                return Ok(Done::with(2, None, Some(why)));
+            }
+            other => other?,
+        };
         for rule in self.engine.pin_rules().await?.iter().filter(|rule| rule.name == name) {
             self.say(&RuleDocument::of(rule)).await;
         }

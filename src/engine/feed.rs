@@ -95,6 +95,8 @@ impl Core {
                 tried = tokio::time::Instant::now();
                 self.try_writing().await;
             }
+            let next = now().saturating_add(i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX));
+            self.workers.next_look.store(next, Ordering::Relaxed);
             let push = async {
                 match &mut pushed {
                     Some(stream) => stream.next().await,

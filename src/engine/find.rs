@@ -47,7 +47,14 @@ impl Engine {
     pub async fn find(&self, top: Ino, pattern: Option<&[u8]>) -> Ready<(Vec<Ino>, u64)> {
         let glob = pattern.map(Glob::new);
         self.search(move |core| {
-            let found = core.catalog.read(|rows| rows.find(top, glob.as_ref()))?;
+            let mut found = core.catalog.read(|rows| rows.find(top, glob.as_ref()))?;
+            if let Some(itself) = core.no_folder(top)?
+                && glob.as_ref().is_none_or(|glob| {
+                    itself.last().is_some_and(|name| glob.matches_name(name.as_bytes()))
+                })
+            {
+                found.push(top);
+            }
             Ok((found, core.unlisted(top)?))
         })
         .await
@@ -56,7 +63,10 @@ impl Engine {
     /// The largest files below `top`, or those changed last, at most `count`, and how many folders there are not listed yet.
     pub async fn first_files(&self, top: Ino, rank: Rank, count: usize) -> Ready<(Vec<Ino>, u64)> {
         self.search(move |core| {
-            let found = core.catalog.read(|rows| rows.first_files(top, rank, count))?;
+            let mut found = core.catalog.read(|rows| rows.first_files(top, rank, count))?;
+            if count > 0 && core.no_folder(top)?.is_some() {
+                found.push(top);
+            }
             Ok((found, core.unlisted(top)?))
         })
         .await
@@ -65,6 +75,9 @@ impl Engine {
     /// What `top` and the folders down to `depth` below it hold, `top` first, and how many folders there are not listed yet.
     pub async fn usage(&self, top: Ino, depth: usize) -> Ready<(Vec<FolderUsage>, u64)> {
         self.search(move |core| {
+            if core.no_folder(top)?.is_some() {
+                return Ok((core.usage_of_one(top)?, 0));
+            }
             let all = core.catalog.read(|rows| rows.usage(top))?;
             let deep = |path: &[u8]| match path {
                 [] => 0,
@@ -126,6 +139,25 @@ impl Engine {
 }
 
 impl Core {
+    /// The path of what is no folder: it has nothing below it, and counts as itself. `None` for folders.
+    fn no_folder(&self, top: Ino) -> Ready<Option<Vec<Name>>> {
+        let found = self.catalog.read(|rows| rows.found(top))?;
+        Ok(found.filter(|one| one.kind != Kind::Folder).map(|one| one.path))
+    }
+
+    /// What one that is no folder holds.
+    fn usage_of_one(&self, ino: Ino) -> Ready<Vec<FolderUsage>> {
+        let found = self.catalog.read(|rows| rows.found(ino))?;
+        let one = found.into_iter().map(|one| FolderUsage {
+            path: one.path.iter().map(Name::as_bytes).collect::<Vec<_>>().join(&b'/'),
+            files: 1,
+            folders: 0,
+            size: if one.kind == Kind::File { one.size } else { 0 },
+            present_bytes: one.present,
+        });
+        Ok(one.collect())
+    }
+
     fn unlisted(&self, top: Ino) -> Ready<u64> {
         Ok(self.catalog.read(|rows| rows.unlisted_below(top))?)
     }

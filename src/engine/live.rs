@@ -106,7 +106,7 @@ impl Failure {
             Self::Denied => EngineError::Denied("the remote does not let this be read".into()),
             Self::Corrupt => EngineError::Corrupt("see the log".into()),
             Self::NoSpace => {
-                EngineError::NoSpace("the cache is full and nothing in it can be freed".into())
+                EngineError::NoSpace("the cache is full and nothing in it can be freed: raise cache_size=, unpin or send what must stay".into())
             }
             Self::Disk => {
                 EngineError::Disk(std::io::Error::other("the state directory cannot be written"))

@@ -7,6 +7,7 @@ mod ahead;
 mod answer;
 mod arrive;
 mod at_rest;
+mod attention;
 mod attributes;
 mod barren;
 mod brake;
@@ -84,6 +85,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use answer::{Answer, Done};
+pub use attention::conflicts_wait;
 #[cfg(debug_assertions)]
 pub use crash::CrashHook;
 pub use error::EngineError;

@@ -21,6 +21,11 @@ const OTHERS: u32 = 0o077;
 pub fn claim_state_dir(dir: &Path) -> Result<(), StartError> {
     let refuse = |why: String| StartError::StateDir(why);
     let shown = dir.display();
+    if dir.is_file() {
+        return Err(refuse(format!(
+            "the state directory {shown} is a file: name a folder with state_dir=, or move that file away"
+        )));
+    }
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

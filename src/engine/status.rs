@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::EngineError;
+use super::attention::conflicts_wait;
 use super::core::Core;
 use super::crash::crash_here;
 use super::outcome::passes_by_itself;
@@ -84,7 +85,7 @@ impl Core {
         let usage = self.cache.usage()?;
         let errors = self.stuck_items()?;
         let held = self.catalog.read(|rows| rows.held_count())?;
-        let (state, reason) = self.state_now(errors, held);
+        let (state, reason) = self.state_now(errors, held, totals.conflicts);
         let quota = *super::open::lock(&self.quota);
         let capabilities = self.remotes.user.capabilities();
         Ok(MountStatus {
@@ -122,7 +123,7 @@ impl Core {
         })
     }
 
-    fn state_now(&self, errors: u64, held: u64) -> (MountState, Option<String>) {
+    fn state_now(&self, errors: u64, held: u64, conflicts: u64) -> (MountState, Option<String>) {
         if let Some(state) = self.connection_state() {
             return state;
         }
@@ -136,8 +137,12 @@ impl Core {
             return (MountState::Degraded, Some(reason));
         }
         if errors > 0 {
-            let reason = format!("{errors} item(s) cannot be sent: see dewfs status --pending");
+            let items = if errors == 1 { "1 item".into() } else { format!("{errors} items") };
+            let reason = format!("{items} cannot be sent: see dewfs status --pending");
             return (MountState::Degraded, Some(reason));
+        }
+        if conflicts > 0 {
+            return (MountState::Degraded, Some(conflicts_wait(conflicts)));
         }
         if let Some(reason) = self.why_pins_are_short() {
             return (MountState::Degraded, Some(reason.to_owned()));
@@ -253,8 +258,10 @@ impl Core {
                         .filter(|version| !version.is_empty()),
                     error: row.as_ref().and_then(|row| row.error.clone()).or(no_room),
                     since: row.as_ref().map(|row| row.since),
-                    retry_at: row
-                        .and_then(|row| row.error.is_some().then_some(row.not_before).flatten()),
+                    retry_at: row.and_then(|row| {
+                        let own = row.error.is_some().then_some(row.not_before).flatten();
+                        own.or_else(|| self.next_try())
+                    }),
                 }))
             })?
             .ok_or(EngineError::NotFound)

@@ -58,6 +58,8 @@ pub(crate) struct Workers {
     pub(super) in_place: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     /// When the remote last answered, nanoseconds since 1970; 0: not yet.
     pub(super) contact: AtomicI64,
+    /// When the remote is asked next, at the latest, nanoseconds since 1970.
+    pub(super) next_look: AtomicI64,
     /// What the mass-change guard knows.
     pub(super) guard: super::guard::Shared,
     /// What came wrong.
@@ -195,11 +197,13 @@ impl Core {
     pub(crate) fn connection_state(&self) -> Option<(MountState, Option<String>)> {
         let connection = self.link.connection();
         if connection == Connection::Unauthenticated {
-            let reason = "the remote does not accept user name, password or token";
+            let reason =
+                "the remote does not accept user name, password or token: sign in with dewfs login";
             return Some((MountState::AuthRequired, Some(reason.to_owned())));
         }
         if let Some(reason) = lock(&self.workers.missing).clone() {
-            return Some((MountState::RemoteMissing, Some(reason)));
+            let way_out = "bring it back; if it was emptied or replaced on purpose: dewfs sync --accept-remote";
+            return Some((MountState::RemoteMissing, Some(format!("{reason}: {way_out}"))));
         }
         match connection {
             Connection::Offline { .. } => {
@@ -213,6 +217,12 @@ impl Core {
     /// When the remote last answered.
     pub(crate) fn last_contact(&self) -> Option<i64> {
         Some(self.workers.contact.load(Ordering::Relaxed)).filter(|when| *when != 0)
+    }
+
+    /// When a remote that is away is asked again; `None` while it is there.
+    pub(super) fn next_try(&self) -> Option<i64> {
+        let is_away = matches!(self.connection_state(), Some((MountState::Offline, _)));
+        Some(self.workers.next_look.load(Ordering::Relaxed)).filter(|when| is_away && *when != 0)
     }
 
     /// The remote answered just now.

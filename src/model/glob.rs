@@ -28,6 +28,27 @@ impl Glob {
         Self { parts: parts.map(part).collect(), anchored: false }
     }
 
+    /// Why nothing a person means fits these bytes, if so: a pattern that is empty, or a bracket that is never closed, which
+    /// would stand for itself.
+    #[must_use]
+    pub fn flaw(pattern: &[u8]) -> Option<&'static str> {
+        if pattern.iter().all(|byte| *byte == b'/') {
+            return Some("it is empty: leave it out to find everything");
+        }
+        let mut at = 0;
+        while let Some(byte) = pattern.get(at) {
+            at = match byte {
+                b'\\' => at + 2,
+                b'[' => match set(pattern, at + 1, 0) {
+                    Some((_, next)) => next,
+                    None => return Some("its [ is never closed: write \\[ for the sign itself"),
+                },
+                _ => at + 1,
+            };
+        }
+        None
+    }
+
     /// The same, of a path even if it has no slash.
     #[must_use]
     pub fn anchored(pattern: &[u8]) -> Self {

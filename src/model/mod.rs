@@ -27,6 +27,7 @@ mod rows;
 mod rule;
 mod settle;
 mod sights;
+mod size;
 #[cfg(test)]
 mod tests;
 mod touch;
@@ -55,5 +56,6 @@ pub use settle::{
     Begun, Made, Refusal, begin, begin_write, current, made_folder, make_folder_refused,
     move_refused, moved, put_off, remove_refused, removed, sidestep_place, write_refused, written,
 };
+pub use size::shown_bytes;
 pub use touch::touch;
 pub use verbs::{exchange, handled, is_listed, recover, rename, unlink};

@@ -131,9 +131,15 @@ fn health(place: &str, status: &Value) -> Check {
             format!("{place}: {said}"),
             "what is here works, edits wait; look at the network and at the server",
         ),
+        _ if number(status, "held") > 0 => ill(&format!(
+            "dewfs held {place} lists them; dewfs undo {place} brings all back, dewfs release {place} sends them"
+        )),
         _ if number(status, "errors") > 0 => {
             ill(&format!("dewfs status --pending {place} lists what cannot be sent, and why"))
         }
+        _ if number(status, "conflicts") > 0 => ill(&format!(
+            "dewfs conflicts {place} lists them; decide each: dewfs resolve PATH --keep mine, theirs or both"
+        )),
         _ => Check::well("mount", format!("{place}: {said}")),
     }
 }
@@ -150,7 +156,7 @@ fn speed(place: &str, status: &Value) -> Check {
     Check::note(
         "passthrough",
         format!("{place}: none, {why}"),
-        "it works all the same; root's mounts and units with AmbientCapabilities=CAP_SYS_ADMIN have it",
+        "it works all the same; root's mounts have it, and everybody's where dewfs-helper runs: sudo systemctl enable --now dewfs-helper.socket",
     )
 }
 

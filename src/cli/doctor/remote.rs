@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::Check;
-use crate::cli::way_out::way_out;
+use crate::cli::way_out::{way_out, without_way_out};
 use crate::cli::{ATTENTION, Common, Failure, remote};
 
 /// Seconds by which two clocks that are both right may differ, on the way and by rounding.
@@ -18,25 +18,24 @@ pub(super) fn checks(spec: &OsString, common: &Common) -> Vec<Check> {
             found.clock_ahead.map(clock).into_iter().chain([answers]).collect()
         }
         Err(failure) => {
-            vec![Check::ill("remote", alone(&failure.message), &mend(&failure, &shown))]
+            let said = without_way_out(&failure.message).to_owned();
+            vec![Check::ill("remote", said, &mend(&failure, &shown))]
         }
     }
-}
-
-/// What was said without its way out, which stands in a column of its own.
-fn alone(said: &str) -> String {
-    let known = way_out(said).and_then(|known| said.strip_suffix(known)?.strip_suffix("; "));
-    known.unwrap_or(said).to_owned()
 }
 
 fn mend(failure: &Failure, spec: &str) -> String {
     let known = way_out(&failure.message);
     if failure.exit == ATTENTION && !failure.message.contains("unencrypted") {
+        let sign_in = match spec.contains('/') {
+            true => format!("dewfs setup NAME {spec} asks for both"),
+            false => format!("dewfs login {} asks for both", spec.trim_end_matches(':')),
+        };
         return format!(
-            "the user name or password is not accepted: dewfs login {spec} for a saved remote, else mend the file of credentials="
+            "the user name or password is missing or not accepted: {sign_in}; or mend the file of credentials="
         );
     }
-    known.unwrap_or("dewfs remote test says more").to_owned()
+    known.unwrap_or("look at the address, or ask who runs the server").to_owned()
 }
 
 /// Compares the clocks: times of files, and the names of conflict copies, are told by both.

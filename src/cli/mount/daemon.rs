@@ -18,7 +18,7 @@ use super::{Order, background, log, remote, service, thrift};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{Client, MetricsServer, MountInfo, Note, Request, Server, StopSignal};
-use crate::engine::{Engine, Restraint, StartError, claim_state_dir};
+use crate::engine::{Engine, Restraint, StartError, claim_state_dir, only_here, remove_state};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
 use crate::remote::Remote;
@@ -34,14 +34,13 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 /// Mounts, serves, and ends with the mount.
 pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
-    let options = &order.options;
-    start_log(order, in_background)?;
-    raise_open_files();
-    crate::cache::share_heaps();
-    // A daemon that stands in a folder keeps it from being unmounted.
-    std::env::set_current_dir("/").map_err(|why| Failure::system("/", &why))?;
-    let runtime = runtime().map_err(|why| Failure::system("no threads to be had", &why))?;
-    let mut daemon = runtime.block_on(Daemon::start(options))?;
+    let state = &order.options.places.state_dir;
+    let is_new = matches!(state.try_exists(), Ok(false));
+    let begun = begin(order, in_background);
+    if is_new && begun.is_err() {
+        forget_new_state(state);
+    }
+    let (runtime, mut daemon) = begun?;
     if in_background {
         background::leave(daemon.notice.as_deref())
             .map_err(|why| Failure::system("/dev/null", &why))?;
@@ -52,6 +51,36 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
     // What still runs waits for the network or for a program that has a file open; nothing of it is needed any more.
     runtime.shutdown_background();
     outcome
+}
+
+/// All that comes before the mount can be used.
+fn begin(order: &Order, in_background: bool) -> Result<(Runtime, Daemon), Failure> {
+    start_log(order, in_background)?;
+    raise_open_files();
+    crate::cache::share_heaps();
+    // A daemon that stands in a folder keeps it from being unmounted.
+    std::env::set_current_dir("/").map_err(|why| Failure::system("/", &why))?;
+    let runtime = runtime().map_err(|why| Failure::system("no threads to be had", &why))?;
+    let daemon = runtime.block_on(Daemon::start(&order.options))?;
+    Ok((runtime, daemon))
+}
+
+/// Takes away the state that a start made which came to no mount: nobody ever used it.
+fn forget_new_state(state: &Path) {
+    // Another daemon may have begun with it meanwhile.
+    let lock = std::fs::File::open(state.join("lock"));
+    if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_err()) {
+        return;
+    }
+    let is_unused = only_here(state).is_ok_and(|kept| kept.is_empty())
+        && std::fs::read_dir(state.join("recovered")).is_ok_and(|mut kept| kept.next().is_none());
+    let has_catalog = state.join("catalog.db").exists();
+    if (is_unused || !has_catalog)
+        && let Err(why) = remove_state(state)
+        && why.kind() != io::ErrorKind::NotFound
+    {
+        warn!("{}: {why}: the state of a mount that did not come about stays.", state.display());
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -394,6 +423,10 @@ async fn serve_metrics(
         Ok(server) => {
             info!("figures are at http://{}/metrics.", server.address());
             Ok(Some(server))
+        }
+        Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
+            let why = format!("metrics={address}: this port is in use: choose another port");
+            Err(Failure::new(Kind::System, why))
         }
         Err(why) => Err(Failure::system(&format!("metrics={address}"), &why)),
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::cli::exit::for_people;
 use crate::cli::way_out::with_way_out;
 use crate::engine::StartError;
 use crate::fuse::{MountError, MountpointError};
@@ -45,7 +46,7 @@ impl Failure {
         let said = why.into();
         let lines: Vec<&str> =
             said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        Self { kind, line: lines.join(" ") }
+        Self { kind, line: for_people(&lines.join(" ")) }
     }
 
     /// A failure of the system.

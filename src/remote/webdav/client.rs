@@ -124,6 +124,8 @@ pub(super) struct Client {
     signature: Mutex<Option<HeaderValue>>,
     pub(super) clock: Clock,
     pub(super) stall: Duration,
+    /// What stands between, to be named where nothing answers.
+    proxy: Option<String>,
 }
 
 impl Client {
@@ -137,6 +139,7 @@ impl Client {
             signature: Mutex::new(None),
             clock: Clock::default(),
             stall: options.stall,
+            proxy: options.proxy.clone(),
         };
         let is_secret = client.check_secrecy(options.insecure_http);
         is_secret.map_err(|failure| failure.opening(&client.root))?;
@@ -274,7 +277,12 @@ impl Client {
         if let (Payload::Upload(sending), Err(_)) = (&request.body, &answer) {
             sending.verdict()?;
         }
-        Ok(answer?)
+        answer.map_err(|error| match (Failure::from(error), &self.proxy) {
+            (failure, Some(proxy)) if failure.kind == ErrorKind::Offline => {
+                failure.by_way_of(proxy)
+            }
+            (failure, _) => failure,
+        })
     }
 }
 
@@ -321,13 +329,14 @@ fn connections(options: &WebDavOptions, root: &Url) -> Outcome<reqwest::Client> 
         .pool_idle_timeout(Duration::from_secs(4))
         .tcp_keepalive(Duration::from_secs(30));
     if let Some(file) = &options.ca_file {
-        builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem(file)?)?);
+        builder =
+            builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem("ca_file", file)?)?);
     }
     if let Some(file) = &options.client_cert {
-        let mut both = pem(file)?;
+        let mut both = pem("client_cert", file)?;
         if let Some(key) = &options.client_key {
             both.push(b'\n');
-            both.extend(pem(key)?);
+            both.extend(pem("client_key", key)?);
         }
         builder = builder.identity(reqwest::Identity::from_pem(&both)?);
     }
@@ -339,7 +348,13 @@ fn connections(options: &WebDavOptions, root: &Url) -> Outcome<reqwest::Client> 
     Ok(builder.build()?)
 }
 
-fn pem(file: &std::path::Path) -> Outcome<Vec<u8>> {
-    let failed = |error| Failure::new(ErrorKind::Other, format!("{}: {error}", file.display()));
+fn pem(option: &str, file: &std::path::Path) -> Outcome<Vec<u8>> {
+    let failed = |error: std::io::Error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file: look at the path".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::new(ErrorKind::Other, format!("{option}={}: {why}", file.display()))
+    };
     std::fs::read(file).map_err(failed)
 }

@@ -72,7 +72,7 @@ impl Cloud {
             return Err(Failure::new(ErrorKind::Unsupported, why));
         }
         if told.maintenance {
-            let why = format!("{shown} is in maintenance: it is asked again later");
+            let why = format!("{shown} is in maintenance");
             return Err(Failure::new(ErrorKind::Offline, why));
         }
         Ok(Self { base, product })

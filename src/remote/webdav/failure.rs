@@ -46,6 +46,11 @@ impl Failure {
         if self.kind.is_unanswered() { self } else { Self::new(ErrorKind::Other, self.why) }
     }
 
+    /// The same of a request that a proxy should have passed on, which may be the one that is not there.
+    pub(super) fn by_way_of(self, proxy: &str) -> Self {
+        Self { why: format!("{}, by way of proxy={proxy}: look at that as well", self.why), ..self }
+    }
+
     /// The public error where the server itself does not answer as it should.
     pub(super) fn opening(self, server: &url::Url) -> RemoteError {
         let server = shown_url(server);

@@ -14,7 +14,7 @@ use super::client::{Client, Request};
 use super::cloud::{Cloud, small};
 use super::failure::{Failure, Outcome, refusal, shown_url};
 use super::options::{WebDavOptions, is_private};
-use crate::remote::{ErrorKind, RemotePath, Result};
+use crate::remote::{ErrorKind, Result};
 
 /// How often the server is asked whether somebody has signed in.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -65,8 +65,9 @@ impl LoginFlow {
     pub async fn begin(options: &WebDavOptions) -> Result<Option<Self>> {
         let options = WebDavOptions { credentials: None, ..options.clone() };
         let client = Client::new(&options)?;
+        let root = client.root().clone();
         let begun = Self::ask(client, options.insecure_http).await;
-        begun.map_err(|failure| failure.at("sign in", &RemotePath::root()))
+        begun.map_err(|failure| failure.opening(&root))
     }
 
     async fn ask(client: Client, insecure_http: bool) -> Outcome<Option<Self>> {
@@ -106,7 +107,7 @@ impl LoginFlow {
     /// Asks once whether somebody has signed in; `None`: not yet. `NotFound` never comes: a login that is over looks like
     /// one that nobody answered (the server forgets it after twenty minutes).
     pub async fn poll(&self) -> Result<Option<Granted>> {
-        self.ask_again().await.map_err(|failure| failure.at("sign in", &RemotePath::root()))
+        self.ask_again().await.map_err(|failure| failure.opening(&self.server))
     }
 
     async fn ask_again(&self) -> Outcome<Option<Granted>> {

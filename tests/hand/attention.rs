@@ -1,0 +1,87 @@
+//! What waits for a person is told by every way of asking, at the mount and at the folder it lies in.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+
+use crate::support::desk::{Desk, until};
+
+/// A mount with one conflict copy in `folder`, all of it sent.
+fn conflicted() -> (Desk, String) {
+    let desk = Desk::mounted();
+    fs::read(desk.at("mnt/folder/deep")).unwrap();
+    let mut open = OpenOptions::new().append(true).open(desk.at("mnt/folder/deep")).unwrap();
+    open.write_all(b"ours").unwrap();
+    fs::write(desk.at("remote/folder/deep"), "theirs").unwrap();
+    drop(open);
+    until("a conflict copy that is sent", || {
+        let mount = desk.item("mnt");
+        mount["conflicts"] == 1 && mount["pending"] == 0
+    });
+    let copy = desk.json(0, "conflicts mnt").remove(0);
+    let copy = copy["path"].as_str().unwrap().to_owned();
+    (desk, copy)
+}
+
+/// A conflict copy was "online" and "in sync" to `status`, fine to `doctor`, and `--wait` ended with 0 where `--check` said 4.
+#[test]
+fn regression_a_conflict_copy_is_seen_wherever_one_asks() {
+    let (desk, copy) = conflicted();
+    let mount = desk.item("mnt");
+    assert_eq!(mount["state"], "degraded");
+    let why = "1 conflict copy waits: dewfs conflicts, then dewfs resolve";
+    assert_eq!(mount["reason"], why);
+    let said = desk.run(0, "status mnt");
+    assert!(
+        said.contains(why) && said.contains("all is sent, 1 conflict copy to decide"),
+        "{said}"
+    );
+    for place in ["mnt", "mnt/folder"] {
+        assert!(desk.run(4, &format!("status --wait --timeout 20s {place}")).contains(why));
+        let said = desk.run(4, &format!("sync --wait --timeout 20s {place}"));
+        assert!(said.contains(why) && !said.contains("in sync"), "{said}");
+        assert_eq!(desk.run(4, &format!("status --check {place}")), "");
+        assert_eq!(desk.run(0, &format!("status --short {place}")).trim(), "attention");
+    }
+    let waited = desk.json(4, "status --wait --timeout 20s mnt").remove(0);
+    assert_eq!((&waited["in_sync"], &waited["left"]), (&false.into(), &0.into()));
+    assert!(desk.run(0, "status mnt/folder").contains("dewfs conflicts"));
+    assert_eq!(
+        desk.run(0, "status --check mnt/hello.txt"),
+        "",
+        "of what has none, nothing is said"
+    );
+    let told = |arguments: &[&str]| crate::support::desk::told(&desk.dewfs(arguments));
+    let said = told(&["why", &copy]);
+    assert!(
+        said.contains(&format!("dewfs resolve '{copy}' --keep mine, theirs or both")),
+        "{said}"
+    );
+    let said = desk.run(1, "doctor");
+    assert!(said.contains(&format!("dewfs conflicts {}", desk.at("mnt").display())), "{said}");
+    told(&["resolve", &copy, "--keep", "theirs"]);
+    desk.run(0, "sync --wait --timeout 20s mnt");
+    assert_eq!(desk.run(0, "status --short mnt/folder").trim(), "in-sync");
+    assert_eq!(desk.item("mnt")["state"], "online");
+}
+
+/// What the guard holds was "ok" to `doctor`, and the folder it is in was `syncing` for ever.
+#[test]
+fn regression_held_changes_are_seen_at_their_folder_and_by_doctor() {
+    let desk = Desk::new();
+    for n in 0..30 {
+        fs::write(desk.at(&format!("remote/folder/{n}")), "content").unwrap();
+    }
+    let options = desk.options() + ",guard=10";
+    assert_eq!(desk.dewfs(&["mount", "remote", "mnt", "-o", &options]).status.code(), Some(0));
+    desk.run(0, "ls -R --fetch mnt");
+    for n in 0..30 {
+        fs::remove_file(desk.at(&format!("mnt/folder/{n}"))).unwrap();
+    }
+    until("the guard", || desk.item("mnt")["held"].as_u64().unwrap() > 0);
+    for place in ["mnt", "mnt/folder"] {
+        desk.run(4, &format!("status --check {place}"));
+        assert_eq!(desk.run(0, &format!("status --short {place}")).trim(), "attention");
+    }
+    assert!(desk.run(1, "doctor").contains("dewfs held"));
+    desk.run(0, "undo mnt");
+}
