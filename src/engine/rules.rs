@@ -66,7 +66,8 @@ struct Fits {
 }
 
 impl Engine {
-    /// Adds a pin rule, or replaces the one of this name; without a name it gets one. Answers the name.
+    /// Adds a pin rule, or replaces the one of this name; without a name it gets one. Answers the name;
+    /// `Refused` with the reason if the expression is no rule.
     pub async fn add_pin_rule(
         &self,
         name: Option<&str>,
@@ -91,7 +92,7 @@ impl Engine {
         Ok(name)
     }
 
-    /// Removes a pin rule; what only it pinned may be freed again.
+    /// Removes a pin rule; what only it pinned may be freed again. `NotFound` if there is none of this name.
     pub async fn remove_pin_rule(&self, name: &str) -> Ready<()> {
         let mut rules = self.core.pin_rules()?;
         let before = rules.len();
