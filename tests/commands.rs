@@ -355,16 +355,15 @@ fn two_daemons_of_one_place_are_told_of() {
 /// `status` said that nothing is mounted, and `--check` ended with 0.
 #[test]
 fn regression_a_state_elsewhere_that_was_unmounted_cleanly_is_told_of() {
-    let desk = Desk::mounted();
+    let desk = Desk::new();
+    let options = format!("{},drain=0", desk.options());
+    desk.run(0, &format!("mount remote mnt -o {options}"));
     let pid = desk.json(0, "status mnt")[0]["pid"].as_i64().unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     let state = desk.at("state").to_string_lossy().into_owned();
     std::fs::rename(desk.at("remote"), desk.at("away")).unwrap();
     std::fs::write(desk.at("mnt/late"), "late").unwrap();
     desk.run(3, "umount --no-wait mnt");
-    // Asked to let go, as a new mount would: the daemon ends now and not after `drain=`.
-    let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     until("the end of the daemon", || rustix::process::test_kill_process(pid).is_err());
 
     let mountpoint = desk.at("mnt").to_string_lossy().into_owned();
@@ -380,16 +379,17 @@ fn regression_a_state_elsewhere_that_was_unmounted_cleanly_is_told_of() {
     std::fs::rename(desk.at("away"), desk.at("remote")).unwrap();
     let other = format!("state_dir={}", desk.at("other").display());
     desk.run(0, &format!("mount remote mnt -o {other}"));
-    assert!(mine("status --json").is_some());
-    let told = desk.run(0, "status --json");
-    assert!(told.lines().any(|line| line.contains("unmounted") && line.contains(&mountpoint)));
+    let all = told(&desk.dewfs(&["status", "--json"]));
+    assert!(all.lines().any(|line| line.contains("unmounted") && line.contains(&mountpoint)));
     desk.run(0, "umount mnt");
 
     desk.mount();
     desk.run(0, "sync --wait --timeout 20s mnt");
     desk.run(0, "umount mnt");
-    until("the end of the note", || mine("status").is_none());
-    assert!(noted(&state).is_empty() && noted(&desk.at("other").to_string_lossy()).is_empty());
+    until("all is sent", || mine("status").is_none());
+    for state in [state, desk.at("other").to_string_lossy().into_owned()] {
+        until("the end of the note", || noted(&state).is_empty());
+    }
 }
 
 /// The files in the usual place of states that say that a state is in `state`.

@@ -208,7 +208,7 @@ impl Core {
         let (files, size, present_bytes) = self.catalog.read(|rows| {
             let applied: HashSet<Ino> = rows.pinned_by_rule()?.into_iter().collect();
             let (mut files, mut size, mut present) = (0, 0, 0);
-            for ino in fits.pinned.iter().filter(|ino| applied.contains(ino)) {
+            for ino in fits.pinned.iter().filter(|ino| applied.contains(*ino)) {
                 files += 1;
                 size += rows.kind_size_mtime(*ino)?.map_or(0, |(_, size, _)| size);
                 present += rows.found(*ino)?.map_or(0, |found| found.present);
