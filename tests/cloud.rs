@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloud::{CloudServer, LOGIN, Options, PASSWORD};
+use cloud::{CloudServer, LOGIN, Options, PASSWORD, Product};
 use dewfs::remote::webdav::{AddressedServer, LoginFlow, WebDavOptions};
 use dewfs::remote::{Conditional, ErrorKind, Expect, FeedKind, Locator, Name, Remote, RemotePath};
 use secrecy::ExposeSecret;
@@ -51,6 +51,28 @@ async fn where_nobody_signs_in_by_the_browser_no_login_begins() {
     assert!(LoginFlow::begin(&WebDavOptions::new(server.url())).await.unwrap().is_none());
     let nobody = WebDavOptions::new("http://127.0.0.1:9/");
     assert_eq!(LoginFlow::begin(&nobody).await.unwrap_err().kind, ErrorKind::Offline);
+}
+
+/// A page of the browser that answers where a login would begin ended the setup of an OpenCloud.
+#[tokio::test]
+async fn regression_owncloud_and_opencloud_want_a_password_and_are_known_by_name() {
+    for (product, name) in
+        [(Product::OwnCloud, "ownCloud 10.15.0"), (Product::OpenCloud, "OpenCloud 10.11.0")]
+    {
+        let server = CloudServer::start(Options::cloud(product)).await;
+        server.make_folder("Photos");
+        server.put("Photos/a.jpg", b"a picture");
+        assert!(LoginFlow::begin(&WebDavOptions::new(server.url())).await.unwrap().is_none());
+        let remote = remote(&server);
+        let can = remote.probe().await.unwrap();
+        assert_eq!(can.product, name);
+        assert!(can.stable_ids && can.folder_versions && can.settable_mtime && can.writable);
+        assert_eq!((can.feed, can.conditional), (FeedKind::Walk, Conditional::Checked));
+        let listed = remote.list(&at("Photos"), None).await.unwrap();
+        let names: Vec<_> =
+            listed.entries.iter().map(|one| one.name.lossy().into_owned()).collect();
+        assert_eq!(names, ["a.jpg"], "{name}");
+    }
 }
 
 #[tokio::test]

@@ -304,9 +304,116 @@ fn an_unmounted_state_with_unsent_items_is_told_of() {
     assert_eq!(std::fs::read(desk.at("remote/late")).unwrap(), b"late");
 }
 
+/// What takes longer than a second has a bar on a terminal, and nowhere else.
+#[test]
+fn transfers_have_bars_on_a_terminal_only() {
+    let desk = Desk::new();
+    let options = format!("{},rate_down=800K", desk.options());
+    desk.run(0, &format!("mount remote mnt -o {options}"));
+    let in_terminal = |words: &str| {
+        desk.run(0, "free mnt/big");
+        let mut script = Command::new("script");
+        script.args(["-qec", &format!("{PROGRAM} {words}"), "/dev/null"]);
+        script.current_dir(&desk.home).env("TERM", "xterm").stdin(Stdio::null());
+        let output = script.output().unwrap();
+        assert!(output.status.success(), "{}", told(&output));
+        told(&output)
+    };
+    let said = in_terminal("hydrate mnt/big");
+    assert!(said.contains("mnt/big") && said.contains("/3.00 MiB"), "{said:?}");
+    for words in ["hydrate mnt/big --no-progress", "hydrate mnt/big --quiet"] {
+        let said = in_terminal(words);
+        assert!(!said.contains("/3.00 MiB"), "{words}: {said:?}");
+    }
+    desk.run(0, "free mnt/big");
+    let said = desk.run(0, "hydrate mnt/big");
+    assert!(!said.contains("/3.00 MiB"), "{said:?}");
+}
+
+/// Two daemons serve one place: one was unmounted while a program had a file open, and another was mounted there since.
+#[test]
+fn two_daemons_of_one_place_are_told_of() {
+    let desk = Desk::mounted();
+    let held = std::fs::File::open(desk.at("mnt/hello.txt")).unwrap();
+    let lazily = Command::new("fusermount3").arg("-uz").arg(desk.at("mnt")).status().unwrap();
+    assert!(lazily.success());
+    std::fs::create_dir(desk.at("second")).unwrap();
+    let other = format!("state_dir={}", desk.at("other").display());
+    desk.run(0, &format!("mount second mnt -o {other}"));
+    let place = desk.at("mnt").to_string_lossy().into_owned();
+    let doubled = || {
+        let said = told(&desk.dewfs(&["doctor"]));
+        said.lines().any(|line| line.contains(&place) && line.contains("two daemons (processes "))
+    };
+    assert!(doubled());
+    drop(held);
+    until("the end of the first", || !doubled());
+    desk.run(0, "umount mnt");
+}
+
+/// A state in `state_dir=` was told of only while its daemon lived, or lay killed: after a clean unmount with something left
+/// `status` said that nothing is mounted, and `--check` ended with 0.
+#[test]
+fn regression_a_state_elsewhere_that_was_unmounted_cleanly_is_told_of() {
+    let desk = Desk::new();
+    let options = format!("{},write_back_delay=1h,drain=0", desk.options());
+    desk.run(0, &format!("mount remote mnt -o {options}"));
+    let pid = desk.json(0, "status mnt")[0]["pid"].as_i64().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let state = desk.at("state").to_string_lossy().into_owned();
+    std::fs::write(desk.at("mnt/late"), "late").unwrap();
+    desk.run(3, "umount --no-wait mnt");
+    until("the end of the daemon", || rustix::process::test_kill_process(pid).is_err());
+
+    let mountpoint = desk.at("mnt").to_string_lossy().into_owned();
+    let mine = |words: &str| {
+        let output = desk.dewfs(&words.split_whitespace().collect::<Vec<_>>());
+        told(&output).lines().find(|line| line.contains(&mountpoint)).map(str::to_owned)
+    };
+    assert!(mine("status").is_some_and(|line| line.contains("not mounted: 1 item is not sent")));
+    let line = mine("status --json").unwrap();
+    assert!(line.contains("\"type\":\"unmounted\"") && line.contains("\"left\":1"), "{line}");
+    assert!(desk.dewfs(&["status", "--check"]).status.code() >= Some(3));
+    // Another state in its place does not hide it.
+    let other = format!("state_dir={}", desk.at("other").display());
+    desk.run(0, &format!("mount remote mnt -o {other}"));
+    let all = told(&desk.dewfs(&["status", "--json"]));
+    assert!(all.lines().any(|line| line.contains("unmounted") && line.contains(&mountpoint)));
+    desk.run(0, "umount mnt");
+
+    desk.mount();
+    desk.run(0, "sync --wait --timeout 20s mnt");
+    desk.run(0, "umount mnt");
+    until("all is sent", || mine("status").is_none());
+    for state in [state, desk.at("other").to_string_lossy().into_owned()] {
+        until("the end of the note", || noted(&state).is_empty());
+    }
+}
+
+/// The files in the usual place of states that say that a state is in `state`.
+fn noted(state: &str) -> Vec<std::path::PathBuf> {
+    use base64::Engine as _;
+    let coded = base64::engine::general_purpose::STANDARD.encode(state);
+    let base = match rustix::process::geteuid().is_root() {
+        true => "/var/lib/dewfs".into(),
+        false => std::env::home_dir().unwrap().join(".local/state/dewfs"),
+    };
+    let entries = std::fs::read_dir(base.join("elsewhere")).into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| std::fs::read_to_string(path).is_ok_and(|t| t.contains(&coded))).collect()
+}
+
 #[test]
 fn why_tells_what_is_known_in_sentences() {
     let desk = Desk::mounted();
+    // What the rule is about is listed, so it is pinned before the answer.
+    desk.run(0, "ls mnt");
+    desk.run(0, "pin mnt --rule hello.* --name greetings");
+    let said = desk.run(0, "why mnt/hello.txt");
+    assert!(said.contains("it is pinned by the rule greetings: it is always kept"), "{said}");
+    assert!(desk.run(0, "status mnt/hello.txt").contains("pinned (by the rule greetings)"));
+    assert_eq!(desk.item("mnt/hello.txt")["pin_rule"], "greetings");
+    desk.run(0, "pin mnt --remove-rule greetings");
     let said = desk.run(0, "why mnt/big");
     assert!(said.contains("its content is at the remote only, 3.0 MiB"), "{said}");
     assert!(said.contains("it is the same here and at the remote"), "{said}");

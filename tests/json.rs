@@ -70,6 +70,7 @@ fn item() -> ItemStatus {
         sync: SyncState::Pending,
         pin: Pin::Pinned,
         pin_from: Some(b"notes".to_vec()),
+        pin_rule: None,
         size: 1,
         present_bytes: 1,
         pending_bytes: 1,

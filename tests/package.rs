@@ -56,6 +56,7 @@ fn the_rpm_is_installed_replaced_and_removed() {
         "/usr/lib/systemd/system/dewfs-helper.socket",
         "/usr/lib/systemd/system/dewfs-helper.service",
         "/usr/share/man/man1/dewfs.1.gz",
+        "/usr/share/man/man1/dewfs-cache-clear.1.gz",
         "/usr/share/man/man8/mount.dewfs.8.gz",
         "/usr/share/bash-completion/completions/dewfs",
         "/etc/dewfs/remotes",
@@ -95,6 +96,32 @@ fn the_rpm_is_installed_replaced_and_removed() {
     rpm(&["--root", &root, "--noscripts", "--noplugins", "-e", "dewfs"]);
     assert!(!at("usr/bin/dewfs").exists() && !at("usr/lib/systemd/user/dewfs@.service").exists());
     assert!(at("etc/dewfs/config.toml").exists());
+}
+
+/// `make package` itself, of what was built for this test.
+#[test]
+fn make_package_makes_a_deb_and_an_rpm() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let made = Command::new("make")
+        .args(["--silent", "package", "CARGO=true"])
+        .arg(format!("RELEASE={}", built().display()))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CARGO_TARGET_DIR", dir.path())
+        .env_remove("MAKEFLAGS")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let packages = fs::read_dir(dir.path().join("package")).unwrap();
+    let packages: Vec<PathBuf> = packages.map(|entry| entry.unwrap().path()).collect();
+    let one = |end: &str| packages.iter().find(|path| path.extension().unwrap() == end).unwrap();
+    assert_eq!(packages.len(), 2, "{packages:?}");
+    let files = rpm(&["-qpl", one("rpm").to_str().unwrap()]);
+    let listed = Command::new("dpkg-deb").arg("--contents").arg(one("deb")).output().unwrap();
+    for listed in [files, String::from_utf8(listed.stdout).unwrap()] {
+        for wanted in ["/usr/bin/dewfs\n", "/usr/share/man/man1/dewfs-remote-add.1.gz\n"] {
+            assert!(listed.contains(wanted), "{wanted} is in none of\n{listed}");
+        }
+    }
 }
 
 /// Root has no cargo where it is the user's own: `make`, then `sudo make install`.

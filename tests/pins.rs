@@ -193,6 +193,37 @@ async fn a_rule_pins_what_fits_as_far_as_its_budget_goes() {
     assert!(world.engine.add_pin_rule(None, "docs/** size<x", None).await.is_err());
 }
 
+/// A rule was said to pin files that were not pinned for half a minute more, and nothing said which rule pins a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_rule_pins_what_it_is_said_to_pin_and_the_file_names_the_rule() {
+    let world = World::new().await;
+    for path in ["a.txt", "b.pdf"] {
+        world.store.put(path, pattern(6, 1)).unwrap();
+    }
+    // Nothing is listed yet, so nothing fits.
+    world.engine.add_pin_rule(Some("few"), "*.txt", Some(100)).await.unwrap();
+    world.engine.add_pin_rule(Some("texts"), "*.txt", None).await.unwrap();
+    world.names("").await;
+    world
+        .until("the rule pins it", async || {
+            let told = rule_files(&world, "texts").await.0;
+            let pin = pin_of(&world, "a.txt").await;
+            assert!(told == 0 || pin == P, "it is said, and not so");
+            pin == P
+        })
+        .await;
+    assert_eq!(rule_files(&world, "texts").await, (1, 6, 0));
+    let rule =
+        async |path: &str| world.engine.item_status(world.ino(path).await).await.unwrap().pin_rule;
+    assert_eq!(rule("a.txt").await.as_deref(), Some("texts"), "not the one with a budget");
+    assert_eq!(rule("b.pdf").await, None);
+    world.engine.remove_pin_rule("texts").await.unwrap();
+    assert_eq!(rule("a.txt").await.as_deref(), Some("few"));
+    // What a person says of it counts, and no rule any more.
+    set(&world, "a.txt", P).await;
+    assert_eq!((rule("a.txt").await, pin_of(&world, "a.txt").await), (None, P));
+}
+
 async fn hydrating(policy: Hydration) -> World {
     let settings = Settings { hydration: policy, ..quick_settings() };
     let world = World::with(MemoryOptions::default(), settings).await;

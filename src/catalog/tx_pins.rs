@@ -50,6 +50,14 @@ impl Reader {
         self.all(sql, [codec::PIN_BY_RULE], |row| codec::ino(row, 0))
     }
 
+    /// Whether a rule pinned this file.
+    pub fn is_pinned_by_rule(&self, ino: Ino) -> Result<bool> {
+        self.any(
+            "SELECT 1 FROM inode WHERE ino = ?1 AND pin = ?2",
+            (int(ino.0), codec::PIN_BY_RULE),
+        )
+    }
+
     /// What a rule looks at.
     pub fn kind_size_mtime(&self, ino: Ino) -> Result<Option<(Kind, u64, i64)>> {
         let sql = "SELECT kind, size, mtime FROM inode WHERE ino = ?1";

@@ -16,9 +16,6 @@ use super::{Common, Failure, exit};
 
 /// What to find.
 #[derive(Args, Clone, Debug)]
-#[command(
-    after_help = "Examples:\n  dewfs find ~/Cloud '*.pdf'\n  dewfs find ~/Cloud 'docs/**/*.txt'"
-)]
 pub struct FindArgs {
     /// Where to look
     dir: PathBuf,

@@ -36,18 +36,43 @@ pub(super) fn run(args: &ManArgs) -> Result<u8, Failure> {
 fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut all: Vec<(String, Vec<u8>)> =
         WRITTEN.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
-    let mut root = super::args::command_line();
+    let mut root = without_help(super::args::command_line());
     // Building gives the subcommands their full names.
     root.build();
-    all.push(("dewfs.1".into(), page(&root)?));
-    for command in root.get_subcommands() {
-        all.push((format!("dewfs-{}.1", command.get_name()), page(command)?));
-    }
+    add_pages(&mut all, &root, None)?;
     Ok(all)
 }
 
-fn page(command: &Command) -> Result<Vec<u8>, Failure> {
+/// The pages tell what `help` does; it has none itself, nor one for each command again.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+/// The page of a command, and those of the commands below it.
+fn add_pages(
+    all: &mut Vec<(String, Vec<u8>)>,
+    command: &Command,
+    above: Option<&str>,
+) -> Result<(), Failure> {
+    let man = clap_mangen::Man::new(command.clone());
+    let name = command.get_display_name().unwrap_or(command.get_name());
     let mut text = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut text)?;
-    Ok(text)
+    man.render(&mut text)?;
+    text.extend(see_also(name, above).into_bytes());
+    all.push((man.get_filename(), text));
+    command.get_subcommands().try_for_each(|below| add_pages(all, below, Some(name)))
+}
+
+/// Where to read on.
+fn see_also(name: &str, above: Option<&str>) -> String {
+    let above = above.filter(|above| *above != "dewfs").map(|above| (above, 1));
+    let root = (name != "dewfs").then_some(("dewfs", 1));
+    let written = [("dewfs.toml", 5), ("dewfs-semantics", 7), ("mount.dewfs", 8)];
+    let pages: Vec<String> = above
+        .into_iter()
+        .chain(root)
+        .chain(written)
+        .map(|(page, section)| format!(".BR {} ({section})", page.replace('-', "\\-")))
+        .collect();
+    format!(".SH \"SEE ALSO\"\n{}\n", pages.join(",\n"))
 }

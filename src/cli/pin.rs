@@ -14,9 +14,6 @@ use super::{Common, DONE, Failure, exit};
 
 /// What to keep.
 #[derive(Args, Clone, Debug)]
-#[command(
-    after_help = "Examples:\n  dewfs pin ~/Cloud/Papers\n  dewfs pin ~/Cloud --rule 'docs/** modified<30d size<50M' --budget 20G\n  dewfs pin --list ~/Cloud"
-)]
 pub struct PinArgs {
     /// What to work on; with --list and rules, a path in the mount (the current directory otherwise)
     #[arg(value_name = "PATH", required_unless_present_any = ["files_from", "list", "rule", "remove_rule"])]

@@ -9,7 +9,7 @@ use clap::Args;
 mod export;
 
 use crate::config::Who;
-use crate::control::{Request, Scope};
+use crate::control::{Request, Scope, settle_elsewhere};
 use crate::engine::{left_to_send, only_here, remove_state};
 
 use super::keyring;
@@ -299,6 +299,7 @@ fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
     if dir.join("catalog.db").exists() {
         remove_state(dir).map_err(|error| about(dir, &error))?;
     }
+    settle_elsewhere(&saved.mount.places);
     saved.place.forget()?;
     let mount = &saved.mount;
     if mount.remote_options.credentials.is_none() {

@@ -47,7 +47,7 @@ pub struct StatusArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
-    let (targets, waiting) = targets(args.path.as_ref())?;
+    let (targets, waiting) = targets(args.path.as_ref(), common)?;
     if targets.is_empty() && !common.quiet && !args.check && !common.json {
         eprintln!("dewfs: nothing of yours is mounted");
     }
@@ -81,7 +81,10 @@ pub(super) fn run(args: &StatusArgs, common: &Common) -> Result<u8, Failure> {
 }
 
 /// The mounts that are meant; if those are all of the caller's, also what is not mounted and waits to be.
-fn targets(path: Option<&PathBuf>) -> Result<(Vec<Target>, Vec<Waiting>), Failure> {
+fn targets(
+    path: Option<&PathBuf>,
+    common: &Common,
+) -> Result<(Vec<Target>, Vec<Waiting>), Failure> {
     if let Some(path) = path {
         return Ok((vec![Target::of(path)?], Vec::new()));
     }
@@ -90,7 +93,7 @@ fn targets(path: Option<&PathBuf>) -> Result<(Vec<Target>, Vec<Waiting>), Failur
         target.scope = Scope::of(b"");
         return Ok((vec![target], Vec::new()));
     }
-    Ok((mine()?, waiting(&mounts)))
+    Ok((mine()?, waiting(&mounts, common)))
 }
 
 fn one(
@@ -340,7 +343,11 @@ fn item_lines(document: &Value, output: &Output) {
     let below = if below == 0 { String::new() } else { format!(", {below} below are not") };
     field("sync", &format!("{}{below}", text(document, "sync")));
     let from = text(document, "pin_from");
-    let from = if from.is_empty() { String::new() } else { format!(" (by {from})") };
+    let from = match (from, text(document, "pin_rule")) {
+        ("", "") => String::new(),
+        ("", rule) => format!(" (by the rule {rule})"),
+        (from, _) => format!(" (by {from})"),
+    };
     field("pin", &format!("{}{from}", text(document, "pin")));
     for (key, name) in [("mtime", "changed"), ("since", "waiting"), ("retry_at", "again at")] {
         if !text(document, key).is_empty() {

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Who, state_base};
-use crate::control::{Note, PathText, Unmounted, find_daemons, to_line};
+use crate::config::{ConfigFiles, Who, state_base};
+use crate::control::{Client, Note, PathText, Unmounted, find_daemons, noted_elsewhere, to_line};
 use crate::engine::left_to_send;
 use crate::fuse::mountinfo::Mount;
 
 use super::Common;
 use super::output::{Output, Tone};
+use super::saved::Saved;
 
 /// Is a state with something in it that is not sent.
 pub(super) struct Waiting {
@@ -18,19 +19,44 @@ pub(super) struct Waiting {
     left: u64,
 }
 
-/// All such states of the caller: those in the usual place, and those elsewhere whose daemon was killed.
-pub(super) fn waiting(mounted: &[Mount]) -> Vec<Waiting> {
+/// All such states of the caller: those in the usual place, those that are noted there or by a daemon, and those of saved
+/// remotes.
+pub(super) fn waiting(mounted: &[Mount], common: &Common) -> Vec<Waiting> {
     let who = Who::current();
-    let usual = state_base(&who).ok().and_then(|base| std::fs::read_dir(base).ok());
-    let usual = usual.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let usual = usual.filter_map(|dir| Note::read(&dir.join(Note::IN_STATE)));
-    let mut notes: Vec<Note> = find_daemons(who.uid).into_iter().map(|found| found.note).collect();
-    notes.extend(usual);
+    let daemons: Vec<Note> = find_daemons(who.uid).into_iter().map(|found| found.note).collect();
+    let mut notes = daemons.clone();
+    if let Ok(base) = state_base(&who) {
+        let usual = std::fs::read_dir(&base).into_iter().flatten();
+        notes.extend(usual.filter_map(|entry| in_state(&entry.ok()?.path())));
+        notes.extend(noted_elsewhere(&base));
+    }
+    let config = ConfigFiles::of(&who, common.config.as_deref());
+    let saved = config.names(&common.schemes).into_iter();
+    let saved = saved.filter_map(|name| Saved::find(&name, common).ok());
+    notes.extend(saved.filter_map(|saved| in_state(&saved.mount.places.state_dir)));
     notes.sort_by(|a, b| a.state_dir.cmp(&b.state_dir));
     notes.dedup_by(|a, b| a.state_dir == b.state_dir);
     let is_mounted = |at: &Path| mounted.iter().any(|m| m.is_dewfs() && m.mountpoint == at);
-    let unmounted = notes.into_iter().filter(|note| !is_mounted(&note.mountpoint));
+    let unmounted = notes
+        .into_iter()
+        .filter(|note| !is_mounted(&note.mountpoint) || is_beside_another(note, &daemons));
     unmounted.filter_map(|note| look(&note)).collect()
+}
+
+/// What the state itself notes of its mount.
+fn in_state(dir: &Path) -> Option<Note> {
+    Note::read(&dir.join(Note::IN_STATE))
+}
+
+/// Whether it is another state that is mounted in this one's place.
+fn is_beside_another(note: &Note, daemons: &[Note]) -> bool {
+    let is_alive = |one: &Note| Client::connect(&one.socket).is_ok();
+    let is_other =
+        |one: &&Note| one.mountpoint == note.mountpoint && one.state_dir != note.state_dir;
+    let mut others = daemons.iter().filter(is_other);
+    // The socket of a mount is named after remote and place: it may be the other's by now.
+    others.any(is_alive)
+        && !daemons.iter().any(|one| one.state_dir == note.state_dir && is_alive(one))
 }
 
 fn look(note: &Note) -> Option<Waiting> {

@@ -12,9 +12,6 @@ use super::{Common, Failure, exit};
 
 /// What to watch.
 #[derive(Args, Clone, Debug)]
-#[command(
-    after_help = "Example:\n  dewfs watch ~/Cloud | jq -r 'select(.event == \"error\") | .path + \": \" + .message'"
-)]
 pub struct WatchArgs {
     /// A folder of a mount; the current directory otherwise
     dir: Option<PathBuf>,

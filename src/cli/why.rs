@@ -99,7 +99,11 @@ fn known(document: &Value) -> Vec<String> {
         _ => "its changes wait to be sent".into(),
     });
     let from = text(document, "pin_from");
-    let by = if from.is_empty() { String::new() } else { format!(", because {from} is") };
+    let by = match (from, text(document, "pin_rule")) {
+        ("", "") => String::new(),
+        ("", rule) => format!(" by the rule {rule}"),
+        (from, _) => format!(", because {from} is"),
+    };
     match text(document, "pin") {
         "pinned" => lines.push(format!("it is pinned{by}: it is always kept here")),
         "unpinned" => lines.push(format!("it is unpinned{by}: its room is given back first")),

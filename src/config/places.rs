@@ -20,6 +20,8 @@ pub struct Places {
     pub note: PathBuf,
     /// The log of a mount in the background.
     pub log: PathBuf,
+    /// The file in the usual place of states that says where this one is, if it is elsewhere.
+    pub elsewhere: Option<PathBuf>,
 }
 
 /// Is where the sockets of one user's mounts are found.
@@ -66,15 +68,18 @@ pub fn is_service_of_machine() -> bool {
 }
 
 impl Places {
+    /// The folder among the usual states with notes of those that are elsewhere.
+    pub const ELSEWHERE: &str = "elsewhere";
+
     /// The places of a mount; `state_dir` is the option of this name.
     pub(super) fn of(
         id: String,
         state_dir: Option<PathBuf>,
         who: &Who,
     ) -> Result<Self, ConfigError> {
-        let state_dir = match state_dir {
-            Some(dir) => dir,
-            None => state_base(who)?.join(&id),
+        let (state_dir, elsewhere) = match state_dir {
+            Some(dir) => (dir.clone(), state_base(who).ok().and_then(|base| noted_at(&base, &dir))),
+            None => (state_base(who)?.join(&id), None),
         };
         let run = RunDir::of(who.uid);
         let sockets = run.as_ref().and_then(|run| run.sockets.clone());
@@ -84,9 +89,20 @@ impl Places {
             note: notes.join(format!("{id}.json")),
             log: state_dir.join("log"),
             state_dir,
+            elsewhere,
             id,
         })
     }
+}
+
+/// Where a state that is not one of the usual place `base` is noted: by its own name, for the same mount may have several.
+fn noted_at(base: &Path, state_dir: &Path) -> Option<PathBuf> {
+    if state_dir.parent() == Some(base) {
+        return None;
+    }
+    let name = blake3::hash(state_dir.as_os_str().as_bytes()).to_hex();
+    let name: String = name.chars().take(20).collect();
+    Some(base.join(Places::ELSEWHERE).join(format!("{name}.json")))
 }
 
 /// Where a user's states are: `/var/lib/dewfs` for root, else `$XDG_STATE_HOME/dewfs`.

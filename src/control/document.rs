@@ -232,6 +232,7 @@ pub struct Item {
     sync: &'static str,
     pin: &'static str,
     pin_from: Option<String>,
+    pin_rule: Option<String>,
     size: u64,
     present_bytes: u64,
     pending_bytes: u64,
@@ -260,6 +261,7 @@ impl Item {
                 .pin_from
                 .as_ref()
                 .map(|from| PathText::in_mount(mountpoint, from).path),
+            pin_rule: status.pin_rule.clone(),
             size: status.size,
             present_bytes: status.present_bytes,
             pending_bytes: status.pending_bytes,

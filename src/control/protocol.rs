@@ -342,6 +342,28 @@ mod tests {
         }
     }
 
+    /// The page had no `sign-in`, and the page beside it half of the others.
+    #[test]
+    fn regression_every_request_is_in_the_page_and_no_other() {
+        let page = include_str!("../../docs/protocol.md");
+        let rows = page.split("\n## Requests\n").nth(1).unwrap().lines();
+        let rows = rows.skip_while(|line| !line.starts_with("| --- ")).skip(1);
+        let cells = rows.take_while(|line| line.starts_with('|')).map(|line| line.split('|'));
+        let quoted = |text: &str| -> Vec<String> {
+            text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let mut shown: Vec<String> =
+            cells.flat_map(|mut cells| quoted(cells.nth(1).unwrap())).collect();
+        // What is no request is refused with the words of all that are.
+        let refused = serde_json::from_str::<Request>(r#"{"request":"?"}"#).unwrap_err();
+        let mut known = quoted(&refused.to_string());
+        known.retain(|word| word != "?");
+        shown.sort();
+        known.sort();
+        assert!(known.len() > 30 && known.contains(&"sign-in".to_owned()), "{refused}");
+        assert_eq!(shown, known);
+    }
+
     #[test]
     fn a_path_that_is_no_text_travels_whole() {
         assert_eq!(Scope::of(b"a/\xff").bytes().unwrap(), b"a/\xff");

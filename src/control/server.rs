@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::config::Places;
 use crate::engine::Engine;
 
+use super::elsewhere::note_elsewhere;
 use super::handler::Handler;
 use super::protocol::{Done, Envelope, VERSION};
 use super::rights::{Peer, may_ask};
@@ -104,6 +105,7 @@ impl Server {
         note.write(&places.note, if everybody { 0o644 } else { 0o600 })?;
         // Stays, so that `status` can tell of what was not sent when nothing is mounted.
         note.write(&places.state_dir.join(Note::IN_STATE), 0o600)?;
+        note_elsewhere(places, &note);
         let inode = std::fs::metadata(&places.socket)?.ino();
         let task = tokio::spawn(accept(listener, engine, Arc::new(info), stop));
         Ok(Self { socket: places.socket.clone(), note: places.note.clone(), inode, task })
@@ -141,7 +143,7 @@ fn remove_stale(info: &MountInfo, places: &Places) {
 }
 
 /// A directory that only we can write, and others at most enter; one of somebody else is refused.
-fn make_dir(dir: &Path, everybody: bool) -> io::Result<()> {
+pub(super) fn make_dir(dir: &Path, everybody: bool) -> io::Result<()> {
     let mode = if everybody { 0o755 } else { 0o700 };
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
     let about = std::fs::metadata(dir)?;

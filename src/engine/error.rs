@@ -4,6 +4,10 @@ use crate::catalog::CatalogError;
 use crate::remote::{ErrorKind, RemoteError};
 
 /// Is a failed verb.
+///
+/// Every verb may answer `Catalog`, `Disk`, `NoSpace` and `Stopped`: the local disk failed or is full, or the mount is being
+/// stopped. One that asks the remote may answer `Offline`, `TimedOut`, `Unauthenticated`, `Denied`, `Unsupported`, `Corrupt` and
+/// `Remote` as well. What comes besides is said at the verb.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// No such entry.

@@ -20,7 +20,8 @@ const LOOKS_REST: u32 = 5;
 
 impl Engine {
     /// The inode at a path below the mountpoint (bytes, `/`-separated, no leading slash; empty = root). With `fetch`,
-    /// lists folders on the way; else a name in an unlisted folder is `NotFound`.
+    /// lists folders on the way; else a name in an unlisted folder is `NotFound`, as one that is not there. With it also what
+    /// asking the remote may answer.
     pub async fn resolve(&self, path: &[u8], fetch: bool) -> Ready<Ino> {
         let mut at = Ino::ROOT;
         for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".") {
@@ -58,13 +59,14 @@ impl Engine {
         Figures { hits, misses, operations, errors }
     }
 
-    /// One item's state.
+    /// One item's state; `NotFound` if it is gone.
     pub async fn item_status(&self, ino: Ino) -> Ready<ItemStatus> {
         let core = self.core.clone();
         self.core.blocking(move || core.item_status(ino, Below::Exact)).await
     }
 
-    /// The states of what is in a folder, sorted by name; with `fetch` it is listed first if need be.
+    /// The states of what is in a folder, sorted by name; with `fetch` it is listed first if need be, and what asking the
+    /// remote may answer comes. What is gone meanwhile is left out.
     pub async fn folder_status(&self, folder: Ino, fetch: bool) -> Ready<Vec<ItemStatus>> {
         if fetch && !self.core.catalog.read(|rows| rows.is_listed(folder))? {
             self.core.list_folder(folder).await?;
@@ -105,7 +107,8 @@ impl Engine {
         self.core.blocking(walk).await
     }
 
-    /// Sends pending changes at or below `top` now and asks the remote for its changes now; returns when asked.
+    /// Sends pending changes at or below `top` now and asks the remote for its changes now; returns when asked. A remote that
+    /// cannot be reached is no error: the mount's state says so.
     pub async fn sync_now(&self, top: Ino) -> Ready<()> {
         for live in self.core.open.all() {
             self.core.record(&live, Durability::Soon).await?;
@@ -161,7 +164,8 @@ impl Engine {
         }
     }
 
-    /// Brings all bytes of a file here, or of everything below a folder (listing what is not listed). Answers the bytes.
+    /// Brings all bytes of a file here, or of everything below a folder (listing what is not listed). Answers the bytes; the
+    /// first error ends it: `NoSpace` if they do not fit, `Stale` if the remote replaced it, what asking the remote may answer.
     pub async fn hydrate(&self, top: Ino) -> Ready<u64> {
         self.core.list_below(top).await?;
         let mut bytes = 0;
@@ -176,7 +180,7 @@ impl Engine {
         self.core.free_below(top, dry_run).await
     }
 
-    /// Sets a pin state.
+    /// Sets a pin state; `NotFound` if there is no such inode.
     pub async fn set_pin(&self, ino: Ino, pin: Pin) -> Ready<()> {
         self.core
             .catalog

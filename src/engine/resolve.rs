@@ -71,7 +71,8 @@ enum Tried {
 }
 
 impl Engine {
-    /// Decides the conflict copy `ino`, or all copies of the original `ino`. With `dry_run` it only tells.
+    /// Decides the conflict copy `ino`, or all copies of the original `ino`. With `dry_run` it only tells. `ReadOnly` where
+    /// nothing may be changed, `Refused` where several copies want to be the one, `Busy` while it is open or being sent.
     pub async fn resolve_conflict(
         &self,
         ino: Ino,

@@ -1,5 +1,5 @@
 //! Pin rules: which files are pinned because they fit a rule. Rules are kept in the catalog; what fits is looked at again
-//! when something changed, not more often than every half minute, and every hour where age counts.
+//! when something changed, as often as that is cheap, and every hour where age counts.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::core::{Core, now};
 use super::{Engine, EngineError};
-use crate::catalog::{Durability, Origin};
+use crate::catalog::{CatalogError, Durability, Origin, Reader};
 use crate::model::{Ino, Kind, Name, Pin, PinRule};
 
 type Ready<T> = Result<T, EngineError>;
 
 /// Under which key the catalog keeps the rules.
 const RULES: &str = "pin rules";
-/// How long what fits is not looked at again, at least.
-const REST: Duration = Duration::from_secs(30);
+/// How long what fits is not looked at again, at least. A large catalog rests longer.
+const REST: Duration = Duration::from_secs(1);
 /// How often what fits is looked at where age counts.
 const AGEING: Duration = Duration::from_secs(3600);
 
@@ -38,7 +38,7 @@ pub struct RuleStatus {
     pub expression: String,
     /// How many bytes may be pinned by it.
     pub budget: Option<u64>,
-    /// Files that are pinned by it.
+    /// Files that are pinned by it, not those that will be.
     pub files: u64,
     /// Their length, bytes.
     pub size: u64,
@@ -66,7 +66,8 @@ struct Fits {
 }
 
 impl Engine {
-    /// Adds a pin rule, or replaces the one of this name; without a name it gets one. Answers the name.
+    /// Adds a pin rule, or replaces the one of this name; without a name it gets one. Answers the name;
+    /// `Refused` with the reason if the expression is no rule.
     pub async fn add_pin_rule(
         &self,
         name: Option<&str>,
@@ -91,7 +92,7 @@ impl Engine {
         Ok(name)
     }
 
-    /// Removes a pin rule; what only it pinned may be freed again.
+    /// Removes a pin rule; what only it pinned may be freed again. `NotFound` if there is none of this name.
     pub async fn remove_pin_rule(&self, name: &str) -> Ready<()> {
         let mut rules = self.core.pin_rules()?;
         let before = rules.len();
@@ -126,6 +127,32 @@ impl Engine {
         pins.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(pins)
     }
+}
+
+/// The rule that pins a file: of several the first that leaves nothing out. `None` if no rule pinned it, or none fits it any
+/// more and it is about to be let go.
+pub(super) fn rule_of(rows: &Reader, ino: Ino) -> Result<Option<String>, CatalogError> {
+    if !rows.is_pinned_by_rule(ino)? {
+        return Ok(None);
+    }
+    let Some((_, size, mtime)) = rows.kind_size_mtime(ino)? else { return Ok(None) };
+    let path = super::status::path_of(rows, ino)?;
+    let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let now = now();
+    let fits = |kept: &Kept| {
+        PinRule::parse(&kept.expression).is_ok_and(|rule| {
+            let glob = rule.glob();
+            let is_called_so = match path.last() {
+                Some(name) if glob.is_name() => glob.matches_name(name),
+                _ => glob.matches(&path),
+            };
+            is_called_so && rule.allows(size, mtime, now)
+        })
+    };
+    let mut rules = rules_in(rows.state(RULES)?.as_deref());
+    rules.retain(fits);
+    rules.sort_by_key(|rule| rule.budget.is_some());
+    Ok(rules.into_iter().next().map(|rule| rule.name))
 }
 
 fn rules_in(kept: Option<&[u8]>) -> Vec<Kept> {
@@ -177,17 +204,23 @@ impl Core {
 
     fn rule_status(&self, kept: Kept) -> Ready<RuleStatus> {
         let fits = self.fitting(&kept)?;
-        let present_bytes = self.catalog.read(|rows| {
-            fits.pinned.iter().try_fold(0, |sum, ino| {
-                Ok(sum + rows.found(*ino)?.map_or(0, |found| found.present))
-            })
+        // What fits is pinned soon; a pin that somebody set on a file keeps it from that.
+        let (files, size, present_bytes) = self.catalog.read(|rows| {
+            let applied: HashSet<Ino> = rows.pinned_by_rule()?.into_iter().collect();
+            let (mut files, mut size, mut present) = (0, 0, 0);
+            for ino in fits.pinned.iter().filter(|ino| applied.contains(*ino)) {
+                files += 1;
+                size += rows.kind_size_mtime(*ino)?.map_or(0, |(_, size, _)| size);
+                present += rows.found(*ino)?.map_or(0, |found| found.present);
+            }
+            Ok((files, size, present))
         })?;
         Ok(RuleStatus {
             name: kept.name,
             expression: kept.expression,
             budget: kept.budget,
-            files: fits.pinned.len() as u64,
-            size: fits.size,
+            files,
+            size,
             present_bytes,
             left_out: fits.left_out,
         })

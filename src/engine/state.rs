@@ -185,6 +185,8 @@ pub struct ItemStatus {
     pub pin: Pin,
     /// The path of the item the pin comes from, if it is inherited.
     pub pin_from: Option<Vec<u8>>,
+    /// The name of the rule that the pin comes from, if it does and one still fits.
+    pub pin_rule: Option<String>,
     /// Length in bytes.
     pub size: u64,
     /// Bytes here.

@@ -10,6 +10,7 @@ use super::attention::conflicts_wait;
 use super::core::Core;
 use super::crash::crash_here;
 use super::outcome::passes_by_itself;
+use super::rules::rule_of;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
 use crate::cache::CacheError;
 use crate::catalog::{Inode, OutboxItem, Reader};
@@ -236,6 +237,7 @@ impl Core {
                     },
                     pin,
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
+                    pin_rule: if excluded { None } else { rule_of(rows, ino)? },
                     size: if inode.kind == Kind::Folder { 0 } else { stat.size },
                     present_bytes: present,
                     pending_bytes: if row.is_some() && inode.kind == Kind::File {
@@ -329,7 +331,7 @@ fn content_word(present: u64, size: u64, known: Content) -> Content {
     }
 }
 
-fn path_of(rows: &Reader, ino: Ino) -> crate::catalog::Result<Vec<u8>> {
+pub(super) fn path_of(rows: &Reader, ino: Ino) -> crate::catalog::Result<Vec<u8>> {
     let names = rows.local_path(ino)?.unwrap_or_default();
     let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
     Ok(parts.join(&b'/'))

@@ -280,7 +280,7 @@ pub trait Remote: Send + Sync + fmt::Debug {
         }
     }
 
-    /// What is there now; `None` if nothing is.
+    /// What is there now; `None` if nothing is, which is no error.
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>>;
 
     /// One page of a folder's entries. `NotFound` if there is no folder. Names that begin with [`OWN_PREFIX`] are left out.
@@ -302,7 +302,8 @@ pub trait Remote: Send + Sync + fmt::Debug {
         unsupported("make folder", at)
     }
 
-    /// Moves a file or a folder with all in it; never replaces: `AlreadyExists`. `expect` is about what is at `from`.
+    /// Moves a file or a folder with all in it; never replaces: `AlreadyExists`. `expect` is about what is at `from`:
+    /// `NotFound` or `VersionMismatch`. `NoParent` if the folder of `to` is not there.
     async fn rename(
         &self,
         from: &Locator,
@@ -314,7 +315,7 @@ pub trait Remote: Send + Sync + fmt::Debug {
         unsupported("rename", from)
     }
 
-    /// Removes a file, or a folder only if it is empty: `NotEmpty`.
+    /// Removes a file, or a folder only if it is empty: `NotEmpty`. Under `expect`, else `NotFound` or `VersionMismatch`.
     async fn remove(&self, at: &Locator, expect: Expect, tag: &AttemptTag) -> Result<()> {
         drop((expect, tag));
         unsupported("remove", at)
@@ -327,7 +328,8 @@ pub trait Remote: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Sets times and mode without touching the content.
+    /// Sets times and mode without touching the content. Under `expect`, else `NotFound` or `VersionMismatch`; `Unsupported`
+    /// where nothing of it can be kept.
     async fn set_metadata(
         &self,
         at: &Locator,

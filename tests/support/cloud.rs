@@ -1,4 +1,4 @@
-//! A server in the tests' own process that answers as Nextcloud does, stricter than that: ETags are random and move up to the
+//! A server in the tests' own process that answers as Nextcloud does, or ownCloud or OpenCloud, stricter than these: ETags are random and move up to the
 //! root with every change below, ids stay over edits and moves, what was not asked for is not told. In another mode it is a
 //! plain WebDAV server that tells what changed since a token (RFC 6578), and folder ETags that tell nothing.
 
@@ -21,10 +21,20 @@ pub const LOGIN: &str = "alice@example.org";
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "app-1234";
 
+/// As what a cloud answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    Nextcloud,
+    /// No login by the browser: nothing is there.
+    OwnCloud,
+    /// No login by the browser: the page of its web programs is everywhere. Ids have three parts.
+    OpenCloud,
+}
+
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// As Nextcloud; else plain WebDAV below `/dav/`.
-    pub nextcloud: bool,
+    /// As such a cloud; else plain WebDAV below `/dav/`.
+    pub cloud: Option<Product>,
     /// Tells changes since a token.
     pub sync: bool,
     /// Folder ETags move with everything below; else they stay for ever.
@@ -37,11 +47,16 @@ pub struct Options {
 
 impl Options {
     pub fn nextcloud() -> Self {
-        Self { nextcloud: true, sync: false, propagates: true, principal: true, page: 1000 }
+        Self::cloud(Product::Nextcloud)
+    }
+
+    pub fn cloud(product: Product) -> Self {
+        let cloud = Some(product);
+        Self { cloud, sync: false, propagates: true, principal: true, page: 1000 }
     }
 
     pub fn sync() -> Self {
-        Self { nextcloud: false, sync: true, propagates: false, principal: false, page: 1000 }
+        Self { cloud: None, sync: true, propagates: false, principal: false, page: 1000 }
     }
 }
 
@@ -119,7 +134,7 @@ fn etag() -> String {
 
 impl State {
     fn prefix(&self) -> String {
-        match self.options.nextcloud {
+        match self.options.cloud.is_some() {
             true => format!("/remote.php/dav/files/{USER}"),
             false => "/dav".to_owned(),
         }
@@ -203,7 +218,7 @@ impl CloudServer {
             next_id: 10,
             asked: Vec::new(),
             granted: false,
-            signed_in: options.nextcloud,
+            signed_in: options.cloud.is_some(),
             away: false,
             options,
             port,
@@ -225,10 +240,12 @@ impl CloudServer {
 
     /// The address that a browser shows, or the WebDAV folder.
     pub fn url(&self) -> String {
-        match self.state().options.nextcloud {
-            true => format!("http://127.0.0.1:{}/index.php/apps/files/?dir=/", self.port),
-            false => format!("http://127.0.0.1:{}/dav/", self.port),
-        }
+        let page = match self.state().options.cloud {
+            Some(Product::OpenCloud) => "files/spaces/personal/alice",
+            Some(_) => "index.php/apps/files/?dir=/",
+            None => "dav/",
+        };
+        format!("http://127.0.0.1:{}/{page}", self.port)
     }
 
     pub fn put(&self, path: &str, content: &[u8]) {

@@ -17,7 +17,9 @@ use super::place::Place;
 use super::{Order, background, log, remote, service, thrift};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
-use crate::control::{Client, MetricsServer, MountInfo, Note, Request, Server, StopSignal};
+use crate::control::{
+    Client, MetricsServer, MountInfo, Note, Request, Server, StopSignal, settle_elsewhere,
+};
 use crate::engine::{Engine, Restraint, StartError, claim_state_dir, only_here, remove_state};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
@@ -149,7 +151,7 @@ impl Daemon {
         let metrics = match serve_metrics(&engine, options).await {
             Ok(metrics) => metrics,
             Err(failure) => {
-                stop_engine(&engine).await;
+                stop_engine(&engine, options).await;
                 return Err(failure);
             }
         };
@@ -179,7 +181,7 @@ impl Daemon {
                 })
             }
             Err(failure) => {
-                stop_engine(&engine).await;
+                stop_engine(&engine, options).await;
                 Err(failure)
             }
         }
@@ -224,7 +226,7 @@ impl Daemon {
                 self.drain(harmless, rest, "unmounted, ").await;
             }
         }
-        stop_engine(&self.engine).await;
+        stop_engine(&self.engine, &self.options).await;
         if aborted {
             let why = "the kernel's connection was aborted: mount again; nothing is lost";
             return Err(Failure::new(Kind::System, why));
@@ -323,10 +325,11 @@ fn both(one: Option<String>, other: Option<String>) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-async fn stop_engine(engine: &Engine) {
+async fn stop_engine(engine: &Engine, options: &MountOptions) {
     if tokio::time::timeout(STOP, engine.stop()).await.is_err() {
         error!("the local disk did not take everything in {} s.", STOP.as_secs());
     }
+    settle_elsewhere(&options.places);
 }
 
 /// Starts the engine; a daemon of the same mount that only goes on sending is asked to let go.

@@ -85,8 +85,9 @@ impl LoginFlow {
             404 | 405 | 501 => return Ok(None),
             _ => return Err(refusal(&answer)),
         }
-        let begun: Begun = serde_json::from_slice(&small(answer, &client).await?)
-            .map_err(|_| Failure::corrupt("the server's answer to a login is none"))?;
+        // Its relatives have no such login: what answers is their page of the browser.
+        let told = small(answer, &client).await?;
+        let Ok(begun) = serde_json::from_slice::<Begun>(&told) else { return Ok(None) };
         let (link, endpoint) =
             (named(&client, &begun.login)?, named(&client, &begun.poll.endpoint)?);
         let (server, product, token) =

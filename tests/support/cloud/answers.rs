@@ -101,15 +101,12 @@ fn handle(state: &mut State, request: &Request) -> Answer {
         return with(404, "text/plain", "404 page not found");
     }
     let path = request.path.split('?').next().unwrap();
-    let nextcloud = state.options.nextcloud;
+    let cloud = state.options.cloud;
+    let nextcloud = cloud == Some(Product::Nextcloud);
+    if let (Some(product), "GET", "/status.php") = (cloud, request.method.as_str(), path) {
+        return with(200, "application/json", status(product));
+    }
     match (request.method.as_str(), path) {
-        ("GET", "/status.php") if nextcloud => {
-            return with(
-                200,
-                "application/json",
-                r#"{"installed":true,"maintenance":false,"needsDbUpgrade":false,"version":"31.0.4.1","versionstring":"31.0.4","edition":"","productname":"Nextcloud"}"#,
-            );
-        }
         ("POST", "/index.php/login/v2") if nextcloud => {
             let base = format!("http://127.0.0.1:{}", state.port);
             let body = format!(
@@ -132,7 +129,10 @@ fn handle(state: &mut State, request: &Request) -> Answer {
         _ => {}
     }
     let dav = path.starts_with("/remote.php/") || path.starts_with("/dav/");
-    if !dav || nextcloud == path.starts_with("/dav/") {
+    if cloud == Some(Product::OpenCloud) && !dav {
+        return with(200, "text/html", "<!DOCTYPE html><html></html>");
+    }
+    if !dav || cloud.is_some() == path.starts_with("/dav/") {
         let status = if request.method == "GET" { 404 } else { 405 };
         return with(status, "text/html", "<html></html>");
     }
@@ -168,6 +168,20 @@ fn handle(state: &mut State, request: &Request) -> Answer {
     }
 }
 
+fn status(product: Product) -> &'static str {
+    match product {
+        Product::Nextcloud => {
+            r#"{"installed":true,"maintenance":false,"needsDbUpgrade":false,"version":"31.0.4.1","versionstring":"31.0.4","edition":"","productname":"Nextcloud"}"#
+        }
+        Product::OwnCloud => {
+            r#"{"installed":true,"maintenance":false,"needsDbUpgrade":false,"version":"10.15.0.2","versionstring":"10.15.0","edition":"Community","productname":"ownCloud"}"#
+        }
+        Product::OpenCloud => {
+            r#"{"installed":true,"maintenance":false,"needsDbUpgrade":false,"version":"10.11.0.0","versionstring":"10.11.0","edition":"","productname":"OpenCloud","product":"OpenCloud","productversion":"2.3.0"}"#
+        }
+    }
+}
+
 fn multistatus(inside: &str) -> Answer {
     let body = format!(
         r#"<?xml version="1.0"?><d:multistatus xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns">{inside}</d:multistatus>"#
@@ -199,7 +213,7 @@ fn response(state: &State, name: &str, wanted: &[String]) -> String {
     let (mut found, mut none) = (String::new(), String::new());
     let date = SystemTime::UNIX_EPOCH + Duration::from_secs(node.mtime.unsigned_abs());
     for one in wanted {
-        let is_cloud = state.options.nextcloud;
+        let is_cloud = state.options.cloud.is_some();
         let is_root = name.is_empty();
         let value = match one.as_str() {
             "d:resourcetype" if node.content.is_none() => Some("<d:collection/>".to_owned()),
@@ -207,6 +221,9 @@ fn response(state: &State, name: &str, wanted: &[String]) -> String {
             "d:getcontentlength" => node.content.as_ref().map(|content| content.len().to_string()),
             "d:getlastmodified" => Some(httpdate::fmt_http_date(date)),
             "d:getetag" => Some(format!("&quot;{}&quot;", node.etag)),
+            "oc:fileid" if state.options.cloud == Some(Product::OpenCloud) => {
+                Some(format!("1284d238-aa92$534bb038-6f9e!{:08x}", node.id))
+            }
             "oc:fileid" if is_cloud => Some(node.id.to_string()),
             "oc:permissions" if is_cloud => Some(node.permissions.to_owned()),
             "oc:size" if is_cloud => Some(state.size(name).to_string()),
