@@ -29,7 +29,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
 
 # How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
-HISTORIES ?= 10000
+HISTORIES ?= 20000
 
 # Run a second time without passthrough, as on older kernels and for ordinary users.
 KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)

@@ -351,6 +351,8 @@ fn two_daemons_of_one_place_are_told_of() {
     desk.run(0, "umount mnt");
 }
 
+/// S162 "What a mount left unsent is told of by `dewfs status` after it is gone, wherever its state is."
+///
 /// A state in `state_dir=` was told of only while its daemon lived, or lay killed: after a clean unmount with something left
 /// `status` said that nothing is mounted, and `--check` ended with 0.
 #[test]
@@ -401,6 +403,38 @@ fn noted(state: &str) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(base.join("elsewhere")).into_iter().flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| std::fs::read_to_string(path).is_ok_and(|t| t.contains(&coded))).collect()
+}
+
+/// A saved remote's state is looked at where its options put it, also one that no daemon noted.
+#[test]
+fn regression_the_state_of_a_saved_remote_is_told_of_wherever_it_is() {
+    let desk = Desk::new();
+    let options = format!("{},write_back_delay=1h", desk.options());
+    desk.run(0, &format!("mount remote mnt -o {options}"));
+    std::fs::write(desk.at("mnt/late"), "late").unwrap();
+    let pid = desk.json(0, "status mnt")[0]["pid"].as_i64().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until("the end of the daemon", || rustix::process::test_kill_process(pid).is_err());
+    desk.run(3, "umount mnt");
+    // As after an upgrade and a start of the machine: the notes outside of the state are gone.
+    let state = desk.at("state").to_string_lossy().into_owned();
+    assert!(!noted(&state).is_empty());
+    noted(&state).iter().for_each(|note| std::fs::remove_file(note).unwrap());
+    std::fs::rename(desk.at("state"), desk.at("kept")).unwrap();
+    let mountpoint = desk.at("mnt").to_string_lossy().into_owned();
+    let is_told = || told(&desk.dewfs(&["status"])).contains(&mountpoint);
+    assert!(!is_told());
+    let saved = format!(
+        "spec = '{}'\n[mount]\nstate_dir = '{}'\n",
+        desk.at("remote").display(),
+        desk.at("kept").display()
+    );
+    let dir = desk.at("config/dewfs/remotes");
+    // Root's remotes are the machine's, which a test leaves alone; both are read.
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("nas.toml"), saved).unwrap();
+    assert!(is_told());
 }
 
 #[test]

@@ -236,3 +236,18 @@ async fn regression_what_became_of_a_large_upload_is_not_read_while_bulk_is_paus
     let writes = world.remote.counts()[&Operation::Write];
     assert_eq!(writes, 1, "it had arrived");
 }
+
+/// S64: the end of a mount is nobody's wish to send what is large over a metered line.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_the_end_of_a_mount_sends_nothing_large_while_bulk_is_paused() {
+    let world = World::new().await;
+    world.engine.pause(Lane::Bulk).await.unwrap();
+    world.write("large", &pattern(2 << 20, 1)).await;
+    world.write("small", b"small").await;
+    // It ends by itself: what stands still is not waited for.
+    assert_eq!(world.engine.drain(Duration::from_secs(3600)).await, 1);
+    assert!(world.content_there("small").is_some() && world.content_there("large").is_none());
+    // Who asks for it gets it.
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.until("the large one is sent", async || world.content_there("large").is_some()).await;
+}

@@ -63,7 +63,7 @@ chown alice: /home/alice/.local/state
 
 # Mounts: speed, a dead one, a stuck one, two in one place.
 a 'dewfs mount Nas:'
-a "finds note passthrough 'CAP_SYS_ADMIN'"
+a "finds note passthrough 'dewfs-helper.socket'"
 a "finds 'ok  ' mount '/home/alice/Nas: online'"
 pid=$(pidof dewfs)
 kill -STOP $pid

@@ -9,7 +9,6 @@ use crate::fuse::mountinfo::Mount;
 
 use super::Common;
 use super::output::{Output, Tone};
-use super::saved::Saved;
 
 /// Is a state with something in it that is not sent.
 pub(super) struct Waiting {
@@ -32,8 +31,7 @@ pub(super) fn waiting(mounted: &[Mount], common: &Common) -> Vec<Waiting> {
     }
     let config = ConfigFiles::of(&who, common.config.as_deref());
     let saved = config.names(&common.schemes).into_iter();
-    let saved = saved.filter_map(|name| Saved::find(&name, common).ok());
-    notes.extend(saved.filter_map(|saved| in_state(&saved.mount.places.state_dir)));
+    notes.extend(saved.filter_map(|name| in_state(&saved_state(&config, &name, &who)?)));
     notes.sort_by(|a, b| a.state_dir.cmp(&b.state_dir));
     notes.dedup_by(|a, b| a.state_dir == b.state_dir);
     let is_mounted = |at: &Path| mounted.iter().any(|m| m.is_dewfs() && m.mountpoint == at);
@@ -43,9 +41,19 @@ pub(super) fn waiting(mounted: &[Mount], common: &Common) -> Vec<Waiting> {
     unmounted.filter_map(|note| look(&note)).collect()
 }
 
-/// What the state itself notes of its mount.
+/// Where the options of a saved remote put its state, if they do. Its place is not looked at: a daemon that is stuck there
+/// would hold us up.
+fn saved_state(config: &ConfigFiles, name: &str, who: &Who) -> Option<PathBuf> {
+    let saved = config.remote(name).ok()?;
+    let mut said = saved.options.into_iter().rfind(|said| said.key == "state_dir")?;
+    said.name_from_root(Path::new("/"), who).ok()?;
+    said.value.map(PathBuf::from)
+}
+
+/// What the state itself notes of its mount. Where it is now is known better than what it noted then.
 fn in_state(dir: &Path) -> Option<Note> {
-    Note::read(&dir.join(Note::IN_STATE))
+    let note = Note::read(&dir.join(Note::IN_STATE))?;
+    Some(Note { state_dir: dir.to_owned(), ..note })
 }
 
 /// Whether it is another state that is mounted in this one's place.

@@ -6,10 +6,11 @@ use super::Engine;
 use crate::model::Ino;
 
 impl Engine {
-    /// Sends what is pending while that makes progress, at most `drain` long: how many items are left.
+    /// Sends what is pending while that makes progress, at most `drain` long: how many items are left. What is large stays
+    /// where bulk stands still, as on a metered line.
     pub async fn drain(&self, drain: Duration) -> u64 {
         let sent = async {
-            if let Err(error) = self.sync_now(Ino::ROOT).await {
+            if let Err(error) = self.send_all(Ino::ROOT, false).await {
                 tracing::warn!(%error, "cannot send what is pending before the end");
             }
             self.wait_in_sync(Ino::ROOT, None).await

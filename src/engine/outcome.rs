@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::{Core, steady as now};
 use super::observe::{change, is_no_folder};
-use super::send::{nanos, needs_person};
+use super::send::{PAUSE, nanos, needs_person};
 use super::steps::Ended;
 use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::{Ino, Rows as _, Step, StepKind};
@@ -48,8 +48,12 @@ impl Core {
                 self.note_done(step, row, ended).await
             }
             Ok(Ended::Later(wait)) => {
-                let until = now().saturating_add(nanos(wait));
+                let core = self.clone();
                 change(self, move |tx| {
+                    // Who let it go on meanwhile has woken it already.
+                    let is_over = wait == PAUSE && !core.stands_as_bulk(ino);
+                    let wait = if is_over { Duration::ZERO } else { wait };
+                    let until = now().saturating_add(nanos(wait));
                     HashSet::from([ino, row])
                         .into_iter()
                         .try_for_each(|one| tx.outbox_defer(one, until))

@@ -130,9 +130,14 @@ impl Core {
         matches!(self.paused(), Some(Lane::Bulk | Lane::All))
     }
 
+    /// Whether a file is not sent if it is large.
+    pub(super) fn stands_as_bulk(&self, ino: Ino) -> bool {
+        self.bulk_paused() && !lock(&self.workers.urgent).contains(&ino)
+    }
+
     /// Whether a file is not sent because it is large.
     pub(crate) fn is_held_as_bulk(&self, ino: Ino) -> Result<bool, EngineError> {
-        if !self.bulk_paused() || lock(&self.workers.urgent).contains(&ino) {
+        if !self.stands_as_bulk(ino) {
             return Ok(false);
         }
         let inode = self.catalog.read(|rows| rows.inode(ino))?;
@@ -173,14 +178,16 @@ impl Core {
         lane: Option<Lane>,
         wakes: bool,
     ) -> Result<(), EngineError> {
+        // First of all: what is just being put off looks once more after that, in the order of transactions.
+        let before = std::mem::replace(&mut *lock(&self.paused), lane);
         self.catalog
             .write(Durability::Synced, Origin::Engine, move |tx| {
                 tx.set_state(PAUSED, lane.map(|lane| lane.word().as_bytes()))?;
                 if wakes { tx.outbox_wake_all() } else { Ok(()) }
             })
             .await
+            .inspect_err(|_| *lock(&self.paused) = before)
             .map_err(EngineError::from)?;
-        *lock(&self.paused) = lane;
         self.outbox.notify_one();
         self.pins.notify_one();
         self.pulse();

@@ -110,12 +110,18 @@ impl Engine {
     /// Sends pending changes at or below `top` now and asks the remote for its changes now; returns when asked. A remote that
     /// cannot be reached is no error: the mount's state says so.
     pub async fn sync_now(&self, top: Ino) -> Ready<()> {
+        self.send_all(top, true).await
+    }
+
+    /// The same; without `bulk`, what is large goes on standing still where that does: nobody asked for it.
+    pub(super) async fn send_all(&self, top: Ino, bulk: bool) -> Ready<()> {
         for live in self.core.open.all() {
             self.core.record(&live, Durability::Soon).await?;
         }
         let mut rows = Vec::new();
         for row in self.core.catalog.read(|rows| rows.pending(usize::MAX >> 1))? {
-            if top == Ino::ROOT || self.core.is_below(row.ino, top)? {
+            let is_wanted = bulk || !self.core.is_held_as_bulk(row.ino)?;
+            if is_wanted && (top == Ino::ROOT || self.core.is_below(row.ino, top)?) {
                 rows.push(row.ino);
             }
         }
@@ -312,6 +318,7 @@ impl Core {
             let stays = !can_send
                 || item.as_ref().is_some_and(super::status::is_stuck)
                 || self.is_held_up(row.ino)?
+                || self.is_held_as_bulk(row.ino)?
                 || self.stays_for_its_writer(row.ino)?;
             stuck += u64::from(stays);
         }

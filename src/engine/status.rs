@@ -237,7 +237,11 @@ impl Core {
                     },
                     pin,
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
-                    pin_rule: if excluded { None } else { rule_of(rows, ino)? },
+                    pin_rule: if pin == Pin::Pinned && !excluded {
+                        rule_of(rows, ino)?
+                    } else {
+                        None
+                    },
                     size: if inode.kind == Kind::Folder { 0 } else { stat.size },
                     present_bytes: present,
                     pending_bytes: if row.is_some() && inode.kind == Kind::File {

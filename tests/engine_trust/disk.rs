@@ -134,7 +134,8 @@ async fn an_older_content_after_the_machine_went_down_is_not_believed() {
     world.store.set_online(true);
     let world = World::start(world.store, world.state, world.settings).await;
     assert_eq!(&world.read("doc").await.unwrap()[..], b"theirs");
-    assert_eq!(std::fs::read_dir(state.join("recovered")).unwrap().count(), 1);
+    let kept = || std::fs::read_dir(state.join("recovered")).unwrap().count();
+    world.until("it is kept", async || kept() == 1).await;
 }
 
 /// A power cut takes rows back, and the numbers that they gave: a data file may have stayed.

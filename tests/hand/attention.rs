@@ -22,6 +22,9 @@ fn conflicted() -> (Desk, String) {
     (desk, copy)
 }
 
+/// S161 "What waits for a person, a conflict copy above all, is told of by `status`, its exit status and `doctor`, at the mount and
+/// at every folder above it."
+///
 /// A conflict copy was "online" and "in sync" to `status`, fine to `doctor`, and `--wait` ended with 0 where `--check` said 4.
 #[test]
 fn regression_a_conflict_copy_is_seen_wherever_one_asks() {
