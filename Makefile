@@ -57,7 +57,7 @@ test:
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
 	fi && \
-	DEWFS_HISTORIES=$(HISTORIES) $(CARGO) test --quiet --locked --test sync; \
+	DEWFS_HISTORIES=$(HISTORIES) RUST_BACKTRACE=0 $(CARGO) test --quiet --locked --test sync; \
 	outcome=$$?; scripts/tried $(TRIED); exit $$outcome
 
 soak:

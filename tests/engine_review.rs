@@ -13,7 +13,7 @@ use bytes::Bytes;
 use dewfs::engine::{EngineError, Invalidation, OpenMode, Returns, SetAttributes, Settings};
 use dewfs::model::Ino;
 use dewfs::remote::ErrorKind;
-use dewfs::remote::memory::{Fault, FaultRule, Gate, MemoryOptions, Moment, Operation};
+use dewfs::remote::memory::{Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step};
 use support::world::{ME, PATIENCE, READ, WRITE, World, name, pattern, quick_settings, same};
 
 const TRUNCATE: OpenMode = OpenMode { truncate: true, ..WRITE };

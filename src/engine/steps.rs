@@ -53,13 +53,13 @@ pub(super) struct Asked {
 pub(super) type Stepped = Result<Ended, EngineError>;
 
 impl Core {
-    /// Does one step that `plan` wants; its inode is marked busy meanwhile.
-    pub(super) async fn do_step(self: &Arc<Self>, step: Step) -> Stepped {
+    /// Does one step that `plan` wants for this row; the step's inode is marked busy meanwhile.
+    pub(super) async fn do_step(self: &Arc<Self>, step: Step, row: Ino) -> Stepped {
         let ino = step.ino;
         match step.kind {
             StepKind::Settled => self.do_settled(ino).await,
             StepKind::Inherit | StepKind::StepAside | StepKind::Resurrect => {
-                self.do_here(step).await
+                self.do_here(step, row).await
             }
             StepKind::Resolve => self.do_resolve(ino).await,
             StepKind::Confirm => self.do_confirm(ino).await,
@@ -75,11 +75,14 @@ impl Core {
     }
 
     /// Does a step that asks nothing of the remote, if it still is what is wanted: names may have changed since.
-    async fn do_here(self: &Arc<Self>, step: Step) -> Stepped {
+    ///
+    /// Wanted by the row that led to it: a deleted file is inherited whatever else its heir waits for, and who asks the heir
+    /// instead is told of that, again and again.
+    async fn do_here(self: &Arc<Self>, step: Step, row: Ino) -> Stepped {
         crash_point!(self, "step: before names change here");
         let core = self.clone();
         self.do_rows(move |tx| {
-            if !core.is_still_wanted(tx, step)? {
+            if !core.is_still_wanted_by(tx, row, step)? {
                 return Ok(());
             }
             match step.kind {
@@ -93,9 +96,13 @@ impl Core {
 
     /// Whether this step, which is under way, is what is to be done by the rows as they are now.
     fn is_still_wanted(&self, tx: &Tx, step: Step) -> Result<bool, CatalogError> {
+        self.is_still_wanted_by(tx, step.ino, step)
+    }
+
+    fn is_still_wanted_by(&self, tx: &Tx, row: Ino, step: Step) -> Result<bool, CatalogError> {
         let mut busy = lock(&self.workers.busy).clone();
         busy.remove(&step.ino);
-        Ok(model::plan(tx, step.ino, &busy)? == step)
+        Ok(model::plan(tx, row, &busy)? == step)
     }
 
     pub(super) async fn do_rows(

@@ -234,7 +234,7 @@ impl Core {
     }
 
     async fn run_step(self: Arc<Self>, step: Step, row: Ino) {
-        let outcome = self.do_step(step).await;
+        let outcome = self.do_step(step, row).await;
         tracing::debug!(ino = step.ino.0, step = ?step.kind, ?outcome, "step");
         lock(&self.workers.busy).remove(&step.ino);
         if let Err(error) = self.note_outcome(step, row, outcome).await

@@ -220,3 +220,60 @@ async fn regression_the_length_of_a_cut_beside_a_record_is_told() {
         same(&world.content_there("f").unwrap(), &content);
     }
 }
+
+/// What a record left out because a cut was under way was told by no later one when that cut failed: after a restart the file
+/// ended where it had ended before it was written to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn regression_what_was_left_out_for_a_cut_that_failed_is_told_later() {
+    let world = World::new().await;
+    let mut content = pattern(1 << 20, 1).to_vec();
+    world.store.put("f", content.clone()).unwrap();
+    let (ino, handle) = world.open("f", WRITE).await;
+    let (gate, held) = Gate::holding(|step: &Step| step.operation == Operation::Read);
+    world.store.gate(Some(gate));
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (record, goes_on) = std::sync::mpsc::channel::<()>();
+    let (cut, fails) = std::sync::mpsc::channel::<()>();
+    let gates = std::sync::Mutex::new((Some(goes_on), fails));
+    world.engine.on_crash_point(Arc::new(move |point| {
+        match point {
+            "record: before the rows" => {
+                if let Some(goes_on) = gates.lock().unwrap().0.take() {
+                    let _nobody_waits = tell.send(point);
+                    let _gone = goes_on.recv_timeout(PATIENCE);
+                }
+            }
+            "record: told" => drop(tell.send(point)),
+            "cut: before the bytes" => {
+                let _nobody_waits = tell.send(point);
+                let _gone = gates.lock().unwrap().1.recv_timeout(PATIENCE);
+                panic!("the disk fails");
+            }
+            _ => {}
+        }
+        false
+    }));
+    world.write_at(ino, handle, 1 << 20, b"and more").await;
+    content.extend_from_slice(b"and more");
+    let engine = world.engine.clone();
+    let syncing = tokio::spawn(async move { engine.sync_file(ino, handle).wait().await });
+    comes_to(&mut told, "record: before the rows").await;
+    let engine = world.engine.clone();
+    let cutting = tokio::spawn(async move {
+        let set = SetAttributes { size: Some(512 << 10), ..SetAttributes::default() };
+        engine.set_attributes(ino, None, set, ME).wait().await.map(drop)
+    });
+    comes_to(&mut told, "cut: before the bytes").await;
+    record.send(()).unwrap();
+    comes_to(&mut told, "record: told").await;
+    cut.send(()).unwrap();
+    assert!(!matches!(cutting.await, Ok(Ok(()))), "the cut was to fail");
+    syncing.await.unwrap().unwrap();
+    let again = killed(&world).await;
+    world.store.gate(None);
+    drop(held);
+    assert_eq!(again.stat("f").await.size, 8 + (1 << 20));
+    again.in_sync().await;
+    same(&again.read("f").await.unwrap(), &content);
+    same(&again.content_there("f").unwrap(), &content);
+}

@@ -1,5 +1,8 @@
 //! Histories found by random ones: what looked like the same version, name or wish and was another one.
 
+use std::sync::atomic::AtomicU64;
+
+use dewfs::engine::Lane;
 use dewfs::model::RemotePath;
 use dewfs::remote::memory::HintFaults;
 
@@ -235,4 +238,37 @@ async fn regression_many_things_missed_in_one_folder_are_one_look() {
     world.store.expire_cursors();
     world.until("they are gone", async || world.names("d").await == [""; 0]).await;
     assert!(looks() - before < 30, "{} looks", looks() - before);
+}
+
+/// A file was saved by renaming over another one, and then its folder was renamed. That the save takes over the version of the
+/// file it replaced was decided for the replaced one, and thrown away as it was not what is next for the save, which is the
+/// folder's renaming; that waited for the save, which was under way again at once: for ever, as fast as the machine could.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_a_save_takes_over_a_version_before_its_folder_moves() {
+    let world = World::new().await;
+    world.store.mkdir("a").unwrap();
+    for path in ["a/c", "a/t"] {
+        world.store.put(path, "first").unwrap();
+    }
+    for path in ["a/c", "a/t"] {
+        world.read(path).await.unwrap();
+    }
+    world.in_sync().await;
+    world.engine.pause(Lane::Uploads).await.unwrap();
+    world.write("a/t", b"saved").await;
+    world.rename("a/t", "a/c").await.unwrap();
+    world.rename("a", "moved").await.unwrap();
+    let decided = Arc::new(AtomicU64::new(0));
+    let count = decided.clone();
+    world.engine.on_crash_point(Arc::new(move |point| {
+        let is_it = point == "step: before names change here";
+        count.fetch_add(u64::from(is_it), Ordering::Relaxed);
+        false
+    }));
+    world.engine.resume().await.unwrap();
+    world.in_sync().await;
+    assert_eq!(world.content_there("moved/c").unwrap(), b"saved");
+    let names: Vec<String> = world.there().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(names, ["moved", "moved/c"]);
+    assert_eq!(decided.load(Ordering::Relaxed), 1, "what was decided was not done");
 }
