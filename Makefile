@@ -123,7 +123,7 @@ endif
 	$(RELEASE)/dewfs completions fish > $(FISH_COMPLETIONS)/dewfs.fish
 
 package: build
-	scripts/package --built $(RELEASE) $(or $(CARGO_TARGET_DIR),target)/package
+	scripts/package $(PACKING) --built $(RELEASE) $(or $(CARGO_TARGET_DIR),target)/package
 
 uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/user/dewfs@.service $(DESTDIR)$(UNITDIR)/system/dewfs@.service

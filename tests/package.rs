@@ -103,7 +103,7 @@ fn the_rpm_is_installed_replaced_and_removed() {
 fn make_package_makes_a_deb_and_an_rpm() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let made = Command::new("make")
-        .args(["--silent", "package", "CARGO=true"])
+        .args(["--silent", "package", "CARGO=true", "PACKING=--pack gzip"])
         .arg(format!("RELEASE={}", built().display()))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("CARGO_TARGET_DIR", dir.path())
