@@ -10,7 +10,6 @@ use super::core::{Core, steady as now};
 use super::observe::change;
 use super::open::lock;
 use super::send::nanos;
-use super::status::Below;
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::guard::{self, Destruction, Tree, Verdict, WINDOW};
@@ -322,7 +321,8 @@ impl Engine {
     /// Conflict copies made here and not resolved.
     pub async fn conflicts(&self) -> Result<Vec<super::ItemStatus>, EngineError> {
         let all = self.core.catalog.read(|rows| rows.conflicts(MOST))?;
-        all.into_iter().map(|ino| self.core.item_status(ino, Below::Unasked)).collect()
+        let counts = self.core.catalog.count_pending().await?;
+        all.into_iter().map(|ino| self.core.item_status(ino, Some(&counts))).collect()
     }
 }
 
