@@ -22,6 +22,8 @@ type Ready<T> = Result<T, EngineError>;
 #[derive(Debug)]
 pub(crate) struct PinnedBytes {
     bytes: u64,
+    /// Of the catalog when they were counted.
+    epoch: u64,
     at: Instant,
     took: Duration,
     /// Whether somebody counts anew.
@@ -30,7 +32,7 @@ pub(crate) struct PinnedBytes {
 
 impl Default for PinnedBytes {
     fn default() -> Self {
-        Self { bytes: 0, at: Instant::now(), took: Duration::ZERO, counting: false }
+        Self { bytes: 0, epoch: 0, at: Instant::now(), took: Duration::ZERO, counting: false }
     }
 }
 
@@ -135,7 +137,8 @@ impl Core {
         bytes
     }
 
-    /// Refuses what does not fit beside what must stay. What was pinned a moment ago may go by now: it refuses nothing.
+    /// Refuses what does not fit beside what must stay. What was pinned a moment ago may go by now: it refuses nothing. While
+    /// the catalog is as it was, none of it can have gone.
     pub(super) async fn fits_beside_pinned(self: &Arc<Self>, bytes: u64) -> Ready<()> {
         let limit = self.settings.cache_size;
         let fits = move |used: u64| used.saturating_add(bytes) <= limit;
@@ -144,8 +147,17 @@ impl Core {
         if self.blocking(counted).await?.is_some() {
             return Ok(());
         }
-        let core = self.clone();
-        let used = self.blocking(move || core.pinned_bytes_now()).await?;
+        let counted = {
+            let known = super::open::lock(&self.pinned);
+            (known.epoch == self.catalog.epoch() && !fits(known.bytes)).then_some(known.bytes)
+        };
+        let used = match counted {
+            Some(used) => used,
+            None => {
+                let core = self.clone();
+                self.blocking(move || core.pinned_bytes_now()).await?
+            }
+        };
         if fits(used) {
             return Ok(());
         }
@@ -156,6 +168,8 @@ impl Core {
     fn pinned_bytes_now(&self) -> Ready<u64> {
         let begun = Instant::now();
         crash_here!(self, "pins: counting");
+        // Asked first: what is counted is at least as new.
+        let epoch = self.catalog.epoch();
         let mut bytes = 0;
         for ino in self.catalog.read(|rows| rows.pinned_with_bytes())? {
             let live = self.open.live(ino);
@@ -165,7 +179,8 @@ impl Core {
             })?;
         }
         let mut known = super::open::lock(&self.pinned);
-        (known.bytes, known.at, known.took) = (bytes, begun, begun.elapsed());
+        (known.bytes, known.epoch) = (bytes, epoch);
+        (known.at, known.took) = (begun, begun.elapsed());
         Ok(bytes)
     }
 

@@ -304,7 +304,7 @@ async fn regression_the_rest_of_an_edited_file_that_changed_there_is_asked_for_w
     world.store.put("a", pattern(4 * MIB, 2)).unwrap();
     world.write_at(ino, handle, 0, &pattern(128 << 10, 3)).await;
     let stats = || world.store.counts().get(&Operation::Stat).copied().unwrap_or(0);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.until("it is looked for", async || stats() > 0).await;
     let before = stats();
     // Time must pass: it is about what does not happen in it.
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -11,6 +11,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::lanes::{Lanes, Rank, Turn};
 use super::layer::{Asked, layer};
 use super::turn::wait_for_turn;
 use crate::remote::{
@@ -39,8 +40,8 @@ pub async fn in_lane<F: Future>(lane: Lane, work: F) -> F::Output {
     LANE.scope(lane, work).await
 }
 
-/// Requests that bulk leaves to the others.
-const KEPT_FREE: usize = 4;
+/// What is soon uploaded, as `pause --lane bulk` has it.
+const SMALL: u64 = 1 << 20;
 /// How long a piece of bulk waits at most for those who come first.
 const GIVE_WAY: Duration = Duration::from_millis(200);
 
@@ -85,9 +86,8 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Limit {
     inner: Arc<dyn Remote>,
-    all: Arc<Semaphore>,
+    lanes: Arc<Lanes>,
     background: Arc<Semaphore>,
-    bulk: Arc<Semaphore>,
     /// How many streams somebody waits for; told when there are none.
     awaited: Arc<watch::Sender<usize>>,
     pace: Option<Duration>,
@@ -98,8 +98,7 @@ pub struct Limit {
 /// Is the right to one request, given back when dropped.
 struct Permit {
     _background: Option<OwnedSemaphorePermit>,
-    _bulk: Option<OwnedSemaphorePermit>,
-    _all: Option<OwnedSemaphorePermit>,
+    _turn: Option<Turn>,
 }
 
 /// Is a stream that somebody waits for, counted until it is dropped.
@@ -122,25 +121,43 @@ fn lane() -> Lane {
     LANE.try_with(|lane| *lane).unwrap_or_default()
 }
 
+/// Of a request about names.
+fn of_names() -> Rank {
+    if is_awaited() { Rank::Names } else { Rank::Small }
+}
+
+/// Of a request that reads.
+fn of_reading() -> Rank {
+    if is_awaited() { Rank::Reads } else { Rank::Bulk }
+}
+
+/// Of a request that sends so many bytes.
+fn of_writing(bytes: u64) -> Rank {
+    match is_awaited() {
+        true => Rank::Reads,
+        false if bytes <= SMALL => Rank::Small,
+        false => Rank::Bulk,
+    }
+}
+
 impl Limit {
     /// Puts limits around a remote.
     pub fn new(inner: Arc<dyn Remote>, limits: Limits) -> Self {
         let concurrent = limits.concurrent.max(1);
         Self {
             inner,
-            all: Arc::new(Semaphore::new(concurrent)),
+            lanes: Lanes::new(concurrent),
             background: Arc::new(Semaphore::new(limits.background.clamp(1, concurrent))),
-            bulk: Arc::new(Semaphore::new(concurrent.saturating_sub(KEPT_FREE).max(1))),
             awaited: Arc::new(watch::Sender::new(0)),
             pace: limits.background_per_second.map(|rate| Duration::from_secs(1) / rate.max(1)),
             next: Arc::new(tokio::sync::Mutex::new(Instant::now())),
         }
     }
 
-    /// A semaphore here is never closed, so a permit is only ever missing if that changes; then nothing is limited.
-    async fn permit(&self) -> Permit {
+    /// The semaphore here is never closed, so a permit is only ever missing if that changes; then nothing is limited.
+    async fn permit(&self, rank: Rank) -> Permit {
         if ONE_MORE.try_with(|()| ()).is_ok() {
-            return Permit { _background: None, _bulk: None, _all: None };
+            return Permit { _background: None, _turn: None };
         }
         wait_for_turn(async {
             let mut background = None;
@@ -148,12 +165,7 @@ impl Limit {
                 background = Arc::clone(&self.background).acquire_owned().await.ok();
                 self.wait_for_pace().await;
             }
-            let bulk = match lane() {
-                Lane::Bulk => Arc::clone(&self.bulk).acquire_owned().await.ok(),
-                Lane::First => None,
-            };
-            let all = Arc::clone(&self.all).acquire_owned().await.ok();
-            Permit { _background: background, _bulk: bulk, _all: all }
+            Permit { _background: background, _turn: Some(self.lanes.turn(rank).await) }
         })
         .await
     }
@@ -173,7 +185,7 @@ impl Limit {
         _: Asked<'_>,
         ask: impl Fn() -> BoxFuture<'a, Result<T>> + Send + Sync,
     ) -> Result<T> {
-        let _permit = self.permit().await;
+        let _permit = self.permit(of_names()).await;
         ask().await
     }
 
@@ -182,7 +194,7 @@ impl Limit {
         _: Asked<'_>,
         ask: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        let _permit = self.permit().await;
+        let _permit = self.permit(of_names()).await;
         ask.await
     }
 
@@ -192,7 +204,7 @@ impl Limit {
         version: &Version,
         range: Range<u64>,
     ) -> Result<ByteStream> {
-        let permit = self.permit().await;
+        let permit = self.permit(of_reading()).await;
         let awaited = is_awaited().then(|| Awaited::new(Arc::clone(&self.awaited)));
         let gives_way = (lane() == Lane::Bulk).then(|| self.awaited.subscribe());
         let stream = self.inner.read(at, version, range).await?;
@@ -217,7 +229,7 @@ impl Limit {
     }
 
     async fn write_within(&self, at: &Locator, body: Upload, expect: Expect) -> Result<Observed> {
-        let _permit = self.permit().await;
+        let _permit = self.permit(of_writing(body.digest.size)).await;
         self.inner.write(at, body, expect).await
     }
 }

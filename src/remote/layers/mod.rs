@@ -4,6 +4,7 @@
 //! knows whether the remote can be reached, [`Trace`] counts and logs. None of them changes what an operation means: what
 //! changes the remote is sent once, and what became of it is the engine's to find out.
 
+mod lanes;
 mod layer;
 mod limit;
 mod line;
