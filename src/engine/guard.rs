@@ -13,7 +13,7 @@ use super::send::nanos;
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::guard::{self, Destruction, Tree, Verdict, WINDOW};
-use crate::model::{self, Content, Generation, Ino, Kind, Name, Rows as _, Step, StepKind, Undone};
+use crate::model::{self, Content, Generation, Ino, Kind, Rows as _, Step, StepKind, Undone};
 
 /// How often many are judged, at most; if judging takes long, more seldom.
 const EVERY: Duration = Duration::from_millis(100);
@@ -189,11 +189,7 @@ impl Core {
 
     /// Where an item is, or where the remote has it.
     fn path_of_any(&self, ino: Ino) -> Result<Vec<u8>, EngineError> {
-        let (local, base) =
-            self.catalog.read(|rows| Ok((rows.local_path(ino)?, rows.base_path(ino)?)))?;
-        let names = local.or(base.map(|path| path.0)).unwrap_or_default();
-        let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
-        Ok(parts.join(&b'/'))
+        Ok(self.catalog.read(|rows| super::status::path_of(rows, ino))?)
     }
 
     /// Waits until an edited content is in `recovered/`; where it is.

@@ -293,8 +293,12 @@ fn content_word(present: u64, size: u64, known: Content) -> Content {
     }
 }
 
+/// Where an item is, or where the remote has what was deleted here.
 pub(super) fn path_of(rows: &Reader, ino: Ino) -> crate::catalog::Result<Vec<u8>> {
-    let names = rows.local_path(ino)?.unwrap_or_default();
+    let names = match rows.local_path(ino)? {
+        Some(names) => names,
+        None => rows.base_path(ino)?.map(|path| path.0).unwrap_or_default(),
+    };
     let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
     Ok(parts.join(&b'/'))
 }
