@@ -22,6 +22,15 @@ const DEEPEST: usize = 10_000;
 /// Commits between two comparisons with the rows, in builds for tests.
 const COMPARED: u32 = 8;
 
+/// Asks for what stands in [`Standing`].
+pub(super) const STANDING: &str = concat!(
+    "SELECT COALESCE((SELECT i.parent FROM inode i WHERE i.ino = ?1),
+                     (SELECT b.parent FROM base b WHERE b.endpoint = 0 AND b.ino = ?1)),
+            EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1 AND ",
+    to_send!(),
+    ")"
+);
+
 /// Is a folder with items below it that are not in sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Folder {
@@ -205,6 +214,9 @@ impl Counting {
                 None => told.remove(&turn.folder),
             };
         }
+        if told.is_empty() {
+            told.shrink_to_fit();
+        }
     }
 }
 
@@ -294,14 +306,7 @@ impl Reader {
         if ino == Ino::ROOT {
             return Ok(Standing::default());
         }
-        let sql = concat!(
-            "SELECT COALESCE((SELECT i.parent FROM inode i WHERE i.ino = ?1),
-                             (SELECT b.parent FROM base b WHERE b.endpoint = 0 AND b.ino = ?1)),
-                    EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = ?1 AND ",
-            to_send!(),
-            ")"
-        );
-        let found = self.one(sql, [int(ino.0)], |row| {
+        let found = self.one(STANDING, [int(ino.0)], |row| {
             let above: Option<i64> = row.get(0)?;
             let above = above.map(|above| Ino(above.cast_unsigned()));
             Ok(Standing { above, waits: row.get(1)? })

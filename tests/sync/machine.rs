@@ -77,6 +77,8 @@ impl Machine {
         });
         let process = Process::new(ends.next().unwrap_or_default());
         let engine = process.start(self.profile.settings(), dir, line.remote()).await;
+        // From now on what is pending below folders is kept, and compared with the rows now and then.
+        drop(engine.item_status(Ino::ROOT).await);
         Desk { engine, line, state, process }
     }
 
