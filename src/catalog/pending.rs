@@ -20,7 +20,7 @@ use crate::model::Ino;
 const DEEPEST: usize = 10_000;
 
 /// Commits between two comparisons with the rows, in builds for tests.
-const COMPARED: u32 = 8;
+const COMPARED: u32 = 2;
 
 /// Asks for what stands in [`Standing`].
 pub(super) const STANDING: &str = concat!(
