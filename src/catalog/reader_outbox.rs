@@ -1,5 +1,7 @@
 //! What the outbox holds as a whole: what failed, what is in the way, how much there is.
 
+use std::collections::BTreeSet;
+
 use super::codec::{self, int};
 use super::reader_names::count;
 use super::reader_sync::to_send;
@@ -17,8 +19,8 @@ impl Reader {
         self.all(sql, [kind], |row| codec::ino(row, 0))
     }
 
-    /// One item in a folder, here or at the remote, that is not in sync; `None` if all are.
-    pub fn blocker_in(&self, folder: Ino) -> Result<Option<Ino>> {
+    /// One item in a folder, here or at the remote, that is not in sync, and whether it is the only one; `None` if all are in sync.
+    pub fn blocker_in(&self, folder: Ino) -> Result<Option<(Ino, bool)>> {
         // Of a small folder the names are looked through, beside a large one the outbox.
         let lists = [
             "SELECT ino, EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = b.ino)
@@ -26,24 +28,22 @@ impl Reader {
             "SELECT ino, EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
              FROM inode i INDEXED BY inode_folder WHERE parent = ?1 LIMIT ?2",
         ];
-        let mut is_large = false;
+        let (mut found, mut is_large) = (BTreeSet::new(), false);
         for sql in lists {
             let names = self.all(sql, (int(folder.0), count(SMALL_FOLDER)), |row| {
                 Ok((codec::ino(row, 0)?, row.get::<_, bool>(1)?))
             })?;
-            if let Some((ino, _)) = names.iter().find(|(_, pending)| *pending) {
-                return Ok(Some(*ino));
-            }
             is_large |= names.len() >= SMALL_FOLDER;
+            found.extend(names.into_iter().filter_map(|(ino, pending)| pending.then_some(ino)));
         }
-        if !is_large {
-            return Ok(None);
+        if is_large && found.len() < 2 {
+            let sql = "SELECT ino FROM outbox o WHERE endpoint = 0 AND (
+                           EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = o.ino AND b.parent = ?1)
+                           OR EXISTS (SELECT 1 FROM inode i WHERE i.ino = o.ino AND i.parent = ?1))
+                       LIMIT 2";
+            found.extend(self.all(sql, [int(folder.0)], |row| codec::ino(row, 0))?);
         }
-        let sql = "SELECT ino FROM outbox o WHERE endpoint = 0 AND (
-                       EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = o.ino AND b.parent = ?1)
-                       OR EXISTS (SELECT 1 FROM inode i WHERE i.ino = o.ino AND i.parent = ?1))
-                   LIMIT 1";
-        self.one(sql, [int(folder.0)], |row| codec::ino(row, 0))
+        Ok(found.first().map(|first| (*first, found.len() == 1)))
     }
 
     /// Bytes of files not in sync.

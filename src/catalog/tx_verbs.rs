@@ -243,12 +243,20 @@ impl Tx {
     }
 
     /// Puts a look-again mark off because of `cause`, if known; it comes back at once when that one's outbox row goes or
-    /// the folder is marked again. Answers how often in a row it was put off.
-    pub fn look_defer(&mut self, folder: Ino, not_before: i64, cause: Option<Ino>) -> Result<u32> {
-        let sql = "UPDATE look_again SET due = ?2, cause = ?3, tries = tries + 1
+    /// the folder is marked again. The wait (nanoseconds: the first, the longest) doubles each time in a row; answers how many
+    /// these were.
+    pub fn look_defer(
+        &mut self,
+        folder: Ino,
+        now: i64,
+        (first, longest): (i64, i64),
+        cause: Option<Ino>,
+    ) -> Result<u32> {
+        let sql =
+            "UPDATE look_again SET due = ?2 + MIN(?3 << MIN(tries, 20), ?4), cause = ?5, tries = tries + 1
                    WHERE endpoint = 0 AND folder = ?1 RETURNING tries";
         let cause = cause.map(|ino| int(ino.0));
-        let tries = self.one(sql, (int(folder.0), not_before, cause), |row| row.get(0))?;
+        let tries = self.one(sql, (int(folder.0), now, first, longest, cause), |row| row.get(0))?;
         Ok(tries.unwrap_or(0))
     }
 

@@ -192,7 +192,7 @@ impl Core {
     async fn list_guess(self: &Arc<Self>, folder: Ino) {
         let outcome = {
             let _lane = Lane(self);
-            self.flight(folder, Cause::User).await
+            self.flight(folder, Cause::Guess).await
         };
         if outcome.is_err() {
             return;

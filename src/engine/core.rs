@@ -26,18 +26,30 @@ use crate::remote::{Locator, Remote, Space};
 pub(crate) enum Cause {
     /// A program waits for it.
     User,
+    /// A program is expected to wait for it soon.
+    Guess,
     /// The change feed and background listing.
     Feed,
     /// Uploads and pins.
     Transfer,
 }
 
+impl Cause {
+    /// Whether a program waits, or may soon.
+    pub(super) fn is_program(self) -> bool {
+        matches!(self, Self::User | Self::Guess)
+    }
+}
+
 /// Is one remote, seen through a stack of layers for each cause.
 #[derive(Clone, Debug)]
 pub(crate) struct Remotes {
     pub(crate) user: Arc<dyn Remote>,
+    pub(crate) guess: Arc<dyn Remote>,
     pub(crate) feed: Arc<dyn Remote>,
     pub(crate) transfer: Arc<dyn Remote>,
+    /// Transfers that somebody waits for.
+    pub(crate) awaited: Arc<dyn Remote>,
 }
 
 impl Remotes {
@@ -45,6 +57,7 @@ impl Remotes {
     pub(crate) fn of(&self, cause: Cause) -> &Arc<dyn Remote> {
         match cause {
             Cause::User => &self.user,
+            Cause::Guess => &self.guess,
             Cause::Feed => &self.feed,
             Cause::Transfer => &self.transfer,
         }

@@ -329,9 +329,9 @@ impl Core {
         let piece = waiting.split_to(usize::try_from(whole).unwrap_or(waiting.len())).freeze();
         let at = bytes.start;
         // A program that only reads can have its bytes without their being kept, so it does not wait for room.
-        let reservation = match cause {
-            Cause::User => self.make_room_at_once(whole).await?,
-            _ => self.make_room(whole).await?,
+        let reservation = match cause.is_program() {
+            true => self.make_room_at_once(whole).await?,
+            false => self.make_room(whole).await?,
         };
         let (core, kept) = (self.clone(), live.clone());
         self.blocking(move || core.put(&kept, at, &piece, reservation)).await?;

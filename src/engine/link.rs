@@ -79,6 +79,7 @@ impl Remotes {
         let is_local = remote.capabilities().feed == FeedKind::Inotify;
         let pace = (!is_local).then_some(settings.requests);
         let limits = Limits { background_per_second: pace, ..Limits::default() };
+        let limits = limits.with_transfers(usize::try_from(settings.transfers).unwrap_or_default());
         let rated: Arc<dyn Remote> = match (settings.rate_down, settings.rate_up) {
             (0, 0) => remote,
             (down, up) => Arc::new(Rate::new(remote, down, up)),
@@ -93,8 +94,10 @@ impl Remotes {
         let link = Link { connection, outages, user, feed, transfer };
         let remotes = Self {
             user: Arc::new(link.user.clone()),
+            guess: Arc::new(link.user.clone().in_lane(Lane::Ahead)),
             feed: Arc::new(link.feed.clone()),
             transfer: Arc::new(link.transfer.clone()),
+            awaited: Arc::new(link.transfer.clone().in_lane(Lane::First)),
         };
         (remotes, link)
     }

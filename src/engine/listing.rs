@@ -29,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// The first wait of a folder that must be looked at again but cannot be settled yet, and the longest.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The longest where several are pending in the folder.
+const LONGEST_AMONG: Duration = Duration::from_secs(60);
 /// The longest wait if no item is in the way.
 const LONGEST_ALONE: Duration = Duration::from_secs(4);
 
@@ -90,9 +92,9 @@ impl Core {
         }
         let core = self.clone();
         let task = self.runtime.spawn(async move {
-            let outcome = match cause {
-                Cause::User => core.list_now(folder, cause).await,
-                _ => in_background(core.list_now(folder, cause)).await,
+            let outcome = match cause.is_program() {
+                true => core.list_now(folder, cause).await,
+                false => in_background(core.list_now(folder, cause)).await,
             };
             lock(&core.workers.flights).remove(&folder);
             outcome.map_err(|error| {
@@ -301,9 +303,14 @@ fn end(tx: &mut Tx, listing: Listing) -> Result<(), CatalogError> {
         return Ok(());
     }
     let blocker = tx.blocker_in(folder)?;
-    // Without an item in the way, only work that is going on keeps the folder from being settled.
-    let longest = if blocker.is_some() { LONGEST_WAIT } else { LONGEST_ALONE };
-    defer_look(tx, folder, blocker, longest)
+    let longest = match blocker {
+        Some((_, is_alone)) if is_alone => LONGEST_WAIT,
+        // It may be another one that is in the way, whose end wakes nobody.
+        Some(_) => LONGEST_AMONG,
+        // Without an item in the way, only work that is going on keeps the folder from being settled.
+        None => LONGEST_ALONE,
+    };
+    defer_look(tx, folder, blocker.map(|(ino, _)| ino), longest)
 }
 
 /// Puts off the look at a folder, longer each time, until `blocker` is in sync.
@@ -316,8 +323,5 @@ fn defer_look(
     if tx.look_again(folder)?.is_none() {
         return Ok(());
     }
-    let (first, longest) = (nanos(FIRST_WAIT), nanos(longest));
-    let tries = tx.look_defer(folder, now().saturating_add(first), blocker)?;
-    let wait = first.saturating_mul(1 << tries.min(20)).min(longest);
-    tx.look_defer(folder, now().saturating_add(wait), blocker).map(drop)
+    tx.look_defer(folder, now(), (nanos(FIRST_WAIT), nanos(longest)), blocker).map(drop)
 }

@@ -148,6 +148,13 @@ impl Engine {
         self.core.bury();
     }
 
+    /// How many steps this engine began for the inode with the most of them: many mean that something goes round and round. Nothing
+    /// of it is in release builds.
+    #[cfg(debug_assertions)]
+    pub fn most_steps(&self) -> u32 {
+        self.core.workers.crash.most_steps()
+    }
+
     /// The state directory.
     pub fn state_dir(&self) -> PathBuf {
         self.core.state_dir.clone()

@@ -12,9 +12,15 @@ use crate::model::{
     self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Refusal, Rows as _, Step,
     StepKind,
 };
-use crate::remote::{ErrorKind, Locator};
+use crate::remote::{ErrorKind, Locator, Remote};
 
 impl Core {
+    /// The remote as it is asked for this item's names: first, if somebody waits for that.
+    fn remote_to_send(&self, ino: Ino) -> &Arc<dyn Remote> {
+        let is_awaited = lock(&self.workers.urgent).contains(&ino);
+        if is_awaited { &self.remotes.awaited } else { &self.remotes.transfer }
+    }
+
     pub(super) async fn do_make_folder(self: &Arc<Self>, ino: Ino) -> Stepped {
         let wanted = Step { kind: StepKind::MakeFolder, ino };
         let Some((asked, cursor)) = self
@@ -36,7 +42,7 @@ impl Core {
             return self.not_sent(ino, begun, error).await;
         }
         crash_point!(self, "make folder: before it is sent");
-        let outcome = self.remotes.transfer.make_folder(&target).await;
+        let outcome = self.remote_to_send(ino).make_folder(&target).await;
         crash_point!(self, "make folder: answered");
         let (seen, made) = match outcome {
             Ok(seen) => (Some(seen), Made::JustNow),
@@ -97,7 +103,7 @@ impl Core {
         let tag = self.tag(ino, begun.attempt.nonce);
         let expect = begun.attempt.expect.clone();
         crash_point!(self, "rename: before it is sent");
-        let outcome = self.remotes.transfer.rename(&source, &target, expect, &tag).await;
+        let outcome = self.remote_to_send(ino).rename(&source, &target, expect, &tag).await;
         crash_point!(self, "rename: answered");
         match outcome {
             Ok(seen) => self.renamed(ino, begun, &target, seen, &ours).await,
@@ -170,7 +176,7 @@ impl Core {
         let tag = self.tag(ino, begun.attempt.nonce);
         let expect = begun.attempt.expect.clone();
         crash_point!(self, "remove: before it is sent");
-        let outcome = self.remotes.transfer.remove(&source, expect, &tag).await;
+        let outcome = self.remote_to_send(ino).remove(&source, expect, &tag).await;
         crash_point!(self, "remove: answered");
         match outcome {
             Ok(()) => {

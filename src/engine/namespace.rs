@@ -9,7 +9,7 @@ use super::arrive::Outcome;
 use super::attributes::of_its_group;
 use super::core::{Core, now, steady};
 use super::crash::crash_here;
-use super::outcome::LOST;
+use super::outcome::{LOST, go_on_after_failure};
 use super::show::BELIEVE;
 use super::verbs::{Caller, Page, PageEntry, Reach, RenameMode, Stat};
 use super::{Answer, Engine, EngineError};
@@ -387,6 +387,8 @@ pub(crate) fn rest(tx: &mut Tx, ino: Ino, rests: i64) -> Result<(), EngineError>
     if is_lost || row.error.is_none() {
         let latest = row.since.saturating_add(rests.saturating_add(LONGEST_REST));
         tx.outbox_defer(ino, steady().saturating_add(rests).min(latest))?;
+    } else {
+        go_on_after_failure(tx, ino, &row, rests)?;
     }
     Ok(())
 }

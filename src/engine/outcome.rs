@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::{Core, steady as now};
 use super::observe::{change, is_no_folder};
-use super::send::{PAUSE, nanos, needs_person};
+use super::send::{nanos, needs_person};
 use super::steps::Ended;
-use crate::catalog::{CatalogError, Inode, Tx};
+use crate::catalog::{CatalogError, Inode, OutboxItem, Tx};
 use crate::model::{Ino, Rows as _, Step, StepKind};
 use crate::remote::{ErrorKind, RemoteError, Verdict};
 
@@ -18,6 +18,9 @@ const REFUSED: Duration = Duration::from_millis(250);
 /// The first wait after a failure, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(900);
+
+/// How long a large file rests while bulk is paused; resuming wakes it.
+const PAUSE: Duration = Duration::from_secs(3600);
 
 /// How long a name rests that was refused: mostly for good, but a proxy that has a bad hour refuses in the same words.
 const A_DAY: Duration = Duration::from_secs(86_400);
@@ -47,16 +50,13 @@ impl Core {
             Ok(ended @ (Ended::Done | Ended::Ripens | Ended::Rests(_))) => {
                 self.note_done(step, row, ended).await
             }
-            Ok(Ended::Later(wait)) => {
+            Ok(Ended::Later(wait)) => change(self, move |tx| defer(tx, [ino, row], wait)).await,
+            Ok(Ended::Stands) => {
                 let core = self.clone();
                 change(self, move |tx| {
                     // Who let it go on meanwhile has woken it already.
-                    let is_over = wait == PAUSE && !core.stands_as_bulk(ino);
-                    let wait = if is_over { Duration::ZERO } else { wait };
-                    let until = now().saturating_add(nanos(wait));
-                    HashSet::from([ino, row])
-                        .into_iter()
-                        .try_for_each(|one| tx.outbox_defer(one, until))
+                    let wait = if core.stands_as_bulk(ino) { PAUSE } else { Duration::ZERO };
+                    defer(tx, [ino, row], wait)
                 })
                 .await
             }
@@ -185,14 +185,16 @@ impl Core {
             let is_anew = kind == LOST && !tx.inode(ino)?.is_some_and(is_lossy);
             let wait = if is_anew { FIRST_WAIT } else { wait };
             let until = now().saturating_add(nanos(wait));
-            tx.outbox_failed(item, &message, kind, until)?;
-            if row != item {
-                tx.outbox_defer(row, until.min(now().saturating_add(nanos(LONGEST_WAIT))))?;
-            }
-            Ok(())
+            // Another row that led to this one is chosen again, finds it resting, and is woken with it.
+            tx.outbox_failed(item, &message, kind, until).map(drop)
         })
         .await
     }
+}
+
+fn defer(tx: &mut Tx, rows: [Ino; 2], wait: Duration) -> Result<(), CatalogError> {
+    let until = now().saturating_add(nanos(wait));
+    HashSet::from(rows).into_iter().try_for_each(|one| tx.outbox_defer(one, until))
 }
 
 /// Is how long an item that did not go waits.
@@ -207,6 +209,22 @@ struct Wait {
 fn is_named(tx: &Tx, ino: Ino, name: &str) -> Result<bool, CatalogError> {
     let place = tx.node(ino)?.and_then(|node| node.local);
     Ok(place.is_some_and(|place| String::from_utf8_lossy(place.name.as_bytes()) == name))
+}
+
+/// Lets a row that failed go on after `rests` nanoseconds, or when it would be tried again if that is later: since it failed it may
+/// have been put off for something else, which is over.
+pub(super) fn go_on_after_failure(
+    tx: &mut Tx,
+    ino: Ino,
+    row: &OutboxItem,
+    rests: i64,
+) -> Result<(), CatalogError> {
+    let wait = rests.max(nanos(back_off(row.tries)));
+    let until = now().saturating_add(wait);
+    match row.not_before {
+        Some(later) if later > until => tx.outbox_defer(ino, until),
+        _ => Ok(()),
+    }
 }
 
 fn back_off(tries: u32) -> Duration {

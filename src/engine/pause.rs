@@ -12,7 +12,7 @@ use crate::model::Ino;
 /// Under which key the catalog keeps what is paused.
 const PAUSED: &str = "paused";
 /// Larger files are bulk, bytes.
-pub(crate) const BULK: u64 = 1 << 20;
+pub(crate) const BULK: u64 = crate::remote::layers::SMALL;
 
 /// Names what can be paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

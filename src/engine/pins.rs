@@ -126,18 +126,18 @@ impl Core {
         }
     }
 
+    /// How many bytes of a file are not here.
+    pub(super) fn missing_of(self: &Arc<Self>, ino: Ino) -> Result<u64, EngineError> {
+        let _visit = self.open.visit(ino);
+        let live = self.live_for(ino)?;
+        let state = live.state();
+        Ok(state.size.saturating_sub(state.present()))
+    }
+
     /// Whether the rest of a pinned file fits. Where not, nothing is fetched that would have to go again at once, and nothing
     /// else is freed for it a second time.
     async fn has_room_for_pinned(self: &Arc<Self>, ino: Ino) -> bool {
-        let _visit = self.open.visit(ino);
-        let (size, present) = match self.live_for(ino) {
-            Ok(live) => {
-                let state = live.state();
-                (state.size, state.present())
-            }
-            Err(_) => return true,
-        };
-        let missing = size.saturating_sub(present);
+        let Ok(missing) = self.missing_of(ino) else { return true };
         let was_short = self.workers.pins_short.load(Ordering::Relaxed) > 0;
         let room = if was_short {
             self.cache.reserve_now(missing).map_err(EngineError::from)

@@ -13,8 +13,8 @@ use super::crash::crash_here;
 use super::evict::Told;
 use super::live::{Live, State};
 use crate::cache::{Access, DataFile};
-use crate::catalog::{Durability, Origin};
-use crate::model::{self, Base, BlockSet, Content, Digest, Ino, Rows as _, Stamp};
+use crate::catalog::{Durability, Origin, Tx};
+use crate::model::{self, Base, BlockSet, Content, Digest, Ino, Rows as _, Stamp, Version};
 
 /// How long fetched blocks may stay unrecorded: losing them to a crash only means fetching them again.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -90,75 +90,16 @@ impl Core {
             return Ok(false);
         };
         crash_here!(self, "record: before the content that came is known");
-        // Without it the content is only read again later.
-        let known = match self.content_of_fetched(live, &news).await {
-            Ok(known) => known,
-            Err(error @ EngineError::Corrupt(_)) => {
-                if let Some(source) = live.source() {
-                    self.workers.wrong.note(live.ino, &source.version);
-                }
-                live.forget_fetched();
-                // The kernel has it in its pages.
-                self.open.forget_last_opened(live.ino);
-                self.note_problem(Some(live.ino), &error.to_string());
-                self.recorder.notify_one();
-                self.look_at(live.ino);
-                return Err(error);
-            }
-            Err(EngineError::Stopped) => {
-                take_back(live, &news);
-                return Err(EngineError::Stopped);
-            }
-            Err(_) => None,
-        };
-        let (ino, generation) = (live.ino, live.generation);
+        let known = self.known_or_refused(live, &news).await?;
         let version = live.source().map(|source| source.version);
         let (fetched, wrote, young) = (news.blocks.is_some(), news.wrote, news.young);
         if news.hydrated {
-            self.workers.wrong.forget(ino);
+            self.workers.wrong.forget(live.ino);
         }
         crash_here!(self, "record: before the rows");
         let kept = live.clone();
-        let outcome = self
-            .catalog
-            .write(durability, Origin::Kernel, move |tx| {
-                // The row has forgotten these blocks by now, or will.
-                let is_cut = fetched && kept.cuts.is_cut_since(news.cuts);
-                if let Some(blocks) = news.blocks.as_ref().filter(|_| !is_cut) {
-                    if news.hydrated {
-                        let stamp = news.stamp.map(|(stamp, _)| stamp);
-                        // An edit since then is found by its stamp: `observe` comes after.
-                        let recorded =
-                            if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
-                        let current =
-                            tx.set_content(ino, generation, Content::Hydrated, recorded)?;
-                        if current && !news.wrote {
-                            let same = tx.base(ino)?.map(|base| base.version) == version;
-                            model::came(tx, ino, known.filter(|_| same), news.young)?;
-                        }
-                    } else {
-                        let current = tx.set_presence(ino, generation, blocks)?;
-                        // The length of a file that is not all here is only what its row says.
-                        if current && news.wrote {
-                            tx.set_size(ino, news.size)?;
-                        } else if current {
-                            model::came(tx, ino, None, news.young)?;
-                        }
-                    }
-                }
-                // Of a file that is not all here only this tells that it was edited: fetching moves its stamp as well.
-                let row = tx.inode(ino)?.filter(|row| row.generation == generation);
-                let part = row.is_some_and(|row| row.content != Content::Hydrated && !row.edited);
-                if news.wrote && part {
-                    tx.mark_edited(ino)?;
-                }
-                // Noted now, it would not tell any more of the length when the content is.
-                if let (true, Some((stamp, mtime))) = (news.wrote && !is_cut, news.stamp) {
-                    tx.observe(ino, generation, stamp, mtime)?;
-                }
-                Ok::<_, EngineError>(is_cut)
-            })
-            .await;
+        let tell = move |tx: &mut Tx| tell(tx, &kept, &news, (known, version.as_ref()));
+        let outcome = self.catalog.write(durability, Origin::Kernel, tell).await;
         self.open.note_told();
         crash_here!(self, "record: told");
         {
@@ -173,6 +114,35 @@ impl Core {
         }
         self.pulse();
         outcome
+    }
+
+    /// What the content that came is for certain; without that it is only read again later. What is not what the remote says of it
+    /// goes.
+    async fn known_or_refused(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        news: &News,
+    ) -> Result<Option<Digest>, EngineError> {
+        match self.content_of_fetched(live, news).await {
+            Ok(known) => Ok(known),
+            Err(error @ EngineError::Corrupt(_)) => {
+                if let Some(source) = live.source() {
+                    self.workers.wrong.note(live.ino, &source.version);
+                }
+                live.forget_fetched();
+                // The kernel has it in its pages.
+                self.open.forget_last_opened(live.ino);
+                self.note_problem(Some(live.ino), &error.to_string());
+                self.recorder.notify_one();
+                self.look_at(live.ino);
+                Err(error)
+            }
+            Err(EngineError::Stopped) => {
+                take_back(live, news);
+                Err(EngineError::Stopped)
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     /// Of what the disk lost, what only came from the remote is fetched again: it is not what was sent any more.
@@ -354,6 +324,61 @@ impl Core {
         }
         self.closed(&live);
     }
+}
+
+/// Tells the rows; `known` is what the content is for certain, and under which version it came. Answers whether something was
+/// left out for a cut.
+fn tell(
+    tx: &mut Tx,
+    live: &Live,
+    news: &News,
+    known: (Option<Digest>, Option<&Version>),
+) -> Result<bool, EngineError> {
+    let (ino, generation) = (live.ino, live.generation);
+    // The row has forgotten these blocks by now, or will.
+    let is_cut = news.blocks.is_some() && live.cuts.is_cut_since(news.cuts);
+    if let Some(blocks) = news.blocks.as_ref().filter(|_| !is_cut) {
+        tell_content(tx, live, (news, blocks), known)?;
+    }
+    // Of a file that is not all here only this tells that it was edited: fetching moves its stamp as well.
+    let row = tx.inode(ino)?.filter(|row| row.generation == generation);
+    let part = row.is_some_and(|row| row.content != Content::Hydrated && !row.edited);
+    if news.wrote && part {
+        tx.mark_edited(ino)?;
+    }
+    // Noted now, it would not tell any more of the length when the content is.
+    if let (true, Some((stamp, mtime))) = (news.wrote && !is_cut, news.stamp) {
+        tx.observe(ino, generation, stamp, mtime)?;
+    }
+    Ok(is_cut)
+}
+
+fn tell_content(
+    tx: &mut Tx,
+    live: &Live,
+    (news, blocks): (&News, &BlockSet),
+    (known, version): (Option<Digest>, Option<&Version>),
+) -> Result<(), EngineError> {
+    let (ino, generation) = (live.ino, live.generation);
+    if news.hydrated {
+        let stamp = news.stamp.map(|(stamp, _)| stamp);
+        // An edit since then is found by its stamp: `observe` comes after.
+        let recorded = if news.wrote { tx.inode(ino)?.and_then(|i| i.stamp) } else { stamp };
+        let current = tx.set_content(ino, generation, Content::Hydrated, recorded)?;
+        if current && !news.wrote {
+            let same = tx.base(ino)?.map(|base| base.version).as_ref() == version;
+            model::came(tx, ino, known.filter(|_| same), news.young)?;
+        }
+        return Ok(());
+    }
+    let current = tx.set_presence(ino, generation, blocks)?;
+    // The length of a file that is not all here is only what its row says.
+    if current && news.wrote {
+        tx.set_size(ino, news.size)?;
+    } else if current {
+        model::came(tx, ino, None, news.young)?;
+    }
+    Ok(())
 }
 
 /// What was taken to be told is to be told another time. Never what a user wrote.

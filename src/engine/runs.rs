@@ -17,7 +17,7 @@ const MUCH: u64 = 4 << 20;
 
 /// Whether so much is asked for that what cannot be had of it is left for the end.
 pub(super) fn is_patient(need: &Range<u64>, cause: Cause) -> bool {
-    cause != Cause::User || need.end.saturating_sub(need.start) > MUCH
+    !cause.is_program() || need.end.saturating_sub(need.start) > MUCH
 }
 
 /// Cuts absent runs into such as are fetched side by side, and takes those that may begin beside `under_way` others: all in

@@ -55,9 +55,6 @@ enum Noting {
 /// Ends the progress of an upload when it is over.
 struct Shown<'a>(&'a Core, Ino);
 
-/// How long a large file rests while bulk is paused; resuming wakes it.
-pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
-
 /// How long an upload that was given up rests before what it left is looked at.
 const GIVEN_UP: Duration = Duration::from_millis(100);
 
@@ -72,7 +69,7 @@ impl Core {
     /// Sends what the file holds now.
     pub(super) async fn do_write(self: &Arc<Self>, ino: Ino) -> Result<Ended, EngineError> {
         if self.is_held_as_bulk(ino)? {
-            return Ok(Ended::Later(PAUSE));
+            return Ok(Ended::Stands);
         }
         crash_point!(self, "write: before it is copied");
         let parcel = match self.take_snapshot(ino).await {

@@ -369,7 +369,7 @@ impl Core {
         if size > SMALL || size == 0 {
             return Ok(());
         }
-        self.ensure(&live, 0..size, 0..size, Cause::User).await
+        self.ensure(&live, 0..size, 0..size, Cause::Guess).await
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) enum Ended {
     Ripens,
     /// Nothing can be done before this long.
     Later(Duration),
+    /// It is large, and such stands still: who lets that go on wakes it.
+    Stands,
     /// Something was done; as long as somebody can write it, it goes on not before this time.
     Rests(i64),
     /// The remote refused, and what that means is in the rows.
@@ -177,7 +179,7 @@ impl Core {
             Err(error) => return Ok(Ended::Failed(error)),
         };
         if rests.load(Ordering::Relaxed) {
-            return Ok(Ended::Later(super::send::PAUSE));
+            return Ok(Ended::Stands);
         }
         crash_point!(self, "resolve: before it is recorded");
         self.do_rows(move |tx| model::resolve(tx, ino, &attempt, here.as_ref(), there.as_ref()))
@@ -365,10 +367,14 @@ impl Core {
             Err(doubted) => return Ok(Ended::Failed(doubted)),
         };
         if same {
+            // Where the cache is full only what is sent makes room, and its turn must not be taken meanwhile.
+            if let Err(error) = self.make_room(self.missing_of(ino)?).await {
+                return failed_to_fetch(error, &at.path);
+            }
             let _turn = self.workers.line.turn().await?;
             match self.hydrate_whole(ino, Cause::Transfer).await {
                 Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => {
-                    return Ok(Ended::Later(super::send::PAUSE));
+                    return Ok(Ended::Stands);
                 }
                 Err(error) => return failed_to_fetch(error, &at.path),
                 Ok(_) => {}

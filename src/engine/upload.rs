@@ -13,9 +13,9 @@ use super::choose::{Choosing, Chosen, LOOKED_AT, Load, Room};
 use super::core::{Core, steady as now};
 use super::observe::change;
 use super::open::lock;
-use super::outcome::word;
+use super::outcome::{go_on_after_failure, word};
 use super::send::nanos;
-use crate::catalog::{Durability, OutboxItem};
+use crate::catalog::{CatalogError, Durability, OutboxItem, Tx};
 use crate::model::{self, Ino, Kind, Step};
 use crate::remote::ErrorKind;
 use crate::remote::layers::Connection;
@@ -234,14 +234,17 @@ impl Core {
     }
 
     async fn run_step(self: Arc<Self>, step: Step, row: Ino) {
+        #[cfg(debug_assertions)]
+        self.workers.crash.count_step(step.ino);
         let outcome = self.do_step(step, row).await;
         tracing::debug!(ino = step.ino.0, step = ?step.kind, ?outcome, "step");
-        lock(&self.workers.busy).remove(&step.ino);
         if let Err(error) = self.note_outcome(step, row, outcome).await
             && !self.is_stopped()
         {
             tracing::warn!(ino = step.ino.0, %error, "cannot note how sending went");
         }
+        // Not before: who chose in between began the same step again.
+        lock(&self.workers.busy).remove(&step.ino);
         self.wake_waiting(step.ino).await;
         self.pulse();
     }
@@ -260,11 +263,15 @@ impl Core {
         }
     }
 
-    /// Rows that waited for this inode's step may go.
+    /// Rows that waited for this inode's step may go; those that failed before, when they would have gone without it.
     async fn wake_waiting(self: &Arc<Self>, ino: Ino) {
         let rows = lock(&self.workers.waiting).remove(&ino);
         let rows: Vec<Ino> = rows.into_iter().flatten().collect();
-        self.wake_if(rows, |item| item.error.is_none()).await;
+        let wake = |tx: &mut Tx, row, item: OutboxItem| match item.error {
+            None => tx.outbox_wake(row),
+            Some(_) => go_on_after_failure(tx, row, &item, 0),
+        };
+        self.wake_each(rows, wake).await;
     }
 
     /// The remote can be reached again: what failed for want of it goes at once.
@@ -272,7 +279,11 @@ impl Core {
         let offline = word(&ErrorKind::Offline);
         match self.catalog.read(|rows| rows.outbox_failed_as(offline)) {
             Ok(rows) => {
-                self.wake_if(rows, move |item| item.error_kind.as_deref() == Some(offline)).await;
+                let wake = move |tx: &mut Tx, row, item: OutboxItem| {
+                    let is_meant = item.error_kind.as_deref() == Some(offline);
+                    if is_meant { tx.outbox_wake(row) } else { Ok(()) }
+                };
+                self.wake_each(rows, wake).await;
             }
             Err(error) => tracing::debug!(%error, "cannot tell what waited for the remote"),
         }
@@ -281,17 +292,17 @@ impl Core {
     }
 
     /// Wakes those of these rows that are still so; some at a time, since programs change rows meanwhile.
-    async fn wake_if(
+    async fn wake_each(
         self: &Arc<Self>,
         rows: Vec<Ino>,
-        is_meant: impl Fn(&OutboxItem) -> bool + Clone + Send + 'static,
+        wake: impl Fn(&mut Tx, Ino, OutboxItem) -> Result<(), CatalogError> + Clone + Send + 'static,
     ) {
         for some in rows.chunks(WOKEN_AT_ONCE) {
-            let (some, is_meant) = (some.to_vec(), is_meant.clone());
+            let (some, wake) = (some.to_vec(), wake.clone());
             let woken = change(self, move |tx| {
                 for row in some {
-                    if tx.outbox_item(row)?.is_some_and(|item| is_meant(&item)) {
-                        tx.outbox_wake(row)?;
+                    if let Some(item) = tx.outbox_item(row)? {
+                        wake(tx, row, item)?;
                     }
                 }
                 Ok(())

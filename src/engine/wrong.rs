@@ -56,7 +56,7 @@ impl Wrong {
             return false;
         };
         let Some(again) = times.count.checked_sub(2) else { return false };
-        let longest = if cause == Cause::User { LONGEST } else { LONGEST_ALONE };
+        let longest = if cause.is_program() { LONGEST } else { LONGEST_ALONE };
         times.last.elapsed() < FIRST_WAIT.saturating_mul(1 << again.min(20)).min(longest)
     }
 }

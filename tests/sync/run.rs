@@ -1,5 +1,6 @@
 //! Runs histories side by side, and shrinks those that fail.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
@@ -12,6 +13,9 @@ const AT_ONCE: usize = 64;
 /// How long a history may take to come to rest, when many run and while one is shrunk.
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(8);
+/// Steps for one inode in one life of an engine, at most: a dozen or so is usual. What goes round and round until chance ends it
+/// makes hundreds in a moment.
+const MOST_STEPS: u32 = 60;
 /// How many of those that fail are shrunk and shown.
 const SHOWN: usize = 2;
 /// How often a shorter history is tried before it counts as one that does not fail: threads interleave anew each time.
@@ -44,9 +48,16 @@ async fn events(
     })
     .catch_unwind()
     .await;
+    let mut most = 0;
     for desk in machine.desks.iter().flatten() {
+        most = most.max(desk.engine.most_steps());
         desk.engine.stop().await;
     }
+    let goes_round = format!("something goes round and round: {most} steps for one inode");
+    let outcome = match outcome {
+        Ok(()) if most > MOST_STEPS => Err(Box::new(goes_round) as Box<dyn Any + Send>),
+        other => other,
+    };
     let Err(error) = outcome else { return Ok(()) };
     let text = error.downcast_ref::<String>().cloned();
     let text = text.or_else(|| error.downcast_ref::<&str>().map(|text| (*text).to_owned()));

@@ -5,6 +5,8 @@
 mod support;
 
 #[cfg(debug_assertions)]
+mod rests;
+#[cfg(debug_assertions)]
 mod same;
 #[cfg(debug_assertions)]
 mod trust;

@@ -137,9 +137,18 @@ fn regression_what_keeps_a_large_folder_from_being_settled_is_found_in_a_few_sta
     assert!(blocker.is_none() && statements <= 4, "{blocker:?} {statements}");
     let last = bench.create(folder, "last", Kind::File).ino;
     let (blocker, statements) = asked();
-    assert!(blocker == Some(last) && statements <= 4, "{blocker:?} {statements}");
+    assert!(blocker == Some((last, true)) && statements <= 4, "{blocker:?} {statements}");
+    let more = bench.create(folder, "one more", Kind::File).ino;
+    let (blocker, statements) = asked();
+    assert!(
+        blocker.is_some_and(|(_, alone)| !alone) && statements <= 4,
+        "{blocker:?} {statements}"
+    );
     // The folder itself is not in its own way, nor is what is elsewhere.
-    bench.engine(move |tx| tx.drop_outbox(last));
+    bench.engine(move |tx| {
+        tx.drop_outbox(more)?;
+        tx.drop_outbox(last)
+    });
     bench.create(Ino::ROOT, "elsewhere", Kind::File);
     assert_eq!(asked().0, None);
 }
@@ -153,8 +162,8 @@ fn a_mark_comes_back_when_what_caused_it_goes() {
     let tries = bench.engine(move |tx| {
         let tick = tx.tick()?;
         tx.set_look_again(folder, Some(tick))?;
-        tx.look_defer(folder, hour, Some(cause))?;
-        tx.look_defer(folder, hour, Some(cause))
+        tx.look_defer(folder, hour, (0, 0), Some(cause))?;
+        tx.look_defer(folder, hour, (0, 0), Some(cause))
     });
     assert_eq!(tries, 2);
     assert!(bench.catalog.folders_to_list(10).unwrap().is_empty());
@@ -249,7 +258,7 @@ fn regression_what_was_noted_by_a_clock_ahead_is_of_no_time_to_come() {
         tx.looked_at(folder, hour)?;
         let tick = tx.tick()?;
         tx.set_look_again(folder, Some(tick))?;
-        tx.look_defer(folder, hour, None).map(drop)
+        tx.look_defer(folder, hour, (0, 0), None).map(drop)
     });
     assert!(bench.catalog.folders_to_list(10).unwrap().is_empty());
     assert_eq!(bench.read(|reader| reader.oldest_looks(10)), [(folder, hour)]);

@@ -23,10 +23,10 @@ pub(super) enum Rank {
 
 const RANKS: [Rank; 4] = [Rank::Names, Rank::Reads, Rank::Small, Rank::Bulk];
 
-/// Requests that are left to programs that wait.
-const KEPT_FREE: usize = 4;
-/// Requests that bulk leaves to what is soon over, besides.
-const KEPT_FROM_BULK: usize = 4;
+/// How many requests each lane leaves to those before it, whoever waits: what is read or sent may take long.
+const KEPT: [usize; RANKS.len()] = [0, 2, 4, KEPT_FROM_BULK];
+/// Requests that are never bulk.
+pub(super) const KEPT_FROM_BULK: usize = 8;
 /// After how long without a turn a lane gets one, whoever else waits.
 const STARVED: Duration = Duration::from_secs(1);
 
@@ -36,11 +36,8 @@ pub(super) struct Lanes(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    free: usize,
-    /// How many more may go for which nobody waits.
-    unawaited: usize,
-    /// How many of these may be bulk.
-    bulk: usize,
+    /// How many more may go of each lane and those after it together.
+    room: [usize; RANKS.len()],
     waiting: BTreeMap<(Rank, u64), Waiter>,
     arrived: u64,
     /// When each lane last had a turn.
@@ -54,23 +51,13 @@ struct Waiter {
 }
 
 impl State {
-    fn may_go(&self, rank: Rank) -> bool {
-        self.free > 0
-            && match rank {
-                Rank::Names | Rank::Reads => true,
-                Rank::Small => self.unawaited > 0,
-                Rank::Bulk => self.unawaited > 0 && self.bulk > 0,
-            }
+    /// All that its requests count for.
+    fn room_for(&mut self, rank: Rank) -> &mut [usize] {
+        &mut self.room[..=rank as usize]
     }
 
-    fn count(&mut self, rank: Rank, change: impl Fn(&mut usize)) {
-        change(&mut self.free);
-        if rank >= Rank::Small {
-            change(&mut self.unawaited);
-        }
-        if rank == Rank::Bulk {
-            change(&mut self.bulk);
-        }
+    fn may_go(&self, rank: Rank) -> bool {
+        self.room[..=rank as usize].iter().all(|room| *room > 0)
     }
 
     /// Who goes next, if anybody can.
@@ -79,19 +66,20 @@ impl State {
             let mut lane = self.waiting.range((*rank, 0)..=(*rank, u64::MAX));
             lane.next().filter(|_| self.may_go(*rank))
         };
-        let is_starved = |(key, waiter): &(&(Rank, u64), &Waiter)| {
-            let last =
-                self.last[key.0 as usize].map_or(waiter.since, |last| last.max(waiter.since));
-            last.elapsed() >= STARVED
+        // Where turns are seldom all lanes starve: then they go by turns.
+        let stands_since = |(key, waiter): &(&(Rank, u64), &Waiter)| {
+            self.last[key.0 as usize].map_or(waiter.since, |last| last.max(waiter.since))
         };
-        let starved = RANKS.iter().rev().filter_map(first).find(is_starved);
+        let starved =
+            RANKS.iter().filter_map(first).filter(|one| stands_since(one).elapsed() >= STARVED);
+        let starved = starved.min_by_key(stands_since);
         starved.or_else(|| RANKS.iter().find_map(first)).map(|(key, _)| *key)
     }
 
     fn let_go(&mut self) {
         while let Some(key) = self.next() {
             let Some(waiter) = self.waiting.remove(&key) else { return };
-            self.count(key.0, |count| *count -= 1);
+            self.room_for(key.0).iter_mut().for_each(|room| *room -= 1);
             self.last[key.0 as usize] = Some(Instant::now());
             // Who does not wait any more takes itself out, under this lock.
             let _heard = waiter.go.send(());
@@ -99,7 +87,7 @@ impl State {
     }
 
     fn give_back(&mut self, rank: Rank) {
-        self.count(rank, |count| *count += 1);
+        self.room_for(rank).iter_mut().for_each(|room| *room += 1);
         self.let_go();
     }
 }
@@ -107,11 +95,9 @@ impl State {
 impl Lanes {
     /// For so many requests at once.
     pub(super) fn new(concurrent: usize) -> Arc<Self> {
-        let unawaited = concurrent.saturating_sub(KEPT_FREE).max(1);
-        let bulk = unawaited.saturating_sub(KEPT_FROM_BULK).max(1);
+        let room = KEPT.map(|kept| concurrent.saturating_sub(kept).max(1));
         let (waiting, arrived, last) = (BTreeMap::new(), 0, [None; RANKS.len()]);
-        let free = concurrent.max(1);
-        Arc::new(Self(Mutex::new(State { free, unawaited, bulk, waiting, arrived, last })))
+        Arc::new(Self(Mutex::new(State { room, waiting, arrived, last })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -198,10 +184,7 @@ mod tests {
         order
     }
 
-    /// S163 "Of what is to be asked of a remote, names that a program waits for go first, then its reads, then what is soon sent
-    /// (names, and files of up to 1 MiB), then all else; a lane that had no turn for a second gets one."
-    ///
-    /// D02, D10: whoever came first.
+    /// D02, D10: a large file does not hold up what a program waits for, whoever came first.
     #[tokio::test(start_paused = true)]
     async fn names_go_before_reads_before_small_uploads_before_bulk() {
         let lanes = Lanes::new(1);
@@ -212,12 +195,13 @@ mod tests {
         assert_eq!(all(told).await, [3, 2, 4, 1, 0, 5]);
     }
 
-    /// However many long transfers there are, a small upload begins at once, and so does what somebody waits for.
+    /// However many long transfers there are, a small upload begins at once; however many reads, names are told.
     #[tokio::test(start_paused = true)]
-    async fn bulk_leaves_room_for_the_others() {
+    async fn each_lane_leaves_room_for_those_before_it() {
         let lanes = Lanes::new(16);
         let mut held = Vec::new();
-        for (rank, room) in [(Rank::Bulk, 8), (Rank::Small, 4), (Rank::Reads, 4)] {
+        for (rank, room) in [(Rank::Bulk, 8), (Rank::Small, 4), (Rank::Reads, 2), (Rank::Names, 2)]
+        {
             for _ in 0..room {
                 held.push(lanes.turn(rank).now_or_never().unwrap());
             }
@@ -225,7 +209,7 @@ mod tests {
         }
     }
 
-    /// While names are asked for without an end, each other lane goes on, slowly.
+    /// S163: while names are asked for without an end, each other lane goes on, slowly.
     #[tokio::test(start_paused = true)]
     async fn no_lane_stands_still_for_ever() {
         let lanes = Lanes::new(1);
@@ -234,7 +218,28 @@ mod tests {
             line_up(&lanes, &[Rank::Names, Rank::Bulk, Rank::Names, Rank::Small, Rank::Small]);
         tokio::time::advance(STARVED).await;
         drop(held);
-        assert_eq!(all(told).await, [1, 3, 0, 2, 4]);
+        assert_eq!(all(told).await, [0, 3, 1, 2, 4]);
+    }
+
+    /// Where a turn takes longer than a lane may stand still, bulk went first, and names never while anybody read.
+    #[tokio::test(start_paused = true)]
+    async fn regression_where_turns_are_seldom_the_lanes_take_turns() {
+        let lanes = Lanes::new(1);
+        let mut held = lanes.turn(Rank::Reads).await;
+        let (tell, mut told) = mpsc::unbounded_channel();
+        for rank in RANKS.iter().rev().cycle().take(3 * RANKS.len()).copied() {
+            let (lanes, tell) = (Arc::clone(&lanes), tell.clone());
+            tokio::spawn(async move { tell.send((rank, lanes.turn(rank).await)).unwrap() });
+        }
+        for _ in 0..3 {
+            for wanted in RANKS {
+                tokio::time::sleep(2 * STARVED).await;
+                drop(held);
+                let (rank, turn) = told.recv().await.unwrap();
+                assert_eq!(rank, wanted);
+                held = turn;
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

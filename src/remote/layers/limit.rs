@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::lanes::{Lanes, Rank, Turn};
+use super::lanes::{KEPT_FROM_BULK, Lanes, Rank, Turn};
 use super::layer::{Asked, layer};
 use super::turn::wait_for_turn;
 use crate::remote::{
@@ -28,10 +28,12 @@ tokio::task_local! {
 /// Says what a request is for, where it is not for a program that waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lane {
-    /// A program waits for it, or it is about names only.
+    /// A program waits for it.
     #[default]
     First,
-    /// It moves content that nobody waits for.
+    /// A program is expected to ask for it soon.
+    Ahead,
+    /// It sends or fetches what nobody waits for.
     Bulk,
 }
 
@@ -40,8 +42,8 @@ pub async fn in_lane<F: Future>(lane: Lane, work: F) -> F::Output {
     LANE.scope(lane, work).await
 }
 
-/// What is soon uploaded, as `pause --lane bulk` has it.
-const SMALL: u64 = 1 << 20;
+/// Files of up to so many bytes are sent soon; all others are bulk.
+pub const SMALL: u64 = 1 << 20;
 /// How long a piece of bulk waits at most for those who come first.
 const GIVE_WAY: Duration = Duration::from_millis(200);
 
@@ -55,9 +57,9 @@ pub(super) async fn as_one_more<F: Future>(work: F) -> F::Output {
     ONE_MORE.scope((), work).await
 }
 
-/// Whether somebody waits for what the running future asks.
+/// Whether somebody waits for what the running future asks, or may soon.
 pub(super) fn is_awaited() -> bool {
-    lane() == Lane::First && !is_background()
+    lane() != Lane::Bulk && !is_background()
 }
 
 /// Whether the running future was marked so.
@@ -74,6 +76,14 @@ pub struct Limits {
     pub background: usize,
     /// Background requests a second, evenly; `None` for as many as go.
     pub background_per_second: Option<u32>,
+}
+
+impl Limits {
+    /// With room for so many long transfers at once.
+    #[must_use]
+    pub fn with_transfers(self, transfers: usize) -> Self {
+        Self { concurrent: self.concurrent.max(transfers + KEPT_FROM_BULK), ..self }
+    }
 }
 
 impl Default for Limits {
@@ -121,23 +131,28 @@ fn lane() -> Lane {
     LANE.try_with(|lane| *lane).unwrap_or_default()
 }
 
+/// Of a request that ranks so if a program waits for it, and so if nobody does.
+fn rank(awaited: Rank, else_: Rank) -> Rank {
+    match lane() {
+        Lane::First if !is_background() => awaited,
+        Lane::Ahead => Rank::Small,
+        _ => else_,
+    }
+}
+
 /// Of a request about names.
 fn of_names() -> Rank {
-    if is_awaited() { Rank::Names } else { Rank::Small }
+    rank(Rank::Names, Rank::Small)
 }
 
 /// Of a request that reads.
 fn of_reading() -> Rank {
-    if is_awaited() { Rank::Reads } else { Rank::Bulk }
+    rank(Rank::Reads, Rank::Bulk)
 }
 
 /// Of a request that sends so many bytes.
 fn of_writing(bytes: u64) -> Rank {
-    match is_awaited() {
-        true => Rank::Reads,
-        false if bytes <= SMALL => Rank::Small,
-        false => Rank::Bulk,
-    }
+    rank(Rank::Reads, if bytes <= SMALL { Rank::Small } else { Rank::Bulk })
 }
 
 impl Limit {
@@ -235,3 +250,82 @@ impl Limit {
 }
 
 layer!(Limit);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::remote::memory::{Gate, MemoryOptions, MemoryStore, Moment, path};
+    use crate::remote::{Body, Digest};
+
+    fn at(text: &str) -> Locator {
+        Locator::at(path(text))
+    }
+
+    fn upload(bytes: u64) -> Upload {
+        let content = vec![0; usize::try_from(bytes).unwrap()];
+        Upload {
+            digest: Digest { size: bytes, hash: *blake3::hash(&content).as_bytes() },
+            body: Body::Memory(Bytes::from(content)),
+            mtime: None,
+            mode: None,
+            tag: AttemptTag { mount: "m".into(), item: 1, nonce: 1 },
+            still_whole: None,
+            pace: None,
+            progress: None,
+        }
+    }
+
+    /// S163 "Of what is to be asked of a remote, names that a program waits for go first, then its reads, then what is soon sent
+    /// (names, and files of up to 1 MiB), then all else; a lane that had no turn for a second gets one."
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_goes_in_its_lane() {
+        let store = MemoryStore::new(MemoryOptions::default());
+        let seen = store.put("read", "content").unwrap();
+        let (gate, mut held) = Gate::holding(|step| step.moment == Moment::Arrives);
+        store.gate(Some(gate));
+        let limits = Limits { concurrent: 1, background: 9, background_per_second: None };
+        let limit = Limit::new(Arc::new(store.remote()), limits);
+        let stat = |name: &'static str| {
+            let limit = limit.clone();
+            async move { drop(limit.stat(&at(name)).await.unwrap()) }
+        };
+        let write = |name: &'static str, bytes| {
+            let limit = limit.clone();
+            async move { drop(limit.write(&at(name), upload(bytes), Expect::Absent).await.unwrap()) }
+        };
+        let read = || {
+            let (limit, version) = (limit.clone(), seen.version.clone());
+            async move { drop(limit.read(&at("read"), &version, 0..7).await.unwrap()) }
+        };
+        tokio::spawn(stat("first"));
+        let mut going = held.recv().await.unwrap();
+        let asked: [BoxFuture<'static, ()>; 8] = [
+            Box::pin(in_lane(Lane::Bulk, read())),
+            Box::pin(in_lane(Lane::Bulk, write("large", SMALL + 1))),
+            Box::pin(in_lane(Lane::Bulk, write("small", SMALL))),
+            Box::pin(in_lane(Lane::Bulk, stat("sent"))),
+            Box::pin(in_lane(Lane::Ahead, stat("guessed"))),
+            Box::pin(in_background(stat("looked at"))),
+            Box::pin(read()),
+            Box::pin(stat("awaited")),
+        ];
+        for mut one in asked {
+            // In line from here on.
+            assert!(one.as_mut().now_or_never().is_none());
+            tokio::spawn(one);
+        }
+        let mut order = Vec::new();
+        for _ in 0..8 {
+            going.pass();
+            going = held.recv().await.unwrap();
+            order.push(going.step.path.to_string());
+        }
+        let wanted =
+            ["/awaited", "/read", "/small", "/sent", "/guessed", "/looked at", "/read", "/large"];
+        assert_eq!(order, wanted);
+    }
+}

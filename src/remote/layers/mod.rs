@@ -14,7 +14,7 @@ mod retry;
 mod trace;
 mod turn;
 
-pub use limit::{Lane, Limit, Limits, in_background, in_lane};
+pub use limit::{Lane, Limit, Limits, SMALL, in_background, in_lane};
 pub use line::Connection;
 pub use rate::{Pace, Rate};
 pub use retry::{Patience, Retry};
