@@ -45,14 +45,15 @@ impl Memo {
         self.attempts = None;
     }
 
-    /// Forgets what a statement may have changed.
-    fn forget(&mut self, sql: &str) {
+    /// Forgets what a statement may have changed; `true` if that may be how items stand that were there before.
+    fn forget(&mut self, sql: &str) -> bool {
         let mut words = sql.split_ascii_whitespace();
-        let table = match words.next() {
+        let verb = words.next();
+        let table = match verb {
             Some("UPDATE") => words.next(),
             Some("INSERT") => words.by_ref().skip_while(|word| *word != "INTO").nth(1),
             Some("DELETE") => words.nth(1),
-            Some("BEGIN" | "COMMIT" | "SAVEPOINT" | "RELEASE") => return,
+            Some("BEGIN" | "COMMIT" | "SAVEPOINT" | "RELEASE") => return false,
             _ => None,
         };
         match table {
@@ -67,7 +68,15 @@ impl Memo {
                 "presence" | "xattr" | "history" | "look_again" | "endpoint" | "state" | "counter"
                 | "sqlite_sequence",
             ) => {}
-            _ => self.clear(),
+            _ => {
+                self.clear();
+                // Of what is taken back, what was noted is looked at once more.
+                return verb != Some("ROLLBACK");
+            }
+        }
+        match table {
+            Some("inode" | "base") => verb != Some("INSERT"),
+            table => table == Some("outbox"),
         }
     }
 }
@@ -78,14 +87,15 @@ impl Tx {
         let changed = self.reader.run(sql, params);
         // What updates or deletes no row changed nothing; of all else that is not known.
         let may_add = !sql.starts_with("UPDATE") && !sql.starts_with("DELETE");
-        if may_add || !matches!(changed, Ok(0)) {
-            self.memo().forget(sql);
+        if (may_add || !matches!(changed, Ok(0))) && self.memo().forget(sql) {
+            self.counting.borrow_mut().lose_track();
         }
         changed
     }
 
     /// The same for what changes rows of this inode only.
     pub(super) fn run_on(&self, ino: Ino, sql: &str, params: impl Params) -> Result<usize> {
+        self.note_standing(ino)?;
         let changed = self.reader.run(sql, params);
         if !matches!(changed, Ok(0)) {
             self.memo().forget_row(ino);
@@ -103,12 +113,14 @@ impl Tx {
         self.reader.run(sql, params)?;
         let ino = self.last_ino();
         self.memo().forget_row(ino);
+        self.note_new(ino);
         Ok(ino)
     }
 
-    /// Notes that rows of this inode changed.
-    pub(super) fn changed(&self, ino: Ino) {
+    /// Notes that a statement will change rows of this inode.
+    pub(super) fn changing(&self, ino: Ino) -> Result<()> {
         self.memo().forget_row(ino);
+        self.note_standing(ino)
     }
 
     /// Begins a transaction: what is remembered holds unless somebody else wrote.
@@ -117,6 +129,7 @@ impl Tx {
         let version = self.one("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?;
         let mut memo = self.memo();
         if memo.version != version {
+            self.counting.borrow_mut().lose_track();
             memo.clear();
             memo.version = version;
         }

@@ -12,6 +12,7 @@ mod error;
 mod lists;
 mod memo;
 mod open;
+mod pending;
 mod reader;
 mod reader_files;
 mod reader_find;
@@ -36,6 +37,7 @@ pub use at_rest::{OnlyHere, left_to_send, only_here};
 pub use clock::shift_clock;
 pub use clock::{now, steady};
 pub use error::CatalogError;
+pub use pending::PendingCounts;
 pub use reader::Reader;
 pub use rows::{
     Attributes, Change, DirEntry, Endpoint, Event, Found, Inode, Mark, NewInode, Origin,

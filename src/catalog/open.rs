@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use super::damage;
 use super::error::Failure;
 use super::lists::Lists;
+use super::pending::{Kept, PendingCounts};
 use super::reader::Readers;
 use super::schema;
 use super::writer::{Message, Work, Writer};
@@ -27,6 +28,8 @@ pub(super) struct Inner {
     changes: UnboundedSender<Vec<Change>>,
     /// Moves on with every commit.
     epoch: Arc<AtomicU64>,
+    /// What is not in sync below each folder.
+    counts: Kept,
     receiver: Mutex<Option<UnboundedReceiver<Vec<Change>>>>,
 }
 
@@ -56,7 +59,9 @@ impl Catalog {
         }
         schema::prepare(path, &connection, found, super::now()).map_err(named)?;
         let lists = Arc::new(Lists::default());
-        let tx = Tx::new(connection, memory.clone(), lists.clone()).map_err(named)?;
+        let counts = Kept::default();
+        let tx =
+            Tx::new(connection, memory.clone(), lists.clone(), counts.clone()).map_err(named)?;
         let (queue, jobs) = std::sync::mpsc::channel();
         let (changes, receiver) = tokio::sync::mpsc::unbounded_channel();
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
@@ -74,6 +79,7 @@ impl Catalog {
                 thread: Mutex::new(Some(thread)),
                 changes,
                 epoch,
+                counts,
                 receiver: Mutex::new(Some(receiver)),
             }),
         })
@@ -167,6 +173,25 @@ impl Catalog {
     /// Moves on with every commit, before anybody is answered: what was read stays true while it stands still.
     pub fn epoch(&self) -> u64 {
         self.inner.epoch.load(Ordering::Acquire)
+    }
+
+    /// What is not in sync below each folder, if somebody had that counted.
+    pub fn pending_counts(&self) -> Option<PendingCounts> {
+        self.inner.counts.get().cloned()
+    }
+
+    /// The same; has it counted if nobody had.
+    pub async fn count_pending(&self) -> Result<PendingCounts> {
+        if let Some(counts) = self.pending_counts() {
+            return Ok(counts);
+        }
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        // Who asked may be gone.
+        let told = Message::Count(Box::new(move |counts| drop(answer.send(counts))));
+        if let Some(queue) = lock(&self.inner.queue).as_ref() {
+            drop(queue.send(told));
+        }
+        answered.await.unwrap_or(Err(CatalogError::Closed))
     }
 
     /// What changed, in order, sent after each commit and before its answers. There is one receiver: the engine takes it

@@ -1,6 +1,5 @@
 //! What the catalog answers about the outbox, what to look at, and the endpoint.
 
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::codec::{self, attempt_sql, int};
@@ -202,44 +201,6 @@ impl Reader {
                 attempting: row.get(5)?,
             })
         })
-    }
-
-    /// How many items are not in sync in each folder that holds such, at any depth; what was deleted counts where the remote
-    /// has it.
-    pub fn pending_by_folder(&self) -> Result<HashMap<Ino, u64>> {
-        let sql = concat!(
-            "SELECT COALESCE(i.parent, b.parent), COUNT(*) FROM outbox o
-             LEFT JOIN inode i ON i.ino = o.ino
-             LEFT JOIN base b ON b.endpoint = 0 AND b.ino = o.ino
-             WHERE o.endpoint = 0 AND o.ino <> 1 AND ",
-            to_send!(),
-            " GROUP BY 1"
-        );
-        let own =
-            self.all(sql, [], |row| Ok((row.get::<_, Option<i64>>(0)?, codec::number(row, 1)?)))?;
-        let mut above: HashMap<Ino, Option<Ino>> = HashMap::new();
-        let mut counts = HashMap::new();
-        for (parent, count) in own {
-            let mut at = parent.map(|parent| Ino(parent.cast_unsigned()));
-            let mut passed = Vec::new();
-            while let Some(folder) = at.filter(|folder| !passed.contains(folder)) {
-                passed.push(folder);
-                *counts.entry(folder).or_default() += count;
-                at = match above.get(&folder) {
-                    Some(next) => *next,
-                    None => {
-                        let next = match self.local_place(folder)? {
-                            Some(place) => Some(place.parent),
-                            None if folder == Ino::ROOT => None,
-                            None => self.base_place(folder)?.map(|place| place.parent),
-                        };
-                        above.insert(folder, next);
-                        next
-                    }
-                };
-            }
-        }
-        Ok(counts)
     }
 
     /// Counts of everything.

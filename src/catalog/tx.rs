@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::lists::Lists;
 use super::memo::Memo;
+use super::pending::{Counting, Kept};
 use super::{Change, Memory, Origin, Reader, Result};
 use crate::model::{Generation, Ino, Name, Place, Tick};
 
@@ -21,6 +22,8 @@ pub struct Tx {
     pub(super) lists: Arc<Lists>,
     /// Single rows as they were read.
     pub(super) memo: RefCell<Memo>,
+    /// What changes of the counts of what is not in sync.
+    pub(super) counting: RefCell<Counting>,
     pub(super) origin: Origin,
     /// The machine's clock, for what is shown to people.
     pub(super) now: i64,
@@ -83,6 +86,7 @@ impl Tx {
         connection: Connection,
         memory: Arc<dyn Memory>,
         lists: Arc<Lists>,
+        kept: Kept,
     ) -> Result<Self> {
         let reader = Reader::new(connection, memory);
         let ticks = reader.one("SELECT ticks FROM counter", [], |row| row.get::<_, i64>(0))?;
@@ -92,6 +96,7 @@ impl Tx {
             reader,
             lists,
             memo: RefCell::default(),
+            counting: RefCell::new(Counting::new(kept)),
             origin: Origin::Engine,
             now: super::now(),
             steady: super::steady(),
@@ -163,6 +168,7 @@ impl Tx {
 
     /// Begins anew after a commit; answers what changed.
     pub(super) fn committed(&mut self) -> Vec<Change> {
+        self.settle_counts();
         self.touched_before.clear();
         self.counted.items = 0;
         self.counted.bytes = 0;

@@ -265,7 +265,7 @@ impl Rows for Tx {
 
     fn renew_outbox(&mut self, ino: Ino) -> Result<()> {
         let sql = "UPDATE outbox SET since = ?2 WHERE endpoint = 0 AND ino = ?1";
-        self.run(sql, (int(ino.0), self.steady)).map(drop)
+        self.run_beside(sql, (int(ino.0), self.steady)).map(drop)
     }
 
     fn drop_outbox(&mut self, ino: Ino) -> Result<()> {
@@ -361,12 +361,12 @@ impl Rows for Tx {
     fn forget(&mut self, ino: Ino) -> Result<()> {
         self.move_local(ino, None)?;
         let sql = "DELETE FROM inode WHERE ino = ?1 RETURNING kind, generation";
+        self.changing(ino)?;
         let gone = self.one(sql, [int(ino.0)], |row| {
             // Of a placeholder as well: bytes may have come that no row tells of yet.
             let file = codec::kind(row, 0)? == Kind::File;
             Ok(file.then_some(Generation(codec::number(row, 1)?)))
         })?;
-        self.changed(ino);
         for sql in [
             "DELETE FROM presence WHERE ino = ?1",
             "DELETE FROM xattr WHERE ino = ?1",

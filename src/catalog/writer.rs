@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::error::Failure;
-use super::{CatalogError, Change, Durability, Origin, Result, Tx};
+use super::{CatalogError, Change, Durability, Origin, PendingCounts, Result, Tx};
 
 /// Changes in one transaction, so that the first need not wait long for the last.
 const MOST: usize = 256;
@@ -45,9 +45,14 @@ pub(super) trait Job: Send {
 pub(super) enum Message {
     /// A change.
     Change(Durability, Origin, Box<dyn Job>),
+    /// Asks for what is not in sync to be counted.
+    Count(Counted),
     /// The end: nothing comes after it.
     Close,
 }
+
+/// Is told what is not in sync below each folder.
+pub(super) type Counted = Box<dyn FnOnce(Result<PendingCounts>) + Send>;
 
 /// Is a change as a [`Job`].
 pub(super) struct Work<C, D, T, E> {
@@ -133,7 +138,7 @@ impl Writer {
         while let Some(first) = self.next() {
             let mut may_wait = first.0 == Durability::Later;
             let until = Instant::now() + MOMENT;
-            let mut batch = vec![first];
+            let (mut batch, mut counted) = (vec![first], Vec::new());
             let mut open = true;
             while batch.len() < MOST {
                 match self.more(may_wait.then_some(until)) {
@@ -141,6 +146,7 @@ impl Writer {
                         may_wait &= durability == Durability::Later;
                         batch.push((durability, origin, job));
                     }
+                    Some(Message::Count(done)) => counted.push(done),
                     Some(Message::Close) => {
                         open = false;
                         break;
@@ -149,6 +155,7 @@ impl Writer {
                 }
             }
             self.run(batch);
+            counted.into_iter().for_each(|done| done(self.tx.count_pending()));
             if !open {
                 break;
             }
@@ -180,6 +187,10 @@ impl Writer {
             };
             return match message? {
                 Message::Change(durability, origin, job) => Some((durability, origin, job)),
+                Message::Count(done) => {
+                    done(self.tx.count_pending());
+                    continue;
+                }
                 Message::Close => None,
             };
         }
@@ -239,6 +250,7 @@ impl Writer {
                 // Does nothing where SQLite has rolled back already.
                 drop(self.tx.connection.execute_batch("ROLLBACK"));
                 self.tx.go_back(&start);
+                self.tx.take_back_counts();
                 Err(self.tx.failure.take().unwrap_or_else(Failure::closed))
             }
         }
@@ -246,6 +258,7 @@ impl Writer {
 
     fn commit(&mut self, synced: bool) -> Result<()> {
         self.tx.write_counters(synced)?;
+        self.tx.foresee_counts()?;
         self.tx.reader.memory.before_commit(self.tx.changes());
         self.tx.run("COMMIT", []).map(drop)
     }

@@ -117,8 +117,6 @@ pub(crate) struct Core {
     pub(crate) negatives: Mutex<HashSet<Ino>>,
     /// There are data files to unlink, or uses to write down.
     pub(crate) sweep: Notify,
-    /// How many items are not in sync below each folder.
-    pub(crate) pending_below: Mutex<super::status::Counted>,
     /// How many bytes are here of files that are pinned.
     pub(crate) pinned: Mutex<super::status::PinnedBytes>,
     /// What happens, for those who watch.

@@ -8,7 +8,6 @@ use tokio::sync::broadcast::Receiver;
 use super::Engine;
 use super::core::{Core, now};
 use super::state::pin_word;
-use super::status::Below;
 use crate::catalog::Change;
 use crate::model::{Ino, Name, Pin};
 
@@ -119,7 +118,7 @@ impl Core {
     }
 
     fn tell_word(self: &std::sync::Arc<Self>, ino: Ino, event: &'static str) {
-        let Ok(item) = self.item_status(ino, Below::Unasked) else { return };
+        let Ok(item) = self.item_status(ino, None) else { return };
         let word = match event {
             "content" => item.content_word(),
             _ => item.sync.word(),

@@ -10,11 +10,10 @@ use super::core::{Core, steady as now};
 use super::observe::change;
 use super::open::lock;
 use super::send::nanos;
-use super::status::Below;
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::guard::{self, Destruction, Tree, Verdict, WINDOW};
-use crate::model::{self, Content, Generation, Ino, Kind, Name, Rows as _, Step, StepKind, Undone};
+use crate::model::{self, Content, Generation, Ino, Kind, Rows as _, Step, StepKind, Undone};
 
 /// How often many are judged, at most; if judging takes long, more seldom.
 const EVERY: Duration = Duration::from_millis(100);
@@ -190,11 +189,7 @@ impl Core {
 
     /// Where an item is, or where the remote has it.
     fn path_of_any(&self, ino: Ino) -> Result<Vec<u8>, EngineError> {
-        let (local, base) =
-            self.catalog.read(|rows| Ok((rows.local_path(ino)?, rows.base_path(ino)?)))?;
-        let names = local.or(base.map(|path| path.0)).unwrap_or_default();
-        let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
-        Ok(parts.join(&b'/'))
+        Ok(self.catalog.read(|rows| super::status::path_of(rows, ino))?)
     }
 
     /// Waits until an edited content is in `recovered/`; where it is.
@@ -322,7 +317,8 @@ impl Engine {
     /// Conflict copies made here and not resolved.
     pub async fn conflicts(&self) -> Result<Vec<super::ItemStatus>, EngineError> {
         let all = self.core.catalog.read(|rows| rows.conflicts(MOST))?;
-        all.into_iter().map(|ino| self.core.item_status(ino, Below::Unasked)).collect()
+        let counts = self.core.catalog.count_pending().await?;
+        all.into_iter().map(|ino| self.core.item_status(ino, Some(&counts))).collect()
     }
 }
 

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::core::{Cause, Core};
 use super::state::{Figures, Freed, Happened, ItemStatus, MountStatus, Progress};
-use super::status::Below;
 use super::{Engine, EngineError};
 use crate::catalog::{Durability, Origin};
 use crate::model::{Content, Ino, Kind, Name, Pin};
@@ -61,8 +60,9 @@ impl Engine {
 
     /// One item's state; `NotFound` if it is gone.
     pub async fn item_status(&self, ino: Ino) -> Ready<ItemStatus> {
+        let counts = self.core.catalog.count_pending().await?;
         let core = self.core.clone();
-        self.core.blocking(move || core.item_status(ino, Below::Exact)).await
+        self.core.blocking(move || core.item_status(ino, Some(&counts))).await
     }
 
     /// The states of what is in a folder, sorted by name; with `fetch` it is listed first if need be, and what asking the
@@ -71,6 +71,7 @@ impl Engine {
         if fetch && !self.core.catalog.read(|rows| rows.is_listed(folder))? {
             self.core.list_folder(folder).await?;
         }
+        let counts = self.core.catalog.count_pending().await?;
         let core = self.core.clone();
         let walk = move || {
             let mut items = Vec::new();
@@ -80,7 +81,7 @@ impl Engine {
                 let Some(last) = page.last() else { break };
                 after = last.inode.ino;
                 for entry in &page {
-                    items.extend(unless_gone(core.item_status(entry.inode.ino, Below::Lately))?);
+                    items.extend(unless_gone(core.item_status(entry.inode.ino, Some(&counts)))?);
                 }
             }
             items.sort_by(|one, other| one.path.cmp(&other.path));
@@ -91,6 +92,7 @@ impl Engine {
 
     /// Items not in sync at or below `top`, at most `most`.
     pub async fn pending(&self, top: Ino, most: usize) -> Ready<Vec<ItemStatus>> {
+        let counts = self.core.catalog.count_pending().await?;
         let core = self.core.clone();
         let walk = move || {
             let mut items = Vec::new();
@@ -99,7 +101,7 @@ impl Engine {
                     break;
                 }
                 if core.is_below(row.ino, top)? {
-                    items.extend(unless_gone(core.item_status(row.ino, Below::Lately))?);
+                    items.extend(unless_gone(core.item_status(row.ino, Some(&counts)))?);
                 }
             }
             Ok(items)
@@ -212,7 +214,7 @@ impl Engine {
             after = *last;
             for ino in page {
                 if self.core.is_below(ino, top)? {
-                    let item = self.core.item_status(ino, Below::Unasked)?;
+                    let item = self.core.item_status(ino, None)?;
                     left += item.size.saturating_sub(item.present_bytes);
                 }
             }
@@ -288,20 +290,9 @@ fn unless_gone<T>(looked: Ready<T>) -> Ready<Option<T>> {
 }
 
 impl Core {
-    /// Whether an item is `top` or lies below it.
+    /// Whether an item is `top` or lies below it; what was deleted lies where the remote has it.
     pub(crate) fn is_below(&self, ino: Ino, top: Ino) -> Ready<bool> {
-        if top == Ino::ROOT || ino == top {
-            return Ok(true);
-        }
-        let mut at = ino;
-        loop {
-            let place = self.catalog.read(|rows| rows.inode(at))?.and_then(|inode| inode.local);
-            match place {
-                Some(place) if place.parent == top => return Ok(true),
-                Some(place) => at = place.parent,
-                None => return Ok(false),
-            }
-        }
+        Ok(top == Ino::ROOT || self.catalog.read(|rows| rows.is_below(ino, top))?)
     }
 
     /// How many items at or below `top` are not in sync, and how many of those cannot go by themselves.

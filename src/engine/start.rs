@@ -161,7 +161,6 @@ impl Engine {
             room: Notify::new(),
             negatives: Mutex::default(),
             sweep: Notify::new(),
-            pending_below: Mutex::default(),
             pinned: Mutex::default(),
             events: tokio::sync::broadcast::Sender::new(super::events::KEPT),
             forgotten: Mutex::default(),

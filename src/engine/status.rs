@@ -1,6 +1,5 @@
 //! What is told of the mount and of one item: gathered from catalog, cache and workers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,46 +12,11 @@ use super::outcome::passes_by_itself;
 use super::rules::rule_of;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
 use crate::cache::CacheError;
-use crate::catalog::{Inode, OutboxItem, Reader};
+use crate::catalog::{Inode, OutboxItem, PendingCounts, Reader};
 use crate::model::{Content, Ino, Kind, Name, Pin};
 use crate::remote::FeedKind;
 
 type Ready<T> = Result<T, EngineError>;
-
-/// Says how new the count must be of what is not in sync below a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Below {
-    /// As new as the rows.
-    Exact,
-    /// Of a while ago if counting takes long: while much is sent, each commit makes it another.
-    Lately,
-    /// It is not asked for.
-    Unasked,
-}
-
-/// Is how many items are not in sync below each folder.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    /// At which epoch of the catalog that was so; 0: never counted.
-    epoch: u64,
-    counts: HashMap<Ino, u64>,
-    at: Instant,
-    took: Duration,
-}
-
-impl Default for Counted {
-    fn default() -> Self {
-        let (at, took) = (Instant::now(), Duration::ZERO);
-        Self { epoch: 0, counts: HashMap::new(), at, took }
-    }
-}
-
-impl Counted {
-    fn serves(&self, epoch: u64, below: Below) -> bool {
-        let lately = self.took > LONG && self.at.elapsed() < self.took.saturating_mul(SELDOM);
-        self.epoch != 0 && (self.epoch >= epoch || below == Below::Lately && lately)
-    }
-}
 
 /// Is how many bytes are here of files that are pinned.
 #[derive(Debug)]
@@ -220,10 +184,13 @@ impl Core {
         Ok(bytes)
     }
 
-    pub(crate) fn item_status(self: &Arc<Self>, ino: Ino, below: Below) -> Ready<ItemStatus> {
+    /// One item's state. Without `counts` nobody asks what is below a folder.
+    pub(crate) fn item_status(
+        self: &Arc<Self>,
+        ino: Ino,
+        counts: Option<&PendingCounts>,
+    ) -> Ready<ItemStatus> {
         let live = self.open.live(ino);
-        // Asked first: the rows that are read now are at least as new.
-        let epoch = self.catalog.epoch();
         self.catalog
             .read(|rows| {
                 let Some(inode) = rows.inode(ino)? else { return Ok(None) };
@@ -264,11 +231,7 @@ impl Core {
                     } else {
                         0
                     },
-                    pending_below: if inode.kind == Kind::Folder {
-                        self.pending_below(rows, ino, epoch, below)?
-                    } else {
-                        0
-                    },
+                    pending_below: counts.map_or(0, |counts| counts.below(ino)),
                     mtime: stat.mtime,
                     remote_id: base
                         .as_ref()
@@ -286,26 +249,6 @@ impl Core {
                 }))
             })?
             .ok_or(EngineError::NotFound)
-    }
-
-    /// How many items below a folder are not in sync. Counted for all folders at once, by one at a time.
-    fn pending_below(
-        &self,
-        rows: &Reader,
-        folder: Ino,
-        epoch: u64,
-        below: Below,
-    ) -> crate::catalog::Result<u64> {
-        if below == Below::Unasked {
-            return Ok(0);
-        }
-        let mut known = super::open::lock(&self.pending_below);
-        if !known.serves(epoch, below) {
-            let begun = Instant::now();
-            let counts = rows.pending_by_folder()?;
-            *known = Counted { epoch, counts, at: begun, took: begun.elapsed() };
-        }
-        Ok(known.counts.get(&folder).copied().unwrap_or(0))
     }
 
     fn sync_state(&self, ino: Ino, row: Option<&OutboxItem>, local_only: bool) -> SyncState {
@@ -350,8 +293,12 @@ fn content_word(present: u64, size: u64, known: Content) -> Content {
     }
 }
 
+/// Where an item is, or where the remote has what was deleted here.
 pub(super) fn path_of(rows: &Reader, ino: Ino) -> crate::catalog::Result<Vec<u8>> {
-    let names = rows.local_path(ino)?.unwrap_or_default();
+    let names = match rows.local_path(ino)? {
+        Some(names) => names,
+        None => rows.base_path(ino)?.map(|path| path.0).unwrap_or_default(),
+    };
     let parts: Vec<&[u8]> = names.iter().map(Name::as_bytes).collect();
     Ok(parts.join(&b'/'))
 }
@@ -368,24 +315,5 @@ fn feed_word(feed: FeedKind) -> &'static str {
         FeedKind::Walk => "walk",
         FeedKind::Inotify => "inotify",
         FeedKind::None => "none",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_took_long_to_count_serves_for_a_while_where_that_is_enough() {
-        let counted = |took| Counted { epoch: 3, took, ..Counted::default() };
-        let (short, long) = (counted(Duration::from_millis(1)), counted(Duration::from_secs(60)));
-        for known in [&short, &long] {
-            assert!(known.serves(3, Below::Exact) && !known.serves(4, Below::Exact));
-        }
-        assert!(!short.serves(4, Below::Lately) && long.serves(4, Below::Lately));
-        let at = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
-        let old = Counted { at, ..counted(Duration::from_millis(50)) };
-        assert!(!old.serves(4, Below::Lately));
-        assert!(!Counted::default().serves(0, Below::Lately), "never counted");
     }
 }

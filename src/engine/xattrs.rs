@@ -2,9 +2,8 @@
 
 use super::settings::Settings;
 use super::state::{ItemStatus, pin_word};
-use super::status::Below;
 use super::{Answer, Engine, EngineError};
-use crate::catalog::{Durability, Origin};
+use crate::catalog::{Durability, Origin, PendingCounts};
 use crate::model::{Ino, Kind, Pin};
 
 const OURS: &[u8] = b"user.dewfs.";
@@ -28,22 +27,37 @@ impl Engine {
     }
 
     fn own_xattr(&self, ino: Ino, word: &[u8]) -> Answer<Vec<u8>> {
-        let told = |item: Result<ItemStatus, EngineError>, word: &[u8]| {
-            item.and_then(|item| ours(&item, word).ok_or(EngineError::NoAttribute))
-        };
+        let counts = self.core.catalog.pending_counts();
         let is_folder = || {
             let found = self.core.catalog.read(|rows| rows.inode(ino));
             found.is_ok_and(|inode| inode.is_some_and(|inode| inode.kind == Kind::Folder))
         };
-        // What is below a folder is counted, which may take a while.
-        if matches!(word, b"state" | b"pending_below") && is_folder() {
-            let (core, word) = (self.core.clone(), word.to_vec());
+        // What is below folders is counted when somebody first asks, which may take a while.
+        if counts.is_none() && matches!(word, b"state" | b"pending_below") && is_folder() {
+            let (engine, word) = (self.clone(), word.to_vec());
             return Answer::Pending(Box::pin(async move {
-                let kept = core.clone();
-                core.blocking(move || told(kept.item_status(ino, Below::Lately), &word)).await
+                let counts = engine.core.catalog.count_pending().await?;
+                engine.own_word(ino, &word, Some(&counts))
             }));
         }
-        Answer::Ready(told(self.core.item_status(ino, Below::Unasked), word))
+        Answer::Ready(self.own_word(ino, word, counts.as_ref()))
+    }
+
+    fn own_word(
+        &self,
+        ino: Ino,
+        word: &[u8],
+        counts: Option<&PendingCounts>,
+    ) -> Result<Vec<u8>, EngineError> {
+        if let (b"pending_below", Some(counts)) = (word, counts) {
+            let inode = self.core.catalog.read(|rows| rows.inode(ino))?;
+            return match inode.ok_or(EngineError::NotFound)?.kind {
+                Kind::Folder => Ok(counts.below(ino).to_string().into_bytes()),
+                _ => Err(EngineError::NoAttribute),
+            };
+        }
+        let item = self.core.item_status(ino, counts)?;
+        ours(&item, word).ok_or(EngineError::NoAttribute)
     }
 
     /// The names of the `user.*` attributes that users set.
@@ -173,7 +187,6 @@ fn ours(item: &ItemStatus, word: &[u8]) -> Option<Vec<u8>> {
         b"pin" => pin_word(item.pin).to_owned(),
         b"present" => item.present_bytes.to_string(),
         b"pending" => item.pending_bytes.to_string(),
-        b"pending_below" if item.kind == Kind::Folder => item.pending_below.to_string(),
         b"id" => item.remote_id.clone()?,
         b"version" => item.version.clone()?,
         b"error" => item.error.clone()?,

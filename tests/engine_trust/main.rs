@@ -21,7 +21,9 @@ use dewfs::remote::memory::{
     Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
 use dewfs::remote::{ErrorKind, FeedKind};
-use support::world::{ME, READ, WRITE, World, name, pattern, quick_settings, ready, same};
+use support::world::{
+    ME, PATIENCE, READ, WRITE, World, name, pattern, quick_settings, ready, same,
+};
 
 fn coarse() -> MemoryOptions {
     MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() }

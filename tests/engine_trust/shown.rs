@@ -41,16 +41,14 @@ async fn many_rows_are_walked_elsewhere() {
     taken.await.unwrap();
     assert_eq!(engine.folder_status(folder, false).await.unwrap().len(), 10);
     assert_eq!(engine.pending(folder, 100).await.unwrap().len(), 11);
-    for word in ["state", "pending_below"] {
-        let answer = engine.get_xattr(folder, format!("user.dewfs.{word}").as_bytes());
-        assert!(matches!(answer, Answer::Pending(_)), "{word}");
-        let told = String::from_utf8(answer.wait().await.unwrap()).unwrap();
-        assert!(["pending", "uploading", "10"].contains(&told.as_str()), "{word}: {told}");
-    }
-    // What is known at once is told at once: a file manager asks for each file that it shows.
-    for (ino, word, expected) in
-        [(folder, "pin", "unspecified"), (file, "pin", "unspecified"), (file, "pending", "8")]
-    {
+    // What is known at once is told at once: a file manager asks for each file and folder that it shows.
+    for (ino, word, expected) in [
+        (folder, "state", "pending"),
+        (folder, "pending_below", "10"),
+        (folder, "pin", "unspecified"),
+        (file, "pin", "unspecified"),
+        (file, "pending", "8"),
+    ] {
         let answer = engine.get_xattr(ino, format!("user.dewfs.{word}").as_bytes());
         let Answer::Ready(told) = answer else { panic!("{word} is waited for") };
         assert_eq!(told.unwrap(), expected.as_bytes(), "{word}");
@@ -61,6 +59,74 @@ async fn many_rows_are_walked_elsewhere() {
             engine.mount_status().await.unwrap().cache_pending == 80
         })
         .await;
+}
+
+/// Of folders it is told at once what is below them, as new as the last verb that was answered; only who asks first of all waits
+/// until it is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pending_below_a_folder_is_told_at_once_and_always_true() {
+    let rests = Settings { write_back_delay: Duration::from_secs(3600), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), rests).await;
+    for folder in ["one", "two", "one/inner"] {
+        world.store.mkdir(folder).unwrap();
+    }
+    let [one, two, inner] =
+        [world.ino("one").await, world.ino("two").await, world.ino("one/inner").await];
+    let engine = &world.engine;
+    let first = engine.get_xattr(one, b"user.dewfs.pending_below");
+    assert!(matches!(first, Answer::Pending(_)), "it is counted on the kernel's thread");
+    assert_eq!(first.wait().await.unwrap(), b"0");
+    let told = |folders: &[Ino]| -> Vec<String> {
+        let told = folders.iter().map(|folder| {
+            let word = |word: &[u8]| match engine.get_xattr(*folder, word) {
+                Answer::Ready(told) => String::from_utf8(told.unwrap()).unwrap(),
+                _ => panic!("it is waited for"),
+            };
+            let state = word(b"user.dewfs.state");
+            let below = word(b"user.dewfs.pending_below");
+            assert_eq!(state == "pending", below != "0", "{state} with {below} below");
+            below
+        });
+        told.collect()
+    };
+    for number in 1..=20 {
+        world.write(&format!("one/inner/{number}"), b"not sent").await;
+        let number = number.to_string();
+        assert_eq!(told(&[one, two, inner]), [number.as_str(), "0", &number]);
+    }
+    // The folder itself waits from now on as well.
+    world.rename("one/inner", "two/inner").await.unwrap();
+    assert_eq!(told(&[one, two]), ["0", "21"]);
+    assert_eq!(engine.item_status(inner).await.unwrap().pending_below, 20);
+    world.remove("two/inner/7").await.unwrap();
+    assert_eq!(engine.item_status(two).await.unwrap().pending_below, 20);
+    let file = world.ino("two/inner/8").await;
+    let none = engine.get_xattr(file, b"user.dewfs.pending_below").wait().await;
+    assert!(matches!(none, Err(EngineError::NoAttribute)));
+}
+
+/// It was told only of the whole mount, as the mount itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_was_deleted_below_a_folder_is_pending_there_under_its_name() {
+    let world = World::new().await;
+    world.store.mkdir("folder").unwrap();
+    for path in ["folder/gone", "folder/here", "beside"] {
+        world.store.put(path, "content").unwrap();
+    }
+    let folder = world.ino("folder").await;
+    world.ino("folder/gone").await;
+    world.store.set_online(false);
+    world.remove("folder/gone").await.unwrap();
+    for top in [folder, Ino::ROOT] {
+        let left = world.engine.pending(top, 100).await.unwrap();
+        let paths: Vec<_> = left.into_iter().map(|item| item.path).collect();
+        assert_eq!(paths, [b"folder/gone".to_vec()]);
+    }
+    let waited = world.engine.wait_in_sync(folder, Some(Duration::ZERO)).await;
+    assert!(!matches!(waited, Ok(true)), "nobody waits for it");
+    world.store.set_online(true);
+    assert!(world.engine.wait_in_sync(folder, Some(PATIENCE)).await.unwrap());
+    assert!(world.store.content("folder/gone").is_none());
 }
 
 /// Only the first ones were added up.

@@ -132,4 +132,6 @@ struct Machine {
     patience: Duration,
     /// What is still to happen.
     ahead: VecDeque<Event>,
+    /// Whether it is asked from the start what is pending below folders: then that is kept, and compared with the rows.
+    counts: bool,
 }

@@ -8,6 +8,7 @@ mod listing;
 mod memo;
 mod names;
 mod opening;
+mod pending;
 mod plans;
 mod sync;
 mod writing;
@@ -30,6 +31,9 @@ struct World {
     asked_for_room: AtomicU32,
     has_ballast: AtomicBool,
     stale: Mutex<Vec<Change>>,
+    /// What is looked at before each commit, and what was seen there of the root.
+    counts: Mutex<Option<PendingCounts>>,
+    counted: Mutex<Vec<u64>>,
 }
 
 impl Default for World {
@@ -40,6 +44,8 @@ impl Default for World {
             asked_for_room: AtomicU32::default(),
             has_ballast: AtomicBool::default(),
             stale: Mutex::default(),
+            counts: Mutex::default(),
+            counted: Mutex::default(),
         }
     }
 }
@@ -55,6 +61,9 @@ impl Memory for World {
 
     fn before_commit(&self, changes: &[Change]) {
         self.stale.lock().unwrap().extend_from_slice(changes);
+        let counts = self.counts.lock().unwrap();
+        let seen = counts.iter().map(|counts| counts.below(Ino::ROOT));
+        self.counted.lock().unwrap().extend(seen);
     }
 
     fn on_disk_full(&self) -> bool {

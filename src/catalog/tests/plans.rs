@@ -139,6 +139,7 @@ fn hot_questions_use_an_index_and_never_sort() {
         include_str!("../codec.rs"),
         include_str!("../reader_names.rs"),
         include_str!("../reader_sync.rs"),
+        include_str!("../pending.rs"),
         include_str!("../reader_files.rs"),
         include_str!("../tx_rows.rs"),
         include_str!("../tx_verbs.rs"),
@@ -226,6 +227,10 @@ fn hot_questions_use_an_index_and_never_sort() {
             "inode_folder (parent=? AND rowid>?)",
         ),
         ("DELETE FROM history WHERE ino = ?1", "history_ino"),
+        (
+            super::super::pending::STANDING,
+            "SEARCH i USING INTEGER PRIMARY KEY (rowid=?); SCALAR SUBQUERY 2; SEARCH b USING",
+        ),
     ];
     for (sql, expected) in hot {
         let own = sql.rsplit("FROM inode i ").next().unwrap_or(sql);

@@ -154,26 +154,6 @@ fn regression_what_keeps_a_large_folder_from_being_settled_is_found_in_a_few_sta
 }
 
 #[test]
-fn pending_below_counts_at_any_depth_and_what_was_deleted() {
-    let bench = Bench::new();
-    let folder = bench.create(Ino::ROOT, "folder", Kind::Folder).ino;
-    let below = bench.create(folder, "below", Kind::Folder).ino;
-    bench.create(below, "file", Kind::File);
-    bench.create(Ino::ROOT, "beside", Kind::File);
-    let deleted = bench.appear(below, "deleted", seen(Kind::File, 1));
-    bench.kernel(move |tx| {
-        tx.set_local(deleted, None)?;
-        assert!(tx.mark_pending(deleted)?);
-        Ok(())
-    });
-    let count = |ino| {
-        let counts = bench.read(|reader| reader.pending_by_folder());
-        counts.get(&ino).copied().unwrap_or(0)
-    };
-    assert_eq!((count(below), count(folder), count(Ino::ROOT)), (2, 3, 5));
-}
-
-#[test]
 fn a_mark_comes_back_when_what_caused_it_goes() {
     let bench = Bench::new();
     let folder = bench.appear(Ino::ROOT, "folder", seen(Kind::Folder, 0));
