@@ -7,11 +7,19 @@ use crate::support::desk::{Desk, until};
 
 /// A mount with one conflict copy in `folder`, all of it sent.
 fn conflicted() -> (Desk, String) {
-    let desk = Desk::mounted();
-    fs::read(desk.at("mnt/folder/deep")).unwrap();
-    let mut open = OpenOptions::new().append(true).open(desk.at("mnt/folder/deep")).unwrap();
+    conflicted_as("deep")
+}
+
+/// The same of a file of this name.
+fn conflicted_as(name: &str) -> (Desk, String) {
+    let desk = Desk::new();
+    let (here, there) = (format!("mnt/folder/{name}"), format!("remote/folder/{name}"));
+    fs::write(desk.at(&there), "deep\n").unwrap();
+    desk.mount();
+    fs::read(desk.at(&here)).unwrap();
+    let mut open = OpenOptions::new().append(true).open(desk.at(&here)).unwrap();
     open.write_all(b"ours").unwrap();
-    fs::write(desk.at("remote/folder/deep"), "theirs").unwrap();
+    fs::write(desk.at(&there), "theirs").unwrap();
     drop(open);
     until("a conflict copy that is sent", || {
         let mount = desk.item("mnt");
@@ -65,6 +73,18 @@ fn regression_a_conflict_copy_is_seen_wherever_one_asks() {
     desk.run(0, "sync --wait --timeout 20s mnt");
     assert_eq!(desk.run(0, "status --short mnt/folder").trim(), "in-sync");
     assert_eq!(desk.item("mnt")["state"], "online");
+}
+
+/// The command to decide with stood around a name that was not quoted: with an apostrophe in it the line was broken, and whoever
+/// shares the folder could have had a command of theirs run by who pasted it.
+#[test]
+fn regression_why_prints_a_command_with_the_name_as_one_word() {
+    let (desk, copy) = conflicted_as("Bob's '$(touch pwned)' notes.txt");
+    let said = crate::support::desk::told(&desk.dewfs(&["why", &copy]));
+    let word = said.split("dewfs resolve ").nth(1).unwrap().split(" --keep").next().unwrap();
+    let read = desk.shell(&format!("printf %s {word}"));
+    assert_eq!(read, copy, "{said}");
+    assert!(!desk.at("pwned").exists(), "{said}");
 }
 
 /// What the guard holds was "ok" to `doctor`, and the folder it is in was `syncing` for ever.

@@ -80,6 +80,12 @@ impl Desk {
         told(&output)
     }
 
+    /// What a shell prints that is told this line.
+    pub fn shell(&self, line: &str) -> String {
+        let output = Command::new("sh").args(["-c", line]).current_dir(&self.home).output().unwrap();
+        told(&output)
+    }
+
     /// The documents that a command prints, each of the shape of the page.
     pub fn json(&self, status: i32, words: &str) -> Vec<Value> {
         let words: Vec<&str> = words.split_whitespace().chain(["--json"]).collect();
