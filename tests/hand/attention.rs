@@ -53,8 +53,6 @@ fn regression_a_conflict_copy_is_seen_wherever_one_asks() {
         assert_eq!(desk.run(4, &format!("status --check {place}")), "");
         assert_eq!(desk.run(0, &format!("status --short {place}")).trim(), "attention");
     }
-    let waited = desk.json(4, "status --wait --timeout 20s mnt").remove(0);
-    assert_eq!((&waited["in_sync"], &waited["left"]), (&false.into(), &0.into()));
     assert!(desk.run(0, "status mnt/folder").contains("dewfs conflicts"));
     assert_eq!(
         desk.run(0, "status --check mnt/hello.txt"),
@@ -73,6 +71,23 @@ fn regression_a_conflict_copy_is_seen_wherever_one_asks() {
     desk.run(0, "sync --wait --timeout 20s mnt");
     assert_eq!(desk.run(0, "status --short mnt/folder").trim(), "in-sync");
     assert_eq!(desk.item("mnt")["state"], "online");
+}
+
+/// `in_sync` was false beside a conflict copy to who waited, and true to who did not.
+#[test]
+fn regression_in_sync_says_that_all_is_sent_to_whoever_asks() {
+    let (desk, _copy) = conflicted();
+    let asked = [(4, "status --wait --timeout 20s"), (4, "sync --wait --timeout 20s"), (0, "sync")];
+    for (exit, words) in asked {
+        for place in ["mnt", "mnt/folder"] {
+            let told = desk.json(exit, &format!("{words} {place}")).remove(0);
+            let (in_sync, left, attention) = (&told["in_sync"], &told["left"], &told["attention"]);
+            assert_eq!((in_sync, left, attention), (&true.into(), &0.into(), &1.into()), "{words}");
+        }
+    }
+    assert!(desk.run(0, "sync mnt").contains("all is sent"));
+    let told = desk.json(0, "sync --wait --timeout 20s mnt/folder/deep").remove(0);
+    assert_eq!(told["attention"], 0, "beside it nothing waits for anybody");
 }
 
 /// The command to decide with stood around a name that was not quoted: with an apostrophe in it the line was broken, and whoever

@@ -82,7 +82,8 @@ impl Desk {
 
     /// What a shell prints that is told this line.
     pub fn shell(&self, line: &str) -> String {
-        let output = Command::new("sh").args(["-c", line]).current_dir(&self.home).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", line]).current_dir(&self.home).output().unwrap();
         told(&output)
     }
 

@@ -30,7 +30,9 @@ fn mend(failure: &Failure, spec: &str) -> String {
     if failure.exit == ATTENTION && !failure.message.contains("unencrypted") {
         let sign_in = match spec.contains('/') {
             true => format!("dewfs setup NAME {} asks for both", shell_word(spec)),
-            false => format!("dewfs login {} asks for both", shell_word(spec.trim_end_matches(':'))),
+            false => {
+                format!("dewfs login {} asks for both", shell_word(spec.trim_end_matches(':')))
+            }
         };
         return format!(
             "the user name or password is missing or not accepted: {sign_in}; or mend the file of credentials="
