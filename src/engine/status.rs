@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::attention::conflicts_wait;
-use super::core::Core;
+use super::core::{Core, now};
 use super::crash::crash_here;
 use super::outcome::passes_by_itself;
 use super::rules::rule_of;
@@ -281,7 +281,7 @@ impl Core {
                     since: row.as_ref().map(|row| row.since),
                     retry_at: row.and_then(|row| {
                         let own = row.error.is_some().then_some(row.not_before).flatten();
-                        own.or_else(|| self.next_try())
+                        own.filter(|when| *when > now()).or_else(|| self.next_try())
                     }),
                 }))
             })?
