@@ -82,6 +82,23 @@ fn regression_what_waits_for_the_remote_says_so_and_how_to_go_on() {
     fs::rename(desk.at("away"), desk.at("remote")).unwrap();
 }
 
+/// Of a folder with something unsent in a mount whose remote is gone or asks for a sign-in, `status` sent people to conflict
+/// copies and held changes of which there were none.
+#[test]
+fn regression_status_of_a_folder_names_the_way_out_of_its_mount() {
+    let desk = Desk::mounted();
+    desk.run(0, "ls -R --fetch mnt");
+    fs::rename(desk.at("remote"), desk.at("away")).unwrap();
+    desk.run(0, "sync mnt");
+    until("the root is missed", || desk.item("mnt")["state"] == "remote-missing");
+    fs::write(desk.at("mnt/folder/new.txt"), "new").unwrap();
+    desk.run(4, "status --check mnt/folder");
+    let said = desk.run(0, "status mnt/folder");
+    let is_right = said.contains("dewfs sync --accept-remote") && !said.contains("dewfs conflicts");
+    assert!(is_right, "{said}");
+    fs::rename(desk.at("away"), desk.at("remote")).unwrap();
+}
+
 /// Who watched a mount was told that an answer broke off when it was unmounted.
 #[test]
 fn regression_who_watches_a_mount_is_told_of_its_end() {
