@@ -177,7 +177,7 @@ impl Handler {
         let item = self.engine.item_status(ino).await?;
         self.say_item(&item).await;
         let left = left_of(&item);
-        let mut person = self.engine.waiting_for_a_person(ino).await? > 0;
+        let mut person = self.engine.needs_a_person(ino).await?;
         if !person && left > 0 {
             person = stands(&self.engine.mount_status().await?);
         }

@@ -109,6 +109,8 @@ fn regression_held_changes_are_seen_at_their_folder_and_by_doctor() {
     for n in 0..30 {
         fs::write(desk.at(&format!("remote/folder/{n}")), "content").unwrap();
     }
+    fs::create_dir(desk.at("remote/other")).unwrap();
+    fs::write(desk.at("remote/other/file"), "content").unwrap();
     let options = desk.options() + ",guard=10";
     assert_eq!(desk.dewfs(&["mount", "remote", "mnt", "-o", &options]).status.code(), Some(0));
     desk.run(0, "ls -R --fetch mnt");
@@ -119,6 +121,9 @@ fn regression_held_changes_are_seen_at_their_folder_and_by_doctor() {
     for place in ["mnt", "mnt/folder"] {
         desk.run(4, &format!("status --check {place}"));
         assert_eq!(desk.run(0, &format!("status --short {place}")).trim(), "attention");
+    }
+    for place in ["mnt/hello.txt", "mnt/other", "mnt/other/file"] {
+        assert_eq!(desk.run(0, &format!("status --short {place}")).trim(), "in-sync", "{place}");
     }
     assert!(desk.run(1, "doctor").contains("dewfs held"));
     desk.run(0, "undo mnt");
