@@ -157,7 +157,7 @@ impl Engine {
             pins: Notify::new(),
             paused: Mutex::default(),
             restraint: Mutex::default(),
-            rules: Notify::new(),
+            rules: super::rules::Rules::default(),
             room: Notify::new(),
             negatives: Mutex::default(),
             sweep: Notify::new(),

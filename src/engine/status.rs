@@ -10,7 +10,6 @@ use super::attention::conflicts_wait;
 use super::core::{Core, now};
 use super::crash::crash_here;
 use super::outcome::passes_by_itself;
-use super::rules::rule_of;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
 use crate::cache::CacheError;
 use crate::catalog::{Inode, OutboxItem, Reader};
@@ -253,7 +252,7 @@ impl Core {
                     pin,
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
                     pin_rule: if pin == Pin::Pinned && !excluded {
-                        rule_of(rows, ino)?
+                        self.rule_of(rows, ino)?
                     } else {
                         None
                     },
