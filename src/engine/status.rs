@@ -143,13 +143,14 @@ impl Core {
             let reason = format!("{items} cannot be sent: see dewfs status --pending");
             return (MountState::Degraded, Some(reason));
         }
-        if conflicts > 0 {
-            return (MountState::Degraded, Some(conflicts_wait(conflicts)));
+        // All is sent: neither of these stands in the way of the other.
+        let copies = (conflicts > 0).then(|| conflicts_wait(conflicts));
+        let pins = self.why_pins_are_short().map(str::to_owned);
+        let reasons: Vec<String> = copies.into_iter().chain(pins).collect();
+        match reasons.is_empty() {
+            true => (MountState::Online, None),
+            false => (MountState::Degraded, Some(reasons.join("; "))),
         }
-        if let Some(reason) = self.why_pins_are_short() {
-            return (MountState::Degraded, Some(reason.to_owned()));
-        }
-        (MountState::Online, None)
     }
 
     /// How many items cannot be sent although the remote can be asked.

@@ -12,10 +12,16 @@ fn conflicted() -> (Desk, String) {
 
 /// The same of a file of this name.
 fn conflicted_as(name: &str) -> (Desk, String) {
-    let desk = Desk::new();
-    let (here, there) = (format!("mnt/folder/{name}"), format!("remote/folder/{name}"));
+    let (desk, there) = (Desk::new(), format!("remote/folder/{name}"));
     fs::write(desk.at(&there), "deep\n").unwrap();
     desk.mount();
+    let copy = conflict(&desk, name);
+    (desk, copy)
+}
+
+/// Makes a conflict copy of this file in `folder`, and answers its path.
+fn conflict(desk: &Desk, name: &str) -> String {
+    let (here, there) = (format!("mnt/folder/{name}"), format!("remote/folder/{name}"));
     fs::read(desk.at(&here)).unwrap();
     let mut open = OpenOptions::new().append(true).open(desk.at(&here)).unwrap();
     open.write_all(b"ours").unwrap();
@@ -26,8 +32,22 @@ fn conflicted_as(name: &str) -> (Desk, String) {
         mount["conflicts"] == 1 && mount["pending"] == 0
     });
     let copy = desk.json(0, "conflicts mnt").remove(0);
-    let copy = copy["path"].as_str().unwrap().to_owned();
-    (desk, copy)
+    copy["path"].as_str().unwrap().to_owned()
+}
+
+/// The reason that a conflict copy waits hid the one that pins do not fit.
+#[test]
+fn regression_a_conflict_copy_does_not_hide_pins_that_do_not_fit() {
+    let desk = Desk::new();
+    fs::write(desk.at("remote/large"), vec![7; 6 << 20]).unwrap();
+    let options = desk.options() + ",cache_size=4M";
+    assert_eq!(desk.dewfs(&["mount", "remote", "mnt", "-o", &options]).status.code(), Some(0));
+    desk.run(1, "pin mnt/large");
+    conflict(&desk, "deep");
+    until("both reasons", || {
+        let reason = desk.item("mnt")["reason"].as_str().unwrap_or_default().to_owned();
+        reason.starts_with("1 conflict copy waits: ") && reason.contains("cache_size")
+    });
 }
 
 /// S161 "What waits for a person, a conflict copy above all, is told of by `status`, its exit status and `doctor`, at the mount and
