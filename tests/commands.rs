@@ -362,7 +362,6 @@ fn regression_a_state_elsewhere_that_was_unmounted_cleanly_is_told_of() {
     desk.run(0, &format!("mount remote mnt -o {options}"));
     let pid = desk.json(0, "status mnt")[0]["pid"].as_i64().unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let state = desk.at("state").to_string_lossy().into_owned();
     std::fs::write(desk.at("mnt/late"), "late").unwrap();
     desk.run(3, "umount --no-wait mnt");
     until("the end of the daemon", || rustix::process::test_kill_process(pid).is_err());
@@ -387,22 +386,9 @@ fn regression_a_state_elsewhere_that_was_unmounted_cleanly_is_told_of() {
     desk.run(0, "sync --wait --timeout 20s mnt");
     desk.run(0, "umount mnt");
     until("all is sent", || mine("status").is_none());
-    for state in [state, desk.at("other").to_string_lossy().into_owned()] {
-        until("the end of the note", || noted(&state).is_empty());
+    for state in ["state", "other"] {
+        until("the end of the note", || desk.noted(state).is_empty());
     }
-}
-
-/// The files in the usual place of states that say that a state is in `state`.
-fn noted(state: &str) -> Vec<std::path::PathBuf> {
-    use base64::Engine as _;
-    let coded = base64::engine::general_purpose::STANDARD.encode(state);
-    let base = match rustix::process::geteuid().is_root() {
-        true => "/var/lib/dewfs".into(),
-        false => std::env::home_dir().unwrap().join(".local/state/dewfs"),
-    };
-    let entries = std::fs::read_dir(base.join("elsewhere")).into_iter().flatten();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.filter(|path| std::fs::read_to_string(path).is_ok_and(|t| t.contains(&coded))).collect()
 }
 
 /// A saved remote's state is looked at where its options put it, also one that no daemon noted.
@@ -418,9 +404,9 @@ fn regression_the_state_of_a_saved_remote_is_told_of_wherever_it_is() {
     until("the end of the daemon", || rustix::process::test_kill_process(pid).is_err());
     desk.run(3, "umount mnt");
     // As after an upgrade and a start of the machine: the notes outside of the state are gone.
-    let state = desk.at("state").to_string_lossy().into_owned();
-    assert!(!noted(&state).is_empty());
-    noted(&state).iter().for_each(|note| std::fs::remove_file(note).unwrap());
+    let notes = desk.noted("state");
+    assert!(!notes.is_empty());
+    notes.iter().for_each(|note| std::fs::remove_file(note).unwrap());
     std::fs::rename(desk.at("state"), desk.at("kept")).unwrap();
     let mountpoint = desk.at("mnt").to_string_lossy().into_owned();
     let is_told = || told(&desk.dewfs(&["status"])).contains(&mountpoint);

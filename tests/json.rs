@@ -107,7 +107,7 @@ fn small_documents_have_the_shapes_of_the_page() {
     };
     for line in [
         to_line(&ResolvedDocument::of(&resolved, false, mnt)),
-        to_line(&SyncDocument::new(path(), true, 0)),
+        to_line(&SyncDocument::new(path(), true, 0, 0)),
         to_line(&Fetched::new(path(), 1)),
         to_line(&Dropped::of(&freed, false, mnt)),
         to_line(&Pinned::of(b"a", (Pin::Pinned, Some(b"")), 0, mnt)),

@@ -140,7 +140,7 @@ impl Stage {
                 .args(["sync", "--wait", "--timeout", "2s", "--json"])
                 .arg(&self.mount.places.at);
             // A conflict copy may wait for a decision when all is sent.
-            String::from_utf8_lossy(&command.output().unwrap().stdout).contains("\"left\":0")
+            String::from_utf8_lossy(&command.output().unwrap().stdout).contains("\"in_sync\":true")
         });
     }
 }

@@ -123,7 +123,7 @@ impl History {
                 .args(["sync", "--wait", "--timeout", "2s", "--json"])
                 .arg(&self.mount.places.at);
             // A conflict copy may wait for a decision when all is sent.
-            String::from_utf8_lossy(&command.output().unwrap().stdout).contains("\"left\":0")
+            String::from_utf8_lossy(&command.output().unwrap().stdout).contains("\"in_sync\":true")
         });
         let expected = self.told.iter().map(|(name, content)| ((*name).into(), content.clone()));
         let expected: BTreeMap<PathBuf, Vec<u8>> = expected.collect();

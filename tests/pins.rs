@@ -225,6 +225,35 @@ async fn regression_a_rule_pins_what_it_is_said_to_pin_and_the_file_names_the_ru
     assert_eq!((rule("a.txt").await, pin_of(&world, "a.txt").await), (None, P));
 }
 
+/// Of two rules with a budget that both fit a file the first was named, also where its budget had left the file out.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_of_two_rules_with_budgets_the_one_is_named_that_pins_the_file() {
+    let world = World::new().await;
+    for path in ["a.txt", "b.txt", "large.txt"] {
+        world.store.put(path, pattern(if path == "large.txt" { 5_000 } else { 600 }, 1)).unwrap();
+    }
+    world.names("").await;
+    world.engine.add_pin_rule(Some("few"), "?.txt", Some(1_000)).await.unwrap();
+    let rule =
+        async |path: &str| world.engine.item_status(world.ino(path).await).await.unwrap().pin_rule;
+    let (few, more) = (Some("few".to_owned()), Some("more".to_owned()));
+    let is_a = pin_of(&world, "a.txt").await == P;
+    let (within, left_out) = if is_a { ("a.txt", "b.txt") } else { ("b.txt", "a.txt") };
+    assert_eq!((rule(within).await, rule(left_out).await), (few.clone(), None));
+    world.engine.add_pin_rule(Some("more"), "*.txt", Some(10_000)).await.unwrap();
+    assert_eq!((rule(within).await, rule(left_out).await), (few, more.clone()));
+    assert_eq!(rule("large.txt").await, more, "its size alone is beyond the other's budget");
+    // After a start that is found again.
+    let world = world.restart().await;
+    let named = async |path: &str| {
+        let item = world.engine.item_status(world.ino(path).await).await.unwrap();
+        item.pin_rule.as_deref() == Some("more")
+    };
+    world.until("it is named again", async || named(left_out).await).await;
+    world.engine.remove_pin_rule("few").await.unwrap();
+    assert!(named(within).await);
+}
+
 async fn hydrating(policy: Hydration) -> World {
     let settings = Settings { hydration: policy, ..quick_settings() };
     let world = World::with(MemoryOptions::default(), settings).await;

@@ -11,6 +11,7 @@ mod place;
 mod remote;
 mod service;
 mod thrift;
+mod unused;
 
 use std::process::ExitCode;
 

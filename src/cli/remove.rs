@@ -9,7 +9,7 @@ use clap::Args;
 mod export;
 
 use crate::config::Who;
-use crate::control::{Request, Scope, settle_elsewhere};
+use crate::control::{Request, Scope, forget_elsewhere};
 use crate::engine::{left_to_send, only_here, remove_state};
 
 use super::keyring;
@@ -298,8 +298,8 @@ fn forget(saved: &Saved, common: &Common) -> Result<(), Failure> {
     let dir = state(saved);
     if dir.join("catalog.db").exists() {
         remove_state(dir).map_err(|error| about(dir, &error))?;
+        forget_elsewhere(&saved.mount.places);
     }
-    settle_elsewhere(&saved.mount.places);
     saved.place.forget()?;
     let mount = &saved.mount;
     if mount.remote_options.credentials.is_none() {

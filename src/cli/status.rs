@@ -168,9 +168,7 @@ fn show(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failu
         eprintln!("dewfs: {more}");
     }
     if folder && done.exit == ATTENTION {
-        output.line(
-            "  you       are needed below: dewfs conflicts, dewfs held, dewfs status --pending",
-        );
+        output.line(&format!("  you       are needed{}", needed(&done, target)?));
     }
     if item.is_object() {
         output.line(&short_item(&item, &done, target)?);
@@ -185,10 +183,29 @@ fn show(args: &StatusArgs, common: &Common, target: &Target) -> Result<u8, Failu
     }
 }
 
+/// What a person has to do about a folder: bring back its remote, if nothing of it is sent before, else look below.
+fn needed(done: &Done, target: &Target) -> Result<String, Failure> {
+    let mut needed = " below: dewfs conflicts, dewfs held, dewfs status --pending".to_owned();
+    if done.left == Some(0) {
+        return Ok(needed);
+    }
+    target.connect()?.ask(Request::Status, false, |document, _| {
+        if stands(document) {
+            needed = format!(": {}", text(document, "reason"));
+        }
+    })?;
+    Ok(needed)
+}
+
+/// Whether a mount sends nothing until somebody did something about its remote.
+fn stands(document: &Value) -> bool {
+    matches!(text(document, "state"), "auth-required" | "remote-missing")
+}
+
 fn short(document: &Value) -> String {
     let troubles = ["errors", "conflicts", "held"].map(|key| number(document, key));
     match text(document, "state") {
-        "auth-required" | "remote-missing" => "attention".into(),
+        _ if stands(document) => "attention".into(),
         _ if troubles.iter().any(|count| *count > 0) => "attention".into(),
         state @ ("offline" | "paused") => state.into(),
         _ => syncing(number(document, "pending")),

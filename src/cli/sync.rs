@@ -89,9 +89,7 @@ fn one(
         bars.aside(|| match (common.json, number(document, "left")) {
             (true, _) => output.line(line),
             (false, _) if common.quiet => {}
-            (false, 0) if args.wait && document.get("in_sync") == Some(&false.into()) => {
-                output.line("all is sent");
-            }
+            (false, 0) if number(document, "attention") > 0 => output.line("all is sent"),
             (false, 0) => output.line("in sync"),
             (false, left) if args.wait => output.line(&format!("{left} not in sync")),
             (false, left) => output.line(&format!("asked; {left} not in sync yet")),

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Who, own_mountpoint};
+use crate::config::{Who, own_mountpoint, shell_word};
 use crate::control::{Client, Request, Scope, find_daemon};
 use crate::fuse::mountinfo::{Mount, dewfs_above, mounts};
 
@@ -36,13 +36,13 @@ pub(super) enum Unreached {
 impl Unreached {
     /// The failure of who needs its answer.
     pub(super) fn failure(self, at: &Path) -> Failure {
-        let at = at.display();
+        let (at, word) = (at.display(), shell_word(at));
         Failure::failed(match self {
             Self::Gone => format!(
-                "{at}: its daemon does not answer; if it was killed, mount again, or unmount with dewfs umount {at}"
+                "{at}: its daemon does not answer; if it was killed, mount again, or unmount with dewfs umount {word}"
             ),
             Self::Stuck { pid } => format!(
-                "{at}: its daemon does not answer; it runs (process {pid}) and is stuck: dewfs umount --no-wait {at} unmounts it, \
+                "{at}: its daemon does not answer; it runs (process {pid}) and is stuck: dewfs umount --no-wait {word} unmounts it, \
                  and nothing is lost"
             ),
         })

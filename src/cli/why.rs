@@ -1,13 +1,16 @@
 //! `dewfs why`: what happened to an item.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
 
+use crate::config::shell_word;
 use crate::control::Request;
 
-use super::output::{Output, Tone, local_time, number, shown, size, text, tone_of};
+use super::output::{Output, Tone, local_time, number, path_bytes, shown, size, text, tone_of};
 use super::target::Target;
 use super::{Common, Failure, exit};
 
@@ -89,8 +92,8 @@ fn known(document: &Value) -> Vec<String> {
         "uploading" => "it is being sent".into(),
         "conflict" => format!(
             "it is a conflict copy: somebody else changed the original meanwhile, both are kept; look at both, then decide: \
-             dewfs resolve '{}' --keep mine, theirs or both",
-            shown(document)
+             dewfs resolve {} --keep mine, theirs or both",
+            shell_word(OsStr::from_bytes(&path_bytes(document)))
         ),
         "error" => "it cannot be sent as it is".into(),
         _ if text(document, "version").is_empty() => {

@@ -17,6 +17,7 @@ mod places;
 mod resolve;
 mod saved;
 mod schemes;
+mod shell;
 mod spec;
 mod thrift;
 mod values;
@@ -38,6 +39,7 @@ pub use resolve::{
 };
 pub use saved::{NewRemote, SavedPlace, write_secret};
 pub use schemes::{Open, Schemes};
+pub use shell::shell_word;
 pub use spec::{RemoteSpec, Spec};
 pub use thrift::Thrift;
 pub use values::{Amount, parse_duration, parse_size};

@@ -23,16 +23,24 @@ pub(super) fn note_elsewhere(places: &Places, note: &Note) {
     }
 }
 
-/// Takes the note away once the daemon has ended with nothing left; else sees to it that it is there.
+/// Takes the note away once the daemon has ended with nothing left; else sees to it that it is there. A state that cannot be
+/// looked at, or has gone with its disk, may hold something: then the note stays.
 pub fn settle_elsewhere(places: &Places) {
     let Some(at) = &places.elsewhere else { return };
-    let is_empty = matches!(left_to_send(&places.state_dir), Ok(None | Some(0)));
+    let is_empty = matches!(left_to_send(&places.state_dir), Ok(Some(0)));
     if is_empty {
         remove(at);
     } else if !at.exists()
         && let Some(note) = Note::read(&places.state_dir.join(Note::IN_STATE))
     {
         note_elsewhere(places, &note);
+    }
+}
+
+/// Takes the note away of a state that is given up.
+pub fn forget_elsewhere(places: &Places) {
+    if let Some(at) = &places.elsewhere {
+        remove(at);
     }
 }
 
@@ -70,6 +78,38 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+
+    /// S162 "What a mount left unsent is told of by `dewfs status` after it is gone, wherever its state is."
+    ///
+    /// A state that was not there counted as one with nothing left: with the stick it was on its note went, and nobody told of
+    /// the edits on it when it came back.
+    #[test]
+    fn regression_the_note_of_a_state_whose_disk_is_away_stays() {
+        let base = tempfile::tempdir().unwrap();
+        let at = base.path().join(Places::ELSEWHERE).join("one.json");
+        // The disk's own folder goes with it, or is empty while it is away.
+        for state_dir in [base.path().join("stick/state"), base.path().to_owned()] {
+            let places = Places {
+                id: "one".into(),
+                socket: base.path().join("s"),
+                note: base.path().join("n"),
+                log: state_dir.join("log"),
+                state_dir: state_dir.clone(),
+                elsewhere: Some(at.clone()),
+            };
+            let note = Note {
+                mountpoint: "/mnt/x".into(),
+                socket: places.socket.clone(),
+                state_dir,
+                pid: 7,
+            };
+            note_elsewhere(&places, &note);
+            settle_elsewhere(&places);
+            assert_eq!(noted_elsewhere(base.path()), [note]);
+            forget_elsewhere(&places);
+            assert!(!at.exists());
+        }
+    }
 
     #[test]
     fn a_note_of_a_state_that_is_long_gone_goes_when_another_comes() {

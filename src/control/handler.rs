@@ -177,7 +177,7 @@ impl Handler {
         let item = self.engine.item_status(ino).await?;
         self.say_item(&item).await;
         let left = left_of(&item);
-        let mut person = self.engine.waiting_for_a_person(ino).await? > 0;
+        let mut person = self.engine.needs_a_person(ino).await?;
         if !person && left > 0 {
             person = stands(&self.engine.mount_status().await?);
         }
@@ -229,28 +229,40 @@ impl Handler {
         }
         let item = self.engine.item_status(top).await?;
         let left = left_of(&item);
-        self.say(&SyncDocument::new(self.path_text(&item.path), left == 0, left)).await;
+        self.say_sync(top, &item.path, left).await?;
         Ok(Done::with(0, Some(left), None))
+    }
+
+    /// Says how it is in sync, and answers how many items wait for a person.
+    async fn say_sync(&self, top: Ino, path: &[u8], left: u64) -> Result<u64, EngineError> {
+        let person = self.engine.waiting_for_a_person(top).await?;
+        self.say(&SyncDocument::new(self.path_text(path), left == 0, left, person)).await;
+        Ok(person)
+    }
+
+    /// How many items at or below `top` are left of which waiting has just ended.
+    async fn left_at(&self, top: Ino) -> Result<u64, EngineError> {
+        match self.engine.item_status(top).await {
+            // It may have gone a moment later.
+            Ok(item) => Ok(left_of(&item).max(1)),
+            // That it was deleted is what is left.
+            Err(EngineError::NotFound) => Ok(1),
+            Err(error) => Err(error),
+        }
     }
 
     async fn wait(&self, scope: &Scope, top: Ino, timeout_ms: Option<u64>) -> Outcome {
         let outcome = self.engine.wait_in_sync(top, timeout_ms.map(Duration::from_millis)).await;
         let ran_out = matches!(outcome, Err(EngineError::TimedOut));
         let in_sync = if ran_out { false } else { outcome? };
-        // What was waited for may be gone by now: then nothing of it is left.
-        let left = match self.engine.item_status(top).await {
-            Ok(item) => left_of(&item),
-            Err(_) => 0,
-        };
+        let left = if in_sync { 0 } else { self.left_at(top).await? };
         let path = scope.bytes().unwrap_or_default();
-        let person = self.engine.waiting_for_a_person(top).await?;
-        self.say(&SyncDocument::new(self.path_text(&path), in_sync && person == 0, left)).await;
-        if in_sync && person == 0 {
-            return Ok(Done::with(0, Some(0), None));
-        }
+        let person = self.say_sync(top, &path, left).await?;
         if in_sync {
-            // All is sent, and what is left to decide no waiting decides.
-            return Ok(Done::with(4, Some(0), Some(conflicts_wait(person))));
+            // What is left to decide no waiting decides.
+            let (exit, why) =
+                if person > 0 { (4, Some(conflicts_wait(person))) } else { (0, None) };
+            return Ok(Done::with(exit, Some(0), why));
         }
         let status = self.engine.mount_status().await?;
         let (exit, why) = match &status {
@@ -338,7 +350,7 @@ impl Handler {
             Some(0) => self.engine.mount_status().await?.pending,
             limit => self.engine.drain(limit.map_or(NO_LIMIT, Duration::from_millis)).await,
         };
-        self.say(&SyncDocument::new(self.path_text(b""), left == 0, left)).await;
+        self.say_sync(Ino::ROOT, b"", left).await?;
         Ok(Done::with(if left == 0 { 0 } else { 3 }, Some(left), None))
     }
 }

@@ -29,7 +29,7 @@ pub use document::{
     CacheDocument, FORMAT, Item, Mount, MountFacts, PathText, Quota, Traffic, Trouble, rfc3339,
     to_line,
 };
-pub use elsewhere::{noted_elsewhere, settle_elsewhere};
+pub use elsewhere::{forget_elsewhere, noted_elsewhere, settle_elsewhere};
 pub use findings::{Found, find_daemon, find_daemons};
 pub use metrics::MetricsServer;
 pub use note::Note;

@@ -144,6 +144,8 @@ small_document! {
         in_sync: bool,
         /// Items left.
         left: u64,
+        /// Items that wait for a person.
+        attention: u64,
     }
 }
 small_document! {

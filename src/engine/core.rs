@@ -109,8 +109,8 @@ pub(crate) struct Core {
     pub(crate) paused: Mutex<Option<super::Lane>>,
     /// What circumstances hold back.
     pub(crate) restraint: Mutex<Option<super::pause::Restraint>>,
-    /// The pin rules changed.
-    pub(crate) rules: Notify,
+    /// What the pin rules share.
+    pub(crate) rules: super::rules::Rules,
     /// Content may be freed, or something waits for room.
     pub(crate) room: Notify,
     /// Folders in which the kernel may have been told that a name is not there.

@@ -102,7 +102,7 @@ pub use state::{
     Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
     SyncState, pin_word,
 };
-pub use state_dir::{left_to_send, only_here, remove_state};
+pub use state_dir::{left_to_send, only_here, remove_state, remove_state_but_log};
 pub use through::Backings;
 pub use verbs::{
     Allocate, Caller, FileSystemSpace, Handle, Invalidation, OpenMode, Opened, Page, PageEntry,

@@ -1,13 +1,15 @@
 //! Pin rules: which files are pinned because they fit a rule. Rules are kept in the catalog; what fits is looked at again
 //! when something changed, as often as that is cheap, and every hour where age counts.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::core::{Core, now};
+use super::open::lock;
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Durability, Origin, Reader};
 use crate::model::{Ino, Kind, Name, Pin, PinRule};
@@ -55,6 +57,15 @@ pub struct OwnPin {
     pub path: Vec<u8>,
     /// The pin that was set on it.
     pub pin: Pin,
+}
+
+/// Is what those who look at the rules share.
+#[derive(Default)]
+pub(crate) struct Rules {
+    /// The rules changed.
+    news: Notify,
+    /// Of several rules with a budget, which is the first that a file was within: no one file tells that.
+    chosen: Mutex<HashMap<Ino, Arc<str>>>,
 }
 
 /// Is what one rule finds.
@@ -129,37 +140,42 @@ impl Engine {
     }
 }
 
-/// The rule that pins a file: of several the first that leaves nothing out. `None` if no rule pinned it, or none fits it any
-/// more and it is about to be let go.
-pub(super) fn rule_of(rows: &Reader, ino: Ino) -> Result<Option<String>, CatalogError> {
-    if !rows.is_pinned_by_rule(ino)? {
-        return Ok(None);
-    }
-    let Some((_, size, mtime)) = rows.kind_size_mtime(ino)? else { return Ok(None) };
-    let path = super::status::path_of(rows, ino)?;
-    let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-    let now = now();
-    let fits = |kept: &Kept| {
-        PinRule::parse(&kept.expression).is_ok_and(|rule| {
-            let glob = rule.glob();
-            let is_called_so = match path.last() {
-                Some(name) if glob.is_name() => glob.matches_name(name),
-                _ => glob.matches(&path),
-            };
-            is_called_so && rule.allows(size, mtime, now)
-        })
-    };
-    let mut rules = rules_in(rows.state(RULES)?.as_deref());
-    rules.retain(fits);
-    rules.sort_by_key(|rule| rule.budget.is_some());
-    Ok(rules.into_iter().next().map(|rule| rule.name))
-}
-
 fn rules_in(kept: Option<&[u8]>) -> Vec<Kept> {
     kept.and_then(|kept| serde_json::from_slice(kept).ok()).unwrap_or_default()
 }
 
 impl Core {
+    /// The rule that pins a file: of several the first that leaves nothing out, else the first whose budget it is within. `None`
+    /// if no rule pinned it, or none fits it any more and it is about to be let go.
+    pub(super) fn rule_of(&self, rows: &Reader, ino: Ino) -> Result<Option<String>, CatalogError> {
+        if !rows.is_pinned_by_rule(ino)? {
+            return Ok(None);
+        }
+        let Some((_, size, mtime)) = rows.kind_size_mtime(ino)? else { return Ok(None) };
+        let path = super::status::path_of(rows, ino)?;
+        let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        let now = now();
+        let fits = |kept: &Kept| {
+            PinRule::parse(&kept.expression).is_ok_and(|rule| {
+                let glob = rule.glob();
+                let is_called_so = match path.last() {
+                    Some(name) if glob.is_name() => glob.matches_name(name),
+                    _ => glob.matches(&path),
+                };
+                is_called_so && rule.allows(size, mtime, now)
+            })
+        };
+        let mut rules = rules_in(rows.state(RULES)?.as_deref());
+        rules.retain(|kept| fits(kept) && kept.budget.is_none_or(|budget| size <= budget));
+        rules.sort_by_key(|rule| rule.budget.is_some());
+        let is_clear = rules.len() == 1 || rules.first().is_some_and(|rule| rule.budget.is_none());
+        if !is_clear {
+            let chosen = lock(&self.rules.chosen).get(&ino).cloned();
+            rules.retain(|rule| chosen.as_deref() == Some(&rule.name));
+        }
+        Ok(rules.into_iter().next().map(|rule| rule.name))
+    }
+
     fn pin_rules(&self) -> Ready<Vec<Kept>> {
         Ok(rules_in(self.catalog.read(|rows| rows.state(RULES))?.as_deref()))
     }
@@ -171,7 +187,7 @@ impl Core {
             .await
             .map_err(EngineError::from)?;
         self.apply_pin_rules().await?;
-        self.rules.notify_one();
+        self.rules.news.notify_one();
         Ok(())
     }
 
@@ -231,11 +247,21 @@ impl Core {
         let core = self.clone();
         let (rules, add, drop) = self
             .blocking(move || {
-                let mut wanted = HashSet::new();
+                let (mut wanted, mut chosen) = (HashSet::new(), HashMap::new());
                 let rules = core.catalog.read(|rows| rows.state(RULES))?;
-                for rule in rules_in(rules.as_deref()) {
-                    wanted.extend(core.fitting(&rule)?.pinned);
+                let all = rules_in(rules.as_deref());
+                let has_several = all.iter().filter(|rule| rule.budget.is_some()).count() > 1;
+                for rule in &all {
+                    let pinned = core.fitting(rule)?.pinned;
+                    if has_several && rule.budget.is_some() {
+                        let name: Arc<str> = rule.name.as_str().into();
+                        for ino in &pinned {
+                            chosen.entry(*ino).or_insert_with(|| name.clone());
+                        }
+                    }
+                    wanted.extend(pinned);
                 }
+                *lock(&core.rules.chosen) = chosen;
                 let pinned: HashSet<Ino> =
                     core.catalog.read(|rows| rows.pinned_by_rule())?.into_iter().collect();
                 let add: Vec<Ino> = wanted.difference(&pinned).copied().collect();
@@ -299,7 +325,7 @@ impl Core {
             tokio::select! {
                 _news = news, if !rules.is_empty() => {}
                 () = tokio::time::sleep(AGEING), if ages => {}
-                () = self.rules.notified() => {}
+                () = self.rules.news.notified() => {}
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -157,7 +157,7 @@ impl Engine {
             pins: Notify::new(),
             paused: Mutex::default(),
             restraint: Mutex::default(),
-            rules: Notify::new(),
+            rules: super::rules::Rules::default(),
             room: Notify::new(),
             negatives: Mutex::default(),
             sweep: Notify::new(),
@@ -311,6 +311,24 @@ impl Core {
 
 /// Locks the state directory; one that another daemon is about to let go of is asked for again for a second.
 async fn take_lock(dir: &Path) -> Result<File, StartError> {
+    let mut file = open_lock(dir).await?;
+    // Who took the whole state away held the lock as well: that one is nobody's any more.
+    if file.metadata().is_ok_and(|about| about.nlink() == 0) {
+        claim_state_dir(dir)?;
+        file = open_lock(dir).await?;
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    // The number only serves messages; on a full disk the lock itself still holds.
+    if let Err(error) = written {
+        tracing::debug!(%error, "cannot note the process id in the lock file");
+    }
+    Ok(file)
+}
+
+async fn open_lock(dir: &Path) -> Result<File, StartError> {
     let path = dir.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -329,14 +347,6 @@ async fn take_lock(dir: &Path) -> Result<File, StartError> {
             return Err(StartError::InUse { dir: dir.display().to_string(), pid });
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
-    // The number only serves messages; on a full disk the lock itself still holds.
-    if let Err(error) = written {
-        tracing::debug!(%error, "cannot note the process id in the lock file");
     }
     Ok(file)
 }
@@ -438,4 +448,31 @@ async fn mount_id(catalog: &Catalog) -> Result<String, StartError> {
         })
         .await?;
     Ok(fresh)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Who waited for the lock of a state that is being taken away held one that nobody else would ever see.
+    #[tokio::test]
+    async fn regression_the_lock_of_a_state_that_was_taken_away_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        claim_state_dir(&state).unwrap();
+        let first = take_lock(&state).await.unwrap();
+        let waiting = tokio::spawn({
+            let state = state.clone();
+            async move { take_lock(&state).await }
+        });
+        // It has opened the lock, and found it taken.
+        tokio::task::yield_now().await;
+        crate::engine::remove_state(&state).unwrap();
+        drop(first);
+        let lock = waiting.await.unwrap().unwrap();
+        assert_eq!(lock.metadata().unwrap().nlink(), 1);
+        let other = File::open(state.join("lock")).unwrap();
+        assert!(other.try_lock().is_err(), "two would use one state");
+    }
 }

@@ -61,6 +61,15 @@ fn is_missing(path: &Path) -> bool {
 
 /// Takes a state away, and the directory with it if it holds nothing else.
 pub fn remove_state(state_dir: &Path) -> io::Result<()> {
+    remove_state_but(state_dir, &[])
+}
+
+/// The same, and keeps its log.
+pub fn remove_state_but_log(state_dir: &Path) -> io::Result<()> {
+    remove_state_but(state_dir, &["log", "log.1"])
+}
+
+fn remove_state_but(state_dir: &Path, kept: &[&str]) -> io::Result<()> {
     let others = fs::read_dir(state_dir)?.collect::<Result<Vec<_>, _>>()?;
     for entry in others {
         let name = entry.file_name();
@@ -68,7 +77,8 @@ pub fn remove_state(state_dir: &Path) -> io::Result<()> {
             remove(state_dir, &name)?;
         }
     }
-    OURS.iter().try_for_each(|name| remove(state_dir, OsStr::new(name)))?;
+    let ours = OURS.iter().filter(|name| !kept.contains(name));
+    ours.map(OsStr::new).try_for_each(|name| remove(state_dir, name))?;
     match fs::remove_dir(state_dir) {
         // Something else lies in it, or a disk is mounted there.
         Err(error)

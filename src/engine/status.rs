@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::EngineError;
 use super::attention::conflicts_wait;
-use super::core::Core;
+use super::core::{Core, now};
 use super::crash::crash_here;
 use super::outcome::passes_by_itself;
-use super::rules::rule_of;
 use super::state::{ItemStatus, MountState, MountStatus, SyncState};
 use crate::cache::CacheError;
 use crate::catalog::{Inode, OutboxItem, PendingCounts, Reader};
@@ -108,13 +107,14 @@ impl Core {
             let reason = format!("{items} cannot be sent: see dewfs status --pending");
             return (MountState::Degraded, Some(reason));
         }
-        if conflicts > 0 {
-            return (MountState::Degraded, Some(conflicts_wait(conflicts)));
+        // All is sent: neither of these stands in the way of the other.
+        let copies = (conflicts > 0).then(|| conflicts_wait(conflicts));
+        let pins = self.why_pins_are_short().map(str::to_owned);
+        let reasons: Vec<String> = copies.into_iter().chain(pins).collect();
+        match reasons.is_empty() {
+            true => (MountState::Online, None),
+            false => (MountState::Degraded, Some(reasons.join("; "))),
         }
-        if let Some(reason) = self.why_pins_are_short() {
-            return (MountState::Degraded, Some(reason.to_owned()));
-        }
-        (MountState::Online, None)
     }
 
     /// How many items cannot be sent although the remote can be asked.
@@ -220,7 +220,7 @@ impl Core {
                     pin,
                     pin_from: pin_from.map(|from| path_of(rows, from)).transpose()?,
                     pin_rule: if pin == Pin::Pinned && !excluded {
-                        rule_of(rows, ino)?
+                        self.rule_of(rows, ino)?
                     } else {
                         None
                     },
@@ -244,7 +244,7 @@ impl Core {
                     since: row.as_ref().map(|row| row.since),
                     retry_at: row.and_then(|row| {
                         let own = row.error.is_some().then_some(row.not_before).flatten();
-                        own.or_else(|| self.next_try())
+                        own.filter(|when| *when > now()).or_else(|| self.next_try())
                     }),
                 }))
             })?

@@ -58,7 +58,7 @@ pub(crate) struct Workers {
     pub(super) in_place: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     /// When the remote last answered, nanoseconds since 1970; 0: not yet.
     pub(super) contact: AtomicI64,
-    /// When the remote is asked next, at the latest, nanoseconds since 1970.
+    /// When the remote is asked next, at the latest, nanoseconds since 1970; past while it is being asked.
     pub(super) next_look: AtomicI64,
     /// What the mass-change guard knows.
     pub(super) guard: super::guard::Shared,
@@ -219,10 +219,12 @@ impl Core {
         Some(self.workers.contact.load(Ordering::Relaxed)).filter(|when| *when != 0)
     }
 
-    /// When a remote that is away is asked again; `None` while it is there.
+    /// When a remote that is away is asked again; `None` while it is there, and while it is being asked.
     pub(super) fn next_try(&self) -> Option<i64> {
-        let is_away = matches!(self.connection_state(), Some((MountState::Offline, _)));
-        Some(self.workers.next_look.load(Ordering::Relaxed)).filter(|when| is_away && *when != 0)
+        use MountState::{Offline, RemoteMissing};
+        let is_away = matches!(self.connection_state(), Some((Offline | RemoteMissing, _)));
+        let next = self.workers.next_look.load(Ordering::Relaxed);
+        (is_away && next > now()).then_some(next)
     }
 
     /// The remote answered just now.

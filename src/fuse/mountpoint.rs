@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::mount::unmount;
 use super::mountinfo::{self, Mount};
+use crate::config::shell_word;
 
 /// How many dead mounts may lie on top of each other.
 const MOST_DEAD: usize = 16;
@@ -138,7 +139,7 @@ fn is_empty(place: &Path) -> io::Result<bool> {
 /// How to go on where something is mounted.
 fn way_out(kind: &str, mountpoint: &Path) -> String {
     match kind {
-        "fuse.dewfs" => format!("; dewfs umount {} ends that", mountpoint.display()),
+        "fuse.dewfs" => format!("; dewfs umount {} ends that", shell_word(mountpoint)),
         _ => String::new(),
     }
 }

@@ -43,6 +43,13 @@ fn regression_a_refused_mount_leaves_no_state_behind() {
         let line = desk.refused(1, &format!("{words} -o state_dir={}", state.display()));
         assert!(!state.exists(), "{words}: {line}");
     }
+    // Whoever wants to know why gets the log, and nothing else.
+    let wanted =
+        format!("mount http://127.0.0.1:9/ mnt -o log=debug,state_dir={}", state.display());
+    desk.refused(1, &wanted);
+    let kept = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(kept.collect::<Vec<_>>(), ["log"]);
+    std::fs::remove_dir_all(&state).unwrap();
     // What was there before stays, whatever it is.
     std::fs::create_dir_all(&state).unwrap();
     desk.refused(1, &format!("mount http://127.0.0.1:9/ mnt -o state_dir={}", state.display()));

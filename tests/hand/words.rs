@@ -64,15 +64,38 @@ fn regression_what_waits_for_the_remote_says_so_and_how_to_go_on() {
     desk.run(0, "ls mnt");
     fs::rename(desk.at("remote"), desk.at("away")).unwrap();
     desk.run(0, "sync mnt");
-    until("the root is missed", || desk.item("mnt")["state"] != "online");
+    until("the root is missed", || desk.item("mnt")["state"] == "remote-missing");
     fs::write(desk.at("mnt/new.txt"), "new").unwrap();
     let reason = desk.item("mnt")["reason"].as_str().unwrap().to_owned();
     let said = desk.run(0, "why mnt/new.txt");
     assert!(said.contains(&reason) && said.contains("the mount is "), "{said}");
-    if desk.item("mnt")["state"] == "remote-missing" {
-        assert!(reason.contains("dewfs sync --accept-remote"), "{reason}");
-        desk.run(4, "status --check mnt/new.txt");
-    }
+    assert!(reason.contains("dewfs sync --accept-remote"), "{reason}");
+    desk.run(4, "status --check mnt/new.txt");
+    // While it is asked nobody knows when that is done next.
+    until("the next time", || {
+        let before = jiff::Timestamp::now().as_millisecond();
+        let item = desk.item("mnt/new.txt");
+        let next = item["retry_at"].as_str().map(|time| time.parse::<jiff::Timestamp>().unwrap());
+        assert!(next.is_none_or(|next| next.as_millisecond() >= before), "{item} at {before}");
+        next.is_some()
+    });
+    fs::rename(desk.at("away"), desk.at("remote")).unwrap();
+}
+
+/// Of a folder with something unsent in a mount whose remote is gone or asks for a sign-in, `status` sent people to conflict
+/// copies and held changes of which there were none.
+#[test]
+fn regression_status_of_a_folder_names_the_way_out_of_its_mount() {
+    let desk = Desk::mounted();
+    desk.run(0, "ls -R --fetch mnt");
+    fs::rename(desk.at("remote"), desk.at("away")).unwrap();
+    desk.run(0, "sync mnt");
+    until("the root is missed", || desk.item("mnt")["state"] == "remote-missing");
+    fs::write(desk.at("mnt/folder/new.txt"), "new").unwrap();
+    desk.run(4, "status --check mnt/folder");
+    let said = desk.run(0, "status mnt/folder");
+    let is_right = said.contains("dewfs sync --accept-remote") && !said.contains("dewfs conflicts");
+    assert!(is_right, "{said}");
     fs::rename(desk.at("away"), desk.at("remote")).unwrap();
 }
 

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::shapes::assert_shape;
 
+#[path = "elsewhere.rs"]
+mod elsewhere;
+
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_dewfs");
 
 /// A mount of a folder, in a directory of its own that goes away with it.
@@ -65,6 +68,7 @@ impl Desk {
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.current_dir(&self.home).env("XDG_CONFIG_HOME", self.at("config"));
+        command.env("XDG_STATE_HOME", self.at("states"));
         command
     }
 
@@ -77,6 +81,13 @@ impl Desk {
         let words: Vec<&str> = words.split_whitespace().collect();
         let output = self.dewfs(&words);
         assert_eq!(output.status.code(), Some(status), "{words:?}: {}", told(&output));
+        told(&output)
+    }
+
+    /// What a shell prints that is told this line.
+    pub fn shell(&self, line: &str) -> String {
+        let output =
+            Command::new("sh").args(["-c", line]).current_dir(&self.home).output().unwrap();
         told(&output)
     }
 
@@ -94,6 +105,11 @@ impl Desk {
         self.json(0, &format!("status {path}")).remove(0)
     }
 
+    /// The notes of states of this desk in the usual place of states.
+    pub fn noted(&self, state: &str) -> Vec<PathBuf> {
+        elsewhere::noted_below(&self.at(state), Some(&self.at("states")))
+    }
+
     pub fn is_mounted(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
         // It may be a link.
@@ -109,6 +125,10 @@ impl Drop for Desk {
         }
         if self.is_mounted() {
             let _tried = Command::new("umount").arg("-l").arg(self.at("mnt/")).status();
+        }
+        // Root's are not in the place that a command is given.
+        if rustix::process::geteuid().is_root() {
+            elsewhere::forget_below(&self.home);
         }
     }
 }

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use dewfs::fuse::mountinfo;
 use tempfile::TempDir;
 
+#[path = "elsewhere.rs"]
+mod elsewhere;
+
 /// How long anything may take that is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// The file system type that statfs(2) tells of FUSE.
@@ -106,6 +109,7 @@ impl Places {
 impl Drop for Places {
     fn drop(&mut self) {
         self.detach();
+        elsewhere::forget_below(self.state.parent().unwrap());
     }
 }
 

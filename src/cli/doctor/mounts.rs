@@ -11,7 +11,7 @@ use crate::cli::Failure;
 use crate::cli::output::{number, text};
 use crate::cli::target::Target;
 use crate::cli::units::Units;
-use crate::config::{ConfigFiles, Schemes, Who};
+use crate::config::{ConfigFiles, Schemes, Who, shell_word};
 use crate::control::{Client, Request, Scope, find_daemon};
 use crate::fuse::mountinfo::{Mount, mounts};
 
@@ -41,7 +41,7 @@ fn doubled(mine: &[Mount], who: &Who) -> Vec<Check> {
     }
     let mut checks = Vec::new();
     for (place, count) in counts {
-        let shown = place.display();
+        let (shown, word) = (place.display(), shell_word(&place));
         let daemons = find_daemon(&place, Some(who.uid), who.uid);
         let alive = daemons.iter().filter(|found| Client::connect(&found.note.socket).is_ok());
         let pids: Vec<String> = alive.map(|found| found.note.pid.to_string()).collect();
@@ -49,13 +49,13 @@ fn doubled(mine: &[Mount], who: &Who) -> Vec<Check> {
             checks.push(Check::ill(
                 "mounts",
                 format!("{shown}: {count} dewfs mounts lie on top of each other"),
-                &format!("unmount the upper one: dewfs umount {shown}"),
+                &format!("unmount the upper one: dewfs umount {word}"),
             ));
         } else if pids.len() > 1 {
             checks.push(Check::ill(
                 "mounts",
                 format!("{shown}: two daemons (processes {}) serve this place", pids.join(" and ")),
-                &format!("unmount it and mount it once: dewfs umount {shown}"),
+                &format!("unmount it and mount it once: dewfs umount {word}"),
             ));
         }
     }
@@ -71,7 +71,10 @@ fn one(mount: Mount, who: &Who) -> Vec<Check> {
             return vec![Check::ill(
                 "mount",
                 format!("{place} is dead: its daemon is gone ({why})"),
-                &format!("nothing is lost: unmount it with dewfs umount {place}, then mount again"),
+                &format!(
+                    "nothing is lost: unmount it with dewfs umount {}, then mount again",
+                    shell_word(&place)
+                ),
             )];
         }
         None => {
@@ -107,7 +110,7 @@ fn answers(mount: &Mount) -> Option<Result<(), rustix::io::Errno>> {
 }
 
 fn stuck(mount: &Mount, who: &Who) -> String {
-    let place = mount.mountpoint.display();
+    let place = shell_word(&mount.mountpoint);
     let pid = find_daemon(&mount.mountpoint, mount.owner, who.uid).first().map(|one| one.note.pid);
     let kill =
         pid.map(|pid| format!("end it (kill {pid}, at worst kill -9), then ")).unwrap_or_default();
@@ -115,16 +118,17 @@ fn stuck(mount: &Mount, who: &Who) -> String {
 }
 
 fn health(place: &str, status: &Value) -> Check {
+    let word = shell_word(place);
     let state = text(status, "state");
     let reason = text(status, "reason");
     let said = if reason.is_empty() { state.to_owned() } else { format!("{state}, {reason}") };
     let ill = |mend: &str| Check::ill("mount", format!("{place}: {said}"), mend);
     match state {
         "auth-required" => ill(&format!(
-            "sign in again: dewfs login {place}; or write the new password into the file of credentials="
+            "sign in again: dewfs login {word}; or write the new password into the file of credentials="
         )),
         "remote-missing" => ill(&format!(
-            "bring it back; if it was emptied or replaced on purpose: dewfs sync --accept-remote {place}"
+            "bring it back; if it was emptied or replaced on purpose: dewfs sync --accept-remote {word}"
         )),
         "offline" => Check::note(
             "mount",
@@ -132,13 +136,13 @@ fn health(place: &str, status: &Value) -> Check {
             "what is here works, edits wait; look at the network and at the server",
         ),
         _ if number(status, "held") > 0 => ill(&format!(
-            "dewfs held {place} lists them; dewfs undo {place} brings all back, dewfs release {place} sends them"
+            "dewfs held {word} lists them; dewfs undo {word} brings all back, dewfs release {word} sends them"
         )),
         _ if number(status, "errors") > 0 => {
-            ill(&format!("dewfs status --pending {place} lists what cannot be sent, and why"))
+            ill(&format!("dewfs status --pending {word} lists what cannot be sent, and why"))
         }
         _ if number(status, "conflicts") > 0 => ill(&format!(
-            "dewfs conflicts {place} lists them; decide each: dewfs resolve PATH --keep mine, theirs or both"
+            "dewfs conflicts {word} lists them; decide each: dewfs resolve PATH --keep mine, theirs or both"
         )),
         _ => Check::well("mount", format!("{place}: {said}")),
     }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::Check;
 use crate::cli::way_out::{way_out, without_way_out};
 use crate::cli::{ATTENTION, Common, Failure, remote};
+use crate::config::shell_word;
 
 /// Seconds by which two clocks that are both right may differ, on the way and by rounding.
 const CLOCKS_DIFFER: u64 = 10;
@@ -28,8 +29,10 @@ fn mend(failure: &Failure, spec: &str) -> String {
     let known = way_out(&failure.message);
     if failure.exit == ATTENTION && !failure.message.contains("unencrypted") {
         let sign_in = match spec.contains('/') {
-            true => format!("dewfs setup NAME {spec} asks for both"),
-            false => format!("dewfs login {} asks for both", spec.trim_end_matches(':')),
+            true => format!("dewfs setup NAME {} asks for both", shell_word(spec)),
+            false => {
+                format!("dewfs login {} asks for both", shell_word(spec.trim_end_matches(':')))
+            }
         };
         return format!(
             "the user name or password is missing or not accepted: {sign_in}; or mend the file of credentials="

@@ -14,13 +14,13 @@ use tracing::{error, info, warn};
 
 use super::failure::{Failure, Kind};
 use super::place::Place;
-use super::{Order, background, log, remote, service, thrift};
+use super::{Order, background, log, remote, service, thrift, unused};
 use crate::cli::remotes::Signs;
 use crate::config::{Access, Atime, MountOptions};
 use crate::control::{
     Client, MetricsServer, MountInfo, Note, Request, Server, StopSignal, settle_elsewhere,
 };
-use crate::engine::{Engine, Restraint, StartError, claim_state_dir, only_here, remove_state};
+use crate::engine::{Engine, Restraint, StartError, claim_state_dir};
 use crate::fuse::{self, MountAs, Mounted};
 use crate::model::Ino;
 use crate::remote::Remote;
@@ -40,7 +40,8 @@ pub(super) fn run(order: &Order, in_background: bool) -> Result<(), Failure> {
     let is_new = matches!(state.try_exists(), Ok(false));
     let begun = begin(order, in_background);
     if is_new && begun.is_err() {
-        forget_new_state(state);
+        let is_debugged = matches!(level(order), "debug" | "trace");
+        unused::forget(state, is_debugged);
     }
     let (runtime, mut daemon) = begun?;
     if in_background {
@@ -67,31 +68,17 @@ fn begin(order: &Order, in_background: bool) -> Result<(Runtime, Daemon), Failur
     Ok((runtime, daemon))
 }
 
-/// Takes away the state that a start made which came to no mount: nobody ever used it.
-fn forget_new_state(state: &Path) {
-    // Another daemon may have begun with it meanwhile.
-    let lock = std::fs::File::open(state.join("lock"));
-    if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_err()) {
-        return;
-    }
-    let is_unused = only_here(state).is_ok_and(|kept| kept.is_empty())
-        && std::fs::read_dir(state.join("recovered")).is_ok_and(|mut kept| kept.next().is_none());
-    let has_catalog = state.join("catalog.db").exists();
-    if (is_unused || !has_catalog)
-        && let Err(why) = remove_state(state)
-        && why.kind() != io::ErrorKind::NotFound
-    {
-        warn!("{}: {why}: the state of a mount that did not come about stays.", state.display());
-    }
-}
-
 fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(2).thread_name("engine").enable_all().build()
 }
 
+/// How much is logged.
+fn level(order: &Order) -> &str {
+    if order.debug { "debug" } else { order.options.log.as_deref().unwrap_or("info") }
+}
+
 fn start_log(order: &Order, in_background: bool) -> Result<(), Failure> {
-    let places = &order.options.places;
-    let level = if order.debug { "debug" } else { order.options.log.as_deref().unwrap_or("info") };
+    let (places, level) = (&order.options.places, level(order));
     if !in_background {
         log::to_stderr_or_journal(level, &order.options.name);
         return Ok(());
@@ -328,6 +315,8 @@ fn both(one: Option<String>, other: Option<String>) -> Option<String> {
 async fn stop_engine(engine: &Engine, options: &MountOptions) {
     if tokio::time::timeout(STOP, engine.stop()).await.is_err() {
         error!("the local disk did not take everything in {} s.", STOP.as_secs());
+        // Looking at the state would wait for that disk without end; the note stays.
+        return;
     }
     settle_elsewhere(&options.places);
 }
