@@ -8,8 +8,11 @@ use super::{Engine, EngineError};
 use crate::catalog::{self, Reader};
 use crate::model::{Ino, Kind};
 
-/// The three kinds of what waits.
-const WAITING: [fn(&Reader) -> catalog::Result<Vec<Ino>>; 3] = [conflicting, held, failed];
+/// Finds all of one kind of what waits.
+type List = fn(&Reader) -> catalog::Result<Vec<Ino>>;
+
+/// The kinds of what waits.
+const WAITING: [List; 3] = [conflicting, held, failed];
 
 impl Engine {
     /// How many items at or below `top` wait for a person.
