@@ -167,12 +167,19 @@ impl Core {
     }
 
     /// Unlinks data files whose rows have forgotten them, after the commits that forgot them are synced.
-    pub(crate) async fn unlink_forgotten(&self) -> Result<(), EngineError> {
-        // Taken first: what is forgotten from here on is not covered by this barrier.
-        let forgotten = std::mem::take(&mut *super::open::lock(&self.forgotten));
-        if forgotten.is_empty() {
+    pub(crate) async fn unlink_forgotten(self: &Arc<Self>) -> Result<(), EngineError> {
+        if super::open::lock(&self.forgotten).is_empty() {
             return Ok(());
         }
+        let core = self.clone();
+        // A task of its own: whoever no longer waits must not take along what is to go.
+        let gone = self.runtime.spawn(async move { core.unlink_all_forgotten().await });
+        gone.await.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    async fn unlink_all_forgotten(&self) -> Result<(), EngineError> {
+        // Taken first: what is forgotten from here on is not covered by this barrier.
+        let forgotten = std::mem::take(&mut *super::open::lock(&self.forgotten));
         crash_point!(self, "forget: before the barrier");
         if let Err(error) = self.catalog.barrier().await {
             super::open::lock(&self.forgotten).extend(forgotten);

@@ -138,6 +138,12 @@ pub struct AttemptTag {
 /// Is asked just before the step that makes an upload visible: whether what was sent is still whole.
 pub type CommitCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 
+/// Asks a commit check, if there is one. It may wait for the disk, which must not keep the runtime's threads.
+pub(crate) async fn is_still_whole(check: Option<&CommitCheck>) -> bool {
+    let Some(check) = check.cloned() else { return true };
+    tokio::task::spawn_blocking(move || check()).await.unwrap_or(false)
+}
+
 /// How much longer a server may be silent over a change that is about so many bytes: it may copy, check and scan them before it
 /// answers, and who gives up sends all of it again for ever.
 pub(crate) fn commit_time(bytes: u64) -> std::time::Duration {

@@ -122,9 +122,9 @@ impl Upload {
             tell(sent);
         }
         tell(length);
-        match &self.still_whole {
-            Some(whole) if !whole() => Err(failed().because("it was changed while it was sent")),
-            _ => Ok(bytes),
+        match super::is_still_whole(self.still_whole.as_ref()).await {
+            true => Ok(bytes),
+            false => Err(failed().because("it was changed while it was sent")),
         }
     }
 }

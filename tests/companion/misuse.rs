@@ -116,6 +116,8 @@ fn places_that_a_user_may_not_cover_are_refused() {
     refuses(Path::new("/usr"), 0, libc::EACCES);
     refuses(Path::new("/etc/passwd"), 0, libc::ENOTDIR);
     refuses(&boxed("sticky"), 0, libc::EPERM);
+    // Who unmounted it twice at once took away the disk that lay below it as well, by the helper's rights.
+    refuses(&boxed("disk"), 0, libc::EBUSY);
     refuses(Path::new("/proc/self/fd"), 0, libc::EACCES);
     // Others are let in only where /etc/fuse.conf says so.
     refuses(&places.at, 8, libc::EACCES);

@@ -44,8 +44,9 @@ const SCRIPT: &str = r#"
         # What belongs to others: a file that everybody may write to, and a mount whose descriptor was left open.
         touch "$box/everybodys"
         chmod 666 "$box/everybodys"
-        mkdir "$box/other" "$box/roots" "$box/strangers" "$box/sticky"
+        mkdir "$box/other" "$box/roots" "$box/strangers" "$box/sticky" "$box/disk"
         chmod 1777 "$box/sticky"
+        mount -t tmpfs -o mode=777 dewfs-test "$box/disk"
         exec 9<>/dev/fuse
         mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none "$box/other"
         for owner in roots:0 "strangers:${uid}0"; do

@@ -213,3 +213,28 @@ async fn regression_all_requests_go_on_with_a_new_password() {
         assert!(answer.unwrap().is_none());
     }
 }
+
+/// A gateway's page of 200, without length and version, was taken for the content of every file and part that ends within it.
+#[tokio::test]
+async fn regression_a_page_is_not_the_content() {
+    for (length, range, read) in [
+        // As long as the file: nothing tells them apart but what is in it.
+        (9, 0..9, Ok("<html></h".to_owned())),
+        (9, 2..6, Ok("tml>".to_owned())),
+        (8, 0..8, Err(ErrorKind::Corrupt)),
+        (8, 2..6, Err(ErrorKind::Corrupt)),
+        (12, 0..4, Err(ErrorKind::Corrupt)),
+        (12, 2..6, Err(ErrorKind::Corrupt)),
+    ] {
+        let liar = Liar::start(move |asked| match asked.method.as_str() {
+            "GET" => "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n<html>\r\n3\r\n</h\r\n0\r\n\r\n".into(),
+            _ => multistatus(&entry(
+                "/f",
+                &format!("<d:getcontentlength>{length}</d:getcontentlength><d:getetag>\"v\"</d:getetag>"),
+            )),
+        })
+        .await;
+        let shown = format!("{range:?} of {length}");
+        assert_eq!(reads_of(&open(&liar), range).await, read, "{shown}");
+    }
+}

@@ -5,9 +5,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, accessat, open, openat};
+use rustix::fs::{
+    Access, AtFlags, FileType, Mode, OFlags, StatxAttributes, accessat, open, openat,
+};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -80,6 +82,10 @@ fn may_cover(uid: u32, place: &OwnedFd) -> Result<()> {
     if u32::from(about.stx_mode) & Mode::SVTX.bits() != 0 && about.stx_uid != uid {
         return Err(Errno::PERM);
     }
+    // Who unmounts it twice at once would take away what lies below, which need not be his.
+    if about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err(Errno::BUSY);
+    }
     accessat(place, ".", Access::WRITE_OK, AtFlags::EACCESS)?;
     systems::may_be_covered(place)?.then_some(()).ok_or(Errno::PERM)
 }
@@ -102,8 +108,8 @@ pub(crate) fn unmount(uid: u32, above: &OwnedFd, lazy: u32, name: &OsStr) -> Res
         return Err(Errno::INVAL);
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Open only while it is looked at: else it would be busy, by us.
-    let number = told(&openat(above, name, flags, Mode::empty())?, "mnt_id:")?;
+    let place = openat(above, name, flags, Mode::empty())?;
+    let number = told(&place, "mnt_id:")?;
     let owner = format!("user_id={uid}");
     // `36 35 98:0 /root /mountpoint options [optional fields …] - type source options`; spaces in names are escaped.
     let is_his = |line: &str| {
@@ -116,10 +122,18 @@ pub(crate) fn unmount(uid: u32, above: &OwnedFd, lazy: u32, name: &OsStr) -> Res
     if !mounts()?.lines().any(is_his) {
         return Err(Errno::PERM);
     }
+    if lazy == 1 {
+        // The very mount that was looked at: what is in its place by now stays.
+        return rustix::mount::unmount(by_descriptor(&place), UnmountFlags::DETACH);
+    }
+    // Held, it would be busy, by us.
+    drop(place);
     // Through the descriptor to the very directory that was looked into; and what is there now is no link.
-    let at = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string()).join(name);
-    let how = if lazy == 1 { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-    rustix::mount::unmount(at, how | UnmountFlags::NOFOLLOW)
+    rustix::mount::unmount(by_descriptor(above).join(name), UnmountFlags::NOFOLLOW)
+}
+
+fn by_descriptor(at: &OwnedFd) -> PathBuf {
+    Path::new("/proc/self/fd").join(at.as_raw_fd().to_string())
 }
 
 /// All mounts, as the kernel lists them; names are whatever people gave them.

@@ -10,7 +10,7 @@ use super::look::TICK;
 use super::paths::RawPath;
 use super::upload::{Sending, changed};
 use super::version::{Etag, condition};
-use crate::remote::{ErrorKind, Expect, Kind, Observed, Upload};
+use crate::remote::{ErrorKind, Expect, Kind, Observed, Upload, is_still_whole};
 
 /// How often `Expect::Any` tries again when the place is taken or freed at the same time.
 const TRIES: usize = 3;
@@ -48,7 +48,7 @@ impl WebDavRemote {
         }
         let mtime = self.mtime_of(upload, before.as_ref());
         let sent = self.send_temporary(site, upload, mtime).await?;
-        if upload.still_whole.as_ref().is_some_and(|is_whole| !is_whole()) {
+        if !is_still_whole(upload.still_whole.as_ref()).await {
             self.drop_private(&site.temp).await?;
             return Err(changed());
         }

@@ -25,8 +25,8 @@ struct Part {
     skip: u64,
     /// Bytes to hand on.
     left: u64,
-    /// Whether the body must end after that.
-    must_end: bool,
+    /// Bytes that must come after those before the body ends; `None` if the answer itself tells its end.
+    behind: Option<u64>,
 }
 
 impl WebDavRemote {
@@ -90,7 +90,7 @@ impl WebDavRemote {
         if length_of(&answer).is_some_and(|told| told != length) {
             return Err(Failure::corrupt("a part of another length than its range"));
         }
-        Ok(Part { answer, total, skip: 0, left: length, must_end: true })
+        Ok(Part { answer, total, skip: 0, left: length, behind: Some(0) })
     }
 
     /// The whole file in answer to a range: the server cannot, or would not, give a part.
@@ -101,8 +101,10 @@ impl WebDavRemote {
         range: &Range<u64>,
         answer: Response,
     ) -> Outcome<Part> {
-        let total = length_of(&answer);
-        self.check_told(path, version, total, &answer).await?;
+        let told = length_of(&answer);
+        let seen = self.check_told(path, version, told, &answer).await?;
+        // What tells neither length nor version may be anything, such as a page of a gateway: it must be as long as the file.
+        let total = told.or(seen);
         if total.is_some_and(|total| total < range.end) {
             return Err(Failure::corrupt("the whole file is shorter than the range in it"));
         }
@@ -111,17 +113,18 @@ impl WebDavRemote {
             self.forget_ranges();
         }
         let left = range.end - range.start;
-        Ok(Part { answer, total, skip: range.start, left, must_end: false })
+        let behind = total.filter(|_| told.is_none()).map(|total| total - range.end);
+        Ok(Part { answer, total, skip: range.start, left, behind })
     }
 
-    /// Whether an answer's headers are those of `version`; looks at the entry if they do not say.
+    /// Whether an answer's headers are those of `version`; looks at the entry if they do not say, and answers how long it is then.
     async fn check_told(
         &self,
         path: &RawPath,
         version: &Version,
         total: Option<u64>,
         answer: &Response,
-    ) -> Outcome<()> {
+    ) -> Outcome<Option<u64>> {
         if is_encoded(answer) {
             let seen = self.look(path).await?;
             if seen.is_none_or(|seen| Some(seen.size) != total) {
@@ -129,18 +132,18 @@ impl WebDavRemote {
             }
         }
         match told(answer.headers(), total, version) {
-            Some(told) if told == *version => Ok(()),
+            Some(told) if told == *version => Ok(None),
             // Where a read was sent on to may have versions of its own.
             Some(_) if self.client.is_home(answer.url()) => Err(other_version()),
-            Some(_) => self.check_version(path, version).await,
-            None => self.check_version(path, version).await,
+            Some(_) | None => self.check_version(path, version).await.map(Some),
         }
     }
 
-    async fn check_version(&self, path: &RawPath, version: &Version) -> Outcome<()> {
+    /// Looks whether this version is there; answers how long it is.
+    async fn check_version(&self, path: &RawPath, version: &Version) -> Outcome<u64> {
         match self.look(path).await? {
             None => Err(Failure::new(ErrorKind::NotFound, "nothing is there")),
-            Some(seen) if seen.kind == Kind::File && seen.version == *version => Ok(()),
+            Some(seen) if seen.kind == Kind::File && seen.version == *version => Ok(seen.size),
             Some(_) => Err(other_version()),
         }
     }
@@ -158,16 +161,14 @@ impl Part {
             let mut chunk = chunk.split_off(skipped);
             let room = usize::try_from(self.left).unwrap_or(usize::MAX);
             if chunk.len() > room {
-                if self.must_end {
-                    return Err(Failure::corrupt("the answer is longer than promised"));
-                }
+                self.pass(chunk.len() - room)?;
                 chunk.truncate(room);
             }
             if chunk.is_empty() {
                 continue;
             }
             self.left -= chunk.len() as u64;
-            if self.left == 0 && self.must_end {
+            if self.left == 0 && self.behind.is_some() {
                 self.check_end(stall).await?;
             }
             return Ok(Some((chunk, self)));
@@ -178,9 +179,22 @@ impl Part {
     /// Asked before the last bytes are handed on: whoever has them all need not ask for an error after them.
     async fn check_end(&mut self, stall: Duration) -> Outcome<()> {
         while let Some(more) = self.chunk(stall).await? {
-            if !more.is_empty() {
-                return Err(Failure::corrupt("the answer is longer than promised"));
+            self.pass(more.len())?;
+        }
+        match self.behind {
+            Some(missing) if missing > 0 => {
+                Err(Failure::corrupt(format!("the answer ends {missing} bytes early")))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes over bytes behind those asked for.
+    fn pass(&mut self, bytes: usize) -> Outcome<()> {
+        let Some(behind) = &mut self.behind else { return Ok(()) };
+        match behind.checked_sub(bytes as u64) {
+            Some(rest) => *behind = rest,
+            None => return Err(Failure::corrupt("the answer is longer than promised")),
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::failure::{Failure, Outcome};
 use crate::remote::layers::Pace;
-use crate::remote::{Body, CommitCheck, ErrorKind, Upload};
+use crate::remote::{Body, CommitCheck, ErrorKind, Upload, is_still_whole};
 
 /// How much is sent and counted at a time.
 const CHUNK: usize = 256 << 10;
@@ -115,7 +115,7 @@ impl Sending {
             return Err(changed());
         }
         let check = upload.still_whole.clone().filter(|_| is_final);
-        if length == 0 && check.as_ref().is_some_and(|is_whole| !is_whole()) {
+        if length == 0 && !is_still_whole(check.as_ref()).await {
             return Err(changed());
         }
         let told = upload.progress.clone();
@@ -177,7 +177,7 @@ impl Sending {
             }
             let sent = sent + chunk.len() as u64;
             let is_last = sent == sending.length;
-            if is_last && sending.check.as_ref().is_some_and(|is_whole| !is_whole()) {
+            if is_last && !is_still_whole(sending.check.as_ref()).await {
                 return Err(sending.refuse(changed()));
             }
             // Who knows the length asks for no end.
