@@ -320,7 +320,7 @@ fn what_is_past_the_users_limit_goes_through_the_daemon() {
     }
 }
 
-/// S104 "Where fusermount3 is missing, the helper mounts under the same rules."
+/// S104 "Where fusermount3 is missing, the helper mounts under the same rules, and over no other mount."
 #[test]
 fn the_helper_mounts_where_fusermount_is_missing() {
     let machine = Machine { fusermount: false, ..HELPED };

@@ -238,3 +238,19 @@ async fn regression_a_page_is_not_the_content() {
         assert_eq!(reads_of(&open(&liar), range).await, read, "{shown}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_tells_no_version_is_asked_for_it() {
+    let liar = Liar::start(|asked| match asked.method.as_str() {
+        "GET" => {
+            "HTTP/1.1 206 P\r\nContent-Range: bytes 0-3/9\r\nContent-Length: 4\r\n\r\n0123".into()
+        }
+        _ => multistatus(&entry(
+            "/f",
+            "<d:getcontentlength>9</d:getcontentlength><d:getetag>w</d:getetag>",
+        )),
+    })
+    .await;
+    let error = open(&liar).read(&at("f"), &v(), 0..4).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::VersionMismatch);
+}

@@ -170,22 +170,6 @@ async fn a_version_of_time_and_size_is_compared_with_the_answers_own() {
 }
 
 #[tokio::test]
-async fn an_answer_that_tells_no_version_is_asked_for_it() {
-    let liar = Liar::start(|asked| match asked.method.as_str() {
-        "GET" => {
-            "HTTP/1.1 206 P\r\nContent-Range: bytes 0-3/9\r\nContent-Length: 4\r\n\r\n0123".into()
-        }
-        _ => multistatus(&entry(
-            "/f",
-            "<d:getcontentlength>9</d:getcontentlength><d:getetag>w</d:getetag>",
-        )),
-    })
-    .await;
-    let error = open(&liar).read(&at("f"), &v(), 0..4).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::VersionMismatch);
-}
-
-#[tokio::test]
 async fn waiting_is_told_in_seconds_or_as_a_date() {
     let until = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(90));
     for (status, header, least, most) in [

@@ -1,6 +1,6 @@
 //! Mounting and unmounting for a user, under the rules of fusermount3: on a directory that he may write to, of a plain file
 //! system, never with set-user-id programs or devices in it, for others only where the machine's owner allows that; and
-//! away only with a dewfs mount of his own.
+//! away only with a dewfs mount of his own. Over another mount nothing is mounted.
 
 use std::ffi::OsStr;
 use std::fs;
