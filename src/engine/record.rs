@@ -98,7 +98,13 @@ impl Core {
         }
         crash_here!(self, "record: before the rows");
         let kept = live.clone();
-        let tell = move |tx: &mut Tx| tell(tx, &kept, &news, (known, version.as_ref()));
+        #[cfg(debug_assertions)]
+        let core = self.clone();
+        let tell = move |tx: &mut Tx| {
+            let is_cut = tell(tx, &kept, &news, (known, version.as_ref()))?;
+            crash_here!(core, "record: in the rows");
+            Ok::<_, EngineError>(is_cut)
+        };
         let outcome = self.catalog.write(durability, Origin::Kernel, tell).await;
         self.open.note_told();
         crash_here!(self, "record: told");

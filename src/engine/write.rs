@@ -175,7 +175,9 @@ impl Core {
             return Ok(None);
         }
         let mut cut = Cut::begin(self, live);
-        if !self.is_known_in_part(live.ino)? {
+        // Asked first: what is in the rows already and not committed is seen by no reader, and comes after this cut.
+        let is_being_told = live.is_telling();
+        if !is_being_told && !self.is_known_in_part(live.ino)? {
             return Ok(Some(cut));
         }
         if size > 0 {
