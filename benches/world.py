@@ -259,12 +259,17 @@ class Mount:
         run(self.world.dewfs, "sync", self.at)
 
     def switches(self):
-        """How often the daemon's threads went to sleep so far: each time, something had woken them."""
-        total, tasks = 0, "/proc/%d/task" % self.process.pid
+        """How often each of the daemon's threads went to sleep so far: each time, something had woken it."""
+        counts, tasks = {}, "/proc/%d/task" % self.process.pid
         for task in os.listdir(tasks):
             with open(os.path.join(tasks, task, "status")) as file:
-                total += sum(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt"))
-        return total
+                counts[task] = sum(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt"))
+        return counts
+
+    def woken_since(self, before):
+        """How often threads were woken since `switches` was asked; one that ended meanwhile was woken for that."""
+        now = self.switches()
+        return sum(count - before.get(task, 0) for task, count in now.items()) + len(before.keys() - now.keys())
 
     def end(self):
         """Unmounts and waits for the daemon; ends it by force when it does not go."""

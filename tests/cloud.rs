@@ -14,7 +14,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cloud::{CloudServer, LOGIN, Options, PASSWORD, Product};
 use dewfs::remote::webdav::{AddressedServer, LoginFlow, WebDavOptions};
-use dewfs::remote::{Conditional, ErrorKind, Expect, FeedKind, Locator, Name, Remote, RemotePath};
+use dewfs::remote::{
+    Conditional, ErrorKind, Expect, FeedKind, Locator, Metadata, Name, Remote, RemotePath,
+};
 use secrecy::ExposeSecret;
 use support::conformance::{Actor, Subject, run_all, upload};
 
@@ -196,6 +198,26 @@ async fn a_wrong_password_is_told_as_such() {
     let options = WebDavOptions::new(server.url()).basic(LOGIN, "wrong".to_owned());
     let refused = AddressedServer::open(&options).unwrap().probe().await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Unauthenticated);
+}
+
+/// Somebody else's content of the same size, put there between our look and our times, got these and was taken for what we know: it
+/// was never fetched, and the next save replaced it.
+#[tokio::test]
+async fn regression_times_are_set_on_the_version_that_was_seen_only() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    server.put("doc", b"ours00");
+    let remote = remote(&server);
+    remote.probe().await.unwrap();
+    let before = remote.stat(&at("doc")).await.unwrap().unwrap();
+    let metadata = Metadata { mtime: Some(1_234_567_890_000_000_000), mode: None };
+    server.put_before("PROPPATCH", "doc", b"theirs");
+    let expect = Expect::Version(before.version);
+    let refused = remote.set_metadata(&at("doc"), &metadata, expect).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::VersionMismatch, "{refused}");
+    let theirs = remote.stat(&at("doc")).await.unwrap().unwrap();
+    assert_ne!(theirs.mtime, metadata.mtime);
+    let set = remote.set_metadata(&at("doc"), &metadata, Expect::Version(theirs.version)).await;
+    assert_eq!(set.unwrap().mtime, metadata.mtime);
 }
 
 #[tokio::test]

@@ -138,6 +138,37 @@ fn a_full_ext4_is_said_and_lived_through() {
     }
 }
 
+/// S164 "Where the disk refuses what it seems to have room for, a quota or the number of files, content that may go goes for it as well."
+/// Reading kept nothing any more, and writing failed beside all the content that could have gone.
+#[test]
+fn regression_content_goes_for_what_the_disk_refuses_though_it_has_room() {
+    // 256 directories, some files of the catalog: the rest does not do for all that is read.
+    let Some(disk) = tmpfs("size=64M,nr_inodes=420") else { return };
+    let content = |index: u64| bytes(4096, index);
+    let mount = mounted(&disk, &["-o", "cache_size=32M"], |remote| {
+        for index in 0..400 {
+            fs::write(remote.join(format!("old{index}")), content(index)).unwrap();
+        }
+    });
+    for index in 0..400 {
+        assert_eq!(fs::read(mount.path(format!("old{index}"))).unwrap(), content(index));
+    }
+    for index in 0..30 {
+        let name = format!("new{index}");
+        fs::write(mount.path(&name), content(1000 + index)).unwrap();
+        assert_eq!(fs::read(mount.path(&name)).unwrap(), content(1000 + index));
+    }
+    told(&["sync", "--wait", "--timeout", "20s"], mount.places.at.clone());
+    for index in 0..30 {
+        mount.arrives(format!("new{index}"), &content(1000 + index));
+    }
+    // What is read is kept again.
+    assert_eq!(fs::read(mount.path("old7")).unwrap(), content(7));
+    eventually("what was read last is here", || {
+        told(&["status"], mount.path("old7")).contains("local")
+    });
+}
+
 #[test]
 fn a_first_mount_on_a_full_disk_is_refused_by_name() {
     let Some(disk) = tmpfs("size=16M") else { return };

@@ -208,6 +208,45 @@ async fn three_times_the_cache_is_written_on_a_slow_remote() {
     sampler.end(4 * MIB as u64);
 }
 
+/// The rest of edited files is fetched while the cache is full of what is to be sent: each fetch waited for room with its stream
+/// open, and together they had all turns that the upload needed which would have made the room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn regression_what_waits_for_room_leaves_the_line_to_what_makes_it() {
+    const PART: usize = 3 * MIB / 2;
+    let settings = Settings {
+        // Due as soon as all streams are open.
+        write_back_delay: Duration::from_secs(1),
+        // Longer than this test has: who waits for each other until then is seen.
+        timeout: Duration::from_secs(300),
+        ..limited(16 * MIB)
+    };
+    let (world, sampler) = world(settings).await;
+    let names: Vec<String> = (0..9).map(|index| format!("part{index}")).collect();
+    for name in &names {
+        world.store.put(name, pattern(PART, 1)).unwrap();
+    }
+    world.names("").await;
+    world.write("large", &pattern(12 * MIB, 2)).await;
+    let mut open = Vec::new();
+    for name in &names {
+        let (ino, handle) = world.open(name, WRITE).await;
+        let edit = Bytes::from_static(b"mine");
+        world.engine.write(ino, handle, 5, edit, false).wait().await.unwrap();
+        open.push((ino, handle));
+    }
+    for (ino, handle) in open {
+        world.close(ino, handle).await;
+    }
+    world.in_sync().await;
+    same(&world.content_there("large").unwrap(), &pattern(12 * MIB, 2));
+    let mut edited = pattern(PART, 1);
+    edited[5..9].copy_from_slice(b"mine");
+    for name in &names {
+        same(&world.content_there(name).unwrap(), &edited);
+    }
+    sampler.end(0);
+}
+
 async fn write_until_refused(world: &World, name: &str) -> (usize, EngineError, Duration) {
     let ino = world.write(name, b"").await;
     let opened = world.engine.open(ino, WRITE).wait().await.unwrap();

@@ -249,7 +249,12 @@ impl Cache {
         reserve(self.ledger(), self.state_dir(), self.limits(), bytes, true)
     }
 
-    /// The same for who must not wait: [`CacheError::OverLimit`] as well while it cannot be told yet.
+    /// What is said where the disk takes no more of what was promised: a quota may be full, or the number of files.
+    pub fn refused_by_disk(&self) -> CacheError {
+        CacheError::DiskFull { path: self.state_dir().to_owned() }
+    }
+
+    /// The same as [`reserve`](Self::reserve) for who must not wait: [`CacheError::OverLimit`] as well while it cannot be told yet.
     pub fn reserve_now(&self, bytes: u64) -> Result<Reservation> {
         reserve(self.ledger(), self.state_dir(), self.limits(), bytes, false)
     }

@@ -6,7 +6,7 @@ use super::codec::{self, attempt_sql, int};
 use super::reader_names::count;
 use super::tx_rows::rescue_key;
 use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
-use crate::model::guard::Destruction;
+use crate::model::guard::{Destruction, Waiting};
 use crate::model::{Attempt, Base, Content, Edition, Generation, Ino, Node, OutboxRow, Tick};
 
 /// Leaves out rows that only wait until a version seen at the remote can be relied on: nothing of ours is to be sent.
@@ -119,19 +119,17 @@ impl Reader {
         Ok(found.unwrap_or(0) > count(than))
     }
 
-    /// Files whose removal or overwriting waits and was let go by nobody, with whether the guard holds them; of held ones
-    /// only those since `from`.
-    pub fn destructions(&self, from: i64) -> Result<Vec<(Destruction, bool)>> {
-        let sql = "SELECT o.ino, o.since, b.parent, o.held FROM outbox o
+    /// Files of the remote whose rows wait and were let go by nobody; of held ones only those since `from`.
+    pub fn may_be_destructions(&self, from: i64) -> Result<Vec<Waiting>> {
+        let sql = "SELECT o.ino, o.since, b.parent, o.held, i.parent IS NULL OR i.edition <> b.edition FROM outbox o
                    CROSS JOIN base b ON b.endpoint = 0 AND b.ino = o.ino
                    CROSS JOIN inode i ON i.ino = o.ino
                    WHERE o.endpoint = 0 AND o.released = 0 AND i.kind = 0 AND b.name NOT GLOB '.dewfs-*'
-                     AND (i.parent IS NULL OR i.edition <> b.edition) AND (o.held = 0 OR o.since >= ?1)";
+                     AND (o.held = 0 OR o.since >= ?1)";
         self.all(sql, [from], |row| {
             let (ino, folder) = (codec::ino(row, 0)?, codec::ino(row, 2)?);
-            let since = row.get(1)?;
-            let one = Destruction { ino, since, folder, gone: false, waits: true };
-            Ok((one, row.get(3)?))
+            let one = Destruction { ino, since: row.get(1)?, folder, gone: false, waits: true };
+            Ok(Waiting { one, is_held: row.get(3)?, is_sure: row.get(4)? })
         })
     }
 

@@ -10,6 +10,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::EngineError;
+use super::evict::Refused;
 use super::link::Link;
 use super::open::{OpenTable, lock};
 use super::settings::Settings;
@@ -212,7 +213,7 @@ impl Core {
         match self.reserve(bytes).await? {
             Ok(reservation) => Ok(reservation),
             Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => {
-                self.evict_for(bytes).await
+                self.evict_for(bytes, Refused::ByLimits).await
             }
             Err(other) => Err(other.into()),
         }

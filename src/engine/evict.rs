@@ -15,7 +15,7 @@ use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
 use crate::cache::Reservation;
 use crate::catalog::{Durability, Origin};
-use crate::model::{BLOCK, BlockSet, Ino};
+use crate::model::{BLOCK, BlockSet, Content, Ino};
 
 /// How many files are looked at for eviction at once.
 const BATCH: usize = 64;
@@ -65,6 +65,15 @@ pub(super) enum Told {
     WaitedFor,
 }
 
+/// Says what stands in the way of bytes to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// `cache_size` or `min_free`: what a reservation looks at.
+    ByLimits,
+    /// The disk itself, though it says that it has room: a quota of the user's, the number of files, its own notes.
+    ByDisk,
+}
+
 /// Is what may go, the oldest use first, and how far that reaches.
 struct Candidates {
     uses: Vec<Use>,
@@ -73,10 +82,12 @@ struct Candidates {
 }
 
 impl Core {
-    /// Evicts until `bytes` fit, least recently used first; waits while uploads are making room.
-    pub(crate) async fn evict_for(
+    /// Evicts until `bytes` fit, least recently used first; waits while uploads are making room. What the disk itself refused
+    /// fits at the earliest when something went.
+    pub(super) async fn evict_for(
         self: &Arc<Self>,
         bytes: u64,
+        by: Refused,
     ) -> Result<Reservation, EngineError> {
         self.can_ever_fit(bytes).await?;
         let mut last_progress = Instant::now();
@@ -91,7 +102,8 @@ impl Core {
                 (last_progress, sent) = (Instant::now(), sent_now);
             }
             let refused = match self.reserve(bytes).await? {
-                Ok(reservation) => return Ok(reservation),
+                Ok(reservation) if freed > 0 || by == Refused::ByLimits => return Ok(reservation),
+                Ok(_) => self.cache.refused_by_disk(),
                 Err(refused) => refused,
             };
             let hope = freed > 0 || self.uploads_under_way();
@@ -336,8 +348,21 @@ impl Core {
 
     /// Whether an upload that may make room is under way or about to be; one of what is still being written is not.
     fn uploads_under_way(&self) -> bool {
+        self.sends_soon(|_| true)
+    }
+
+    /// The same of what is all here: it is sent without anything being fetched for it.
+    pub(super) fn sends_without_fetching(&self) -> bool {
+        let is_here = |ino| {
+            let inode = self.catalog.read(|rows| rows.inode(ino));
+            inode.is_ok_and(|inode| inode.is_some_and(|inode| inode.content == Content::Hydrated))
+        };
+        self.sends_soon(is_here)
+    }
+
+    fn sends_soon(&self, may_be: impl Fn(Ino) -> bool) -> bool {
         let soon = now().saturating_add(SOON);
-        let due = |ino: &Ino| self.open.handles(*ino).writers == 0;
+        let due = |ino: &Ino| self.open.handles(*ino).writers == 0 && may_be(*ino);
         self.can_send()
             && (!lock(&self.workers.sending).is_empty()
                 || self

@@ -13,7 +13,9 @@ use super::send::nanos;
 use super::{Engine, EngineError};
 use crate::catalog::{CatalogError, Inode, Tx};
 use crate::model::guard::{self, Destruction, Tree, Verdict, WINDOW};
-use crate::model::{self, Content, Generation, Ino, Kind, Rows as _, Step, StepKind, Undone};
+use crate::model::{
+    self, Content, Generation, Ino, Kind, Name, RemotePath, Rows as _, Step, StepKind, Undone,
+};
 
 /// How often many are judged, at most; if judging takes long, more seldom.
 const EVERY: Duration = Duration::from_millis(100);
@@ -132,16 +134,21 @@ impl Memory {
         limit: usize,
         now: i64,
     ) -> Result<(Verdict, HashMap<Ino, i64>), CatalogError> {
-        let fresh = tx.destructions(i64::MAX)?;
-        let Some(first) = fresh.iter().filter(|(_, held)| !held).map(|(one, _)| one.since).min()
+        let destructions = |tx: &Tx, from| {
+            let mut all = tx.may_be_destructions(from)?;
+            guard::leave_destructions(tx, &mut all)?;
+            Ok::<_, CatalogError>(all)
+        };
+        let fresh = destructions(tx, i64::MAX)?;
+        let Some(first) = fresh.iter().filter(|one| !one.is_held).map(|one| one.one.since).min()
         else {
             return Ok((Verdict::Free, HashMap::new()));
         };
-        let waiting = tx.destructions(first.saturating_sub(WINDOW))?;
+        let waiting = destructions(tx, first.saturating_sub(WINDOW))?;
         let known: HashMap<Ino, i64> =
-            waiting.iter().map(|(one, _)| (one.ino, one.since)).collect();
+            waiting.iter().map(|one| (one.one.ino, one.one.since)).collect();
         let sent = self.sent.iter().filter(|one| !known.contains_key(&one.ino)).copied();
-        let all = waiting.into_iter().map(|(one, _)| one).chain(sent).collect();
+        let all = waiting.into_iter().map(|one| one.one).chain(sent).collect();
         Ok((guard::judge(tx, all, limit, now)?, known))
     }
 
@@ -192,6 +199,14 @@ impl Core {
         Ok(self.catalog.read(|rows| super::status::path_of(rows, ino))?)
     }
 
+    /// Where the remote has an item; without that, where it is.
+    fn path_there(&self, ino: Ino) -> Result<Vec<u8>, EngineError> {
+        match self.catalog.read(|rows| rows.base_path(ino))? {
+            Some(path) => Ok(bytes_of(&path)),
+            None => self.path_of_any(ino),
+        }
+    }
+
     /// Waits until an edited content is in `recovered/`; where it is.
     pub(super) async fn kept_of(&self, ino: Ino, generation: Generation) -> Option<PathBuf> {
         let end = Instant::now() + KEEP;
@@ -214,8 +229,13 @@ impl Engine {
         for (ino, since) in self.core.catalog.read(|rows| rows.held(MOST))? {
             let found = self.core.catalog.read(|rows| Ok((rows.inode(ino)?, rows.base(ino)?)))?;
             let (Some(inode), Some(base)) = found else { continue };
-            let what = if inode.local.is_some() { "overwrite" } else { "delete" };
-            all.push(Held { path: self.core.path_of_any(ino)?, what, size: base.size, since });
+            // What is only moved to where it is kept here only is deleted at the remote.
+            let is_overwrite = inode.local.is_some() && inode.edition != base.edition;
+            let (what, path) = match is_overwrite {
+                true => ("overwrite", self.core.path_of_any(ino)?),
+                false => ("delete", self.core.path_there(ino)?),
+            };
+            all.push(Held { path, what, size: base.size, since });
         }
         Ok(all)
     }
@@ -245,9 +265,9 @@ impl Engine {
         loop {
             let busy = self.is_something_on_its_way().await?;
             quiet = if busy { 0 } else { quiet + 1 };
-            all.retain(|(_, what, _)| *what != Undone::Left);
+            all.retain(|one: &Taken| one.undone != Undone::Left);
             all.extend(self.undo_once().await?);
-            let left = all.iter().any(|(_, what, _)| *what == Undone::Left);
+            let left = all.iter().any(|one| one.undone == Undone::Left);
             if !left || quiet > 1 || Instant::now() >= end {
                 break;
             }
@@ -269,9 +289,13 @@ impl Engine {
         Ok(self.core.catalog.read(trying)?)
     }
 
-    async fn undo_once(&self) -> Result<Vec<(Ino, Undone, Option<Generation>)>, EngineError> {
+    async fn undo_once(&self) -> Result<Vec<Taken>, EngineError> {
         let undone = change(&self.core, |tx| {
             let mut generations = HashMap::new();
+            let mut places = HashMap::new();
+            for (ino, _) in tx.held(MOST)? {
+                places.extend(tx.base_path(ino)?.map(|path| (ino, bytes_of(&path))));
+            }
             // Also of what was saved over a held file and has not taken its place yet.
             let pending = tx.outbox_inodes()?;
             for ino in if tx.held_count()? > 0 { pending } else { Vec::new() } {
@@ -285,7 +309,11 @@ impl Engine {
             }
             let all = model::undo(tx)?;
             tx.outbox_wake_all()?;
-            Ok(all.into_iter().map(|(ino, what)| (ino, what, generations.remove(&ino))).collect())
+            let mut taken = |(ino, undone)| {
+                let (edited, came_from) = (generations.remove(&ino), places.remove(&ino));
+                Taken { ino, undone, edited, came_from }
+            };
+            Ok(all.into_iter().map(&mut taken).collect())
         })
         .await?;
         lock(&self.core.workers.guard).behind.clear();
@@ -294,22 +322,23 @@ impl Engine {
         Ok(undone)
     }
 
-    async fn restored(
-        &self,
-        undone: Vec<(Ino, Undone, Option<Generation>)>,
-    ) -> Result<Vec<Restored>, EngineError> {
+    async fn restored(&self, undone: Vec<Taken>) -> Result<Vec<Restored>, EngineError> {
         let mut all = Vec::new();
-        for (ino, undone, edited) in undone {
+        for Taken { ino, undone, edited, came_from } in undone {
             let what = match undone {
-                Undone::Back => "back",
+                Undone::Back | Undone::Apart => "back",
                 Undone::Reverted => "reverted",
                 Undone::Left => "left",
+            };
+            let path = match came_from.filter(|_| undone == Undone::Apart) {
+                Some(path) => path,
+                None => self.core.path_of_any(ino)?,
             };
             let kept = match edited.filter(|_| undone == Undone::Reverted) {
                 Some(generation) => self.core.kept_of(ino, generation).await,
                 None => None,
             };
-            all.push(Restored { path: self.core.path_of_any(ino)?, what, kept });
+            all.push(Restored { path, what, kept });
         }
         Ok(all)
     }
@@ -320,6 +349,21 @@ impl Engine {
         let counts = self.core.catalog.count_pending().await?;
         all.into_iter().map(|ino| self.core.item_status(ino, Some(&counts))).collect()
     }
+}
+
+/// Is one item that was taken back.
+struct Taken {
+    ino: Ino,
+    undone: Undone,
+    /// The content that may be kept in `recovered/`.
+    edited: Option<Generation>,
+    /// Where the remote had it.
+    came_from: Option<Vec<u8>>,
+}
+
+fn bytes_of(path: &RemotePath) -> Vec<u8> {
+    let parts: Vec<&[u8]> = path.0.iter().map(Name::as_bytes).collect();
+    parts.join(&b'/')
 }
 
 /// Whose edits were put into `recovered/`, and where they are.

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
 use super::EngineError;
+use super::barren::Search;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::live::{Failure, Live, State};
@@ -24,6 +25,8 @@ use crate::remote::{ByteStream, ErrorKind, Locator, RemoteError};
 const PIECE: usize = 256 << 10;
 /// How often is looked where the remote has what is being moved.
 const MOVING: Duration = Duration::from_millis(50);
+/// How often what the disk refuses is put again after something else went for it.
+const PUTS: u32 = 8;
 /// How often a stream that is cut short is taken up again without any progress.
 const TRIES: u32 = 3;
 
@@ -290,7 +293,7 @@ impl Core {
             match piece {
                 Ok(piece) => waiting.extend_from_slice(&piece),
                 Err(error) => {
-                    self.put_blocks(live, bytes, &mut waiting, cause).await?;
+                    self.put_blocks(live, bytes, &mut waiting).await?;
                     return Err(self.read_failed(live, locator, error));
                 }
             }
@@ -303,10 +306,10 @@ impl Core {
             let first =
                 bytes.start / BLOCK * BLOCK == bytes.start && waiting.len() >= BLOCK as usize;
             if waiting.len() >= PIECE || (first && live.state().progress.elapsed() > FLUSH_AFTER) {
-                self.put_blocks(live, bytes, &mut waiting, cause).await?;
+                self.put_blocks(live, bytes, &mut waiting).await?;
             }
         }
-        self.put_blocks(live, bytes, &mut waiting, cause).await?;
+        self.put_blocks(live, bytes, &mut waiting).await?;
         if bytes.is_empty() || self.is_put_off(live.ino, size, cause) {
             return Ok(());
         }
@@ -319,7 +322,6 @@ impl Core {
         live: &Arc<Live>,
         bytes: &mut Range<u64>,
         waiting: &mut BytesMut,
-        cause: Cause,
     ) -> Result<(), EngineError> {
         let have = waiting.len() as u64;
         let whole = if bytes.start + have == bytes.end { have } else { have / BLOCK * BLOCK };
@@ -328,13 +330,19 @@ impl Core {
         }
         let piece = waiting.split_to(usize::try_from(whole).unwrap_or(waiting.len())).freeze();
         let at = bytes.start;
-        // A program that only reads can have its bytes without their being kept, so it does not wait for room.
-        let reservation = match cause.is_program() {
-            true => self.make_room_at_once(whole).await?,
-            false => self.make_room(whole).await?,
-        };
-        let (core, kept) = (self.clone(), live.clone());
-        self.blocking(move || core.put(&kept, at, &piece, reservation)).await?;
+        // Nobody waits for room with a stream open: that keeps a turn from the uploads that make it. Who only reads has its
+        // bytes without their being kept; who is to send an edited file comes again.
+        for round in 1.. {
+            let reservation = self.make_room_at_once(whole).await?;
+            let (core, kept, piece) = (self.clone(), live.clone(), piece.clone());
+            let put = self.blocking(move || core.put(&kept, at, &piece, reservation)).await;
+            // The disk may refuse what it seemed to have room for: then something else has to go for it.
+            let refused = matches!(put, Err(EngineError::NoSpace(_))) && round < PUTS;
+            if !refused || self.evict(whole, Search::Lately).await? == 0 {
+                put?;
+                break;
+            }
+        }
         bytes.start += whole;
         self.counters.bytes_down.fetch_add(whole, std::sync::atomic::Ordering::Relaxed);
         live.arrived.notify_waiters();
@@ -395,7 +403,12 @@ impl Core {
             if let (EngineError::Corrupt(_), Some(source)) = (&error, live.source()) {
                 self.workers.wrong.note(live.ino, &source.version);
             }
-            self.note_problem(Some(live.ino), &error.to_string());
+            // What is sent makes room meanwhile: that is no news for anybody.
+            let comes_later =
+                matches!(error, EngineError::NoSpace(_)) && self.sends_without_fetching();
+            if !comes_later {
+                self.note_problem(Some(live.ino), &error.to_string());
+            }
         }
         let is_large_news = {
             let state = live.state();

@@ -52,6 +52,19 @@ pub(super) enum Weight {
     Doubted,
 }
 
+/// Whether a failure is about the folder that was asked for, and not about the remote or the way to it.
+fn is_its_own(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Away
+            | ErrorKind::Denied
+            | ErrorKind::Corrupt
+            | ErrorKind::VersionMismatch
+            | ErrorKind::Unsupported
+            | ErrorKind::Other
+    )
+}
+
 impl Losses {
     /// Whether these may be taken for gone now; noted in the transaction that would do it. `limit` 0 believes everything.
     pub(super) fn weigh(
@@ -192,9 +205,9 @@ impl Core {
         }
         let mut gone = HashSet::new();
         for (folder, mut names) in folders {
-            for name in self.names_there(&folder, cause).await? {
-                names.remove(&name);
-            }
+            // Of a folder that does not tell, nothing is believed: that is weighed when it is seen again, and keeps nobody waiting.
+            let Some(there) = self.names_there(&folder, cause).await? else { continue };
+            names.retain(|name| !there.contains(name));
             gone.extend(names.into_iter().map(|name| folder.child(name)));
         }
         tracing::warn!(
@@ -208,12 +221,12 @@ impl Core {
         Ok(())
     }
 
-    /// All names in a folder of the remote; none if it is not there.
+    /// All names in a folder of the remote; none if it is not there, `None` if just this folder cannot be looked into.
     async fn names_there(
         self: &Arc<Self>,
         folder: &RemotePath,
         cause: Cause,
-    ) -> Result<Vec<Name>, EngineError> {
+    ) -> Result<Option<Vec<Name>>, EngineError> {
         let at = Locator::at(folder.clone());
         let mut names = Vec::new();
         let mut next = None;
@@ -221,14 +234,18 @@ impl Core {
             let page = match self.remotes.of(cause).list(&at, next.take()).await {
                 Ok(page) => page,
                 Err(error) if error.kind == ErrorKind::NotFound && !folder.is_root() => {
-                    return Ok(Vec::new());
+                    return Ok(Some(Vec::new()));
+                }
+                Err(error) if is_its_own(&error.kind) && !folder.is_root() => {
+                    tracing::info!(path = %folder, %error, "no second look at what was lost here");
+                    return Ok(None);
                 }
                 Err(error) => return Err(error.into()),
             };
             names.extend(page.entries.into_iter().map(|listed| listed.name));
             match page.next {
                 Some(token) => next = Some(token),
-                None => return Ok(names),
+                None => return Ok(Some(names)),
             }
         }
     }

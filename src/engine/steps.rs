@@ -22,6 +22,8 @@ use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
+/// How long one that found no room is put off while others are sent.
+const NO_ROOM: Duration = Duration::from_secs(1);
 /// How often a version that is too young is asked for.
 const YOUNG: Duration = Duration::from_secs(1);
 
@@ -367,23 +369,31 @@ impl Core {
             Err(doubted) => return Ok(Ended::Failed(doubted)),
         };
         if same {
-            // Where the cache is full only what is sent makes room, and its turn must not be taken meanwhile.
-            if let Err(error) = self.make_room(self.missing_of(ino)?).await {
-                return failed_to_fetch(error, &at.path);
-            }
-            let _turn = self.workers.line.turn().await?;
-            match self.hydrate_whole(ino, Cause::Transfer).await {
-                Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => {
-                    return Ok(Ended::Stands);
-                }
-                Err(error) => return failed_to_fetch(error, &at.path),
-                Ok(_) => {}
-            }
-        } else if as_before {
+            return self.fetch_whole(ino, &at.path).await;
+        }
+        if as_before {
             // Who writes it keeps the new version from taking its place.
             return Ok(Ended::Refused);
         }
         Ok(Ended::Done)
+    }
+
+    /// Fetches what is missing of a file. Where the cache is full only what is sent makes room: its place among the steps and
+    /// its turn are not kept from it meanwhile.
+    async fn fetch_whole(self: &Arc<Self>, ino: Ino, at: &RemotePath) -> Stepped {
+        let mut fetched = self.make_room_at_once(self.missing_of(ino)?).await.map(drop);
+        if fetched.is_ok() {
+            let _turn = self.workers.line.turn().await?;
+            fetched = self.hydrate_whole(ino, Cause::Transfer).await.map(drop);
+        }
+        match fetched {
+            Ok(()) => Ok(Ended::Done),
+            Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => Ok(Ended::Stands),
+            Err(EngineError::NoSpace(_)) if self.sends_without_fetching() => {
+                Ok(Ended::Later(NO_ROOM))
+            }
+            Err(error) => failed_to_fetch(error, at),
+        }
     }
 
     /// Notes an attempt in the transaction that makes sure it is still what is wanted; also answers the feed's cursor.

@@ -9,6 +9,7 @@ use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::cutting::Cut;
+use super::evict::Refused;
 use super::live::{Live, State};
 use super::verbs::OpenMode;
 use crate::cache::CacheError;
@@ -17,6 +18,15 @@ use crate::model::{BLOCK, BlockSet, Content, Ino};
 
 /// How often a write looks for room that others take first.
 const ROUNDS: u32 = 100;
+
+/// Says how an attempt to write at once ended.
+enum Attempt {
+    Done(Result<u32, EngineError>),
+    /// Something has to be fetched, told or freed first.
+    NotYet,
+    /// The disk takes less than it says: room was promised, and it had none.
+    Refused,
+}
 
 impl Core {
     /// Writes at once if nothing has to be fetched or freed first; `None` if something has.
@@ -27,26 +37,36 @@ impl Core {
         bytes: &Bytes,
         append: bool,
     ) -> Option<Result<u32, EngineError>> {
+        match self.attempt(live, offset, bytes, append) {
+            Attempt::Done(answer) => Some(answer),
+            Attempt::NotYet | Attempt::Refused => None,
+        }
+    }
+
+    fn attempt(&self, live: &Arc<Live>, offset: u64, bytes: &Bytes, append: bool) -> Attempt {
         let mut reservation = match self.cache.reserve_now(bytes.len() as u64) {
             Ok(reservation) => reservation,
-            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => return None,
-            Err(other) => return Some(Err(other.into())),
+            Err(CacheError::OverLimit { .. } | CacheError::DiskFull { .. }) => {
+                return Attempt::NotYet;
+            }
+            Err(other) => return Attempt::Done(Err(other.into())),
         };
         let data = match live.data(&self.cache) {
             Ok(data) => data,
-            Err(error) => return Some(Err(error)),
+            Err(EngineError::NoSpace(_)) => return Attempt::Refused,
+            Err(error) => return Attempt::Done(Err(error)),
         };
         // Locked over the copy into the page cache: a fetch must not see these blocks as absent, nor two appends one end.
         let mut state = live.state();
         let at = if append { state.size } else { offset };
         let range = at..at.saturating_add(bytes.len() as u64);
         if range.end > BlockSet::LARGEST {
-            return Some(Err(EngineError::TooLarge));
+            return Attempt::Done(Err(EngineError::TooLarge));
         }
         let settled = state.edit_recorded && edges_here(&state, &range);
         // What is to become a hole may have been cut off and be a part of another whole by now.
         if state.is_leaving(&range) || !state.hydrated && !settled {
-            return None;
+            return Attempt::NotYet;
         }
         crash_here!(self, "write here: before the bytes");
         let wrote = data.write_reserved(&mut reservation, bytes, at);
@@ -57,17 +77,17 @@ impl Core {
             if range.end > state.size
                 && let Err(error) = data.set_len(state.size)
             {
-                return Some(Err(error.into()));
+                return Attempt::Done(Err(error.into()));
             }
             return match error {
-                CacheError::DiskFull { .. } => None,
-                other => Some(Err(other.into())),
+                CacheError::DiskFull { .. } => Attempt::Refused,
+                other => Attempt::Done(Err(other.into())),
             };
         }
         state.written(&range);
         drop(state);
         self.used_part(live.ino, &range, false);
-        Some(Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
+        Attempt::Done(Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
     }
 
     /// Fetches what a write touches in part, makes room, and writes.
@@ -101,8 +121,12 @@ impl Core {
                 }
                 self.hydrate_rest(live);
             }
-            if let Some(answer) = self.write_here(live, offset, &bytes, append) {
-                return answer;
+            match self.attempt(live, offset, &bytes, append) {
+                Attempt::Done(answer) => return answer,
+                Attempt::NotYet => {}
+                Attempt::Refused => {
+                    drop(self.evict_for(bytes.len() as u64, Refused::ByDisk).await?);
+                }
             }
             rounds += 1;
         }

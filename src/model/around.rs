@@ -47,7 +47,7 @@ pub(super) fn is_kept_here<R: Rows>(rows: &R, ino: Ino) -> Result<bool, R::Error
 }
 
 /// Whether its own name is one that is kept here only. What the remote has under such a name is synced as any other.
-fn is_excluded<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
+pub(super) fn is_excluded<R: Rows>(rows: &R, node: &Node) -> Result<bool, R::Error> {
     match &node.local {
         Some(place) if rows.is_excluded(place, node.kind)? => match rows.base(node.ino)? {
             Some(base) => Ok(!rows.is_excluded(&base.place, node.kind)?),

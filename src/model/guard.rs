@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::around::{is_excluded, is_kept_here};
 use super::touch::is_destructive;
 use super::{Ino, Rows};
 
@@ -31,6 +32,50 @@ pub struct Destruction {
     pub gone: bool,
     /// Whether it still waits here.
     pub waits: bool,
+}
+
+/// Is a row of a file that the remote has, which may be a removal or an overwrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it is if it is one.
+    pub one: Destruction,
+    /// Whether it is held.
+    pub is_held: bool,
+    /// Whether it is one by its own row: deleted, or of another content. Else it is one if it was moved to where it is kept here only.
+    pub is_sure: bool,
+}
+
+/// Leaves those of `all` that remove or overwrite something.
+pub fn leave_destructions<R: Rows>(rows: &R, all: &mut Vec<Waiting>) -> Result<(), R::Error> {
+    // Very many files of few folders are usual.
+    let mut folders: HashMap<Ino, bool> = HashMap::new();
+    let mut left = Vec::new();
+    for waiting in all.drain(..) {
+        if waiting.is_sure || is_moved_out(rows, waiting.one.ino, &mut folders)? {
+            left.push(waiting);
+        }
+    }
+    *all = left;
+    Ok(())
+}
+
+/// Whether a file is under a name, or in a folder, that is kept here only.
+fn is_moved_out<R: Rows>(
+    rows: &R,
+    ino: Ino,
+    folders: &mut HashMap<Ino, bool>,
+) -> Result<bool, R::Error> {
+    let Some(node) = rows.node(ino)? else { return Ok(false) };
+    if is_excluded(rows, &node)? {
+        return Ok(true);
+    }
+    let Some(place) = node.local else { return Ok(true) };
+    if let Some(kept) = folders.get(&place.parent) {
+        return Ok(*kept);
+    }
+    let kept = is_kept_here(rows, place.parent)?;
+    folders.insert(place.parent, kept);
+    Ok(kept)
 }
 
 /// Says what becomes of many removals and overwrites.

@@ -152,6 +152,8 @@ pub fn discard<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
 pub enum Undone {
     /// It is back under its name.
     Back,
+    /// The remote's part of it comes back as an entry of its own; what was moved to where it is kept here only stays there.
+    Apart,
     /// It stands for the remote's content again; the edited data file of this inode is kept in `recovered/`.
     Reverted,
     /// Nothing: its edited content is open, or its sending is under way.
@@ -190,6 +192,11 @@ fn undo_one<R: Rows>(rows: &mut R, ino: Ino) -> Result<Option<(Ino, Undone)>, R:
     };
     if !is_destructive(rows, &node)? {
         return Ok(None);
+    }
+    if node.local.is_some() && wanted(rows, &node)?.is_none() {
+        rows.note(ino, "taken back: the remote keeps what was moved out of it here")?;
+        resurrect(rows, ino, None)?;
+        return Ok(Some((ino, Undone::Apart)));
     }
     let edited = is_edited(&node, Some(&base));
     if edited {

@@ -140,6 +140,48 @@ async fn undo_brings_removed_folders_back_with_what_was_here() {
     assert_eq!(status(&world).await.held, 0);
 }
 
+fn with_scratch() -> Settings {
+    let mut settings = guarded(10);
+    settings.exclude.push("scratch/".into());
+    settings
+}
+
+/// Where names are kept here only, all of a folder tree was deleted at the remote by moving its files there, and nobody was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_files_moved_to_where_they_are_kept_here_only_are_held() {
+    for lets_go in [true, false] {
+        let world = world_of(20, with_scratch()).await;
+        world.mkdir("scratch").await;
+        at_once(&world, async || {
+            for number in 0..20 {
+                let (from, to) = (format!("docs/f{number}"), format!("scratch/f{number}"));
+                world.rename(&from, &to).await.unwrap();
+            }
+        })
+        .await;
+        held(&world, 20).await;
+        let list = world.engine.held().await.unwrap();
+        let is_told = |what, path: &[u8]| what == "delete" && path.starts_with(b"docs/f");
+        assert!(list.iter().all(|one| is_told(one.what, &one.path)), "{list:?}");
+        assert_eq!(files_there(&world, "docs"), 20);
+        if lets_go {
+            assert_eq!(world.engine.release_held().await.unwrap(), 20);
+            world.in_sync().await;
+            assert_eq!(files_there(&world, "docs"), 0);
+            continue;
+        }
+        let undone = world.engine.undo_held().await.unwrap();
+        assert_eq!(undone.len(), 20);
+        let is_back = |what, path: &[u8]| what == "back" && path.starts_with(b"docs/f");
+        assert!(undone.iter().all(|one| is_back(one.what, &one.path)), "{undone:?}");
+        world.in_sync().await;
+        assert_eq!((files_there(&world, "docs"), status(&world).await.held), (20, 0));
+        world.until("they are shown", async || world.names("docs").await.len() == 20).await;
+        assert_eq!(&world.read("docs/f7").await.unwrap()[..], b"docs 7");
+        assert_eq!(&world.read("scratch/f7").await.unwrap()[..], b"docs 7");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undo_gives_overwritten_files_the_remotes_content_and_keeps_ours() {
     let world = world_of(20, guarded(10)).await;

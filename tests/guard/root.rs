@@ -1,5 +1,10 @@
 //! A remote that is gone, empty, or another one.
 
+use dewfs::model::RemotePath;
+use dewfs::remote::ErrorKind;
+use dewfs::remote::memory::{Fault, FaultRule};
+use support::world::name;
+
 use super::*;
 
 /// Nothing is removed here, what is here reads, edits wait; with the remote back they go.
@@ -133,6 +138,44 @@ async fn a_remote_that_lost_most_for_good_is_believed_the_second_time() {
     assert_eq!(world.names("docs").await.len(), 30);
     let after = world.store.counts()[&Operation::List];
     assert!(after > lists, "believed without a second listing");
+}
+
+/// After very many losses one folder that could not be looked into any more, a disk that was taken out below a directory above all,
+/// kept the whole remote from being followed and sent to until the mount's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_folder_that_cannot_be_looked_into_again_keeps_nobody_else_waiting() {
+    let world = world_of(30, guarded(10)).await;
+    world.store.set_online(false);
+    for index in 0..90 {
+        world.store.rm(&format!("other/f{index}")).unwrap();
+    }
+    let path = Some(RemotePath(vec![name("other")]));
+    // The first look finds them gone, and no other one is answered.
+    world.store.inject(FaultRule {
+        operation: Some(Operation::List),
+        path,
+        skip: 1,
+        ..FaultRule::always(Fault::Fail(ErrorKind::Away))
+    });
+    world.store.set_online(true);
+    world
+        .until("it is doubted", async || {
+            status(&world).await.reason.is_some_and(|why| why.contains("lost most"))
+        })
+        .await;
+    world
+        .until("the rest goes on", async || status(&world).await.state.word() != "remote-missing")
+        .await;
+    let left = world.names("other").await.len();
+    assert!(left > 20, "no more than half of all is believed: {left}");
+    world.write("docs/f1", b"edited").await;
+    world
+        .until("it is sent", async || world.content_there("docs/f1").as_deref() == Some(b"edited"))
+        .await;
+    world.store.heal();
+    world
+        .until("it can be looked into again", async || world.names("other").await.is_empty())
+        .await;
 }
 
 /// What was believed once says nothing about the next time.

@@ -100,6 +100,8 @@ struct State {
     signed_in: bool,
     /// Something in front answers that nothing is there.
     away: bool,
+    /// What somebody else puts there right before the next request of this verb.
+    before: Option<(&'static str, String, Vec<u8>)>,
 }
 
 pub struct CloudServer {
@@ -220,6 +222,7 @@ impl CloudServer {
             granted: false,
             signed_in: options.cloud.is_some(),
             away: false,
+            before: None,
             options,
             port,
         };
@@ -254,6 +257,11 @@ impl CloudServer {
 
     pub fn put_old(&self, path: &str, content: &[u8], mtime: i64) {
         self.state().put(path, content, Some(mtime));
+    }
+
+    /// Somebody else puts this there right before the next request of this verb.
+    pub fn put_before(&self, verb: &'static str, path: &str, content: &[u8]) {
+        self.state().before = Some((verb, path.to_owned(), content.to_vec()));
     }
 
     /// Whether something in front answers that nothing is there.

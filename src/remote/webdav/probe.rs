@@ -288,7 +288,7 @@ impl WebDavRemote {
             let version = |seen: Option<Observed>| seen.map(|seen| seen.version);
             profile.mtime_is_version = version(first) == version(self.look(&file).await?);
         }
-        let patched = self.patch_mtime(&file, LONG_AGO + 1).await;
+        let patched = self.patch_mtime(&file, LONG_AGO + 1, None).await;
         let mtime = self.look(&file).await?.and_then(|seen| seen.mtime);
         profile.mtime_by_proppatch = patched.is_ok() && mtime == Some(nanos(LONG_AGO + 1));
         Ok(())

@@ -159,10 +159,17 @@ impl WebDavRemote {
         let Some(seconds) = seconds.filter(|_| self.profile().mtime_by_proppatch) else {
             return Err(unsupported());
         };
-        if self.check(path, expect).await?.is_none() {
+        let Some(before) = self.check(path, expect).await? else {
             return Err(Failure::new(ErrorKind::NotFound, "nothing is there"));
+        };
+        // What was put there meanwhile would get these times, and by them and its size be taken for what we know.
+        let etag = condition(&before.version).filter(|_| self.profile().straight);
+        match self.patch_mtime(path, seconds, etag.as_deref()).await {
+            Err(failure) if etag.is_some() && failure.kind == ErrorKind::VersionMismatch => {
+                return Err(self.why_precondition(path, expect).await);
+            }
+            other => other?,
         }
-        self.patch_mtime(path, seconds).await?;
         match self.look(path).await? {
             Some(seen) if seen.mtime == Some(super::version::nanos(seconds)) => Ok(seen),
             Some(_) => Err(unsupported()),
@@ -170,12 +177,20 @@ impl WebDavRemote {
         }
     }
 
-    /// Asks for an mtime; whether it was set only a look can tell.
-    pub(super) async fn patch_mtime(&self, path: &RawPath, seconds: i64) -> Outcome<()> {
+    /// Asks for an mtime, of just this ETag if one is given; whether it was set only a look can tell.
+    pub(super) async fn patch_mtime(
+        &self,
+        path: &RawPath,
+        seconds: i64,
+        etag: Option<&str>,
+    ) -> Outcome<()> {
         let body = format!(
             r#"<?xml version="1.0" encoding="utf-8"?><d:propertyupdate xmlns:d="DAV:"><d:set><d:prop><d:lastmodified>{seconds}</d:lastmodified></d:prop></d:set></d:propertyupdate>"#
         );
-        let request = Request::dav("PROPPATCH", self.root.file(path)?)?.xml(body);
+        let mut request = Request::dav("PROPPATCH", self.root.file(path)?)?.xml(body);
+        if let Some(etag) = etag {
+            request = request.header("if-match", etag)?;
+        }
         let answer = self.client.send(request).await?;
         if answer.status().as_u16() != 207 {
             return Err(refusal(&answer));

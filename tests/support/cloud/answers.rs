@@ -155,6 +155,9 @@ fn handle(state: &mut State, request: &Request) -> Answer {
     if name.contains(|c: char| c.is_control() || c == '\\') {
         return answer(400);
     }
+    if let Some((_, path, content)) = state.before.take_if(|(verb, ..)| *verb == request.method) {
+        state.put(&path, &content, None);
+    }
     match request.method.as_str() {
         "PROPFIND" => propfind(state, request, &name),
         "REPORT" if state.options.sync => report(state, request),
@@ -432,7 +435,11 @@ fn rename(state: &mut State, request: &Request, name: &str) -> Answer {
     }
 }
 
+/// These servers hold every verb to its conditions.
 fn patch(state: &mut State, request: &Request, name: &str) -> Answer {
+    if refused(state, request, name) {
+        return answer(412);
+    }
     let body = String::from_utf8_lossy(&request.body).into_owned();
     let value = body.split_once("lastmodified>").and_then(|(_, rest)| rest.split_once("</"));
     let Some(mtime) = value.and_then(|(value, _)| value.parse().ok()) else { return answer(400) };
