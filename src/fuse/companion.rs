@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 use tracing::{info, warn};
 
@@ -247,9 +247,25 @@ fn exchange(
     wait_at_most(socket, until)?;
     send(socket, request, descriptors, SendFlags::empty())?;
     loop {
-        match hear(socket, RecvFlags::empty())? {
-            (UNREGISTER, _) => wait_at_most(socket, until)?,
-            (_, outcome) => return Ok(outcome.map_err(refused)),
+        let heard = wait_at_most(socket, until).and_then(|()| hear(socket, RecvFlags::empty()));
+        match heard {
+            Ok((UNREGISTER, _)) => {}
+            Ok((_, outcome)) => return Ok(outcome.map_err(refused)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return last_word(socket),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The answer that came at the last moment, if one did. None can come any more: the helper sees that, and keeps nothing
+/// registered of which nobody heard. The line is of no further use.
+fn last_word(socket: &OwnedFd) -> io::Result<io::Result<Said>> {
+    rustix::net::shutdown(socket, Shutdown::Both)?;
+    loop {
+        match hear(socket, RecvFlags::DONTWAIT) {
+            Ok((UNREGISTER, _)) => {}
+            Ok((_, outcome)) => return Ok(outcome.map_err(refused)),
+            Err(_nothing) => return Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -339,4 +355,30 @@ fn is_closed(socket: &OwnedFd) -> bool {
     let how = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let mut byte = [0];
     !matches!(rustix::net::recv(socket, &mut byte, how), Ok((1.., _)) | Err(Errno::AGAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_answered_at_the_last_moment_counts_and_nothing_after_it() {
+        let flags = SocketFlags::CLOEXEC;
+        let pair =
+            || rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let answer = |line: &OwnedFd, numbers: [u32; 3]| {
+            let bytes = numbers.map(u32::to_ne_bytes).concat();
+            rustix::net::send(line, &bytes, SendFlags::NOSIGNAL)
+        };
+        let (ours, theirs) = pair().unwrap();
+        answer(&theirs, [UNREGISTER, 0, 0]).unwrap();
+        answer(&theirs, [REGISTER, 0, 7]).unwrap();
+        assert_eq!(last_word(&ours).unwrap().unwrap().0, 7);
+        assert_eq!(answer(&theirs, [REGISTER, 0, 8]), Err(Errno::PIPE));
+
+        let (ours, theirs) = pair().unwrap();
+        assert_eq!(last_word(&ours).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(answer(&theirs, [REGISTER, 0, 8]), Err(Errno::PIPE));
+    }
 }

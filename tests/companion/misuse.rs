@@ -270,3 +270,35 @@ fn who_asks_too_often_or_on_too_many_lines_is_refused() {
     (&File::create(mount.path("g")).unwrap()).write_all(b"y").unwrap();
     mount.arrives("g", b"y");
 }
+
+/// The file stayed open in the kernel until the unmount, and counted as his: nobody knew the number to end it by.
+#[test]
+fn regression_a_registration_that_nobody_hears_of_is_none() {
+    let machine = Machine { helper: Some("3"), ..USUAL };
+    if !helped("misuse::regression_a_registration_that_nobody_hears_of_is_none", machine) {
+        return;
+    }
+    let own = Own::new();
+    let registered = Asks::new().register(own.fuse(), &own.file).unwrap();
+    assert!(!asks::is_free(&own.file), "registered, it is held");
+    Asks::new().unregister(own.fuse(), registered).unwrap();
+    assert!(asks::is_free(&own.file));
+    for _ in 0..4 {
+        let gone = Asks::new();
+        control("stop");
+        eventually("the helper to stand still", || gone.stands_still());
+        gone.register_unheard(own.fuse(), &own.file);
+        drop(gone);
+        control("cont");
+        eventually("the file to be free", || asks::is_free(&own.file));
+
+        let deaf = Asks::new();
+        deaf.becomes_deaf();
+        deaf.register_unheard(own.fuse(), &own.file);
+        eventually("the file to be free", || asks::is_free(&own.file));
+    }
+    let asks = Asks::new();
+    for _ in 0..3 {
+        asks.register(own.fuse(), &own.file).unwrap();
+    }
+}
