@@ -302,3 +302,41 @@ fn regression_a_registration_that_nobody_hears_of_is_none() {
         asks.register(own.fuse(), &own.file).unwrap();
     }
 }
+
+/// Who has many user numbers could take all places with lines on which he asked nothing.
+#[test]
+fn regression_idle_lines_shut_nobody_out() {
+    let machine = Machine { helper: Some("1 10000 3"), ..USUAL };
+    if !helped("misuse::regression_idle_lines_shut_nobody_out", machine) {
+        return;
+    }
+    let own = Own::new();
+    let mount = Mounted::with(&ROOM, |_| {});
+    let content = bytes(50_000, 1);
+    fs::write(mount.path("f"), &content).unwrap();
+    let file = open(&mount.path("f"));
+    let take_all = || {
+        let lines: Vec<Asks> = (0..6).map(|_| Asks::new()).collect();
+        assert!(lines[..3].iter().all(Asks::has_ended));
+        // The last ones have their places.
+        assert_eq!(lines[5].raw(b"x", &[]), Err(libc::EINVAL));
+        lines
+    };
+    // The mount's own line was idle for longest. It is none the worse for that.
+    let _lines = take_all();
+    assert_eq!(status(&mount)["passthrough"], true);
+    read_by_the_kernel(&mount, &file, &content);
+    assert_eq!(Asks::new().register(own.fuse(), &own.file), Err(libc::ENFILE), "it still counts");
+    // What was registered on that line is ended on another.
+    drop(file);
+    eventually("one less to count", || {
+        let asks = Asks::new();
+        let id = asks.register(own.fuse(), &own.file);
+        id.is_ok_and(|id| asks.unregister(own.fuse(), id).is_ok())
+    });
+    let _more = take_all();
+    fs::write(mount.path("g"), "x").unwrap();
+    read_by_the_kernel(&mount, &open(&mount.path("g")), &content);
+    assert_eq!(status(&mount)["passthrough_by"], "dewfs-helper");
+    assert!(!mount.log().contains("does not answer"), "{}", mount.log());
+}

@@ -134,6 +134,11 @@ impl Asks {
         about.lines().any(|line| line.starts_with("State:\tT"))
     }
 
+    /// Whether the helper has ended the line.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.hear().is_none()
+    }
+
     pub(crate) fn unregister(&self, fuse: &OwnedFd, id: u32) -> Result<u32, i32> {
         self.ask(&[UNREGISTER, id], &[fuse.as_fd()])
     }

@@ -45,7 +45,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 type Answer = Result<(u32, Option<OwnedFd>)>;
 
 /// Serves one connection until its end.
-pub(crate) fn serve(line: &OwnedFd, who: &UCred, seat: &Seat) {
+pub(crate) fn serve(who: &UCred, seat: &Seat) {
+    let line = &*seat.line;
     let is_user = kernel::become_user(who).map(|()| (PROTOCOL, None));
     if is_user.is_err() || answer(line, GREETING, is_user).is_err() {
         return;
@@ -54,22 +55,17 @@ pub(crate) fn serve(line: &OwnedFd, who: &UCred, seat: &Seat) {
     while let Ok(Some((length, descriptors))) = receive(line, &mut bytes) {
         let request = bytes.get(..length).unwrap_or_default();
         let kind = number(request, 0).unwrap_or(GREETING);
-        // What was registered is ended also for who has gone; nothing else is of use to him.
-        if kind == UNREGISTER || !has_gone(line) {
-            respond(line, who, seat, kind, request, descriptors);
-        }
+        seat.busy(|| {
+            // What was registered is ended also for who has gone; nothing else is of use to him.
+            if kind == UNREGISTER || !has_gone(line) {
+                respond(who, seat, kind, request, descriptors);
+            }
+        });
     }
 }
 
 /// Does what is asked, and says so.
-fn respond(
-    line: &OwnedFd,
-    who: &UCred,
-    seat: &Seat,
-    kind: u32,
-    request: &[u8],
-    mut descriptors: Vec<OwnedFd>,
-) {
+fn respond(who: &UCred, seat: &Seat, kind: u32, request: &[u8], mut descriptors: Vec<OwnedFd>) {
     let outcome = if seat.may_ask() {
         act(who, seat, request, &descriptors)
     } else {
@@ -79,7 +75,7 @@ fn respond(
     let registered = outcome.as_ref().ok().filter(|_| kind == REGISTER).map(|(id, _)| *id);
     // A mount lives as long as any descriptor of it: none is left when the caller goes on.
     descriptors.truncate(registered.iter().len());
-    if answer(line, kind, outcome).is_err()
+    if answer(&seat.line, kind, outcome).is_err()
         && let Some(id) = registered
     {
         // Nobody knows the number, so nobody could ever end it.
