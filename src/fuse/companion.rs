@@ -266,7 +266,7 @@ fn dial(until: Instant) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     wait_at_most(&socket, until)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(&place())?)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(place())?)?;
     Ok(socket)
 }
 
