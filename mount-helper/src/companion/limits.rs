@@ -1,6 +1,6 @@
 //! How much one user may have of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rustix::net::{Shutdown, shutdown};
 use crate::checks::Connection;
 
 /// Connections of one user: one mount needs one.
-const LINES: u32 = 32;
+const LINES: usize = 32;
 
 /// Is what a user may have, and what each has.
 pub(crate) struct Ledger {
@@ -19,36 +19,29 @@ pub(crate) struct Ledger {
     /// Requests in a second.
     pub(crate) requests: u32,
     /// Connections of all users. One person may be many users; so whoever comes gets the place of who asked nothing for longest.
-    pub(crate) lines: u32,
+    pub(crate) most_lines: u32,
+    /// The longest idle first.
+    lines: Mutex<Vec<Line>>,
     accounts: Mutex<HashMap<u32, Account>>,
-    /// Connections on which nothing is being done, the longest so first.
-    idle: Mutex<VecDeque<Arc<OwnedFd>>>,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        let (accounts, idle) = Default::default();
-        Self { backings: 8192, requests: 10_000, lines: 512, accounts, idle }
+        let (lines, accounts) = Default::default();
+        Self { backings: 8192, requests: 10_000, most_lines: 512, lines, accounts }
     }
 }
 
-impl Ledger {
-    /// Ends the connection that was idle for longest, if one is: its user opens another when he needs it, and what he has
-    /// registered is his and not the connection's.
-    fn end_one(&self) -> bool {
-        let longest = lock(&self.idle).pop_front();
-        longest.is_some_and(|line| shutdown(line, Shutdown::Both).is_ok())
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Is one connection: whose, and whether nothing is being done on it, so that it may be ended.
+struct Line {
+    uid: u32,
+    socket: Arc<OwnedFd>,
+    is_idle: bool,
 }
 
 /// Is what one user has.
 #[derive(Default)]
 struct Account {
-    lines: u32,
     /// Requests of the second that began then.
     asked: u32,
     since: Option<Instant>,
@@ -65,40 +58,41 @@ pub(crate) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.note_idle(false);
-        self.account(|account| account.lines = account.lines.saturating_sub(1));
+        self.note(None);
     }
 }
 
 impl Seat {
     /// A place for one more connection of a user, if he may have it.
     pub(crate) fn take(ledger: &Arc<Ledger>, uid: u32, line: &Arc<OwnedFd>) -> Option<Self> {
+        let mut lines = lock(&ledger.lines);
+        let his = lines.iter().filter(|one| one.uid == uid).count();
+        if his >= LINES || (lines.len() >= ledger.most_lines as usize && !end_one(&mut lines)) {
+            return None;
+        }
+        drop(lines);
         let seat = Self { line: Arc::clone(line), ledger: Arc::clone(ledger), uid };
-        let all: u32 = lock(&ledger.accounts).values().map(|account| account.lines).sum();
-        let lines = seat.account(|account| {
-            account.lines += 1;
-            account.lines
-        });
-        let may = lines <= LINES && (all < ledger.lines || ledger.end_one());
-        seat.note_idle(may);
-        may.then_some(seat)
-    }
-
-    fn account<T>(&self, act: impl FnOnce(&mut Account) -> T) -> T {
-        act(lock(&self.ledger.accounts).entry(self.uid).or_default())
+        seat.note(Some(true));
+        Some(seat)
     }
 
     /// Acts for the user; meanwhile his connection is not ended.
     pub(crate) fn busy(&self, act: impl FnOnce()) {
-        self.note_idle(false);
+        self.note(Some(false));
         act();
-        self.note_idle(true);
+        self.note(Some(true));
     }
 
-    fn note_idle(&self, is_idle: bool) {
-        let mut idle = lock(&self.ledger.idle);
-        idle.retain(|line| !Arc::ptr_eq(line, &self.line));
-        idle.extend(is_idle.then(|| Arc::clone(&self.line)));
+    /// Writes down whether the connection is idle, and that it is there at all.
+    fn note(&self, is_idle: Option<bool>) {
+        let mut lines = lock(&self.ledger.lines);
+        lines.retain(|one| !Arc::ptr_eq(&one.socket, &self.line));
+        let line = |is_idle| Line { uid: self.uid, socket: Arc::clone(&self.line), is_idle };
+        lines.extend(is_idle.map(line));
+    }
+
+    fn account<T>(&self, act: impl FnOnce(&mut Account) -> T) -> T {
+        act(lock(&self.ledger.accounts).entry(self.uid).or_default())
     }
 
     /// Whether the user may make one more request now.
@@ -137,6 +131,20 @@ impl Seat {
     }
 }
 
+/// Ends the connection that was idle for longest, if one is: its user opens another when he needs it, and what he has
+/// registered is his and not the connection's.
+fn end_one(lines: &mut [Line]) -> bool {
+    let longest = lines.iter_mut().find(|one| one.is_idle);
+    longest.is_some_and(|one| {
+        one.is_idle = false;
+        shutdown(&one.socket, Shutdown::Both).is_ok()
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -173,7 +181,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_gets_the_place_of_who_was_idle_for_longest() {
-        let ledger = Arc::new(Ledger { lines: 3, ..Ledger::default() });
+        let ledger = Arc::new(Ledger { most_lines: 3, ..Ledger::default() });
         let seat = |uid| {
             let flags = SocketFlags::CLOEXEC;
             let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();

@@ -32,7 +32,7 @@ Its standard input is a listening socket of kind SOCK_SEQPACKET: dewfs-helper.so
 /// The limits, from a command line; systemd's says nothing.
 fn limits(mut words: impl Iterator<Item = OsString>) -> Option<Ledger> {
     let mut ledger = Ledger::default();
-    let limits = [&mut ledger.backings, &mut ledger.requests, &mut ledger.lines];
+    let limits = [&mut ledger.backings, &mut ledger.requests, &mut ledger.most_lines];
     for (limit, word) in limits.into_iter().zip(&mut words) {
         *limit = word.to_str()?.parse().ok()?;
     }
@@ -79,7 +79,7 @@ mod tests {
         let (usual, few) = (given(&[]).unwrap(), given(&["3"]).unwrap());
         assert_eq!((few.backings, few.requests), (3, usual.requests));
         let all = given(&["3", "4", "5"]).unwrap();
-        assert_eq!((all.backings, all.requests, all.lines), (3, 4, 5));
+        assert_eq!((all.backings, all.requests, all.most_lines), (3, 4, 5));
         for wrong in [&["many"][..], &["-1"], &["1", "many"], &["1", "2", "3", "4"]] {
             assert!(given(wrong).is_none(), "{wrong:?}");
         }
