@@ -303,6 +303,21 @@ fn regression_a_registration_that_nobody_hears_of_is_none() {
     }
 }
 
+/// An end that came in a busy second was refused, and nobody asks for it again: the file stayed open until the unmount.
+#[test]
+fn regression_what_ends_in_a_busy_second_ends() {
+    let machine = Machine { helper: Some("3 10"), ..USUAL };
+    if !helped("misuse::regression_what_ends_in_a_busy_second_ends", machine) {
+        return;
+    }
+    let own = Own::new();
+    let asks = Asks::new();
+    let id = asks.register(own.fuse(), &own.file).unwrap();
+    eventually("a busy second", || asks.raw(b"x", &[]) == Err(libc::EAGAIN));
+    assert_eq!(asks.unregister(own.fuse(), id), Ok(0));
+    assert!(asks::is_free(&own.file));
+}
+
 /// Who has many user numbers could take all places with lines on which he asked nothing.
 #[test]
 fn regression_idle_lines_shut_nobody_out() {

@@ -38,7 +38,7 @@ const UNMOUNT: u32 = 4;
 const LONGEST: usize = 4096;
 /// The most descriptors of one.
 const DESCRIPTORS: usize = 3;
-/// How long who asks too often waits for the answer that says so.
+/// How long who asks too often waits for his answer.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A value, and a descriptor that goes with it.
@@ -66,10 +66,14 @@ pub(crate) fn serve(who: &UCred, seat: &Seat) {
 
 /// Does what is asked, and says so.
 fn respond(who: &UCred, seat: &Seat, kind: u32, request: &[u8], mut descriptors: Vec<OwnedFd>) {
-    let outcome = if seat.may_ask() {
+    let may_ask = seat.may_ask();
+    if !may_ask {
+        std::thread::sleep(PAUSE);
+    }
+    // What was to be ended nobody asks for again.
+    let outcome = if may_ask || kind == UNREGISTER {
         act(who, seat, request, &descriptors)
     } else {
-        std::thread::sleep(PAUSE);
         Err(Errno::AGAIN)
     };
     let registered = outcome.as_ref().ok().filter(|_| kind == REGISTER).map(|(id, _)| *id);
