@@ -14,7 +14,7 @@ use rustix::fs::{
     AtFlags, CWD, Timespec, Timestamps, XattrFlags, getxattr, getxattr_query, listxattr,
     removexattr, setxattr, utimensat,
 };
-use support::{Mounted, eventually, names};
+use support::{Mounted, eventually, names, said};
 
 fn set_times(path: &Path, atime: (i64, i64), mtime: (i64, i64)) {
     let time = |(tv_sec, tv_nsec)| Timespec { tv_sec, tv_nsec };
@@ -200,6 +200,44 @@ fn permissions_are_checked_by_the_kernel() {
     };
     assert!(!read("secret"));
     assert!(read("open"));
+}
+
+/// The kernel answers from what it has cached without asking, so strangers could learn what root had looked at.
+///
+/// S47 "Nobody but its owner, the user of `uid=` and root learns of a mount's names, sizes and state, or may ask it for anything;
+/// with `allow_other`, others get the state of what the kernel lets them see."
+#[test]
+fn regression_with_allow_root_others_learn_no_cached_name() {
+    let mut mount = Mounted::with(&["-o", "allow_root,umask=0"], |remote| {
+        fs::write(remote.join("f"), "x").unwrap();
+    });
+    std::os::unix::fs::symlink("secret", mount.path("link")).unwrap();
+    let as_nobody = |program: &str, name: &str| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]);
+        command.env("LC_ALL", "C").arg(mount.path(name)).output().unwrap()
+    };
+    let root = || fs::metadata(&mount.places.at).unwrap().mode() & 0o7777;
+    let learns_nothing = || {
+        assert_eq!(fs::metadata(mount.path("f")).unwrap().len(), 1);
+        assert_eq!(fs::read_link(mount.path("link")).unwrap(), Path::new("secret"));
+        for (program, name) in [("stat", "f"), ("stat", "link"), ("readlink", "link")] {
+            let output = as_nobody(program, name);
+            assert!(!output.status.success(), "{program} {name}: {}", said(&output));
+        }
+        let refused = said(&as_nobody("stat", "f"));
+        assert!(refused.contains("Permission denied"), "{refused}");
+    };
+    learns_nothing();
+    assert_eq!(root(), 0o700);
+    // It is shown so, and not made so.
+    fs::set_permissions(&mount.places.at, Permissions::from_mode(0o751)).unwrap();
+    assert_eq!(root(), 0o700);
+    learns_nothing();
+    mount.unmount();
+    mount.options_replaced(&["-o", "allow_other"]);
+    mount.mount();
+    assert_eq!(fs::metadata(&mount.places.at).unwrap().mode() & 0o7777, 0o751);
 }
 
 #[test]

@@ -29,6 +29,8 @@ use servers::{Product, Server};
 use support::{LIMIT, Mounted, bytes, dewfs, eventually, names};
 
 const TIMEOUT: &str = "timeout=6s";
+/// Longer than that: for so long a machine is suspended.
+const ASLEEP: Duration = Duration::from_secs(7);
 /// What a program that waits is given at most: a few tries of `timeout=6s`.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// What takes no request; who waits for a single one waits longer. The rest is for a machine that stands still for a moment.
@@ -358,8 +360,8 @@ fn sleeps_and_wakes(pause: impl FnOnce(u32) -> Option<Pause>) {
         // A write begins while it sleeps, and the network changes.
         let writer = scope.spawn(|| fs::write(mount.path("meanwhile"), &written));
         line.move_to(server.port);
-        // Longer than any deadline, also that of who began before it.
-        std::thread::sleep(Duration::from_secs(7));
+        // What is asleep shows nothing that could be waited for: the time itself is what the test is about.
+        std::thread::sleep(ASLEEP);
         let begun = Instant::now();
         pause.set(&mount, false);
         local_is_fast(&mount);

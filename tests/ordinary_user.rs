@@ -158,6 +158,22 @@ fn others_are_let_in_where_the_machine_says_so() {
     assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
 }
 
+/// The folder that keeps others out lets in who mounted it.
+#[test]
+fn who_mounts_for_himself_and_root_can_use_it() {
+    let open = Machine { fuse_conf: "user_allow_other", ..USUAL };
+    if !goes_on("who_mounts_for_himself_and_root_can_use_it", open) {
+        return;
+    }
+    let mount = Mounted::with(&["-o", "allow_root"], |remote| {
+        fs::write(remote.join("f"), "x").unwrap();
+    });
+    assert_eq!(fs::read(mount.path("f")).unwrap(), b"x");
+    fs::write(mount.path("g"), "y").unwrap();
+    mount.arrives("g", b"y");
+    assert_eq!(fs::metadata(&mount.places.at).unwrap().mode() & 0o7777, 0o700);
+}
+
 /// The state in the usual place, that nobody else can look into.
 fn the_state_is_the_users_own() {
     let remote = Places::new();

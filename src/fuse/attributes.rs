@@ -62,6 +62,31 @@ pub(super) fn attributes(stat: &Stat) -> FileAttr {
     }
 }
 
+/// Says how the root folder of a mount is shown. What the kernel has cached it answers without asking; so a mount that it opened
+/// for all, but that is only for who mounted it and root, is to be closed by its own check of permissions, at the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Threshold {
+    /// As it is.
+    Open,
+    /// Without permissions for others than this user, who mounted it.
+    ClosedFor(u32),
+}
+
+impl Threshold {
+    /// What `stat` shows.
+    pub(super) fn attributes(self, stat: &Stat) -> FileAttr {
+        let mut shown = attributes(stat);
+        // Where it is somebody else's, he who mounted it is one of the others himself, unless he is root.
+        if let Self::ClosedFor(user) = self
+            && stat.ino == Ino::ROOT
+            && (user == 0 || user == stat.uid)
+        {
+            shown.perm &= 0o700;
+        }
+        shown
+    }
+}
+
 /// Attributes for a name that is not there: inode 0 makes the kernel remember that.
 pub(super) fn nothing() -> FileAttr {
     folder(INodeNo(0))
@@ -121,6 +146,36 @@ fn nanoseconds(time: SystemTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn folder_of(uid: u32, ino: Ino) -> Stat {
+        Stat {
+            ino,
+            kind: Kind::Folder,
+            life: 0,
+            size: 0,
+            blocks: 0,
+            mtime: 0,
+            atime: 0,
+            ctime: 0,
+            mode: 0o755,
+            uid,
+            gid: 0,
+            links: 2,
+            believe: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_root_folder_is_closed_to_all_but_who_mounted_it_and_root() {
+        let shown =
+            |threshold: Threshold, uid, ino| threshold.attributes(&folder_of(uid, ino)).perm;
+        assert_eq!(shown(Threshold::Open, 1000, Ino::ROOT), 0o755);
+        assert_eq!(shown(Threshold::ClosedFor(1000), 1000, Ino::ROOT), 0o700);
+        assert_eq!(shown(Threshold::ClosedFor(0), 1000, Ino::ROOT), 0o700);
+        assert_eq!(shown(Threshold::ClosedFor(1000), 1000, Ino(7)), 0o755);
+        // It would close him out.
+        assert_eq!(shown(Threshold::ClosedFor(1000), 1001, Ino::ROOT), 0o755);
+    }
 
     #[test]
     fn times_keep_their_nanoseconds() {

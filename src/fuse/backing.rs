@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fuser::{BackingId, FileAttr, FileHandle, FopenFlags, ReplyCreate, ReplyOpen};
@@ -19,7 +19,7 @@ const BACKING_CLOSE: libc::Ioctl = (1 << 30) | (4 << 16) | (229 << 8) | 2;
 /// Is one mount's registry in the kernel, reached over a descriptor of its own: by us, or by the helper where we may not.
 pub(super) struct Registry {
     device: OwnedFd,
-    companion: OnceLock<Companion>,
+    companion: OnceLock<Arc<Companion>>,
 }
 
 impl Registry {
@@ -36,7 +36,7 @@ impl Registry {
                     let lacking = "needs the capability CAP_SYS_ADMIN, or dewfs-helper";
                     io::Error::new(io::ErrorKind::PermissionDenied, format!("{lacking} ({why})"))
                 })?;
-                self.companion.get_or_init(|| found)
+                self.companion.get_or_init(|| Arc::new(found))
             }
         };
         companion.register(self.device.as_fd(), file)

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 use tracing::{info, warn};
 
@@ -83,21 +83,35 @@ impl Companion {
         let proof = File::options().read(true).write(true).open(place)?;
         let outcome = self.ask(&REGISTER.to_ne_bytes(), &[fuse, file, proof.as_fd()]);
         drop(proof);
-        self.settle(fuse);
+        // What takes another line is done by the next request.
+        let _settled = self.settle(fuse);
         outcome.map(|(number, _)| number)
     }
 
     /// Ends that, soon and without waiting for it.
-    pub(super) fn unregister(&self, fuse: BorrowedFd<'_>, id: u32) {
+    pub(super) fn unregister(self: &Arc<Self>, fuse: BorrowedFd<'_>, id: u32) {
         lock(&self.owed).push(id);
-        self.settle(fuse);
+        if self.settle(fuse) {
+            return;
+        }
+        // The helper gave the place of this line to others, or is another by now; who closes a file does not wait for that.
+        let (this, fuse) = (Arc::clone(self), fuse.try_clone_to_owned());
+        let anew = move || {
+            let is_there = lock(&this.line).look_for_one();
+            if is_there && let Ok(fuse) = fuse {
+                let _settled = this.settle(fuse.as_fd());
+            }
+        };
+        // Where there is no thread for it, the next request does it.
+        drop(std::thread::Builder::new().name("helper".to_owned()).spawn(anew));
     }
 
     /// Why it is of no use now.
     pub(super) fn trouble(&self) -> Option<String> {
         let line = self.line.try_lock().ok()?;
         match (&line.socket, &line.silent) {
-            (Some(socket), _) if is_closed(socket) => {
+            // A line that the helper gave to others is no trouble: the next request opens another.
+            (Some(socket), _) if is_closed(socket) && dial(Instant::now() + PATIENCE).is_err() => {
                 Some("dewfs-helper has ended; the next open looks for it again".to_owned())
             }
             (None, Some((_, why))) => Some(why.clone()),
@@ -107,13 +121,9 @@ impl Companion {
 
     fn ask(&self, request: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<Said> {
         let mut line = lock(&self.line);
-        if let Some((since, why)) = &line.silent
-            && since.elapsed() < REST
-        {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, why.clone()));
-        }
+        line.may_look()?;
         let until = Instant::now() + PATIENCE;
-        // A line from before may be that of a helper that has ended: systemd starts another.
+        // A line from before may be that of a helper that has ended, or whose place others have: systemd starts another.
         if let Some(socket) = line.socket.take()
             && let Ok(outcome) = exchange(&socket, request, descriptors, until)
         {
@@ -124,41 +134,67 @@ impl Companion {
             let outcome = exchange(&socket, request, descriptors, until)?;
             Ok((socket, outcome))
         });
-        match anew {
-            Ok((socket, outcome)) => {
-                if line.silent.take().is_some() {
-                    info!("dewfs-helper answers again");
-                }
-                line.socket = Some(socket);
-                outcome
-            }
-            Err(error) => {
-                let why = format!("dewfs-helper does not answer: {}", words(&error));
-                if line.silent.is_none() {
-                    warn!("{why}; files are read and written through the daemon meanwhile");
-                }
-                line.silent = Some((Instant::now(), why.clone()));
-                Err(io::Error::new(io::ErrorKind::WouldBlock, why))
-            }
-        }
+        let (socket, outcome) = anew.map_err(|error| line.falls_silent(&error))?;
+        line.is_found(socket);
+        outcome
     }
 
-    /// Ends what is owed, if nobody else is at it: whoever is does it afterwards.
-    fn settle(&self, fuse: BorrowedFd<'_>) {
+    /// Ends what is owed, if nobody else is at it: whoever is does it afterwards. False if that takes another line.
+    fn settle(&self, fuse: BorrowedFd<'_>) -> bool {
         while !lock(&self.owed).is_empty() {
-            let Ok(mut line) = self.line.try_lock() else { return };
-            let Some(socket) = &line.socket else { return };
-            let Some(id) = lock(&self.owed).pop() else { return };
+            let Ok(mut line) = self.line.try_lock() else { return true };
+            let Some(socket) = &line.socket else { return line.may_look().is_err() };
+            let Some(id) = lock(&self.owed).pop() else { return true };
             hear_what_came(socket);
             let request = [UNREGISTER, id].map(u32::to_ne_bytes).concat();
             if let Err(error) = send(socket, &request, &[fuse], SendFlags::DONTWAIT) {
                 lock(&self.owed).push(id);
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    line.socket = None;
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    return true;
                 }
-                return;
+                line.socket = None;
             }
         }
+        true
+    }
+}
+
+impl Line {
+    /// Whether it may be asked for: after that was in vain nobody does for a while.
+    fn may_look(&self) -> io::Result<()> {
+        match &self.silent {
+            Some((since, why)) if since.elapsed() < REST => {
+                Err(io::Error::new(io::ErrorKind::WouldBlock, why.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens one if there is none. Whether there is one then.
+    fn look_for_one(&mut self) -> bool {
+        if self.socket.is_none() && self.may_look().is_ok() {
+            match connect(Instant::now() + PATIENCE) {
+                Ok(socket) => self.is_found(socket),
+                Err(error) => drop(self.falls_silent(&error)),
+            }
+        }
+        self.socket.is_some()
+    }
+
+    fn is_found(&mut self, socket: OwnedFd) {
+        if self.silent.take().is_some() {
+            info!("dewfs-helper answers again");
+        }
+        self.socket = Some(socket);
+    }
+
+    fn falls_silent(&mut self, error: &io::Error) -> io::Error {
+        let why = format!("dewfs-helper does not answer: {}", words(error));
+        if self.silent.is_none() {
+            warn!("{why}; files are read and written through the daemon meanwhile");
+        }
+        self.silent = Some((Instant::now(), why.clone()));
+        io::Error::new(io::ErrorKind::WouldBlock, why)
     }
 }
 
@@ -210,13 +246,9 @@ pub fn examine_helper() -> io::Result<()> {
 
 /// A line to the helper that has greeted: until then it may not be running, and what is sent would wait in the socket.
 fn connect(until: Instant) -> io::Result<OwnedFd> {
-    let at = std::env::var_os(ELSEWHERE).map_or_else(|| SOCKET.into(), PathBuf::from);
+    let at = place();
     let named = |error: io::Error| io::Error::other(format!("{}: {}", at.display(), words(&error)));
-    let flags = SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    wait_at_most(&socket, until)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(&at)?)
-        .map_err(|errno| named(errno.into()))?;
+    let socket = dial(until).map_err(named)?;
     let server = sockopt::socket_peercred(&socket)?.uid;
     // In a namespace of users that has no root he shows as nobody; but nobody else makes sockets in /run.
     if !server.is_root() && (server.as_raw() != UNKNOWN || at != Path::new(SOCKET)) {
@@ -227,6 +259,19 @@ fn connect(until: Instant) -> io::Result<OwnedFd> {
         (_, Err(errno)) => Err(named(errno.into())),
         _ => Err(named(io::Error::other("speaks another protocol"))),
     }
+}
+
+/// A line on which nobody has greeted yet.
+fn dial(until: Instant) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    wait_at_most(&socket, until)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(place())?)?;
+    Ok(socket)
+}
+
+fn place() -> PathBuf {
+    std::env::var_os(ELSEWHERE).map_or_else(|| SOCKET.into(), PathBuf::from)
 }
 
 fn words(error: &io::Error) -> String {
@@ -247,9 +292,25 @@ fn exchange(
     wait_at_most(socket, until)?;
     send(socket, request, descriptors, SendFlags::empty())?;
     loop {
-        match hear(socket, RecvFlags::empty())? {
-            (UNREGISTER, _) => wait_at_most(socket, until)?,
-            (_, outcome) => return Ok(outcome.map_err(refused)),
+        let heard = wait_at_most(socket, until).and_then(|()| hear(socket, RecvFlags::empty()));
+        match heard {
+            Ok((UNREGISTER, _)) => {}
+            Ok((_, outcome)) => return Ok(outcome.map_err(refused)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return last_word(socket),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The answer that came at the last moment, if one did. None can come any more: the helper sees that, and keeps nothing
+/// registered of which nobody heard. The line is of no further use.
+fn last_word(socket: &OwnedFd) -> io::Result<io::Result<Said>> {
+    rustix::net::shutdown(socket, Shutdown::Both)?;
+    loop {
+        match hear(socket, RecvFlags::DONTWAIT) {
+            Ok((UNREGISTER, _)) => {}
+            Ok((_, outcome)) => return Ok(outcome.map_err(refused)),
+            Err(_nothing) => return Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -339,4 +400,30 @@ fn is_closed(socket: &OwnedFd) -> bool {
     let how = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let mut byte = [0];
     !matches!(rustix::net::recv(socket, &mut byte, how), Ok((1.., _)) | Err(Errno::AGAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_answered_at_the_last_moment_counts_and_nothing_after_it() {
+        let flags = SocketFlags::CLOEXEC;
+        let pair =
+            || rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let answer = |line: &OwnedFd, numbers: [u32; 3]| {
+            let bytes = numbers.map(u32::to_ne_bytes).concat();
+            rustix::net::send(line, &bytes, SendFlags::NOSIGNAL)
+        };
+        let (ours, theirs) = pair().unwrap();
+        answer(&theirs, [UNREGISTER, 0, 0]).unwrap();
+        answer(&theirs, [REGISTER, 0, 7]).unwrap();
+        assert_eq!(last_word(&ours).unwrap().unwrap().0, 7);
+        assert_eq!(answer(&theirs, [REGISTER, 0, 8]), Err(Errno::PIPE));
+
+        let (ours, theirs) = pair().unwrap();
+        assert_eq!(last_word(&ours).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(answer(&theirs, [REGISTER, 0, 8]), Err(Errno::PIPE));
+    }
 }

@@ -17,27 +17,29 @@ use fuser::{
 };
 
 use super::answer::{Call, Door, refuse};
-use super::attributes::{GENERATION, NAMES, attributes, ino, nothing, set_time};
+use super::attributes::{GENERATION, NAMES, Threshold, ino, nothing, set_time};
 use super::flags::{kind_of, rename_mode};
 use super::folders::{OpenFolders, PageSize};
 use super::mount::negotiate;
 use super::names::{made, sought};
-use super::nodes::{New, give_entry};
+use super::nodes::{New, give_attributes, give_entry};
 use crate::engine::{Caller, Engine, EngineError, Handle, SetAttributes};
 use crate::model::Kind;
 
 /// Is the mounted file system as fuser sees it.
 pub(super) struct Kernel {
     pub(super) door: Door,
+    root: Threshold,
     pub(super) names_a_page: Arc<PageSize>,
     pub(super) entries_a_page: Arc<PageSize>,
     pub(super) folders: Arc<OpenFolders>,
 }
 
 impl Kernel {
-    pub(super) fn new(door: Door) -> Self {
+    pub(super) fn new(door: Door, root: Threshold) -> Self {
         Self {
             door,
+            root,
             names_a_page: Arc::default(),
             entries_a_page: Arc::default(),
             folders: Arc::default(),
@@ -96,9 +98,7 @@ impl Filesystem for Kernel {
         reply: ReplyAttr,
     ) {
         let verb = |engine: &Engine| engine.stat(ino(number));
-        self.door.answer(Call::of("getattr", number), reply, verb, |reply, stat| {
-            reply.attr(&stat.believe, &attributes(&stat));
-        });
+        self.door.answer(Call::of("getattr", number), reply, verb, give_attributes(self.root));
     }
 
     fn setattr(
@@ -129,9 +129,8 @@ impl Filesystem for Kernel {
         };
         let by = caller(request);
         let verb = |engine: &Engine| engine.set_attributes(ino(number), fh.map(handle), set, by);
-        self.door.answer(Call::of("setattr", number).holding(), reply, verb, |reply, stat| {
-            reply.attr(&stat.believe, &attributes(&stat));
-        });
+        let call = Call::of("setattr", number).holding();
+        self.door.answer(call, reply, verb, give_attributes(self.root));
     }
 
     fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {

@@ -13,6 +13,7 @@ use tracing::{debug, error};
 
 use super::answer::Door;
 use super::attach::{Attached, attach, detach};
+use super::attributes::Threshold;
 use super::backing::Registry;
 use super::filesystem::Kernel;
 use super::mountinfo;
@@ -160,7 +161,11 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
     let started = || {
         let (access, config) = config(how.access, can_clone);
         let registry = Registry::new(&descriptor).map_err(MountError::System)?;
-        let session = Session::from_fd(Kernel::new(door), descriptor, access, config)
+        let root = match how.access {
+            Access::Root => Threshold::ClosedFor(rustix::process::geteuid().as_raw()),
+            Access::Owner | Access::Everybody => Threshold::Open,
+        };
+        let session = Session::from_fd(Kernel::new(door, root), descriptor, access, config)
             .map_err(MountError::Handshake)?;
         // The session is the only one that sets it, and does so once.
         drop(notifier.set(session.notifier()));

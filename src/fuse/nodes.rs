@@ -1,11 +1,11 @@
-//! New symlinks, fifos, sockets and empty files, and the answer that all who look up or make a name get.
+//! New symlinks, fifos, sockets and empty files, and the answers that all get who look up or make a name, or ask for attributes.
 
 use std::ffi::OsStr;
 
-use fuser::{INodeNo, ReplyEntry};
+use fuser::{INodeNo, ReplyAttr, ReplyEntry};
 
 use super::answer::Call;
-use super::attributes::{NAMES, attributes, generation, ino};
+use super::attributes::{NAMES, Threshold, attributes, generation, ino};
 use super::filesystem::{Kernel, name_or_refuse};
 use super::names::made;
 use crate::engine::{Caller, Engine, Stat};
@@ -23,6 +23,11 @@ pub(super) struct New<'a> {
 /// Answers with what a name stands for.
 pub(super) fn give_entry(reply: ReplyEntry, stat: &Stat) {
     reply.entry_with_ttls(&stat.believe, &NAMES, &attributes(stat), generation(stat));
+}
+
+/// Answers with attributes.
+pub(super) fn give_attributes(root: Threshold) -> impl FnOnce(ReplyAttr, Stat) + Send + 'static {
+    move |reply, stat| reply.attr(&stat.believe, &root.attributes(&stat))
 }
 
 impl Kernel {

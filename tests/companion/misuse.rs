@@ -270,3 +270,88 @@ fn who_asks_too_often_or_on_too_many_lines_is_refused() {
     (&File::create(mount.path("g")).unwrap()).write_all(b"y").unwrap();
     mount.arrives("g", b"y");
 }
+
+/// The file stayed open in the kernel until the unmount, and counted as his: nobody knew the number to end it by.
+#[test]
+fn regression_a_registration_that_nobody_hears_of_is_none() {
+    let machine = Machine { helper: Some("3"), ..USUAL };
+    if !helped("misuse::regression_a_registration_that_nobody_hears_of_is_none", machine) {
+        return;
+    }
+    let own = Own::new();
+    let registered = Asks::new().register(own.fuse(), &own.file).unwrap();
+    assert!(!asks::is_free(&own.file), "registered, it is held");
+    Asks::new().unregister(own.fuse(), registered).unwrap();
+    assert!(asks::is_free(&own.file));
+    for _ in 0..4 {
+        let gone = Asks::new();
+        control("stop");
+        eventually("the helper to stand still", || gone.stands_still());
+        gone.register_unheard(own.fuse(), &own.file);
+        drop(gone);
+        control("cont");
+        eventually("the file to be free", || asks::is_free(&own.file));
+
+        let deaf = Asks::new();
+        deaf.becomes_deaf();
+        deaf.register_unheard(own.fuse(), &own.file);
+        eventually("the file to be free", || asks::is_free(&own.file));
+    }
+    let asks = Asks::new();
+    for _ in 0..3 {
+        asks.register(own.fuse(), &own.file).unwrap();
+    }
+}
+
+/// An end that came in a busy second was refused, and nobody asks for it again: the file stayed open until the unmount.
+#[test]
+fn regression_what_ends_in_a_busy_second_ends() {
+    let machine = Machine { helper: Some("3 10"), ..USUAL };
+    if !helped("misuse::regression_what_ends_in_a_busy_second_ends", machine) {
+        return;
+    }
+    let own = Own::new();
+    let asks = Asks::new();
+    let id = asks.register(own.fuse(), &own.file).unwrap();
+    eventually("a busy second", || asks.raw(b"x", &[]) == Err(libc::EAGAIN));
+    assert_eq!(asks.unregister(own.fuse(), id), Ok(0));
+    assert!(asks::is_free(&own.file));
+}
+
+/// Who has many user numbers could take all places with lines on which he asked nothing.
+#[test]
+fn regression_idle_lines_shut_nobody_out() {
+    let machine = Machine { helper: Some("1 10000 3"), ..USUAL };
+    if !helped("misuse::regression_idle_lines_shut_nobody_out", machine) {
+        return;
+    }
+    let own = Own::new();
+    let mount = Mounted::with(&ROOM, |_| {});
+    let content = bytes(50_000, 1);
+    fs::write(mount.path("f"), &content).unwrap();
+    let file = open(&mount.path("f"));
+    let take_all = || {
+        let lines: Vec<Asks> = (0..6).map(|_| Asks::new()).collect();
+        assert!(lines[..3].iter().all(Asks::has_ended));
+        // The last ones have their places.
+        assert_eq!(lines[5].raw(b"x", &[]), Err(libc::EINVAL));
+        lines
+    };
+    // The mount's own line was idle for longest. It is none the worse for that.
+    let _lines = take_all();
+    assert_eq!(status(&mount)["passthrough"], true);
+    read_by_the_kernel(&mount, &file, &content);
+    assert_eq!(Asks::new().register(own.fuse(), &own.file), Err(libc::ENFILE), "it still counts");
+    // What was registered on that line is ended on another.
+    drop(file);
+    eventually("one less to count", || {
+        let asks = Asks::new();
+        let id = asks.register(own.fuse(), &own.file);
+        id.is_ok_and(|id| asks.unregister(own.fuse(), id).is_ok())
+    });
+    let _more = take_all();
+    fs::write(mount.path("g"), "x").unwrap();
+    read_by_the_kernel(&mount, &open(&mount.path("g")), &content);
+    assert_eq!(status(&mount)["passthrough_by"], "dewfs-helper");
+    assert!(!mount.log().contains("does not answer"), "{}", mount.log());
+}

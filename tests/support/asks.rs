@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketType,
 };
 
 use crate::ordinary::boxed;
@@ -69,12 +69,8 @@ impl Asks {
         Some(answer)
     }
 
-    /// Sends a packet with descriptors; answers the value and what came with it, or the errno.
-    fn exchange(
-        &self,
-        bytes: &[u8],
-        with: &[BorrowedFd<'_>],
-    ) -> Result<(u32, Option<OwnedFd>), i32> {
+    /// Sends a packet with descriptors.
+    fn send(&self, bytes: &[u8], with: &[BorrowedFd<'_>]) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !with.is_empty() {
@@ -82,6 +78,15 @@ impl Asks {
         }
         let flags = SendFlags::NOSIGNAL;
         rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags).unwrap();
+    }
+
+    /// The same; answers the value and what came with it, or the errno.
+    fn exchange(
+        &self,
+        bytes: &[u8],
+        with: &[BorrowedFd<'_>],
+    ) -> Result<(u32, Option<OwnedFd>), i32> {
+        self.send(bytes, with);
         match self.hear().expect("an answer") {
             (_, 0, value, with) => Ok((value, with)),
             (_, errno, 0, None) => Err(errno as i32),
@@ -109,6 +114,31 @@ impl Asks {
         self.ask(&[REGISTER], &[fuse.as_fd(), file.as_fd(), proof.as_fd()])
     }
 
+    /// Sends what registers a file, and hears nothing.
+    pub(crate) fn register_unheard(&self, fuse: &OwnedFd, path: &Path) {
+        let file = File::open(path).unwrap();
+        let proof = File::options().read(true).write(true).open(path).unwrap();
+        self.send(&REGISTER.to_ne_bytes(), &[fuse.as_fd(), file.as_fd(), proof.as_fd()]);
+    }
+
+    /// From here on nothing can be said to it, though the line is there.
+    pub(crate) fn becomes_deaf(&self) {
+        rustix::net::shutdown(&self.0, Shutdown::Read).unwrap();
+    }
+
+    /// Whether the helper stands still.
+    pub(crate) fn stands_still(&self) -> bool {
+        // Who listened on the socket became the helper.
+        let pid = rustix::net::sockopt::socket_peercred(&self.0).unwrap().pid;
+        let about = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        about.lines().any(|line| line.starts_with("State:\tT"))
+    }
+
+    /// Whether the helper has ended the line.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.hear().is_none()
+    }
+
     pub(crate) fn unregister(&self, fuse: &OwnedFd, id: u32) -> Result<u32, i32> {
         self.ask(&[UNREGISTER, id], &[fuse.as_fd()])
     }
@@ -132,6 +162,14 @@ impl Asks {
 /// A descriptor that only says where.
 pub(crate) fn path_only(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+/// Whether nobody at all has the file open: only then is a lease for writing granted.
+#[allow(unsafe_code)]
+pub(crate) fn is_free(path: &Path) -> bool {
+    let file = File::open(path).unwrap();
+    // SAFETY: the request takes a number; the descriptor is open, and its end takes the lease back.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0 }
 }
 
 /// A new descriptor of `/dev/fuse`.

@@ -26,13 +26,14 @@ use limits::{Ledger, Seat};
 /// A thread calls nothing that is deep.
 const STACK: usize = 128 << 10;
 
-const USAGE: &str = "usage: dewfs-helper [BACKINGS [REQUESTS-A-SECOND]] <&SOCKET
+const USAGE: &str = "usage: dewfs-helper [BACKINGS [REQUESTS-A-SECOND [LINES]]] <&SOCKET
 Its standard input is a listening socket of kind SOCK_SEQPACKET: dewfs-helper.socket sees to that.";
 
 /// The limits, from a command line; systemd's says nothing.
 fn limits(mut words: impl Iterator<Item = OsString>) -> Option<Ledger> {
     let mut ledger = Ledger::default();
-    for (limit, word) in [&mut ledger.backings, &mut ledger.requests].into_iter().zip(&mut words) {
+    let limits = [&mut ledger.backings, &mut ledger.requests, &mut ledger.most_lines];
+    for (limit, word) in limits.into_iter().zip(&mut words) {
         *limit = word.to_str()?.parse().ok()?;
     }
     words.next().is_none().then_some(ledger)
@@ -54,13 +55,13 @@ fn main() -> ExitCode {
 }
 
 fn welcome(ledger: &Arc<Ledger>) -> std::io::Result<()> {
-    let line = accept_with(std::io::stdin(), SocketFlags::CLOEXEC)?;
+    let line = Arc::new(accept_with(std::io::stdin(), SocketFlags::CLOEXEC)?);
     let who = sockopt::socket_peercred(&line)?;
-    let Some(seat) = Seat::take(ledger, who.uid.as_raw()) else {
+    let Some(seat) = Seat::take(ledger, who.uid.as_raw(), &line) else {
         request::refuse(&line);
         return Ok(());
     };
-    let serve = move || request::serve(&line, &who, &seat);
+    let serve = move || request::serve(&who, &seat);
     std::thread::Builder::new().stack_size(STACK).spawn(serve).map(drop)
 }
 
@@ -77,9 +78,9 @@ mod tests {
     fn the_command_line_is_understood_or_refused() {
         let (usual, few) = (given(&[]).unwrap(), given(&["3"]).unwrap());
         assert_eq!((few.backings, few.requests), (3, usual.requests));
-        let both = given(&["3", "4"]).unwrap();
-        assert_eq!((both.backings, both.requests), (3, 4));
-        for wrong in [&["many"][..], &["-1"], &["1", "many"], &["1", "2", "3"]] {
+        let all = given(&["3", "4", "5"]).unwrap();
+        assert_eq!((all.backings, all.requests, all.most_lines), (3, 4, 5));
+        for wrong in [&["many"][..], &["-1"], &["1", "many"], &["1", "2", "3", "4"]] {
             assert!(given(wrong).is_none(), "{wrong:?}");
         }
     }

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, Result};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -37,29 +38,61 @@ const UNMOUNT: u32 = 4;
 const LONGEST: usize = 4096;
 /// The most descriptors of one.
 const DESCRIPTORS: usize = 3;
-/// How long who asks too often waits for the answer that says so.
+/// How long who asks too often waits for his answer.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A value, and a descriptor that goes with it.
 type Answer = Result<(u32, Option<OwnedFd>)>;
 
 /// Serves one connection until its end.
-pub(crate) fn serve(line: &OwnedFd, who: &UCred, seat: &Seat) {
+pub(crate) fn serve(who: &UCred, seat: &Seat) {
+    let line = &*seat.line;
     let is_user = kernel::become_user(who).map(|()| (PROTOCOL, None));
-    let mut bytes = [0; LONGEST];
-    let mut heard = is_user.is_ok() && answer(line, GREETING, is_user).is_ok();
-    while heard && let Ok(Some((length, descriptors))) = receive(line, &mut bytes) {
-        let request = bytes.get(..length).unwrap_or_default();
-        let outcome = if seat.may_ask() {
-            act(who, seat, request, &descriptors)
-        } else {
-            std::thread::sleep(PAUSE);
-            Err(Errno::AGAIN)
-        };
-        // A mount lives as long as any descriptor of it: none is left when the caller goes on.
-        drop(descriptors);
-        heard = answer(line, number(request, 0).unwrap_or(GREETING), outcome).is_ok();
+    if is_user.is_err() || answer(line, GREETING, is_user).is_err() {
+        return;
     }
+    let mut bytes = [0; LONGEST];
+    while let Ok(Some((length, descriptors))) = receive(line, &mut bytes) {
+        let request = bytes.get(..length).unwrap_or_default();
+        let kind = number(request, 0).unwrap_or(GREETING);
+        seat.busy(|| {
+            // What was registered is ended also for who has gone; nothing else is of use to him.
+            if kind == UNREGISTER || !has_gone(line) {
+                respond(who, seat, kind, request, descriptors);
+            }
+        });
+    }
+}
+
+/// Does what is asked, and says so.
+fn respond(who: &UCred, seat: &Seat, kind: u32, request: &[u8], mut descriptors: Vec<OwnedFd>) {
+    let may_ask = seat.may_ask();
+    if !may_ask {
+        std::thread::sleep(PAUSE);
+    }
+    // What was to be ended nobody asks for again.
+    let outcome = if may_ask || kind == UNREGISTER {
+        act(who, seat, request, &descriptors)
+    } else {
+        Err(Errno::AGAIN)
+    };
+    let registered = outcome.as_ref().ok().filter(|_| kind == REGISTER).map(|(id, _)| *id);
+    // A mount lives as long as any descriptor of it: none is left when the caller goes on.
+    descriptors.truncate(registered.iter().len());
+    if answer(&seat.line, kind, outcome).is_err()
+        && let Some(id) = registered
+    {
+        // Nobody knows the number, so nobody could ever end it.
+        let end = [UNREGISTER, id].map(u32::to_ne_bytes).concat();
+        let _ended = act(who, seat, &end, &descriptors);
+    }
+}
+
+/// Whether nobody is at the other end any more.
+fn has_gone(line: &OwnedFd) -> bool {
+    let mut look = [PollFd::new(line, PollFlags::empty())];
+    let looked = poll(&mut look, Some(&Timespec::default()));
+    looked.is_ok() && look.iter().any(|at| at.revents().contains(PollFlags::HUP))
 }
 
 /// Tells who has too many connections already.
