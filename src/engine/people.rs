@@ -183,7 +183,8 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// Gives space back: sets `unpinned` and drops content of what is in sync and not open. `dry_run` only tells.
+    /// Gives space back: sets `unpinned` and drops content of what is in sync, not open, and not pinned by something below
+    /// `top`. `dry_run` only tells.
     pub async fn free(&self, top: Ino, dry_run: bool) -> Ready<Freed> {
         self.core.free_below(top, dry_run).await
     }
@@ -199,8 +200,7 @@ impl Engine {
             })
             .await?;
         self.core.tell_pin(ino, pin);
-        // What did not fit may fit now.
-        self.core.note_pins_short(0);
+        self.core.let_pins_try_again();
         Ok(())
     }
 

@@ -68,6 +68,32 @@ pub(crate) struct Rules {
     chosen: Mutex<HashMap<Ino, Arc<str>>>,
 }
 
+/// Is the folders that rules are about.
+#[derive(Debug, Default)]
+pub(crate) struct AboutRules {
+    /// All names at and below these are wanted.
+    pub(crate) tops: Vec<Ino>,
+    /// Only their own names are.
+    pub(crate) ways: HashSet<Ino>,
+}
+
+impl AboutRules {
+    /// Whether no rule is about a folder that is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tops.is_empty() && self.ways.is_empty()
+    }
+}
+
+/// Says how far the way to the folder of a rule is known.
+enum Way {
+    /// To its end.
+    Whole(Ino),
+    /// To this folder, which is not listed.
+    Unlisted(Ino),
+    /// There is no such folder.
+    Nowhere,
+}
+
 /// Is what one rule finds.
 #[derive(Default)]
 struct Fits {
@@ -86,32 +112,34 @@ impl Engine {
         budget: Option<u64>,
     ) -> Ready<String> {
         PinRule::parse(expression).map_err(EngineError::Refused)?;
-        let mut rules = self.core.pin_rules()?;
-        let free = |number: &u32| {
-            let name = format!("rule-{number}");
-            rules.iter().all(|rule| rule.name != name).then_some(name)
-        };
-        let fresh = (1..u32::MAX).find_map(|number| free(&number)).unwrap_or_default();
-        let name = name.map_or(fresh, str::to_owned);
-        let expression = expression.to_owned();
-        let rule = Kept { name: name.clone(), expression, budget };
-        match rules.iter_mut().find(|other| other.name == name) {
-            Some(same) => *same = rule,
-            None => rules.push(rule),
-        }
-        self.core.keep_pin_rules(&rules).await?;
-        Ok(name)
+        let (name, expression) = (name.map(str::to_owned), expression.to_owned());
+        // In one transaction: others may add theirs at the same time.
+        let added = self.core.change_pin_rules(move |rules| {
+            let free = |number: &u32| {
+                let name = format!("rule-{number}");
+                rules.iter().all(|rule| rule.name != name).then_some(name)
+            };
+            let fresh = || (1..u32::MAX).find_map(|number| free(&number)).unwrap_or_default();
+            let name = name.unwrap_or_else(fresh);
+            let rule = Kept { name: name.clone(), expression, budget };
+            match rules.iter_mut().find(|other| other.name == name) {
+                Some(same) => *same = rule,
+                None => rules.push(rule),
+            }
+            Ok(name)
+        });
+        added.await
     }
 
     /// Removes a pin rule; what only it pinned may be freed again. `NotFound` if there is none of this name.
     pub async fn remove_pin_rule(&self, name: &str) -> Ready<()> {
-        let mut rules = self.core.pin_rules()?;
-        let before = rules.len();
-        rules.retain(|rule| rule.name != name);
-        if rules.len() == before {
-            return Err(EngineError::NotFound);
-        }
-        self.core.keep_pin_rules(&rules).await
+        let name = name.to_owned();
+        let removed = self.core.change_pin_rules(move |rules| {
+            let before = rules.len();
+            rules.retain(|rule| rule.name != name);
+            if rules.len() == before { Err(EngineError::NotFound) } else { Ok(()) }
+        });
+        removed.await
     }
 
     /// The pin rules and what they do.
@@ -180,15 +208,27 @@ impl Core {
         Ok(rules_in(self.catalog.read(|rows| rows.state(RULES))?.as_deref()))
     }
 
-    async fn keep_pin_rules(self: &Arc<Self>, rules: &[Kept]) -> Ready<()> {
-        let bytes = serde_json::to_vec(rules).map_err(|_| EngineError::Invalid("a rule"))?;
-        self.catalog
-            .write(Durability::Synced, Origin::Engine, move |tx| tx.set_state(RULES, Some(&bytes)))
-            .await
-            .map_err(EngineError::from)?;
+    /// Changes the rules in one transaction, and applies them.
+    async fn change_pin_rules<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Vec<Kept>) -> Ready<T> + Send + 'static,
+    ) -> Ready<T> {
+        let changed = self
+            .catalog
+            .write(Durability::Synced, Origin::Engine, move |tx| {
+                let mut rules = rules_in(tx.state(RULES)?.as_deref());
+                let answer = change(&mut rules)?;
+                let bytes =
+                    serde_json::to_vec(&rules).map_err(|_| EngineError::Invalid("a rule"))?;
+                tx.set_state(RULES, Some(&bytes))?;
+                Ok::<_, EngineError>(answer)
+            })
+            .await?;
         self.apply_pin_rules().await?;
         self.rules.news.notify_one();
-        Ok(())
+        // There may be a folder to list of which no rule told before.
+        self.pins.notify_one();
+        Ok(changed)
     }
 
     /// What fits a rule now, the files changed last first, as far as its budget goes.
@@ -279,26 +319,41 @@ impl Core {
             })
             .await
             .map_err(EngineError::from)?;
-        self.note_pins_short(0);
+        self.let_pins_try_again();
         Ok(())
     }
 
-    /// The folders that rules are about, as far as they are known: what is not listed in them is.
-    pub(crate) fn folders_of_rules(&self) -> Ready<Vec<Ino>> {
-        let mut folders = Vec::new();
+    /// The folders that rules are about, as far as they are known: what is not listed in them is. Of one that is not known
+    /// yet, the folder on the way to it whose names are to be known first.
+    pub(crate) fn folders_of_rules(&self) -> Ready<AboutRules> {
+        let mut folders = AboutRules::default();
         for kept in self.pin_rules()? {
             let Ok(rule) = PinRule::parse(&kept.expression) else { continue };
             if rule.folder().is_empty() {
                 continue;
             }
-            let mut at = Some(Ino::ROOT);
-            for part in rule.folder() {
-                let (Some(folder), Ok(name)) = (at, Name::new(part.as_slice())) else { break };
-                at = self.catalog.read(|rows| rows.lookup(folder, &name))?.map(|inode| inode.ino);
+            match self.folder_of(&rule)? {
+                Way::Whole(folder) => folders.tops.push(folder),
+                Way::Unlisted(folder) => drop(folders.ways.insert(folder)),
+                Way::Nowhere => {}
             }
-            folders.extend(at);
         }
         Ok(folders)
+    }
+
+    /// How far the way to the folder of a rule is known.
+    fn folder_of(&self, rule: &PinRule) -> Ready<Way> {
+        let mut at = Ino::ROOT;
+        for part in rule.folder() {
+            let Ok(name) = Name::new(part.as_slice()) else { return Ok(Way::Nowhere) };
+            at = match self.catalog.read(|rows| rows.lookup(at, &name))? {
+                Some(inode) if inode.kind == Kind::Folder => inode.ino,
+                Some(_) => return Ok(Way::Nowhere),
+                None if self.catalog.read(|rows| rows.is_listed(at))? => return Ok(Way::Nowhere),
+                None => return Ok(Way::Unlisted(at)),
+            };
+        }
+        Ok(Way::Whole(at))
     }
 
     /// Keeps the pins of rules true; ends with the engine. Without rules it sleeps.

@@ -267,7 +267,8 @@ pub(crate) fn is_stuck(row: &OutboxItem) -> bool {
     row.error.is_some() && !row.error_kind.as_deref().is_some_and(passes_by_itself)
 }
 
-fn present_bytes(
+/// How many bytes of an item are here.
+pub(super) fn present_bytes(
     rows: &Reader,
     inode: &Inode,
     live: Option<&super::live::Live>,
