@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::core::{Cause, Core};
 use super::{Engine, EngineError};
-use crate::model::{Ino, Version};
+use crate::model::{Content, Ino, Version};
 
 /// How long the worker rests after something could not be fetched, and a file after it could not again and again.
 const REST: Duration = Duration::from_secs(10);
@@ -42,6 +42,12 @@ impl Engine {
             Err(EngineError::NoSpace(_)) => Ok(false),
             other => other.map(|()| true),
         }
+    }
+
+    /// Whether what is pinned at or below `top` and still to come fits into the cache together with all else that is pinned.
+    pub async fn pins_fit(&self, top: Ino) -> Result<bool, EngineError> {
+        let core = self.core.clone();
+        self.core.blocking(move || core.pins_fit(top)).await
     }
 }
 
@@ -153,6 +159,34 @@ impl Core {
         let rest = REST.saturating_mul(1 << tries.min(20)).min(LONGEST_REST);
         let again = Instant::now() + rest;
         Ok(Some(Missed { version, tries: tries + 1, again, refused: None }))
+    }
+
+    fn pins_fit(&self, top: Ino) -> Result<bool, EngineError> {
+        let files = self.catalog.read(|rows| rows.pinned_files())?;
+        let limit = self.settings.cache_size;
+        // What comes meanwhile changes nothing of this.
+        let whole = files.iter().fold(0_u64, |sum, (_, size, _)| sum.saturating_add(*size));
+        if whole <= limit {
+            return Ok(true);
+        }
+        let (mut here, mut own, mut others) = (0_u64, 0_u64, Vec::new());
+        for (ino, size, content) in files {
+            let missing = match content {
+                Content::Hydrated => 0,
+                _ => size.saturating_sub(self.present_of(ino)?),
+            };
+            here = here.saturating_add(size - missing);
+            if missing > 0 && self.is_below(ino, top)? {
+                own = own.saturating_add(missing);
+            } else {
+                others.push(missing);
+            }
+        }
+        let room = limit.saturating_sub(here);
+        // One that does not fit alone waits, and takes no room from the others.
+        let others =
+            others.into_iter().filter(|missing| *missing <= room).fold(own, u64::saturating_add);
+        Ok(others <= room)
     }
 
     /// How many bytes of a file are not here.

@@ -48,6 +48,8 @@ pub struct RuleStatus {
     pub present_bytes: u64,
     /// Files that fit and are not pinned, because the budget is used up.
     pub left_out: u64,
+    /// Folders in which files may fit, whose names are not known yet.
+    pub unlisted: u64,
 }
 
 /// Is an item with a pin of its own.
@@ -142,6 +144,19 @@ impl Engine {
         removed.await
     }
 
+    /// Takes away the pin that an item has itself; what a rule pins stays so. `NotFound` if there is no such inode.
+    pub async fn unpin(&self, ino: Ino) -> Ready<()> {
+        if self.core.catalog.read(|rows| self.core.rule_of(rows, ino))?.is_some() {
+            return Ok(());
+        }
+        self.set_pin(ino, Pin::Unspecified).await?;
+        if self.core.catalog.read(|rows| rules_for(rows, ino))?.is_empty() {
+            return Ok(());
+        }
+        // Else it would be told what is not so a moment later.
+        self.core.apply_pin_rules().await
+    }
+
     /// The pin rules and what they do.
     pub async fn pin_rules(&self) -> Ready<Vec<RuleStatus>> {
         let core = self.core.clone();
@@ -172,6 +187,27 @@ fn rules_in(kept: Option<&[u8]>) -> Vec<Kept> {
     kept.and_then(|kept| serde_json::from_slice(kept).ok()).unwrap_or_default()
 }
 
+/// The rules that a file fits, and whose budget is no smaller than it.
+fn rules_for(rows: &Reader, ino: Ino) -> Result<Vec<Kept>, CatalogError> {
+    let mut rules = rules_in(rows.state(RULES)?.as_deref());
+    let Some((Kind::File, size, mtime)) = rows.kind_size_mtime(ino)? else { return Ok(Vec::new()) };
+    let path = super::status::path_of(rows, ino)?;
+    let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let now = now();
+    rules.retain(|kept| {
+        let fits = PinRule::parse(&kept.expression).is_ok_and(|rule| {
+            let glob = rule.glob();
+            let is_called_so = match path.last() {
+                Some(name) if glob.is_name() => glob.matches_name(name),
+                _ => glob.matches(&path),
+            };
+            is_called_so && rule.allows(size, mtime, now)
+        });
+        fits && kept.budget.is_none_or(|budget| size <= budget)
+    });
+    Ok(rules)
+}
+
 impl Core {
     /// The rule that pins a file: of several the first that leaves nothing out, else the first whose budget it is within. `None`
     /// if no rule pinned it, or none fits it any more and it is about to be let go.
@@ -179,22 +215,7 @@ impl Core {
         if !rows.is_pinned_by_rule(ino)? {
             return Ok(None);
         }
-        let Some((_, size, mtime)) = rows.kind_size_mtime(ino)? else { return Ok(None) };
-        let path = super::status::path_of(rows, ino)?;
-        let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        let now = now();
-        let fits = |kept: &Kept| {
-            PinRule::parse(&kept.expression).is_ok_and(|rule| {
-                let glob = rule.glob();
-                let is_called_so = match path.last() {
-                    Some(name) if glob.is_name() => glob.matches_name(name),
-                    _ => glob.matches(&path),
-                };
-                is_called_so && rule.allows(size, mtime, now)
-            })
-        };
-        let mut rules = rules_in(rows.state(RULES)?.as_deref());
-        rules.retain(|kept| fits(kept) && kept.budget.is_none_or(|budget| size <= budget));
+        let mut rules = rules_for(rows, ino)?;
         rules.sort_by_key(|rule| rule.budget.is_some());
         let is_clear = rules.len() == 1 || rules.first().is_some_and(|rule| rule.budget.is_none());
         if !is_clear {
@@ -271,7 +292,16 @@ impl Core {
             }
             Ok((files, size, present))
         })?;
+        let unlisted = match PinRule::parse(&kept.expression) {
+            Ok(rule) => match self.folder_of(&rule)? {
+                Way::Whole(top) => self.catalog.read(|rows| rows.unlisted_below(top))?,
+                Way::Unlisted(_) => 1,
+                Way::Nowhere => 0,
+            },
+            Err(_) => 0,
+        };
         Ok(RuleStatus {
+            unlisted,
             name: kept.name,
             expression: kept.expression,
             budget: kept.budget,

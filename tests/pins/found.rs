@@ -239,7 +239,8 @@ async fn regression_what_a_progressive_mount_fetches_ahead_stands_still_while_pa
 /// S64: folders went on being listed that nobody asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_what_is_listed_ahead_stands_still_while_paused() {
-    let settings = Settings { population: Population::Full, ..quick_settings() };
+    // What is listed ahead is asked for as fast as it can be.
+    let settings = Settings { population: Population::Full, requests: 10_000, ..quick_settings() };
     let world = World::with(MemoryOptions::default(), settings).await;
     let is_first = AtomicBool::new(true);
     let (gate, mut held) = Gate::holding(move |step| {
