@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::config::shell_word;
 use crate::control::Request;
 use crate::model::PinRule;
 
@@ -170,9 +171,9 @@ fn by(document: &serde_json::Value) -> String {
     match (text(document, "pin_from"), text(document, "pin_rule")) {
         ("", "") => String::new(),
         ("", rule) => {
-            let rule = exit::one_line(rule);
+            let (rule, word) = (exit::one_line(rule), exit::one_line(&shell_word(rule)));
             format!(
-                " (by the rule {rule}; dewfs free lets go of this file, dewfs pin --remove-rule {rule} of all)"
+                " (by the rule {rule}; dewfs free lets go of this file, dewfs pin --remove-rule {word} of all)"
             )
         }
         (from, _) => format!(" (by {})", exit::one_line(from)),

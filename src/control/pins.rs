@@ -112,7 +112,10 @@ impl Handler {
                 Err(EngineError::Offline | EngineError::TimedOut) => {}
                 other => {
                     for (path, error) in other?.failed {
-                        self.note_not_fetched(&mut failed, &path, &error, "; it stays pinned");
+                        // What is only slow is told as still to come.
+                        if !matches!(error, EngineError::TimedOut) {
+                            self.note_not_fetched(&mut failed, &path, &error, "; it stays pinned");
+                        }
                     }
                 }
             }

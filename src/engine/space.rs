@@ -148,7 +148,7 @@ impl Core {
             }
             let why = match self.rule_of(rows, ino)? {
                 Some(rule) => format!(
-                    "pinned by the rule {rule}: free it by its own name, or dewfs pin --remove-rule {rule}"
+                    "pinned by the rule {rule}: free it by its own name, or take the rule away"
                 ),
                 None => "pinned: dewfs unpin it, then free it again".to_owned(),
             };

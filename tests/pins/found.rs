@@ -26,6 +26,8 @@ async fn kept(world: &World, path: &str, dry_run: bool) -> Vec<(String, String)>
     freed.kept.iter().map(|(path, why)| (text(path), why.clone())).collect()
 }
 
+/// S169 "`dewfs free` of a folder keeps what is pinned below it, and names it; a pinned file that is named itself is freed."
+///
 /// B44, C15: `free` of a folder took the bytes of what is pinned below it, and they came again at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_free_of_a_folder_keeps_what_is_pinned_below_it() {
@@ -164,6 +166,41 @@ async fn regression_one_pinned_item_that_is_away_keeps_no_other_from_coming() {
     world.store.put("docs/a", pattern(30_000, 1)).unwrap();
     world.until("it is there again", async || here("docs/a", 30_000).await).await;
     world.until("the folder too", async || here("docs/away/c", 20_000).await).await;
+}
+
+/// Of a folder the first file that did not come, or folder that could not be listed, was the last that was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_hydrate_of_a_folder_goes_on_and_names_what_did_not_come() {
+    let world = World::new().await;
+    for folder in ["docs", "docs/away", "docs/more"] {
+        world.store.mkdir(folder).unwrap();
+    }
+    for path in ["docs/a", "docs/b", "docs/away/c", "docs/more/d"] {
+        world.store.put(path, pattern(20_000, 1)).unwrap();
+    }
+    let docs = world.ino("docs").await;
+    refuse(&world, Operation::Read, "docs/a", ErrorKind::Denied);
+    refuse(&world, Operation::List, "docs/away", ErrorKind::Away);
+    let hydrated = world.engine.hydrate(docs).await.unwrap();
+    assert_eq!(hydrated.bytes, 40_000);
+    let failed: Vec<_> = hydrated.failed.iter().map(|(path, error)| (&path[..], error)).collect();
+    assert!(
+        matches!(
+            failed[..],
+            [(b"docs/away", EngineError::Offline), (b"docs/a", EngineError::Denied(_))]
+        ),
+        "{failed:?}"
+    );
+    // Of what was named itself there is nothing else to tell.
+    let alone = world.engine.hydrate(world.ino("docs/a").await).await;
+    assert!(matches!(alone, Err(EngineError::Denied(_))), "{alone:?}");
+    // Where nobody is let in, or nothing can be reached, no more is asked for.
+    world.store.heal();
+    world.store.put("docs/b", pattern(30_000, 2)).unwrap();
+    world.until("the change", async || world.stat("docs/b").await.size == 30_000).await;
+    world.store.set_online(false);
+    let away = world.engine.hydrate(docs).await;
+    assert!(matches!(away, Err(EngineError::Offline | EngineError::TimedOut)), "{away:?}");
 }
 
 /// Of rules that were added at the same time only some were kept, and each was confirmed; so with lanes.
