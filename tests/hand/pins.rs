@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::mount::{MountFlags, UnmountFlags};
+
 use crate::support::desk::{Desk, told, until};
 
 /// A mount with room for 4 MiB of content.
@@ -84,6 +86,33 @@ fn regression_hydrate_of_a_folder_goes_on_and_names_what_did_not_come() {
     assert_eq!(desk.item("mnt/folder/last")["content"], "local");
     let said = desk.run(1, "hydrate mnt/folder/large");
     assert!(said.contains(&large) && !said.contains("fetched"), "{said}");
+}
+
+/// `pin --wait` ended at the first file that did not come, and did not name it.
+#[test]
+fn regression_pin_wait_goes_on_and_names_what_did_not_come() {
+    let desk = Desk::new();
+    let disk = desk.at("remote/folder/disk");
+    fs::create_dir(&disk).unwrap();
+    if rustix::mount::mount("t", &disk, "tmpfs", MountFlags::empty(), None).is_err() {
+        eprintln!("NOT LOOKED AT: no disk can be mounted here");
+        return;
+    }
+    fs::write(disk.join("away"), "away\n").unwrap();
+    fs::write(desk.at("remote/folder/last"), "last\n").unwrap();
+    desk.mount();
+    desk.run(0, "ls -R --fetch mnt");
+    rustix::mount::unmount(&disk, UnmountFlags::DETACH).unwrap();
+    for command in ["pin --wait", "hydrate"] {
+        let said = desk.run(1, &format!("{command} mnt/folder"));
+        let away = desk.at("mnt/folder/disk/away").display().to_string();
+        let why = format!("{away}: the remote answers, but cannot reach this part of it now");
+        assert!(said.contains(&why), "{said}");
+        for name in ["deep", "last"] {
+            assert_eq!(desk.item(&format!("mnt/folder/{name}"))["content"], "local");
+        }
+    }
+    assert_eq!(desk.item("mnt/folder")["pin"], "pinned");
 }
 
 /// A rule said nothing of folders that it could not look into.
