@@ -8,6 +8,8 @@ mod support {
 
 #[path = "hand/attention.rs"]
 mod attention;
+#[path = "hand/pins.rs"]
+mod pins;
 #[path = "hand/resolve.rs"]
 mod resolve;
 #[path = "hand/words.rs"]

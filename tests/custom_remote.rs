@@ -94,7 +94,7 @@ async fn an_engine_offers_in_process_what_the_socket_offers() {
     let mut events = engine.events();
     let a = engine.resolve(b"a", true).await.unwrap();
     assert_eq!(engine.item_status(a).await.unwrap().word(), "online-only");
-    assert_eq!(engine.hydrate(a).await.unwrap(), 50_000);
+    assert_eq!(engine.hydrate(a).await.unwrap().bytes, 50_000);
     assert_eq!(engine.item_status(a).await.unwrap().present_bytes, 50_000);
     engine.set_pin(a, Pin::Pinned).await.unwrap();
     engine.set_custom_data(a, "icon", Some(b"red")).await.unwrap();

@@ -1,6 +1,8 @@
 //! Pins: the table of parents and children, moves included; rules; policies of content and names; freeing by age.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "pins/found.rs"]
+mod found;
 mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! What the catalog answers about contents: what is here, what should be, and what may go.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::codec::{self, inode_sql, int};
 use super::reader_names::count;
@@ -21,12 +21,13 @@ struct Pinned {
     kind: Kind,
     pin: Pin,
     content: Content,
+    size: u64,
 }
 
 /// The columns of a [`Pinned`].
 macro_rules! pinned_sql {
     ($rest:literal) => {
-        concat!("SELECT ino, parent, kind, pin, content FROM inode ", $rest)
+        concat!("SELECT ino, parent, kind, pin, content, size FROM inode ", $rest)
     };
 }
 
@@ -37,6 +38,7 @@ fn pinned(row: &rusqlite::Row<'_>) -> rusqlite::Result<Pinned> {
         kind: codec::kind(row, 2)?,
         pin: codec::pin(row, 3)?,
         content: codec::content(row, 4)?,
+        size: codec::number(row, 5)?,
     })
 }
 
@@ -102,24 +104,30 @@ impl Reader {
 
     /// Files pinned by themselves or by a folder above and not hydrated, with numbers beyond `after`, in order.
     pub fn pinned_not_hydrated(&self, after: Ino, limit: usize) -> Result<Vec<Ino>> {
-        let absent = |row: &Pinned| Ok(row.content != Content::Hydrated);
+        let absent = |row: &Pinned| (row.content != Content::Hydrated).then_some(row.ino);
         self.files_by_pin(Pin::Pinned, after, limit, absent)
     }
 
     /// All files pinned by themselves or by a folder above with bytes here, in order. In one walk: each would begin anew.
     pub fn pinned_with_bytes(&self) -> Result<Vec<Ino>> {
-        let present = |row: &Pinned| Ok(row.content != Content::Placeholder);
+        let present = |row: &Pinned| (row.content != Content::Placeholder).then_some(row.ino);
         self.files_by_pin(Pin::Pinned, Ino(0), usize::MAX, present)
     }
 
-    /// Files for which this pin holds and that `fits` takes.
-    fn files_by_pin(
+    /// All files pinned by themselves or by a folder above, in order, with their length and how much of it is here.
+    pub fn pinned_files(&self) -> Result<Vec<(Ino, u64, Content)>> {
+        let every = |row: &Pinned| Some((row.ino, row.size, row.content));
+        self.files_by_pin(Pin::Pinned, Ino(0), usize::MAX, every)
+    }
+
+    /// What `takes` makes of the files for which this pin holds, in order.
+    fn files_by_pin<T>(
         &self,
         pin: Pin,
         after: Ino,
         limit: usize,
-        fits: impl Fn(&Pinned) -> Result<bool>,
-    ) -> Result<Vec<Ino>> {
+        takes: impl Fn(&Pinned) -> Option<T>,
+    ) -> Result<Vec<T>> {
         let sql = pinned_sql!("INDEXED BY inode_pin WHERE pin IN (?1, ?2) AND pin > 0");
         let by_rule = if pin == Pin::Pinned { codec::PIN_BY_RULE } else { codec::pin_code(pin) };
         let mut tops = self.all(sql, (codec::pin_code(pin), by_rule), pinned)?;
@@ -129,22 +137,22 @@ impl Reader {
         if tops.is_empty() {
             return Ok(Vec::new());
         }
-        match self.walk_down(pin, tops, after, limit, &fits)? {
+        match self.walk_down(pin, tops, after, limit, &takes)? {
             Some(found) => Ok(found),
-            None => self.walk_on(pin, after, limit, &fits),
+            None => self.walk_on(pin, after, limit, &takes),
         }
     }
 
     /// Walks down from what has the pin itself; `None` if that is too much.
-    fn walk_down(
+    fn walk_down<T>(
         &self,
         pin: Pin,
         tops: Vec<Pinned>,
         after: Ino,
         limit: usize,
-        fits: &impl Fn(&Pinned) -> Result<bool>,
-    ) -> Result<Option<Vec<Ino>>> {
-        let mut found = BTreeSet::new();
+        takes: &impl Fn(&Pinned) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
+        let mut found = BTreeMap::new();
         let mut left = WALK;
         // Rows with whether the pin is known to hold for them; it is not yet for the tops.
         let mut stack: Vec<_> = tops.into_iter().map(|row| (row, false)).collect();
@@ -153,8 +161,11 @@ impl Reader {
                 continue;
             }
             if row.kind == Kind::File {
-                if row.ino > after && row.parent.is_some() && fits(&row)? {
-                    found.insert(row.ino);
+                if row.ino > after
+                    && row.parent.is_some()
+                    && let Some(taken) = takes(&row)
+                {
+                    found.insert(row.ino, taken);
                 }
                 continue;
             }
@@ -170,17 +181,17 @@ impl Reader {
                 .filter(|child| child.pin != pin && child.pin.under(pin, child.kind) == pin);
             stack.extend(holds.map(|child| (child, true)));
         }
-        Ok(Some(found.into_iter().take(limit).collect()))
+        Ok(Some(found.into_values().take(limit).collect()))
     }
 
     /// Walks on over all files beyond `after`.
-    fn walk_on(
+    fn walk_on<T>(
         &self,
         pin: Pin,
         after: Ino,
         limit: usize,
-        fits: &impl Fn(&Pinned) -> Result<bool>,
-    ) -> Result<Vec<Ino>> {
+        takes: &impl Fn(&Pinned) -> Option<T>,
+    ) -> Result<Vec<T>> {
         let mut found = Vec::new();
         let mut folders = HashMap::new();
         let mut at = after;
@@ -192,8 +203,8 @@ impl Reader {
             for row in rows.iter().filter(|row| row.kind == Kind::File) {
                 let Some(parent) = row.parent else { continue };
                 let above = self.folder_pin(parent, &mut folders)?;
-                if row.pin.under(above, row.kind) == pin && fits(row)? && found.len() < limit {
-                    found.push(row.ino);
+                if row.pin.under(above, row.kind) == pin && found.len() < limit {
+                    found.extend(takes(row));
                 }
             }
         }

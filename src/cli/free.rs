@@ -52,6 +52,6 @@ pub(super) fn tell_kept(document: &Value) {
             "open" => "open: close it in the program that uses it, then free it again",
             why => why,
         };
-        eprintln!("dewfs: {}: kept: {why}", shown(kept));
+        eprintln!("dewfs: {}: kept: {}", shown(kept), exit::one_line(why));
     }
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::config::shell_word;
 use crate::control::Request;
+use crate::model::PinRule;
 
 use super::output::{Output, counted, number, path_bytes, shown, size, text};
 use super::paths::Paths;
@@ -101,14 +103,27 @@ fn rule_line(document: &serde_json::Value) -> String {
         0 => String::new(),
         count => format!(", {count} more fit the rule but not the budget"),
     };
+    let unlisted = unlisted(number(document, "unlisted"), text(document, "expression"));
     format!(
-        "rule       {}: {}: {}, {}{budget}, {} here{left_out}",
+        "rule       {}: {}: {}, {}{budget}, {} here{left_out}{unlisted}",
         super::exit::one_line(text(document, "name")),
         super::exit::one_line(text(document, "expression")),
         counted(number(document, "files"), "file", "files"),
         size(number(document, "size")),
         size(number(document, "present_bytes")),
     )
+}
+
+/// That a rule may be about more than is known; below a folder that it names all is listed by itself.
+fn unlisted(count: u64, expression: &str) -> String {
+    let is_about_all = PinRule::parse(expression).is_ok_and(|rule| rule.folder().is_empty());
+    let (folders, them) = match count {
+        0 => return String::new(),
+        1 => ("1 folder is".to_owned(), "it"),
+        count => (format!("{count} folders are"), "them"),
+    };
+    let way = if is_about_all { format!(": population=full lists {them}") } else { String::new() };
+    format!("; {folders} not listed yet{way}")
 }
 
 /// Runs `unpin`.
@@ -140,10 +155,7 @@ fn each(
                     } else {
                         format!(", {} still to come", size(left))
                     };
-                    let by = match text(document, "pin_from") {
-                        "" => String::new(),
-                        from => format!(" (by {})", exit::one_line(from)),
-                    };
+                    let by = by(document);
                     let pin = text(document, "pin");
                     output.line(&format!("{}: {pin}{by}{rest}", shown(document)));
                 }
@@ -152,4 +164,18 @@ fn each(
         status = status.max(exit::of_one(&done));
     }
     Ok(status)
+}
+
+/// What pins an item, if it is not its own pin.
+fn by(document: &serde_json::Value) -> String {
+    match (text(document, "pin_from"), text(document, "pin_rule")) {
+        ("", "") => String::new(),
+        ("", rule) => {
+            let (rule, word) = (exit::one_line(rule), exit::one_line(&shell_word(rule)));
+            format!(
+                " (by the rule {rule}; dewfs free lets go of this file, dewfs pin --remove-rule {word} of all)"
+            )
+        }
+        (from, _) => format!(" (by {})", exit::one_line(from)),
+    }
 }

@@ -120,6 +120,8 @@ small_document! {
         bytes_left: u64,
         /// The folder whose pin is in effect, if it is not the item's own.
         pin_from: Option<String>,
+        /// The rule that pins a file, if one does.
+        pin_rule: Option<String>,
     }
 }
 small_document! {
@@ -345,6 +347,6 @@ impl Pinned {
         mountpoint: &Path,
     ) -> Self {
         let from = from.map(|from| PathText::in_mount(mountpoint, from).path);
-        Self::new(PathText::in_mount(mountpoint, path), pin_word(pin), bytes_left, from)
+        Self::new(PathText::in_mount(mountpoint, path), pin_word(pin), bytes_left, from, None)
     }
 }

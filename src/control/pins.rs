@@ -40,6 +40,8 @@ small_document! {
         present_bytes: u64,
         /// Files that fit, for which the budget has no room.
         left_out: u64,
+        /// Folders in which files may fit, whose names are not known yet.
+        unlisted: u64,
     }
 }
 
@@ -61,6 +63,7 @@ impl RuleDocument {
             rule.size,
             rule.present_bytes,
             rule.left_out,
+            rule.unlisted,
         )
     }
 }
@@ -96,31 +99,41 @@ impl Handler {
         let ino = self.find(scope).await?;
         self.engine.set_pin(ino, Pin::Pinned).await?;
         let mut left = self.engine.pin_left(ino).await?;
-        let status = self.engine.mount_status().await?;
         let path = scope.bytes().unwrap_or_default();
-        if status.cache_used.saturating_add(left) > status.cache_limit
-            && !self.engine.fits_beside_pinned(left).await?
-        {
+        if left > 0 && !self.engine.pins_fit(ino).await? {
             let text = self.path_text(&path).path;
-            let why = format!(
-                "{text}: {} more do not fit into cache_size={}; it stays pinned and comes when there is room: raise cache_size=, \
-                 or dewfs unpin it",
-                shown_bytes(left),
-                shown_bytes(status.cache_limit)
-            );
-            return Ok(Done::with(1, None, Some(why)));
+            return Ok(Done::with(1, None, Some(self.does_not_fit(&text, left).await?)));
         }
+        let mut failed = Several::default();
         // What is not listed yet is not counted in what is left.
         if wait {
             match self.engine.hydrate(ino).await {
                 // The pin holds, and goes on by itself when the remote is back.
                 Err(EngineError::Offline | EngineError::TimedOut) => {}
-                other => drop(other?),
+                other => {
+                    for (path, error) in other?.failed {
+                        // What is only slow is told as still to come.
+                        if !matches!(error, EngineError::TimedOut) {
+                            self.note_not_fetched(&mut failed, &path, &error, "; it stays pinned");
+                        }
+                    }
+                }
             }
             left = self.engine.pin_left(ino).await?;
         }
         self.say(&Pinned::of(&path, (Pin::Pinned, None), left, &self.info.mountpoint)).await;
-        Ok(Done::well())
+        Ok(failed.done())
+    }
+
+    async fn does_not_fit(&self, text: &str, left: u64) -> Result<String, EngineError> {
+        let limit = self.engine.mount_status().await?.cache_limit;
+        let beside = if left > limit { "" } else { " beside what else is pinned" };
+        Ok(format!(
+            "{text}: {} more do not fit into cache_size={}{beside}; it stays pinned and comes when there is room: raise cache_size=, \
+             or dewfs unpin it",
+            shown_bytes(left),
+            shown_bytes(limit)
+        ))
     }
 
     pub(super) async fn unpin(&self, paths: &[Scope]) -> Outcome {
@@ -134,11 +147,13 @@ impl Handler {
 
     async fn unpin_one(&self, scope: &Scope) -> Outcome {
         let ino = self.find(scope).await?;
-        self.engine.set_pin(ino, Pin::Unspecified).await?;
+        self.engine.unpin(ino).await?;
         let path = scope.bytes().unwrap_or_default();
         let item = self.engine.item_status(ino).await?;
         let pin = (item.pin, item.pin_from.as_deref());
-        self.say(&Pinned::of(&path, pin, 0, &self.info.mountpoint)).await;
+        let mut told = Pinned::of(&path, pin, 0, &self.info.mountpoint);
+        told.pin_rule = item.pin_rule;
+        self.say(&told).await;
         Ok(Done::well())
     }
 

@@ -50,22 +50,50 @@ pub(super) fn in_words(error: &EngineError) -> String {
     }
 }
 
+/// Why one of several files did not come while the remote answers.
+fn why_not_fetched(error: &EngineError) -> String {
+    match error {
+        EngineError::Stale => {
+            "it was replaced at the remote meanwhile: ask for it again".to_owned()
+        }
+        EngineError::Offline => {
+            "the remote answers, but cannot reach this part of it now: is a disk missing there?"
+                .to_owned()
+        }
+        other => in_words(other),
+    }
+}
+
 impl Handler {
     pub(super) async fn hydrate(&self, paths: &[Scope]) -> Outcome {
         let mut all = Several::default();
         for scope in paths {
             let path = self.path_text(&scope.bytes().unwrap_or_default());
             let fetched = async { self.engine.hydrate(self.find(scope).await?).await };
-            let outcome = match fetched.await {
-                Ok(bytes) => {
-                    self.say(&Fetched::new(path.clone(), bytes)).await;
-                    Ok(Done::well())
+            match fetched.await {
+                Ok(hydrated) => {
+                    self.say(&Fetched::new(path, hydrated.bytes)).await;
+                    for (path, error) in hydrated.failed {
+                        self.note_not_fetched(&mut all, &path, &error, "");
+                    }
                 }
-                Err(error) => Err(error),
-            };
-            all.add(&path.path, outcome);
+                Err(error) => all.add(&path.path, Err(error)),
+            }
         }
         Ok(all.done())
+    }
+
+    /// Notes what did not come of what is below the path that was asked for.
+    pub(super) fn note_not_fetched(
+        &self,
+        all: &mut Several,
+        path: &[u8],
+        error: &EngineError,
+        rest: &str,
+    ) {
+        let path = self.path_text(path).path;
+        let said = format!("{path}: {}{rest}", why_not_fetched(error));
+        all.add(&path, Ok(Done::with(failed(error).exit, None, Some(said))));
     }
 
     pub(super) async fn free(&self, paths: &[Scope], dry_run: bool) -> Outcome {

@@ -99,8 +99,8 @@ pub use rules::{OwnPin, RuleStatus};
 pub use settings::{EDITOR_FILES, Hydration, Population, Returns, Settings};
 pub use start::StartError;
 pub use state::{
-    Figures, Freed, Happened, ItemStatus, LastError, MountState, MountStatus, Progress, RequestsBy,
-    SyncState, pin_word,
+    Figures, Freed, Happened, Hydrated, ItemStatus, LastError, MountState, MountStatus, Progress,
+    RequestsBy, SyncState, pin_word,
 };
 pub use state_dir::{left_to_send, only_here, remove_state, remove_state_but_log};
 pub use through::Backings;

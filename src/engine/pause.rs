@@ -52,11 +52,11 @@ pub struct Restraint {
 impl Engine {
     /// Stops a lane; another one that is paused stays so.
     pub async fn pause(&self, lane: Lane) -> Result<(), EngineError> {
-        let lane = match *lock(&self.core.paused) {
-            Some(before) if before != lane => Lane::All,
-            _ => lane,
+        let more = |before: Option<Lane>| match before {
+            Some(before) if before != lane => Some(Lane::All),
+            _ => Some(lane),
         };
-        self.core.set_paused(Some(lane), false).await
+        self.core.set_paused(more, false).await
     }
 
     /// Lets everything go on.
@@ -66,7 +66,7 @@ impl Engine {
 
     /// Lets a lane go on; another one that is paused stays so.
     pub async fn resume_lane(&self, lane: Lane) -> Result<(), EngineError> {
-        let rest = match (*lock(&self.core.paused), lane) {
+        let rest = |before: Option<Lane>| match (before, lane) {
             (_, Lane::All) => None,
             (Some(Lane::All), Lane::Bulk) => Some(Lane::Uploads),
             (Some(Lane::All), Lane::Uploads) => Some(Lane::Bulk),
@@ -88,8 +88,7 @@ impl Engine {
         if before == restraint {
             return Ok(());
         }
-        let paused = *lock(&self.core.paused);
-        self.core.set_paused(paused, before.is_some()).await
+        self.core.set_paused(|paused| paused, before.is_some()).await
     }
 }
 
@@ -172,21 +171,35 @@ impl Core {
         Ok(())
     }
 
-    /// `wakes` those that were put off: they find out by themselves whether they are still held back.
+    /// `change` makes of what is paused what shall be. `wakes` those that were put off: they find out by themselves whether they
+    /// are still held back.
     async fn set_paused(
         self: &Arc<Self>,
-        lane: Option<Lane>,
+        change: impl FnOnce(Option<Lane>) -> Option<Lane>,
         wakes: bool,
     ) -> Result<(), EngineError> {
         // First of all: what is just being put off looks once more after that, in the order of transactions.
-        let before = std::mem::replace(&mut *lock(&self.paused), lane);
+        let (before, after) = {
+            let mut paused = lock(&self.paused);
+            let before = *paused;
+            *paused = change(before);
+            (before, *paused)
+        };
+        let core = self.clone();
         self.catalog
             .write(Durability::Synced, Origin::Engine, move |tx| {
+                // Others may have changed it since: the last transaction keeps what is so by then.
+                let lane = *lock(&core.paused);
                 tx.set_state(PAUSED, lane.map(|lane| lane.word().as_bytes()))?;
                 if wakes { tx.outbox_wake_all() } else { Ok(()) }
             })
             .await
-            .inspect_err(|_| *lock(&self.paused) = before)
+            .inspect_err(|_| {
+                let mut paused = lock(&self.paused);
+                if *paused == after {
+                    *paused = before;
+                }
+            })
             .map_err(EngineError::from)?;
         self.outbox.notify_one();
         self.pins.notify_one();

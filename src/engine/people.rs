@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::core::{Cause, Core};
-use super::state::{Figures, Freed, Happened, ItemStatus, MountStatus, Progress};
+use super::state::{Figures, Freed, Happened, Hydrated, ItemStatus, MountStatus, Progress};
 use super::{Engine, EngineError};
 use crate::catalog::{Durability, Origin};
 use crate::model::{Content, Ino, Kind, Name, Pin};
@@ -172,18 +172,23 @@ impl Engine {
         }
     }
 
-    /// Brings all bytes of a file here, or of everything below a folder (listing what is not listed). Answers the bytes; the
-    /// first error ends it: `NoSpace` if they do not fit, `Stale` if the remote replaced it, what asking the remote may answer.
-    pub async fn hydrate(&self, top: Ino) -> Ready<u64> {
-        self.core.list_below(top).await?;
-        let mut bytes = 0;
+    /// Brings all bytes of a file here, or of everything below a folder (listing what is not listed). What does not come of a
+    /// folder is named in the answer, and keeps nothing else from coming. An error is one of the file itself: `NoSpace` if it
+    /// does not fit, `Stale` if the remote replaced it, what asking the remote may answer; or one of all, as when it is away.
+    pub async fn hydrate(&self, top: Ino) -> Ready<Hydrated> {
+        let mut hydrated = Hydrated::default();
+        self.core.list_below(top, &mut hydrated).await?;
         for ino in self.core.files_below(top)? {
-            bytes += self.core.hydrate_whole(ino, Cause::User).await?;
+            match self.core.hydrate_whole(ino, Cause::User).await {
+                Ok(bytes) => hydrated.bytes += bytes,
+                Err(error) => self.core.note_failed(ino, top, error, &mut hydrated)?,
+            }
         }
-        Ok(bytes)
+        Ok(hydrated)
     }
 
-    /// Gives space back: sets `unpinned` and drops content of what is in sync and not open. `dry_run` only tells.
+    /// Gives space back: sets `unpinned` and drops content of what is in sync, not open, and not pinned by something below
+    /// `top`. `dry_run` only tells.
     pub async fn free(&self, top: Ino, dry_run: bool) -> Ready<Freed> {
         self.core.free_below(top, dry_run).await
     }
@@ -199,8 +204,7 @@ impl Engine {
             })
             .await?;
         self.core.tell_pin(ino, pin);
-        // What did not fit may fit now.
-        self.core.note_pins_short(0);
+        self.core.let_pins_try_again();
         Ok(())
     }
 
@@ -331,16 +335,30 @@ impl Core {
         Ok(is_sent && self.open.live(ino).is_none_or(|live| !live.has_news()))
     }
 
+    /// Notes what could not be listed or fetched below `top`. An error that is one of `top` itself, or of all, comes back.
+    fn note_failed(&self, ino: Ino, top: Ino, error: EngineError, all: &mut Hydrated) -> Ready<()> {
+        if ino == top || matches!(error, EngineError::Stopped) || self.would_fail_all(&error) {
+            return Err(error);
+        }
+        // What is gone by now needs not come.
+        if let Some(path) = self.path_bytes(ino) {
+            all.failed.push((path, error));
+        }
+        Ok(())
+    }
+
     /// Lists every folder at or below `top` that is not listed.
-    pub(crate) async fn list_below(self: &Arc<Self>, top: Ino) -> Ready<()> {
+    async fn list_below(self: &Arc<Self>, top: Ino, all: &mut Hydrated) -> Ready<()> {
         let mut folders = vec![top];
         while let Some(ino) = folders.pop() {
             let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { continue };
             if inode.kind != Kind::Folder {
                 continue;
             }
-            if !self.catalog.read(|rows| rows.is_listed(ino))? {
-                self.list_folder(ino).await?;
+            if !self.catalog.read(|rows| rows.is_listed(ino))?
+                && let Err(error) = self.list_folder(ino).await
+            {
+                self.note_failed(ino, top, error, all)?;
             }
             let mut after = Ino(0);
             loop {

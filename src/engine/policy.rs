@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::live::Live;
+use super::rules::AboutRules;
 use super::settings::{Hydration, Population};
 use crate::model::{Ino, Pin};
 
@@ -56,13 +57,22 @@ impl Core {
 
     async fn fetch_while_open(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), EngineError> {
         let mut at = 0;
+        let mut pulse = self.pulse.subscribe();
         loop {
+            pulse.borrow_and_update();
+            let is_open = self.open.handles(live.ino).open > 0;
+            if is_open && self.bulk_paused() {
+                if pulse.changed().await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
             let (size, here) = {
                 let state = live.state();
                 let end = (at + STRIDE).min(state.size);
                 (state.size, state.has(at..end))
             };
-            if at >= size || self.open.handles(live.ino).open == 0 {
+            if at >= size || !is_open {
                 return Ok(());
             }
             let end = (at + STRIDE).min(size);
@@ -78,20 +88,21 @@ impl Core {
     /// Lists the folders whose names are wanted here before anybody asks: those pinned, those that rules are about, and all
     /// with `population=full`. Answers whether something is left to be tried again.
     pub(crate) async fn list_wanted(self: &Arc<Self>) -> bool {
-        let rules = match self.folders_of_rules() {
-            Ok(rules) => rules,
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell which folders rules are about");
-                return true;
-            }
-        };
-        // Else each folder that is not listed would be looked at for each name that comes.
-        let nothing = rules.is_empty() && self.settings.population != Population::Full;
-        if nothing && matches!(self.catalog.read(|rows| rows.has_pins()), Ok(false)) {
-            return false;
-        }
         let mut failed = false;
         loop {
+            // What was listed may lead further on the way to the folder of a rule.
+            let rules = match self.folders_of_rules() {
+                Ok(rules) => rules,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot tell which folders rules are about");
+                    return true;
+                }
+            };
+            // Else each folder that is not listed would be looked at for each name that comes.
+            let nothing = rules.is_empty() && self.settings.population != Population::Full;
+            if nothing && matches!(self.catalog.read(|rows| rows.has_pins()), Ok(false)) {
+                return failed;
+            }
             match self.list_wanted_once(&rules, &mut failed).await {
                 Ok(0) => return failed,
                 // What was listed may hold more.
@@ -107,7 +118,7 @@ impl Core {
 
     async fn list_wanted_once(
         self: &Arc<Self>,
-        rules: &[Ino],
+        rules: &AboutRules,
         failed: &mut bool,
     ) -> Result<usize, EngineError> {
         let mut listed = 0;
@@ -120,14 +131,15 @@ impl Core {
                 if !self.is_wanted(folder, rules)? {
                     continue;
                 }
+                if self.bulk_paused() {
+                    return Err(EngineError::Busy("background transfer stands still".to_owned()));
+                }
                 match self.list_in_background(folder).await {
                     Ok(()) => listed += 1,
                     Err(EngineError::Stopped) => return Err(EngineError::Stopped),
                     // It may be gone by now; the others go on.
                     Err(EngineError::Stale | EngineError::NotFound) => {}
-                    Err(error @ (EngineError::Offline | EngineError::TimedOut)) => {
-                        return Err(error);
-                    }
+                    Err(error) if self.would_fail_all(&error) => return Err(error),
                     Err(error) => {
                         tracing::info!(ino = folder.0, %error, "a folder is still to be listed");
                         *failed = true;
@@ -137,14 +149,14 @@ impl Core {
         }
     }
 
-    fn is_wanted(&self, folder: Ino, rules: &[Ino]) -> Result<bool, EngineError> {
-        if self.settings.population == Population::Full {
+    fn is_wanted(&self, folder: Ino, rules: &AboutRules) -> Result<bool, EngineError> {
+        if self.settings.population == Population::Full || rules.ways.contains(&folder) {
             return Ok(true);
         }
         if self.catalog.read(|rows| rows.effective_pin(folder))? == Pin::Pinned {
             return Ok(true);
         }
-        for top in rules {
+        for top in &rules.tops {
             if self.is_below(folder, *top)? {
                 return Ok(true);
             }

@@ -48,6 +48,8 @@ pub struct RuleStatus {
     pub present_bytes: u64,
     /// Files that fit and are not pinned, because the budget is used up.
     pub left_out: u64,
+    /// Folders in which files may fit, whose names are not known yet.
+    pub unlisted: u64,
 }
 
 /// Is an item with a pin of its own.
@@ -68,6 +70,32 @@ pub(crate) struct Rules {
     chosen: Mutex<HashMap<Ino, Arc<str>>>,
 }
 
+/// Is the folders that rules are about.
+#[derive(Debug, Default)]
+pub(crate) struct AboutRules {
+    /// All names at and below these are wanted.
+    pub(crate) tops: Vec<Ino>,
+    /// Only their own names are.
+    pub(crate) ways: HashSet<Ino>,
+}
+
+impl AboutRules {
+    /// Whether no rule is about a folder that is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tops.is_empty() && self.ways.is_empty()
+    }
+}
+
+/// Says how far the way to the folder of a rule is known.
+enum Way {
+    /// To its end.
+    Whole(Ino),
+    /// To this folder, which is not listed.
+    Unlisted(Ino),
+    /// There is no such folder.
+    Nowhere,
+}
+
 /// Is what one rule finds.
 #[derive(Default)]
 struct Fits {
@@ -86,32 +114,47 @@ impl Engine {
         budget: Option<u64>,
     ) -> Ready<String> {
         PinRule::parse(expression).map_err(EngineError::Refused)?;
-        let mut rules = self.core.pin_rules()?;
-        let free = |number: &u32| {
-            let name = format!("rule-{number}");
-            rules.iter().all(|rule| rule.name != name).then_some(name)
-        };
-        let fresh = (1..u32::MAX).find_map(|number| free(&number)).unwrap_or_default();
-        let name = name.map_or(fresh, str::to_owned);
-        let expression = expression.to_owned();
-        let rule = Kept { name: name.clone(), expression, budget };
-        match rules.iter_mut().find(|other| other.name == name) {
-            Some(same) => *same = rule,
-            None => rules.push(rule),
-        }
-        self.core.keep_pin_rules(&rules).await?;
-        Ok(name)
+        let (name, expression) = (name.map(str::to_owned), expression.to_owned());
+        // In one transaction: others may add theirs at the same time.
+        let added = self.core.change_pin_rules(move |rules| {
+            let free = |number: &u32| {
+                let name = format!("rule-{number}");
+                rules.iter().all(|rule| rule.name != name).then_some(name)
+            };
+            let fresh = || (1..u32::MAX).find_map(|number| free(&number)).unwrap_or_default();
+            let name = name.unwrap_or_else(fresh);
+            let rule = Kept { name: name.clone(), expression, budget };
+            match rules.iter_mut().find(|other| other.name == name) {
+                Some(same) => *same = rule,
+                None => rules.push(rule),
+            }
+            Ok(name)
+        });
+        added.await
     }
 
     /// Removes a pin rule; what only it pinned may be freed again. `NotFound` if there is none of this name.
     pub async fn remove_pin_rule(&self, name: &str) -> Ready<()> {
-        let mut rules = self.core.pin_rules()?;
-        let before = rules.len();
-        rules.retain(|rule| rule.name != name);
-        if rules.len() == before {
-            return Err(EngineError::NotFound);
+        let name = name.to_owned();
+        let removed = self.core.change_pin_rules(move |rules| {
+            let before = rules.len();
+            rules.retain(|rule| rule.name != name);
+            if rules.len() == before { Err(EngineError::NotFound) } else { Ok(()) }
+        });
+        removed.await
+    }
+
+    /// Takes away the pin that an item has itself; what a rule pins stays so. `NotFound` if there is no such inode.
+    pub async fn unpin(&self, ino: Ino) -> Ready<()> {
+        if self.core.catalog.read(|rows| self.core.rule_of(rows, ino))?.is_some() {
+            return Ok(());
         }
-        self.core.keep_pin_rules(&rules).await
+        self.set_pin(ino, Pin::Unspecified).await?;
+        if self.core.catalog.read(|rows| rules_for(rows, ino))?.is_empty() {
+            return Ok(());
+        }
+        // Else it would be told what is not so a moment later.
+        self.core.apply_pin_rules().await
     }
 
     /// The pin rules and what they do.
@@ -144,6 +187,27 @@ fn rules_in(kept: Option<&[u8]>) -> Vec<Kept> {
     kept.and_then(|kept| serde_json::from_slice(kept).ok()).unwrap_or_default()
 }
 
+/// The rules that a file fits, and whose budget is no smaller than it.
+fn rules_for(rows: &Reader, ino: Ino) -> Result<Vec<Kept>, CatalogError> {
+    let mut rules = rules_in(rows.state(RULES)?.as_deref());
+    let Some((Kind::File, size, mtime)) = rows.kind_size_mtime(ino)? else { return Ok(Vec::new()) };
+    let path = super::status::path_of(rows, ino)?;
+    let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    let now = now();
+    rules.retain(|kept| {
+        let fits = PinRule::parse(&kept.expression).is_ok_and(|rule| {
+            let glob = rule.glob();
+            let is_called_so = match path.last() {
+                Some(name) if glob.is_name() => glob.matches_name(name),
+                _ => glob.matches(&path),
+            };
+            is_called_so && rule.allows(size, mtime, now)
+        });
+        fits && kept.budget.is_none_or(|budget| size <= budget)
+    });
+    Ok(rules)
+}
+
 impl Core {
     /// The rule that pins a file: of several the first that leaves nothing out, else the first whose budget it is within. `None`
     /// if no rule pinned it, or none fits it any more and it is about to be let go.
@@ -151,22 +215,7 @@ impl Core {
         if !rows.is_pinned_by_rule(ino)? {
             return Ok(None);
         }
-        let Some((_, size, mtime)) = rows.kind_size_mtime(ino)? else { return Ok(None) };
-        let path = super::status::path_of(rows, ino)?;
-        let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        let now = now();
-        let fits = |kept: &Kept| {
-            PinRule::parse(&kept.expression).is_ok_and(|rule| {
-                let glob = rule.glob();
-                let is_called_so = match path.last() {
-                    Some(name) if glob.is_name() => glob.matches_name(name),
-                    _ => glob.matches(&path),
-                };
-                is_called_so && rule.allows(size, mtime, now)
-            })
-        };
-        let mut rules = rules_in(rows.state(RULES)?.as_deref());
-        rules.retain(|kept| fits(kept) && kept.budget.is_none_or(|budget| size <= budget));
+        let mut rules = rules_for(rows, ino)?;
         rules.sort_by_key(|rule| rule.budget.is_some());
         let is_clear = rules.len() == 1 || rules.first().is_some_and(|rule| rule.budget.is_none());
         if !is_clear {
@@ -180,15 +229,27 @@ impl Core {
         Ok(rules_in(self.catalog.read(|rows| rows.state(RULES))?.as_deref()))
     }
 
-    async fn keep_pin_rules(self: &Arc<Self>, rules: &[Kept]) -> Ready<()> {
-        let bytes = serde_json::to_vec(rules).map_err(|_| EngineError::Invalid("a rule"))?;
-        self.catalog
-            .write(Durability::Synced, Origin::Engine, move |tx| tx.set_state(RULES, Some(&bytes)))
-            .await
-            .map_err(EngineError::from)?;
+    /// Changes the rules in one transaction, and applies them.
+    async fn change_pin_rules<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Vec<Kept>) -> Ready<T> + Send + 'static,
+    ) -> Ready<T> {
+        let changed = self
+            .catalog
+            .write(Durability::Synced, Origin::Engine, move |tx| {
+                let mut rules = rules_in(tx.state(RULES)?.as_deref());
+                let answer = change(&mut rules)?;
+                let bytes =
+                    serde_json::to_vec(&rules).map_err(|_| EngineError::Invalid("a rule"))?;
+                tx.set_state(RULES, Some(&bytes))?;
+                Ok::<_, EngineError>(answer)
+            })
+            .await?;
         self.apply_pin_rules().await?;
         self.rules.news.notify_one();
-        Ok(())
+        // There may be a folder to list of which no rule told before.
+        self.pins.notify_one();
+        Ok(changed)
     }
 
     /// What fits a rule now, the files changed last first, as far as its budget goes.
@@ -231,7 +292,16 @@ impl Core {
             }
             Ok((files, size, present))
         })?;
+        let unlisted = match PinRule::parse(&kept.expression) {
+            Ok(rule) => match self.folder_of(&rule)? {
+                Way::Whole(top) => self.catalog.read(|rows| rows.unlisted_below(top))?,
+                Way::Unlisted(_) => 1,
+                Way::Nowhere => 0,
+            },
+            Err(_) => 0,
+        };
         Ok(RuleStatus {
+            unlisted,
             name: kept.name,
             expression: kept.expression,
             budget: kept.budget,
@@ -279,26 +349,41 @@ impl Core {
             })
             .await
             .map_err(EngineError::from)?;
-        self.note_pins_short(0);
+        self.let_pins_try_again();
         Ok(())
     }
 
-    /// The folders that rules are about, as far as they are known: what is not listed in them is.
-    pub(crate) fn folders_of_rules(&self) -> Ready<Vec<Ino>> {
-        let mut folders = Vec::new();
+    /// The folders that rules are about, as far as they are known: what is not listed in them is. Of one that is not known
+    /// yet, the folder on the way to it whose names are to be known first.
+    pub(crate) fn folders_of_rules(&self) -> Ready<AboutRules> {
+        let mut folders = AboutRules::default();
         for kept in self.pin_rules()? {
             let Ok(rule) = PinRule::parse(&kept.expression) else { continue };
             if rule.folder().is_empty() {
                 continue;
             }
-            let mut at = Some(Ino::ROOT);
-            for part in rule.folder() {
-                let (Some(folder), Ok(name)) = (at, Name::new(part.as_slice())) else { break };
-                at = self.catalog.read(|rows| rows.lookup(folder, &name))?.map(|inode| inode.ino);
+            match self.folder_of(&rule)? {
+                Way::Whole(folder) => folders.tops.push(folder),
+                Way::Unlisted(folder) => drop(folders.ways.insert(folder)),
+                Way::Nowhere => {}
             }
-            folders.extend(at);
         }
         Ok(folders)
+    }
+
+    /// How far the way to the folder of a rule is known.
+    fn folder_of(&self, rule: &PinRule) -> Ready<Way> {
+        let mut at = Ino::ROOT;
+        for part in rule.folder() {
+            let Ok(name) = Name::new(part.as_slice()) else { return Ok(Way::Nowhere) };
+            at = match self.catalog.read(|rows| rows.lookup(at, &name))? {
+                Some(inode) if inode.kind == Kind::Folder => inode.ino,
+                Some(_) => return Ok(Way::Nowhere),
+                None if self.catalog.read(|rows| rows.is_listed(at))? => return Ok(Way::Nowhere),
+                None => return Ok(Way::Unlisted(at)),
+            };
+        }
+        Ok(Way::Whole(at))
     }
 
     /// Keeps the pins of rules true; ends with the engine. Without rules it sleeps.

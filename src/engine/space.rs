@@ -1,5 +1,6 @@
 //! Room: freeing content on request, and unlinking data files that no row needs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::EngineError;
 use super::core::Core;
 use super::crash::{crash_here, crash_point};
 use super::state::Freed;
+use super::status::present_bytes;
 use crate::cache::Access;
 use crate::catalog::{Change, Durability, Inode, Origin};
 use crate::model::{Content, Generation, Handles, Ino, Kind, Pin};
@@ -98,7 +100,7 @@ impl Core {
         Ok((if kept.is_some() { 0 } else { bytes }, kept))
     }
 
-    /// Frees everything at or below `top` that may go, and sets it `unpinned`.
+    /// Frees everything at or below `top` that may go, and sets it `unpinned`; what is pinned below it stays.
     pub(crate) async fn free_below(
         self: &Arc<Self>,
         top: Ino,
@@ -109,16 +111,49 @@ impl Core {
                 .write(Durability::Soon, Origin::Engine, move |tx| tx.set_pin(top, Pin::Unpinned))
                 .await
                 .map_err(EngineError::from)?;
-            self.note_pins_short(0);
+            self.let_pins_try_again();
         }
         let mut freed = Freed::default();
+        let mut named = HashSet::new();
         for ino in self.files_below(top)? {
             let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else { continue };
-            self.free_one(&inode, dry_run, &mut freed).await?;
+            match self.pinned_below(&inode, top)? {
+                None => self.free_one(&inode, dry_run, &mut freed).await?,
+                Some((by, why)) if named.insert(by) => {
+                    freed.kept.push((self.path_bytes(by).unwrap_or_default(), why));
+                }
+                // The folder that pins it is named already.
+                Some(_) => {}
+            }
         }
         self.unlink_forgotten().await?;
         self.pulse();
         Ok(freed)
+    }
+
+    /// What below `top` pins the content of a file, itself or a folder above it, and how it lets go: what is said of `top` and
+    /// above does not count.
+    fn pinned_below(&self, inode: &Inode, top: Ino) -> Result<Option<(Ino, String)>, EngineError> {
+        let ino = inode.ino;
+        if ino == top {
+            return Ok(None);
+        }
+        let live = self.open.live(ino);
+        Ok(self.catalog.read(|rows| {
+            let Some(by) = rows.pin_from(ino)?.filter(|by| *by != top) else { return Ok(None) };
+            let is_pinned = rows.effective_pin(ino)? == Pin::Pinned && rows.is_below(by, top)?;
+            // Of what is not here nothing is kept.
+            if !is_pinned || present_bytes(rows, inode, live.as_deref())? == 0 {
+                return Ok(None);
+            }
+            let why = match self.rule_of(rows, ino)? {
+                Some(rule) => format!(
+                    "pinned by the rule {rule}: free it by its own name, or take the rule away"
+                ),
+                None => "pinned: dewfs unpin it, then free it again".to_owned(),
+            };
+            Ok(Some((by, why)))
+        })?)
     }
 
     pub(crate) async fn free_one(

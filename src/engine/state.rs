@@ -265,6 +265,15 @@ pub struct Freed {
     pub kept: Vec<(Vec<u8>, String)>,
 }
 
+/// Is what `hydrate` brought.
+#[derive(Debug, Default)]
+pub struct Hydrated {
+    /// Bytes that came.
+    pub bytes: u64,
+    /// What did not come of what is below a folder, and why: path, error.
+    pub failed: Vec<(Vec<u8>, super::EngineError)>,
+}
+
 /// Is one line of an item's history.
 #[derive(Clone, Debug)]
 pub struct Happened {

@@ -172,16 +172,21 @@ impl Core {
         let epoch = self.catalog.epoch();
         let mut bytes = 0;
         for ino in self.catalog.read(|rows| rows.pinned_with_bytes())? {
-            let live = self.open.live(ino);
-            bytes += self.catalog.read(|rows| match rows.inode(ino)? {
-                Some(inode) => present_bytes(rows, &inode, live.as_deref()),
-                None => Ok(0),
-            })?;
+            bytes += self.present_of(ino)?;
         }
         let mut known = super::open::lock(&self.pinned);
         (known.bytes, known.epoch) = (bytes, epoch);
         (known.at, known.took) = (begun, begun.elapsed());
         Ok(bytes)
+    }
+
+    /// How many bytes of a file are here; 0 if it is gone.
+    pub(super) fn present_of(&self, ino: Ino) -> Ready<u64> {
+        let live = self.open.live(ino);
+        Ok(self.catalog.read(|rows| match rows.inode(ino)? {
+            Some(inode) => present_bytes(rows, &inode, live.as_deref()),
+            None => Ok(0),
+        })?)
     }
 
     /// One item's state. Without `counts` nobody asks what is below a folder.
@@ -267,7 +272,8 @@ pub(crate) fn is_stuck(row: &OutboxItem) -> bool {
     row.error.is_some() && !row.error_kind.as_deref().is_some_and(passes_by_itself)
 }
 
-fn present_bytes(
+/// How many bytes of an item are here.
+pub(super) fn present_bytes(
     rows: &Reader,
     inode: &Inode,
     live: Option<&super::live::Live>,

@@ -91,6 +91,8 @@ pub(crate) struct Workers {
     pub(super) light: AtomicUsize,
     /// How many bytes of pinned content do not fit in the cache, at least.
     pub(super) pins_short: AtomicU64,
+    /// How often something happened that may let pinned content fit that did not.
+    pub(super) pins_again: AtomicU64,
     /// Where tests let the process die.
     #[cfg(debug_assertions)]
     pub(super) crash: CrashPoints,
@@ -259,6 +261,14 @@ impl Core {
     /// Requests sent so far, by cause.
     pub(crate) fn requests_by(&self) -> RequestsBy {
         self.link.requests_by()
+    }
+
+    /// Whether what failed so would fail for all else as well: it is the remote that is away or lets nobody in, and not a part of
+    /// it, such as a disk below a folder that is not mounted now.
+    pub(crate) fn would_fail_all(&self, error: &EngineError) -> bool {
+        use EngineError::{Offline, TimedOut, Unauthenticated};
+        matches!(error, Offline | TimedOut | Unauthenticated)
+            && (self.connection_state().is_some() || !self.knows_remote())
     }
 
     /// Starts the workers that sync: outbox, listing, feed.

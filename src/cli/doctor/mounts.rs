@@ -144,6 +144,11 @@ fn health(place: &str, status: &Value) -> Check {
         _ if number(status, "conflicts") > 0 => ill(&format!(
             "dewfs conflicts {word} lists them; decide each: dewfs resolve PATH --keep mine, theirs or both"
         )),
+        "degraded" => Check::note(
+            "mount",
+            format!("{place}: {said}"),
+            &format!("dewfs pin --list {word} shows what is pinned"),
+        ),
         _ => Check::well("mount", format!("{place}: {said}")),
     }
 }
