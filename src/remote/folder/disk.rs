@@ -114,7 +114,7 @@ pub(super) struct Meta {
     pub(super) born: i128,
     pub(super) has_born: bool,
     /// How many names it has in this file system.
-    links: u32,
+    pub(super) links: u32,
     /// Which file system, and which mount of it, it was seen through.
     seat: Seat,
     /// Whether the inode number will be the same tomorrow.

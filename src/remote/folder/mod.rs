@@ -29,6 +29,7 @@ mod disk;
 mod feed;
 mod identity;
 mod inherit;
+mod over;
 mod parts;
 mod read;
 mod requests;

@@ -12,6 +12,7 @@
 mod changes;
 mod guard;
 mod paths;
+mod places;
 mod props;
 mod read;
 mod request;

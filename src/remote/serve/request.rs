@@ -1,5 +1,7 @@
 //! From a request to its answer: who may, which verb, and what an error is in HTTP.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -11,6 +13,7 @@ use hyper::{Request, Response, StatusCode};
 
 use super::Share;
 use super::paths::located;
+use super::places::Placing;
 use super::props::etag;
 use crate::remote::{ErrorKind, Expect, Kind, Locator, Observed, RemoteError};
 
@@ -32,7 +35,7 @@ pub(super) struct Asked {
 }
 
 impl Share {
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let mut answer = match self.attempt(request).await {
             Ok(answer) | Err(answer) => answer,
         };
@@ -41,7 +44,7 @@ impl Share {
         *answer
     }
 
-    async fn attempt(&self, request: Request<Incoming>) -> Outcome {
+    async fn attempt(self: &Arc<Self>, request: Request<Incoming>) -> Outcome {
         let (parts, body) = request.into_parts();
         if !self.sign_in.lets_in(&parts.headers) {
             if !self.sign_in.is_asked() {
@@ -75,8 +78,8 @@ impl Share {
             "PUT" => self.put(asked).await,
             "MKCOL" => self.make_folder(&asked).await,
             "DELETE" => self.delete(&asked).await,
-            "MOVE" => self.relocate(&asked).await,
-            "COPY" => self.copy(&asked).await,
+            "MOVE" => self.place(asked, Placing::Move).await,
+            "COPY" => self.place(asked, Placing::Copy).await,
             "PROPPATCH" => self.set_times(asked).await,
             _ => {
                 let mut answer = said(StatusCode::METHOD_NOT_ALLOWED, "not here");

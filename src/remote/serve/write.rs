@@ -3,8 +3,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
@@ -13,13 +12,12 @@ use quick_xml::events::Event;
 use tokio::io::AsyncWriteExt as _;
 
 use super::Share;
-use super::paths::destination;
 use super::props;
 use super::read::{insert, validators};
 use super::request::{Answer, Asked, Outcome, empty, refused, said, whole};
 use crate::remote::{
     AttemptTag, Body, Digest, Expect, Kind, Locator, Metadata, Observed, Remote as _, RemoteError,
-    RemotePath, Upload,
+    Upload,
 };
 
 /// Contents up to this size wait in memory.
@@ -28,7 +26,7 @@ const SMALL: usize = 256 << 10;
 const OWNER: &str = "serve";
 
 /// Is a content that came, before it is made visible.
-struct Came {
+pub(super) struct Came {
     body: Body,
     digest: Digest,
     /// Keeps the unnamed file that `body` names.
@@ -36,7 +34,7 @@ struct Came {
 }
 
 /// Gathers a content: in memory, and in an unnamed file of the served disk when it grows.
-struct Gathering {
+pub(super) struct Gathering {
     dir: PathBuf,
     small: BytesMut,
     file: Option<tokio::fs::File>,
@@ -45,12 +43,12 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn new(dir: PathBuf) -> Self {
+    pub(super) fn new(dir: PathBuf) -> Self {
         let (small, hasher) = (BytesMut::new(), blake3::Hasher::new());
         Self { dir, small, file: None, hasher, size: 0 }
     }
 
-    async fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(super) async fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         if let Some(file) = &mut self.file {
@@ -66,7 +64,7 @@ impl Gathering {
         Ok(())
     }
 
-    async fn end(self) -> std::io::Result<Came> {
+    pub(super) async fn end(self) -> std::io::Result<Came> {
         let digest = Digest { size: self.size, hash: *self.hasher.finalize().as_bytes() };
         let Some(mut file) = self.file else {
             return Ok(Came { body: Body::Memory(self.small.freeze()), digest, _file: None });
@@ -86,7 +84,7 @@ fn unnamed(dir: &std::path::Path) -> rustix::io::Result<OwnedFd> {
         .or_else(|_| memfd_create("dewfs-serve", MemfdFlags::CLOEXEC))
 }
 
-fn failed(error: &std::io::Error) -> Answer {
+pub(super) fn failed(error: &std::io::Error) -> Answer {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
             said(StatusCode::INSUFFICIENT_STORAGE, "no room")
@@ -95,7 +93,7 @@ fn failed(error: &std::io::Error) -> Answer {
     }
 }
 
-fn tag() -> AttemptTag {
+pub(super) fn tag() -> AttemptTag {
     AttemptTag { mount: OWNER.to_owned(), item: 0, nonce: fastrand::u64(..) }
 }
 
@@ -105,7 +103,7 @@ fn nanos(seconds: &str) -> Option<i64> {
 }
 
 impl Share {
-    async fn now(&self, at: &Locator) -> Result<Option<Observed>, Answer> {
+    pub(super) async fn now(&self, at: &Locator) -> Result<Option<Observed>, Answer> {
         self.remote.stat(at).await.map_err(|error| refused(&error))
     }
 
@@ -140,7 +138,7 @@ impl Share {
         Ok(answer)
     }
 
-    async fn write(
+    pub(super) async fn write(
         &self,
         at: &Locator,
         came: Came,
@@ -184,7 +182,7 @@ impl Share {
     }
 
     /// Removes an entry, a folder with all in it.
-    async fn remove(
+    pub(super) async fn remove(
         &self,
         at: &Locator,
         seen: &Observed,
@@ -205,7 +203,10 @@ impl Share {
     }
 
     /// All files and folders at and below a folder, each folder before what is in it.
-    async fn tree(&self, top: &Locator) -> Result<(Vec<Locator>, Vec<Locator>), RemoteError> {
+    pub(super) async fn tree(
+        &self,
+        top: &Locator,
+    ) -> Result<(Vec<Locator>, Vec<Locator>), RemoteError> {
         let (mut files, mut folders, mut next) = (Vec::new(), vec![top.clone()], 0);
         while let Some(folder) = folders.get(next).cloned() {
             next += 1;
@@ -225,114 +226,6 @@ impl Share {
             }
         }
         Ok((files, folders))
-    }
-
-    /// Where a move or copy goes, and what is there: refused if it must stay, or if one lies in the other.
-    async fn target(&self, asked: &Asked) -> Result<(Locator, Option<Observed>), Answer> {
-        let to = asked.header("destination").and_then(destination);
-        let to = to.filter(|to| !to.path.is_root() && !asked.at.path.is_root());
-        let to =
-            to.ok_or_else(|| said(StatusCode::BAD_REQUEST, "no destination that can be here"))?;
-        if to.path.0.starts_with(&asked.at.path.0) || asked.at.path.0.starts_with(&to.path.0) {
-            return Err(said(StatusCode::FORBIDDEN, "one lies in the other"));
-        }
-        let there = self.now(&to).await?;
-        let keeps = asked.header("overwrite").is_some_and(|value| value.eq_ignore_ascii_case("f"));
-        if there.is_some() && keeps {
-            return Err(said(StatusCode::PRECONDITION_FAILED, "something is there already"));
-        }
-        Ok((to, there))
-    }
-
-    pub(super) async fn relocate(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
-        let seen = self.found(&asked.at).await?;
-        let expect = asked.expect(Some(&seen))?;
-        let (to, there) = self.target(asked).await?;
-        if !self.has_parent(&to).await? {
-            return Err(said(StatusCode::CONFLICT, "its folder is not there"));
-        }
-        let moved = async {
-            if let Some(there) = &there {
-                let known = match there.kind {
-                    Kind::File => Expect::Version(there.version.clone()),
-                    _ => Expect::Folder,
-                };
-                self.remove(&to, there, known).await?;
-            }
-            self.remote.rename(&asked.at, &to, expect, &tag()).await
-        };
-        let moved = moved.await.map_err(|error| refused(&error))?;
-        let status = if there.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
-        let mut answer = empty(status);
-        validators(&mut answer, &moved);
-        Ok(answer)
-    }
-
-    async fn has_parent(&self, at: &Locator) -> Result<bool, Answer> {
-        let Some((_, above)) = at.path.0.split_last() else { return Ok(false) };
-        let above = Locator::at(RemotePath(above.to_vec()));
-        Ok(self.now(&above).await?.is_some_and(|seen| seen.kind == Kind::Folder))
-    }
-
-    pub(super) async fn copy(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
-        let seen = self.found(&asked.at).await?;
-        asked.expect(Some(&seen))?;
-        let (to, there) = self.target(asked).await?;
-        if !self.has_parent(&to).await? {
-            return Err(said(StatusCode::CONFLICT, "its folder is not there"));
-        }
-        if let Some(there) = &there
-            && (there.kind == Kind::Folder || seen.kind == Kind::Folder)
-        {
-            self.remove(&to, there, Expect::Any).await.map_err(|error| refused(&error))?;
-        }
-        let whole = asked.header("depth") != Some("0");
-        self.copy_tree(&asked.at, &seen, &to, whole).await?;
-        Ok(empty(if there.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED }))
-    }
-
-    async fn copy_tree(
-        &self,
-        from: &Locator,
-        seen: &Observed,
-        to: &Locator,
-        whole: bool,
-    ) -> Result<(), Answer> {
-        if seen.kind == Kind::File {
-            return self.copy_file(from, to).await;
-        }
-        if !whole {
-            self.remote.make_folder(to).await.map_err(|error| refused(&error))?;
-            return Ok(());
-        }
-        let (files, folders) = self.tree(from).await.map_err(|error| refused(&error))?;
-        let there = |one: &Locator| {
-            let below = one.path.0.get(from.path.0.len()..).unwrap_or_default();
-            Locator::at(RemotePath([&to.path.0, below].concat()))
-        };
-        for folder in &folders {
-            self.remote.make_folder(&there(folder)).await.map_err(|error| refused(&error))?;
-        }
-        for file in &files {
-            self.copy_file(file, &there(file)).await?;
-        }
-        Ok(())
-    }
-
-    async fn copy_file(&self, from: &Locator, to: &Locator) -> Result<(), Answer> {
-        let seen = self.found(from).await?;
-        let read = self.remote.read(from, &seen.version, 0..seen.size).await;
-        let mut bytes = read.map_err(|error| refused(&error))?.bytes;
-        let mut gathering = Gathering::new(self.remote.path());
-        while let Some(piece) = bytes.next().await {
-            let piece: Bytes = piece.map_err(|error| refused(&error))?;
-            gathering.take(&piece).await.map_err(|error| failed(&error))?;
-        }
-        let came = gathering.end().await.map_err(|error| failed(&error))?;
-        let written = self.write(to, came, seen.mtime, Expect::Any).await;
-        written.map(drop).map_err(|error| refused(&error))
     }
 
     /// Sets the time of a last change (`lastmodified`, as rclone and dewfs ask for it); no other property can be set.
