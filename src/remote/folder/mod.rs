@@ -29,6 +29,7 @@ mod disk;
 mod feed;
 mod identity;
 mod inherit;
+mod mounts;
 mod over;
 mod parts;
 mod read;
@@ -108,6 +109,12 @@ impl FolderRemote {
             shared.hidden = true;
         }
         self
+    }
+
+    /// As when the kernel has no more watches.
+    #[cfg(test)]
+    pub(super) fn tells_no_changes(&self) {
+        self.shared.feed.give_up();
     }
 
     /// Where it is.
