@@ -37,6 +37,7 @@ mod requests;
 mod systems;
 mod threads;
 mod uuid;
+mod waiting;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ use feed::Feed;
 use parts::Parts;
 use requests::Listings;
 use threads::{Threads, Wanted};
+pub(super) use waiting::HiddenName;
 
 /// Is a directory as a remote. Clones share everything.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@
 //! belongs behind something that has it.
 
 mod changes;
+mod gather;
 mod guard;
 mod paths;
 mod places;

@@ -8,10 +8,11 @@ use futures_util::StreamExt as _;
 use hyper::StatusCode;
 
 use super::Share;
+use super::gather::Gathering;
 use super::paths::destination;
 use super::read::validators;
 use super::request::{Answer, Asked, Outcome, empty, refused, said};
-use super::write::{Gathering, failed, tag};
+use super::write::tag;
 use crate::remote::{
     AttemptTag, ErrorKind, Expect, Kind, Locator, Observed, Remote as _, RemoteError, RemotePath,
     names,
@@ -243,12 +244,12 @@ impl Share {
         let seen = self.found(from).await?;
         let read = self.remote.read(from, &seen.version, 0..seen.size).await;
         let mut bytes = read.map_err(|error| refused(&error))?.bytes;
-        let mut gathering = Gathering::new(self.remote.path());
+        let mut gathering = Gathering::new(&self.remote, to);
         while let Some(piece) = bytes.next().await {
             let piece: Bytes = piece.map_err(|error| refused(&error))?;
-            gathering.take(&piece).await.map_err(|error| failed(&error))?;
+            gathering.take(&piece).await?;
         }
-        let came = gathering.end().await.map_err(|error| failed(&error))?;
+        let came = gathering.end().await?;
         let written = self.write(to, came, seen.mtime, Expect::Any).await;
         written.map(drop).map_err(|error| refused(&error))
     }

@@ -1,97 +1,22 @@
 //! Changing: contents, folders, places, times. One at a time, so that what is compared is so until it is changed.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
-
-use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 use quick_xml::NsReader;
 use quick_xml::events::Event;
-use tokio::io::AsyncWriteExt as _;
 
 use super::Share;
+use super::gather::{Came, Gathering};
 use super::props;
 use super::read::{insert, validators};
 use super::request::{Answer, Asked, Outcome, empty, refused, said, whole};
 use crate::remote::{
-    AttemptTag, Body, Digest, Expect, Kind, Locator, Metadata, Observed, Remote as _, RemoteError,
-    Upload,
+    AttemptTag, Expect, Kind, Locator, Metadata, Observed, Remote as _, RemoteError, Upload,
 };
 
-/// Contents up to this size wait in memory.
-const SMALL: usize = 256 << 10;
 /// Whose temporaries the server's are.
 const OWNER: &str = "serve";
-
-/// Is a content that came, before it is made visible.
-pub(super) struct Came {
-    body: Body,
-    digest: Digest,
-    /// Keeps the unnamed file that `body` names.
-    _file: Option<OwnedFd>,
-}
-
-/// Gathers a content: in memory, and in an unnamed file of the served disk when it grows.
-pub(super) struct Gathering {
-    dir: PathBuf,
-    small: BytesMut,
-    file: Option<tokio::fs::File>,
-    hasher: blake3::Hasher,
-    size: u64,
-}
-
-impl Gathering {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        let (small, hasher) = (BytesMut::new(), blake3::Hasher::new());
-        Self { dir, small, file: None, hasher, size: 0 }
-    }
-
-    pub(super) async fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        if let Some(file) = &mut self.file {
-            return file.write_all(bytes).await;
-        }
-        self.small.extend_from_slice(bytes);
-        if self.small.len() > SMALL {
-            let mut file = tokio::fs::File::from_std(unnamed(&self.dir)?.into());
-            file.write_all(&self.small).await?;
-            self.small = BytesMut::new();
-            self.file = Some(file);
-        }
-        Ok(())
-    }
-
-    pub(super) async fn end(self) -> std::io::Result<Came> {
-        let digest = Digest { size: self.size, hash: *self.hasher.finalize().as_bytes() };
-        let Some(mut file) = self.file else {
-            return Ok(Came { body: Body::Memory(self.small.freeze()), digest, _file: None });
-        };
-        file.flush().await?;
-        let file: OwnedFd = file.into_std().await.into();
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Ok(Came { body: Body::File(path), digest, _file: Some(file) })
-    }
-}
-
-/// A file without a name, on the disk that it is for or, where that has none, in memory.
-fn unnamed(dir: &std::path::Path) -> rustix::io::Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    open(dir, flags, Mode::RUSR | Mode::WUSR)
-        .or_else(|_| memfd_create("dewfs-serve", MemfdFlags::CLOEXEC))
-}
-
-pub(super) fn failed(error: &std::io::Error) -> Answer {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            said(StatusCode::INSUFFICIENT_STORAGE, "no room")
-        }
-        _ => said(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    }
-}
 
 pub(super) fn tag() -> AttemptTag {
     AttemptTag { mount: OWNER.to_owned(), item: 0, nonce: fastrand::u64(..) }
@@ -113,14 +38,14 @@ impl Share {
         }
         // Before the bytes come: most refusals are known by now.
         asked.expect(self.now(&asked.at).await?.as_ref())?;
-        let mut gathering = Gathering::new(self.remote.path());
+        let mut gathering = Gathering::new(&self.remote, &asked.at);
         while let Some(frame) = asked.body.frame().await {
             let frame = frame.map_err(|_| said(StatusCode::BAD_REQUEST, "cut short"))?;
             if let Ok(bytes) = frame.into_data() {
-                gathering.take(&bytes).await.map_err(|error| failed(&error))?;
+                gathering.take(&bytes).await?;
             }
         }
-        let came = gathering.end().await.map_err(|error| failed(&error))?;
+        let came = gathering.end().await?;
         let mtime = asked.header("x-oc-mtime").and_then(nanos);
         let _turn = self.turn.lock().await;
         let now = self.now(&asked.at).await?;
