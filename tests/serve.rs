@@ -485,7 +485,10 @@ fn regression_a_large_upload_is_never_held_in_memory() {
     };
     eventually("the bytes go to the disk that they are for", || {
         let opened = opened();
-        assert!(!opened.iter().any(|file| file.starts_with("/memfd:dewfs-serve")), "{opened:?}");
+        assert!(
+            !opened.iter().any(|file| file.to_string_lossy().starts_with("/memfd:")),
+            "{opened:?}"
+        );
         opened.iter().any(|file| file.starts_with(served.dir.join("docs")))
     });
     drop(stream);
