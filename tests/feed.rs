@@ -373,6 +373,20 @@ async fn regression_a_server_that_knows_none_of_its_tokens_is_asked_with_pauses(
     here.until("the new file", async || here.names("d/x").await == ["f", "new"]).await;
 }
 
+/// Who had asked since tokens asked for one for ever, and looked at nothing (`dewfs serve` once its watches are used up).
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_where_changes_are_told_no_more_folders_are_listed_again() {
+    let here = Here::with(Options::sync(), Settings { requests: 500, ..settings() }, plant).await;
+    list_all(&here).await;
+    here.quiet(3, is_report).await;
+    here.server.hear_nothing();
+    here.server.put("d/x/new", b"new");
+    here.server.remove("e/y/f");
+    here.until("the new file", async || here.names("d/x").await == ["f", "new"]).await;
+    here.until("the removal", async || here.names("e/y").await.is_empty()).await;
+    assert_eq!(here.engine.mount_status().await.unwrap().feed_detail, "listing");
+}
+
 /// How many requests there were from one listing of a folder to the next one: told by these, a second is as long on a machine that
 /// stood still meanwhile.
 fn most_between_looks(asked: &[Asked], path: &str) -> usize {

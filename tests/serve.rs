@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -37,12 +38,24 @@ impl Served {
     }
 
     fn with(options: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start(Self::place(), |command| {
+            command.args(options).envs(environment.iter().copied());
+        })
+    }
+
+    /// A directory `share` to serve, in one of its own.
+    fn place() -> tempfile::TempDir {
         let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        fs::create_dir(place.path().join("share")).unwrap();
+        place
+    }
+
+    fn start(place: tempfile::TempDir, say: impl FnOnce(&mut Command)) -> Self {
         let dir = place.path().canonicalize().unwrap().join("share");
-        fs::create_dir(&dir).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
-        command.arg("serve").arg(&dir).args(["--listen", "127.0.0.1:0", "--json"]).args(options);
-        command.env("XDG_CONFIG_HOME", place.path()).envs(environment.iter().copied());
+        command.arg("serve").arg(&dir).args(["--listen", "127.0.0.1:0", "--json"]);
+        command.env("XDG_CONFIG_HOME", place.path());
+        say(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -345,4 +358,175 @@ fn regression_credentials_that_say_nobody_serve_nobody() {
     }
     let said = serve(&[], &[("DEWFS_PASSWORD", "x")]);
     assert!(said.contains("DEWFS_USER"), "{said}");
+}
+
+/// Something mounted below a share until this is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None`, and why, where nothing can be mounted.
+    fn at(place: &Path, options: &[&str]) -> Option<Self> {
+        let output = Command::new("mount").args(options).arg(place).output().unwrap();
+        if output.status.success() {
+            return Some(Self(place.to_owned()));
+        }
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!rustix::process::geteuid().is_root(), "{why}");
+        eprintln!("NOT RUN: {why}");
+        None
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(done.is_ok_and(|code| code.success()) || std::thread::panicking());
+    }
+}
+
+/// What was at the target of a move or copy was removed before it was known whether anything would come there.
+#[test]
+fn regression_a_move_or_copy_that_fails_leaves_its_target() {
+    let served = Served::new();
+    let at = |name: &str| served.dir.join(name);
+    for folder in ["usb", "frozen", "docs/deep", "whole"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    let Some(_usb) = Disk::at(&at("usb"), &["-t", "tmpfs", "-o", "size=4M", "tmpfs"]) else {
+        return;
+    };
+    fs::create_dir(at("usb/docs")).unwrap();
+    fs::write(at("usb/docs/keep"), "kept").unwrap();
+    let Some(_frozen) = Disk::at(&at("frozen"), &["-t", "tmpfs", "tmpfs"]) else { return };
+    fs::write(at("frozen/a"), "new").unwrap();
+    fs::write(at("frozen/keep"), "old").unwrap();
+    fs::write(at("whole/a"), "kept").unwrap();
+    fs::write(at("whole/large"), vec![b'x'; 6 << 20]).unwrap();
+    drop(Command::new("mount").args(["-o", "remount,ro"]).arg(at("frozen")).status());
+    let to = |path: &str| format!("Destination: {path}\r\nOverwrite: T\r\n");
+    // A folder cannot go to another disk.
+    assert_eq!(served.status("MOVE", "/docs", &to("/usb/docs"), ""), 501);
+    // A file can, but it cannot be taken from this one; nor can anything be set aside there.
+    assert_eq!(served.status("MOVE", "/frozen/a", &to("/whole/a"), ""), 403);
+    assert_eq!(served.status("MOVE", "/frozen/a", &to("/frozen/keep"), ""), 403);
+    // There is no room for it.
+    assert_eq!(served.status("COPY", "/whole", &to("/usb/docs"), ""), 507);
+    assert_eq!(fs::read(at("usb/docs/keep")).unwrap(), b"kept");
+    assert_eq!(fs::read(at("whole/a")).unwrap(), b"kept");
+    assert_eq!(fs::read(at("frozen/keep")).unwrap(), b"old");
+    assert!(at("docs/deep").is_dir());
+    for (folder, names) in [("usb", &["docs"][..]), ("whole", &["a", "large"])] {
+        assert_eq!(mount::names(&at(folder)), names, "something stays in {folder}");
+    }
+}
+
+#[test]
+fn what_is_moved_over_is_replaced_whole() {
+    let served = Served::new();
+    let at = |name: &str| served.dir.join(name);
+    let to = |path: &str| format!("Destination: {path}\r\n");
+    for folder in ["new", "old/deep"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    fs::write(at("new/a"), "new").unwrap();
+    fs::write(at("old/deep/b"), "old").unwrap();
+    assert_eq!(served.status("MOVE", "/new", &to("/old"), ""), 204);
+    assert_eq!(mount::names(&at("old")), ["a"]);
+    fs::write(at("f"), "file").unwrap();
+    assert_eq!(served.status("COPY", "/f", &to("/old"), ""), 204);
+    assert_eq!(fs::read(at("old")).unwrap(), b"file");
+    // Two names of one file.
+    fs::hard_link(at("f"), at("g")).unwrap();
+    assert_eq!(served.status("MOVE", "/f", &to("/g"), ""), 204);
+    let right = format!("{}If-Match: {}\r\n", to("/old"), served.etag("/g"));
+    fs::write(at("g"), "another").unwrap();
+    assert_eq!(served.status("MOVE", "/g", &right, ""), 412);
+    assert_eq!(served.status("MOVE", "/g", &to("/old"), ""), 204);
+    assert_eq!(fs::read(at("old")).unwrap(), b"another");
+    assert_eq!(mount::names(&served.dir), ["old"]);
+}
+
+/// Whether anybody may go through all folders above a file.
+fn is_open_to_all(path: &str) -> bool {
+    let above = Path::new(path).ancestors().skip(1);
+    above.into_iter().all(|dir| fs::metadata(dir).unwrap().permissions().mode() & 0o1 != 0)
+}
+
+/// What came for a folder of a share whose top is somebody else's was held in memory, however much it was.
+#[test]
+fn regression_a_large_upload_is_never_held_in_memory() {
+    const UID: u32 = 64_321;
+    if !is_open_to_all(env!("CARGO_BIN_EXE_dewfs")) || !is_open_to_all(env!("CARGO_TARGET_TMPDIR"))
+    {
+        eprintln!("NOT RUN: the programs are where only one user can start them");
+        return;
+    }
+    let place = Served::place();
+    let share = place.path().join("share");
+    let modes = [(place.path().to_owned(), 0o755), (share.clone(), 0o555)];
+    fs::create_dir(share.join("docs")).unwrap();
+    for (dir, mode) in modes {
+        fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let served = Served::start(place, |command| {
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(share.join("docs"), Some(UID), Some(UID)).unwrap();
+            command.uid(UID);
+        }
+    });
+    let mut stream = TcpStream::connect(served.address()).unwrap();
+    let host = served.address();
+    let asked = format!("PUT /docs/f HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4000000\r\n\r\n");
+    stream.write_all(asked.as_bytes()).unwrap();
+    stream.write_all(&vec![b'x'; 2_000_000]).unwrap();
+    let opened = || -> Vec<PathBuf> {
+        let all = fs::read_dir(format!("/proc/{}/fd", served.child.id())).unwrap();
+        all.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect()
+    };
+    eventually("the bytes go to the disk that they are for", || {
+        let opened = opened();
+        assert!(
+            !opened.iter().any(|file| file.to_string_lossy().starts_with("/memfd:")),
+            "{opened:?}"
+        );
+        opened.iter().any(|file| file.starts_with(served.dir.join("docs")))
+    });
+    drop(stream);
+    eventually("nothing stays", || {
+        !opened().iter().any(|file| file.starts_with(served.dir.join("docs")))
+    });
+    assert_eq!(fs::read_dir(served.dir.join("docs")).unwrap().count(), 0);
+    let large = "y".repeat(1_000_000);
+    assert_eq!(served.status("PUT", "/docs/f", "", &large), 201);
+    assert_eq!(served.status("PUT", "/f", "", &large), 403);
+    assert_eq!(fs::read(served.dir.join("docs/f")).unwrap(), large.as_bytes());
+    fs::set_permissions(&served.dir, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A share whose disk was away and came back as another device was away until dewfs was started again.
+#[test]
+fn regression_a_share_that_was_away_is_served_again() {
+    let place = Served::place();
+    let (dir, image) = (place.path().join("share"), place.path().join("image"));
+    let again = place.path().join("again");
+    fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let Some(first) = Disk::at(&dir, &["-o", "loop", image.to_str().unwrap()]) else { return };
+    fs::write(dir.join("f"), "there").unwrap();
+    rustix::fs::syncfs(fs::File::open(&dir).unwrap()).unwrap();
+    fs::copy(&image, &again).unwrap();
+    let served = Served::start(place, |_| {});
+    assert!(served.ask("GET", "/f", "", "").ends_with("there"));
+    drop(first);
+    let answer = served.ask("GET", "/f", "", "");
+    assert!(answer.contains(" 503 ") && answer.contains("another directory is at"), "{answer}");
+    assert_eq!(served.status("PUT", "/new", "", "x"), 503);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    let Some(_second) = Disk::at(&dir, &["-o", "loop", again.to_str().unwrap()]) else { return };
+    let answer = served.ask("GET", "/f", "", "");
+    assert!(answer.contains(" 503 ") && answer.contains("there again: ask again"), "{answer}");
+    assert!(served.ask("GET", "/f", "", "").ends_with("there"));
+    assert_eq!(served.status("PUT", "/new", "", "x"), 201);
+    assert_eq!(fs::read(dir.join("new")).unwrap(), b"x");
 }

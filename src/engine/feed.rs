@@ -153,7 +153,13 @@ impl Core {
                     if let Some(left) = lock(&self.workers.expired).left() {
                         return Ok(left);
                     }
-                    self.begin_anew().await?;
+                    match self.begin_anew().await {
+                        Err(EngineError::Unsupported) => {
+                            self.workers.walks.store(true, Ordering::Relaxed);
+                            return self.walk().await;
+                        }
+                        begun => begun?,
+                    }
                     lock(&self.workers.expired).done(self.settings.poll);
                     continue;
                 }

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use dewfs::remote::folder::{AwaitedFolder, FolderRemote};
-use dewfs::remote::{Expect, Remote};
+use dewfs::remote::{Expect, Locator, Remote};
 use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -118,4 +118,76 @@ async fn a_write_that_hung_until_nobody_waited_for_it_is_not_done_late() {
         assert!(!root.path().join("file").exists(), "it came although nobody waits for it");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The mount, and a folder that holds its place.
+fn beside(share: &Mounted) -> (FolderRemote, String) {
+    let place = share.places.at.canonicalize().unwrap();
+    let above = place.parent().unwrap();
+    fs::create_dir_all(above.join("beside/below")).unwrap();
+    let name = place.file_name().unwrap().to_string_lossy().into_owned();
+    (FolderRemote::open(above).unwrap(), name)
+}
+
+/// Has the kernel forget what it knows of the mount's root: it asks the mount again.
+fn forget(share: &Mounted) {
+    fs::write(share.path("something new"), b"").unwrap();
+}
+
+/// One entry that answers `ENOTCONN` (its server was killed) or `EACCES` (another user's mount) kept its whole folder from
+/// being listed.
+#[test]
+fn regression_a_dead_mount_in_a_folder_leaves_the_folder_listed() {
+    let mut share = share();
+    let (known, name) = beside(&share);
+    runtime().block_on(async {
+        let before = crate::list(&known, "").await;
+        let mounted = before.iter().find(|entry| entry.name.to_string() == name).unwrap();
+        forget(&share);
+        share.kill();
+        assert!(fs::metadata(&share.places.at).is_err(), "it is looked at all the same");
+        let (new, _) = beside(&share);
+        for remote in [known, new] {
+            let listed = crate::list(&remote, "").await;
+            let names = |all: &[dewfs::remote::Listed]| -> Vec<_> {
+                all.iter().map(|entry| (entry.name.clone(), entry.entry.kind)).collect()
+            };
+            assert_eq!(names(&listed), names(&before));
+            let dead = listed.iter().find(|entry| entry.name.to_string() == name).unwrap();
+            assert_eq!(dead.entry.extra, mounted.entry.extra);
+            let seen = remote.stat(&at(&name)).await.unwrap().unwrap();
+            assert_eq!(seen.extra, mounted.entry.extra);
+            assert!(remote.list(&at(&name), None).await.is_err());
+        }
+    });
+}
+
+/// S140 "A directory as remote that hangs in the kernel (a network share without its server) holds up nothing but what is in it":
+/// who asked for changes waited for a mount that hangs, and whoever listed any other folder behind him.
+#[test]
+fn regression_a_mount_that_hangs_holds_up_nothing_beside_it() {
+    let share = share();
+    let (remote, name) = beside(&share);
+    let runtime = runtime();
+    let noted = runtime.block_on(async {
+        let listed = crate::list(&remote, "").await;
+        let cursor = remote.changes(None).await.unwrap().cursor;
+        let noted = listed.into_iter().find(|one| one.name.to_string() == name).unwrap();
+        (noted.entry.extra, cursor)
+    });
+    forget(&share);
+    share.signal(Signal::STOP);
+    runtime.block_on(async {
+        remote.interested(&Locator { extra: noted.0, ..at(&name) });
+        for nobody in 0..3 {
+            remote.interested(&at(&format!("{name}/nobody knows {nobody}")));
+        }
+        for round in 0..3 {
+            let told = timeout(LIMIT, remote.changes(Some(&noted.1))).await;
+            told.expect("who asks for changes waits for the mount").unwrap();
+            let listed = timeout(LIMIT, remote.list(&at("beside/below"), None)).await;
+            listed.unwrap_or_else(|_| panic!("a folder beside it waits, {round}")).unwrap();
+        }
+    });
+    share.signal(Signal::CONT);
 }

@@ -93,6 +93,7 @@ struct State {
     changes: Vec<String>,
     /// Tokens below this are not known any more.
     forgotten: usize,
+    hears_nothing: bool,
     next_id: u64,
     asked: Vec<Asked>,
     granted: bool,
@@ -217,6 +218,7 @@ impl CloudServer {
             nodes: BTreeMap::new(),
             changes: Vec::new(),
             forgotten: 0,
+            hears_nothing: false,
             next_id: 10,
             asked: Vec::new(),
             granted: false,
@@ -321,6 +323,13 @@ impl CloudServer {
     /// No token is known, those that are given from now on included.
     pub fn know_no_token(&self) {
         self.state().forgotten = usize::MAX;
+    }
+
+    /// No token is known, and none is given any more: nobody tells the server of changes.
+    pub fn hear_nothing(&self) {
+        let mut state = self.state();
+        state.forgotten = usize::MAX;
+        state.hears_nothing = true;
     }
 
     pub fn asked(&self) -> Vec<Asked> {

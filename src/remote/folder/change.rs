@@ -229,7 +229,7 @@ fn open_folder(spot: &Spot<'_>) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Moves the file to a private visible name, looks, and removes it or brings it back.
-fn remove_version(spot: &Spot<'_>, expect: &Expect) -> Result<()> {
+pub(super) fn remove_version(spot: &Spot<'_>, expect: &Expect) -> Result<()> {
     spot.take_turn();
     spot.expect(expect)?;
     spot.move_free(&spot.name, &spot.aside).map_err(|error| spot.fail(error))?;

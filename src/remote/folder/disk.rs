@@ -14,10 +14,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::identity;
-use super::parts::{Border, Parts};
+use super::parts::{self, Border, Parts};
 use super::systems::{AWAY, FileSystem};
 pub(super) use super::systems::{kind_of, refused};
+use super::{identity, mounts};
 use crate::remote::{
     ErrorKind, Expect, Kind, Name, Observed, RemoteError, RemoteId, RemotePath, Result, Version,
 };
@@ -114,7 +114,7 @@ pub(super) struct Meta {
     pub(super) born: i128,
     pub(super) has_born: bool,
     /// How many names it has in this file system.
-    links: u32,
+    pub(super) links: u32,
     /// Which file system, and which mount of it, it was seen through.
     seat: Seat,
     /// Whether the inode number will be the same tomorrow.
@@ -217,7 +217,9 @@ impl Found {
 
 /// Says what is at `name` in a folder.
 pub(super) fn look(folder: &Folder, name: &Name) -> rustix::io::Result<Found> {
-    match fs::statx(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW, WANTED) {
+    // What is mounted on demand is not mounted by being seen.
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match fs::statx(folder, name.as_bytes(), flags, WANTED) {
         Ok(stat) => Ok(meta(&stat, folder.numbered).map_or(Found::Strange, Found::Entry)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(Found::Nothing),
         Err(error) => Err(error),
@@ -384,14 +386,14 @@ impl Root {
             return Ok(folder.opened(&folder)?.map(|meta| self.observed(&meta)));
         }
         match self.parent(path) {
-            Ok((folder, name)) => self.entry(&folder, path, look(&folder, name)?),
+            Ok((folder, name)) => self.see(&folder, path, name),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// What is shown of what was found at a path: a file system mounted there that is away is as it was.
-    pub(super) fn entry(
+    fn entry(
         &self,
         folder: &Folder,
         path: &RemotePath,
@@ -412,21 +414,38 @@ impl Root {
         }
     }
 
-    /// Says which of the file systems that are mounted below the root came or went since this was last asked.
-    pub(super) fn came_or_went(&self) -> Vec<RemotePath> {
-        let mut changed = Vec::new();
-        for at in self.parts.mounts_below(&RemotePath::root()) {
-            let there = match self.parent(&at) {
-                Ok((folder, name)) => look(&folder, name).is_ok_and(|found| {
-                    found.entry().is_some_and(|meta| folder.border(&meta).is_some())
-                }),
-                Err(_) => false,
-            };
-            if self.parts.note_there(&at, there) {
-                changed.push(at);
+    /// What is shown of the entry of a folder. One that cannot be looked at and is a mount, as another user's or one whose
+    /// server is dead, is shown all the same: it keeps no other entry from being seen.
+    pub(super) fn see(
+        &self,
+        folder: &Folder,
+        path: &RemotePath,
+        name: &Name,
+    ) -> rustix::io::Result<Option<Observed>> {
+        let error = match look(folder, name) {
+            Ok(found) => {
+                if found == Found::Strange {
+                    tracing::debug!(%path, "not shown: neither file nor folder");
+                }
+                return self.entry(folder, path, found);
             }
+            Err(error) => error,
+        };
+        if !self.parts.is_mount(path) && !mounts::is_mounted(folder, name) {
+            return Err(error);
         }
-        changed
+        tracing::debug!(%path, %error, "what is mounted there cannot be looked at");
+        Ok(Some(self.parts.shown(path).unwrap_or_else(parts::unseen)))
+    }
+
+    /// Whether a file system is mounted at a path now.
+    pub(super) fn is_mounted(&self, at: &RemotePath) -> bool {
+        match self.parent(at) {
+            Ok((folder, name)) => look(&folder, name).is_ok_and(|found| {
+                found.entry().is_some_and(|meta| folder.border(&meta).is_some())
+            }),
+            Err(_) => false,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Hints wait in memory until the next `changes` says by its cursor that they were taken. A queue that overflowed, here or
 //! in the kernel, and every new process, begin a new era: cursors of another one are expired.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -41,6 +41,7 @@ pub(super) struct Feed {
 #[derive(Debug)]
 struct Watching {
     watcher: RecommendedWatcher,
+    queue: Arc<Mutex<Queue>>,
     /// The kernel's watch is on the inode, whatever its name is now.
     folders: BTreeMap<RemotePath, Inode>,
     names: HashMap<Inode, RemotePath>,
@@ -55,6 +56,19 @@ fn inode(path: &Path) -> Option<Inode> {
 }
 
 impl Watching {
+    fn watch(&mut self, folder: &RemotePath, path: &Path, inode: Inode) -> notify::Result<()> {
+        // Noted before it is so: the watcher may take it back at once, since the name's last owner went.
+        lock(&self.queue).watched.insert(folder.clone());
+        let watched = self.watcher.watch(path, RecursiveMode::NonRecursive);
+        if watched.is_ok() {
+            self.folders.insert(folder.clone(), inode);
+            self.names.insert(inode, folder.clone());
+        } else {
+            lock(&self.queue).watched.remove(folder);
+        }
+        watched
+    }
+
     fn unwatch(&mut self, folder: &RemotePath, path: &Path) {
         if let Some(inode) = self.folders.remove(folder) {
             self.names.remove(&inode);
@@ -62,6 +76,7 @@ impl Watching {
         if let Err(error) = self.watcher.unwatch(path) {
             tracing::trace!(%folder, %error, "was not watched any more");
         }
+        lock(&self.queue).watched.remove(folder);
     }
 }
 
@@ -73,15 +88,18 @@ struct Queue {
     hints: VecDeque<Hint>,
     /// Those that were not handed out yet.
     fresh: HashSet<Hint>,
-    /// Folders that moved away or went: their watches are under old names.
-    stale: Vec<RemotePath>,
+    /// The folders that are watched.
+    watched: BTreeSet<RemotePath>,
+    /// Folders that moved away or went, and are watched or have watched ones below: their watches are under old names.
+    stale: BTreeSet<RemotePath>,
 }
 
 impl Queue {
     fn new() -> Self {
-        let (first, hints) = (0, VecDeque::new());
+        let (first, hints, fresh) = (0, VecDeque::new(), HashSet::new());
+        let (watched, stale) = (BTreeSet::new(), BTreeSet::new());
         let era = format!("{:016x}", fastrand::u64(..));
-        Self { era, first, hints, fresh: HashSet::new(), stale: Vec::new() }
+        Self { era, first, hints, fresh, watched, stale }
     }
 
     fn push(&mut self, hint: Hint) {
@@ -93,8 +111,16 @@ impl Queue {
     }
 
     fn overflow(&mut self) {
-        let stale = std::mem::take(&mut self.stale);
-        *self = Self { stale, ..Self::new() };
+        let (watched, stale) = (std::mem::take(&mut self.watched), std::mem::take(&mut self.stale));
+        *self = Self { watched, stale, ..Self::new() };
+    }
+
+    /// A name moved away or went. What was never watched has nothing to give up: who lists nothing would be told for ever.
+    fn went(&mut self, path: &RemotePath) {
+        let mut at_or_below = self.watched.range(path.clone()..);
+        if at_or_below.next().is_some_and(|first| first.starts_with(path)) {
+            self.stale.insert(path.clone());
+        }
     }
 
     fn cursor(&self, number: u64) -> Cursor {
@@ -157,44 +183,60 @@ impl Feed {
         path
     }
 
-    /// Watches a folder; when the kernel has no more watches, there is no feed any more.
+    /// Watches a folder; when the kernel has no more watches, there is no feed any more. A folder on a file system that hangs is
+    /// looked at under no lock, and so is never watched.
     pub(super) fn interested(&self, folder: &RemotePath) {
-        let mut watching = lock(&self.watching);
-        let Some(at) = watching.as_mut() else { return };
-        self.drop_stale(at);
-        let path = self.path(folder);
-        let Some(now) = inode(&path) else { return };
-        if at.folders.get(folder) == Some(&now) {
+        if !self.is_on.load(Ordering::Acquire) {
             return;
         }
+        let path = self.path(folder);
+        self.drop_stale();
+        let Some(now) = inode(&path) else { return };
+        let Some(watched) = self.watch_as(folder, &path, now) else { return };
+        match watched {
+            // Another directory came to the name meanwhile, and perhaps it is that one that is watched now.
+            Ok(()) if inode(&path) != Some(now) => {
+                let mut watching = lock(&self.watching);
+                if let Some(at) =
+                    watching.as_mut().filter(|at| at.folders.get(folder) == Some(&now))
+                {
+                    at.unwatch(folder, &path);
+                }
+                drop(watching);
+                self.tell([Hint::Folder(folder.clone())]);
+            }
+            Ok(()) => {}
+            Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
+                tracing::warn!(
+                    "the kernel's inotify watches are used up: folders are walked instead"
+                );
+                self.give_up();
+            }
+            // It went meanwhile; its parent's watch tells.
+            Err(error) => tracing::debug!(%folder, %error, "cannot be watched"),
+        }
+    }
+
+    /// Sets the watch of a folder that was just seen to be `now`; `None` if it has it, or if there is no feed.
+    fn watch_as(&self, folder: &RemotePath, path: &Path, now: Inode) -> Option<notify::Result<()>> {
+        let mut watching = lock(&self.watching);
+        let at = watching.as_mut().filter(|at| at.folders.get(folder) != Some(&now))?;
         // One inode has one watch: its old name's must go before its new name's is set, or both go.
         let known =
             at.names.get(&now).into_iter().chain(at.folders.get_key_value(folder).map(|(n, _)| n));
         for name in known.cloned().collect::<Vec<_>>() {
             at.unwatch(&name, &self.path(&name));
         }
-        match at.watcher.watch(&path, RecursiveMode::NonRecursive) {
-            // Another directory came to the name meanwhile, and perhaps it is that one that is watched now.
-            Ok(()) if inode(&path) != Some(now) => {
-                at.unwatch(folder, &path);
-                self.tell([Hint::Folder(folder.clone())]);
-            }
-            Ok(()) => {
-                at.folders.insert(folder.clone(), now);
-                at.names.insert(now, folder.clone());
-            }
-            Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
-                tracing::warn!(
-                    "the kernel's inotify watches are used up: folders are walked instead"
-                );
-                *watching = None;
-                self.is_on.store(false, Ordering::Release);
-                drop(watching);
-                self.woken.send_modify(|count| *count += 1);
-            }
-            // It went meanwhile; its parent's watch tells.
-            Err(error) => tracing::debug!(%folder, %error, "cannot be watched"),
-        }
+        Some(at.watch(folder, path, now))
+    }
+
+    /// From now on nothing is told: who asks for changes has to walk.
+    pub(super) fn give_up(&self) {
+        let watching = lock(&self.watching).take();
+        self.is_on.store(false, Ordering::Release);
+        drop(watching);
+        *lock(&self.queue) = Queue::new();
+        self.woken.send_modify(|count| *count += 1);
     }
 
     /// Watches a folder that was made for whoever lists it no more, since it is known to be empty.
@@ -210,29 +252,32 @@ impl Feed {
 
     /// Gives up the watches of names that went, and of all below them. The watcher takes them back by itself, by name and
     /// after the fact, whoever has the name by then: so a folder that is there is to be listed again, which watches it anew.
-    fn drop_stale(&self, watching: &mut Watching) {
+    fn drop_stale(&self) {
         let stale = std::mem::take(&mut lock(&self.queue).stale);
         let mut unwatched = Vec::new();
-        for gone in stale {
-            let below = watching.folders.range(gone.clone()..);
-            let below = below.map(|(path, _)| path).take_while(|path| path.starts_with(&gone));
-            for folder in below.cloned().collect::<Vec<_>>() {
-                let path = self.path(&folder);
-                watching.unwatch(&folder, &path);
-                if inode(&path).is_some() {
-                    unwatched.push(Hint::Folder(folder));
+        if let Some(at) = lock(&self.watching).as_mut() {
+            for gone in stale {
+                let below = at.folders.range(gone.clone()..);
+                let below = below.map(|(path, _)| path).take_while(|path| path.starts_with(&gone));
+                for folder in below.cloned().collect::<Vec<_>>() {
+                    at.unwatch(&folder, &self.path(&folder));
+                    unwatched.push(folder);
                 }
             }
         }
+        // Looked at when the watches are gone, and under no lock: it may hang.
+        unwatched.retain(|folder| inode(&self.path(folder)).is_some());
         if !unwatched.is_empty() {
-            self.tell(unwatched);
+            self.tell(unwatched.into_iter().map(Hint::Folder));
         }
     }
 
     /// Another file system is mounted at these folders than was, or none.
     pub(super) fn look_anew(&self, folders: Vec<RemotePath>) {
         if !folders.is_empty() {
-            lock(&self.queue).stale.extend(folders.iter().cloned());
+            let mut queue = lock(&self.queue);
+            folders.iter().for_each(|folder| queue.went(folder));
+            drop(queue);
             self.tell(folders.into_iter().map(Hint::Folder));
         }
     }
@@ -246,10 +291,10 @@ impl Feed {
 
     pub(super) fn changes(&self, since: Option<&Cursor>, in_place: bool) -> Result<ChangePage> {
         let fail = |kind| Err(RemoteError::new(kind, "changes of", RemotePath::root()));
-        let mut watching = lock(&self.watching);
-        let Some(at) = watching.as_mut() else { return fail(ErrorKind::Unsupported) };
-        self.drop_stale(at);
-        drop(watching);
+        self.drop_stale();
+        if !self.is_on.load(Ordering::Acquire) {
+            return fail(ErrorKind::Unsupported);
+        }
         if !in_place {
             return fail(ErrorKind::RootMissing);
         }
@@ -277,13 +322,17 @@ impl Feed {
 
 fn start(root: &Path, queue: &Arc<Mutex<Queue>>, woken: &watch::Sender<u64>) -> Option<Watching> {
     let (root, queue, woken) = (root.to_owned(), Arc::clone(queue), woken.clone());
+    let known = Arc::clone(&queue);
     let told = move |event: notify::Result<notify::Event>| {
         if hear(&root, &mut lock(&queue), event) {
             woken.send_modify(|count| *count += 1);
         }
     };
     match notify::recommended_watcher(told) {
-        Ok(watcher) => Some(Watching { watcher, folders: BTreeMap::new(), names: HashMap::new() }),
+        Ok(watcher) => {
+            let (folders, names) = (BTreeMap::new(), HashMap::new());
+            Some(Watching { watcher, queue: known, folders, names })
+        }
         Err(error) => {
             tracing::warn!(%error, "inotify cannot be used: folders are walked instead");
             None
@@ -319,7 +368,7 @@ fn hear(root: &Path, queue: &mut Queue, event: notify::Result<notify::Event>) ->
             continue;
         }
         if moved {
-            queue.stale.push(path.clone());
+            queue.went(&path);
         }
         queue.push(if path.is_root() { Hint::Folder(path) } else { Hint::Entry(path) });
     }
@@ -334,7 +383,29 @@ fn below(root: &Path, path: &Path) -> Option<RemotePath> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// What went was remembered until somebody asked, and of what nobody had listed as well.
+    #[test]
+    fn regression_while_nobody_asks_what_goes_is_not_gathered() {
+        let (root, mut queue) = (Path::new("/remote"), Queue::new());
+        for folder in ["kept", "kept/below", "kept 2"] {
+            queue.watched.insert(below(root, &root.join(folder)).unwrap());
+        }
+        let gone = EventKind::Remove(notify::event::RemoveKind::Any);
+        let mut hears = |path: &str| {
+            hear(root, &mut queue, Ok(notify::Event::new(gone).add_path(root.join(path))))
+        };
+        for number in 0..QUEUE + 10 {
+            assert!(hears(&format!("kept/temporary {number}")));
+            assert!(hears("kept/below"));
+        }
+        assert!(hears("kept 2"));
+        let stale: Vec<String> = queue.stale.iter().map(ToString::to_string).collect();
+        assert_eq!(stale, ["/kept/below", "/kept 2"]);
+        assert!(queue.hints.len() <= QUEUE && queue.watched.len() == 3);
+    }
 
     /// Each program that read a file of the remote woke the daemon, which asked for changes then.
     #[test]

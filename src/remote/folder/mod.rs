@@ -29,12 +29,15 @@ mod disk;
 mod feed;
 mod identity;
 mod inherit;
+mod mounts;
+mod over;
 mod parts;
 mod read;
 mod requests;
 mod systems;
 mod threads;
 mod uuid;
+mod waiting;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +50,7 @@ use feed::Feed;
 use parts::Parts;
 use requests::Listings;
 use threads::{Threads, Wanted};
+pub(super) use waiting::HiddenName;
 
 /// Is a directory as a remote. Clones share everything.
 #[derive(Clone, Debug)]
@@ -107,6 +111,12 @@ impl FolderRemote {
             shared.hidden = true;
         }
         self
+    }
+
+    /// As when the kernel has no more watches.
+    #[cfg(test)]
+    pub(super) fn tells_no_changes(&self) {
+        self.shared.feed.give_up();
     }
 
     /// Where it is.

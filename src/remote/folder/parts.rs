@@ -1,8 +1,8 @@
 //! File systems mounted below the root, as far as they were seen. One that is not there now is away: what was in it is not
 //! removed, nothing is put where it should be, and its place is shown as it was.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::remote::{Kind, Locator, Observed, RemotePath, Version};
 
@@ -45,11 +45,39 @@ struct Part {
 
 /// Is what is known of them.
 #[derive(Debug, Default)]
-pub(super) struct Parts(Mutex<BTreeMap<RemotePath, Part>>);
+pub(super) struct Parts {
+    known: Mutex<BTreeMap<RemotePath, Part>>,
+    /// Those that are being asked whether they are there.
+    asked: Mutex<BTreeSet<RemotePath>>,
+}
+
+/// Is a question whether a file system is there, until it is answered.
+pub(super) struct Asking {
+    parts: Arc<Parts>,
+    at: RemotePath,
+}
+
+impl Asking {
+    /// `None` while an earlier question waits for its answer: one that hangs is asked once.
+    pub(super) fn begin(parts: &Arc<Parts>, at: &RemotePath) -> Option<Self> {
+        let begun = parts.asked().insert(at.clone());
+        begun.then(|| Self { parts: Arc::clone(parts), at: at.clone() })
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.parts.asked().remove(&self.at);
+    }
+}
 
 impl Parts {
     fn locked(&self) -> MutexGuard<'_, BTreeMap<RemotePath, Part>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeSet<RemotePath>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what the catalog remembers of an earlier life.
@@ -136,6 +164,11 @@ impl Parts {
         };
         inside(from) != inside(folder)
     }
+}
+
+/// What a file system is shown as that is mounted there and was never looked at.
+pub(super) fn unseen() -> Observed {
+    folder(Border::Mount)
 }
 
 /// What an entry noted of itself when it was seen.

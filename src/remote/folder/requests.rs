@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use rustix::fs;
 use rustix::io::Errno;
+use tokio::time::timeout;
 
-use super::disk::{Found, Root, kind_of, look, now, refused};
+use super::disk::{Root, kind_of, now, refused};
+use super::parts::{self, Asking, Border};
 use super::threads::Wanted;
 use super::{FolderRemote, State, change, has_birth_times, identity, read, write};
 use crate::remote::names::is_hidden;
@@ -21,6 +25,8 @@ use crate::remote::{
 };
 
 const PAGE: usize = 1000;
+/// How long it is waited for what a mounted file system says of itself: only one that hangs takes that long.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Listings under way whose names are kept; the names of others are read again for their next page.
 const KEPT: usize = 8;
 
@@ -105,12 +111,9 @@ fn list(remote: &FolderRemote, at: &RemotePath, page: Option<&PageToken>) -> Res
     let these = rest.get(..PAGE.min(rest.len())).unwrap_or_default();
     let mut entries = Vec::with_capacity(these.len());
     for name in these {
-        let found = look(&folder, name).map_err(fail)?;
-        if found == Found::Strange {
-            tracing::debug!(folder = %at, %name, "not shown: neither file nor folder");
-        }
         let path = at.child(name.clone());
-        if let Some(entry) = root.entry(&folder, &path, found).map_err(fail)? {
+        let seen = root.see(&folder, &path, name);
+        if let Some(entry) = seen.map_err(|error| refused(error, "list", &path))? {
             entries.push(Listed { name: name.clone(), entry });
         }
     }
@@ -185,6 +188,34 @@ fn space(remote: &FolderRemote) -> Result<Option<Space>> {
     // As large as the disk is; what it keeps for root is as good as used.
     let used = stat.f_blocks.saturating_sub(stat.f_bavail).saturating_mul(stat.f_frsize);
     Ok(Some(Space { used: Some(used), limit: Some(stat.f_blocks.saturating_mul(stat.f_frsize)) }))
+}
+
+impl FolderRemote {
+    /// Says which of the file systems that are mounted below the root came or went since this was last asked.
+    async fn came_or_went(&self) -> Vec<RemotePath> {
+        let root = self.state().root;
+        let mounts = root.parts.mounts_below(&RemotePath::root());
+        let told = mounts.into_iter().map(|at| {
+            let root = Arc::clone(&root);
+            async move {
+                let there = self.is_mounted(&root, &at).await;
+                root.parts.note_there(&at, there).then_some(at)
+            }
+        });
+        join_all(told).await.into_iter().flatten().collect()
+    }
+
+    /// Whether a file system is mounted at a path now. One that hangs is not there.
+    async fn is_mounted(&self, root: &Arc<Root>, at: &RemotePath) -> bool {
+        let Some(asking) = Asking::begin(&root.parts, at) else { return false };
+        let (root, at) = (Arc::clone(root), at.clone());
+        let told = self.shared.threads.run(move |_| {
+            let told = root.is_mounted(&at);
+            drop(asking);
+            told
+        });
+        matches!(timeout(PATIENCE, told).await, Ok(Some(true)))
+    }
 }
 
 #[async_trait]
@@ -301,14 +332,11 @@ impl Remote for FolderRemote {
     }
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<ChangePage> {
-        let since = since.cloned();
+        let (since, changed) = (since.cloned(), self.came_or_went().await);
         let drain = move |this: &Self, _: &Wanted| {
-            let root = this.state().root;
-            let in_place = root.is_in_place().unwrap_or(false);
-            if in_place {
-                // Watches go with what they are on, and what happens in it while it is away is told to nobody.
-                this.shared.feed.look_anew(root.came_or_went());
-            }
+            let in_place = this.state().root.is_in_place().unwrap_or(false);
+            // Watches go with what they are on, and what happens in it while it is away is told to nobody.
+            this.shared.feed.look_anew(changed);
             this.shared.feed.changes(since.as_ref(), in_place)
         };
         self.blocking("changes of", &RemotePath::root(), drain).await
@@ -328,6 +356,10 @@ impl Remote for FolderRemote {
 
     fn interested(&self, folder: &Locator) {
         self.recall(folder);
+        // Nothing brings a mount to another name, and to look at one may hang.
+        if parts::noted(folder) == Some(Border::Mount) {
+            return;
+        }
         // Who lists it watches it already; this is for the one that a move of ours brought to the name meanwhile.
         let (this, path) = (self.clone(), folder.path.clone());
         self.shared.threads.leave(move || this.shared.feed.interested(&path));

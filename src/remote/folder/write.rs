@@ -244,7 +244,7 @@ pub(super) fn write(
     }
 }
 
-fn create_temp(spot: &Spot<'_>, mode: Mode) -> rustix::io::Result<OwnedFd> {
+pub(super) fn create_temp(spot: &Spot<'_>, mode: Mode) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let temp = spot.temp.as_bytes();
     match fs::openat(&spot.folder, temp, flags, mode) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::remote::folder::FolderRemote;
-use crate::remote::{Cursor, FeedKind, Hint, Remote as _, RemotePath};
+use crate::remote::{Cursor, ErrorKind, Hint, Remote as _, RemotePath};
 
 /// Changes remembered at most; who missed more looks at everything.
 const MOST: usize = 65_536;
@@ -14,8 +14,6 @@ const TOKEN: &str = "urn:dewfs:sync:";
 
 /// Is what changed since the start, as far as it is remembered.
 pub(super) struct Changes {
-    /// Whether the kernel tells of changes there.
-    is_told: bool,
     log: Mutex<Log>,
 }
 
@@ -70,16 +68,13 @@ impl Log {
 }
 
 impl Changes {
-    pub(super) fn new(feed: FeedKind) -> Self {
-        Self { is_told: feed == FeedKind::Inotify, log: Mutex::new(Log::new()) }
+    pub(super) fn new() -> Self {
+        Self { log: Mutex::new(Log::new()) }
     }
 
-    /// The token of now; `None` where nobody tells of changes.
+    /// The token of now; `None` while nobody tells of changes.
     pub(super) async fn now(&self, remote: &FolderRemote) -> Option<String> {
-        match self.is_told {
-            true => Some(self.caught_up(remote).await.token()),
-            false => None,
-        }
+        Some(self.caught_up(remote).await?.token())
     }
 
     /// What changed since a token, and the token of now; `None` if it is not known any more.
@@ -89,12 +84,12 @@ impl Changes {
         top: &RemotePath,
         token: &str,
     ) -> Option<(Vec<RemotePath>, String)> {
-        let log = self.caught_up(remote).await;
+        let log = self.caught_up(remote).await?;
         Some((log.since(top, token)?, log.token()))
     }
 
-    /// The log with all that was told until now.
-    async fn caught_up(&self, remote: &FolderRemote) -> MutexGuard<'_, Log> {
+    /// The log with all that was told until now; `None`, and no token is good any more, if nothing is told now.
+    async fn caught_up(&self, remote: &FolderRemote) -> Option<MutexGuard<'_, Log>> {
         let mut log = self.log.lock().await;
         loop {
             match remote.changes(log.cursor.as_ref()).await {
@@ -102,16 +97,18 @@ impl Changes {
                     log.cursor = Some(page.cursor);
                     page.hints.into_iter().for_each(|hint| log.note(hint));
                     if !page.more {
-                        return log;
+                        return Some(log);
                     }
                 }
                 Err(error) if log.cursor.is_some() => {
                     tracing::debug!(%error, "what changed is not known");
                     *log = Log::new();
                 }
+                // For good, and said when it began.
+                Err(error) if error.kind == ErrorKind::Unsupported => return None,
                 Err(error) => {
                     tracing::warn!(%error, "the directory tells no changes");
-                    return log;
+                    return None;
                 }
             }
         }
@@ -126,6 +123,33 @@ mod tests {
 
     fn path(name: &str) -> RemotePath {
         RemotePath(vec![Name::new(name).unwrap()])
+    }
+
+    /// Once the kernel had no more watches, every client was told for ever that nothing had changed.
+    #[tokio::test]
+    async fn regression_where_nothing_is_told_any_more_no_token_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let (remote, changes) = (FolderRemote::open(dir.path()).unwrap(), Changes::new());
+        let root = RemotePath::root();
+        let token = changes.now(&remote).await.unwrap();
+        assert!(changes.since(&remote, &root, &token).await.is_some());
+        remote.tells_no_changes();
+        assert_eq!(changes.since(&remote, &root, &token).await, None);
+        assert_eq!(changes.now(&remote).await, None);
+    }
+
+    /// A token of a time in which nobody listened was good afterwards.
+    #[tokio::test]
+    async fn regression_while_the_directory_is_away_there_is_no_token() {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, away) = (place.path().join("dir"), place.path().join("away"));
+        std::fs::create_dir(&dir).unwrap();
+        let (remote, changes) = (FolderRemote::open(&dir).unwrap(), Changes::new());
+        assert!(changes.now(&remote).await.is_some());
+        std::fs::rename(&dir, &away).unwrap();
+        assert_eq!(changes.now(&remote).await, None);
+        std::fs::rename(&away, &dir).unwrap();
+        assert!(changes.now(&remote).await.is_some());
     }
 
     #[test]

@@ -10,8 +10,10 @@
 //! belongs behind something that has it.
 
 mod changes;
+mod gather;
 mod guard;
 mod paths;
+mod places;
 mod props;
 mod read;
 mod request;
@@ -58,7 +60,7 @@ impl Share {
     pub async fn open(dir: &Path, sign_in: SignIn, read_only: bool) -> Result<Self> {
         let remote = FolderRemote::open(dir)?.with_hidden_names();
         let found = remote.probe().await?;
-        let changes = Changes::new(found.feed);
+        let changes = Changes::new();
         let read_only = read_only || !found.writable;
         let turn = tokio::sync::Mutex::new(());
         Ok(Self { remote, sign_in, read_only, changes, turn })

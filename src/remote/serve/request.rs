@@ -1,5 +1,7 @@
 //! From a request to its answer: who may, which verb, and what an error is in HTTP.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -11,8 +13,9 @@ use hyper::{Request, Response, StatusCode};
 
 use super::Share;
 use super::paths::located;
+use super::places::Placing;
 use super::props::etag;
-use crate::remote::{ErrorKind, Expect, Kind, Locator, Observed, RemoteError};
+use crate::remote::{ErrorKind, Expect, Kind, Locator, Observed, Remote as _, RemoteError};
 
 const VERBS: &str =
     "OPTIONS, GET, HEAD, PROPFIND, PROPPATCH, REPORT, PUT, MKCOL, DELETE, MOVE, COPY";
@@ -24,6 +27,10 @@ pub(super) type Answer = Box<Response<Body>>;
 /// An answer, or the one that says why there is none.
 pub(super) type Outcome = Result<Answer, Answer>;
 
+/// Marks an answer that says only that the served directory is not at its path.
+#[derive(Clone, Copy)]
+struct Missing;
+
 /// Is a request whose path is known.
 pub(super) struct Asked {
     pub(super) at: Locator,
@@ -32,16 +39,38 @@ pub(super) struct Asked {
 }
 
 impl Share {
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let mut answer = match self.attempt(request).await {
             Ok(answer) | Err(answer) => answer,
         };
+        if answer.extensions().get::<Missing>().is_some() {
+            answer = self.find_again().await;
+        }
         let server = HeaderValue::from_static(concat!("dewfs/", env!("CARGO_PKG_VERSION")));
         answer.headers_mut().insert(SERVER, server);
         *answer
     }
 
-    async fn attempt(&self, request: Request<Incoming>) -> Outcome {
+    /// What was served is not at its path. If it is there again, as a disk that was unplugged, it is opened anew; another
+    /// directory is not served in its place.
+    async fn find_again(&self) -> Answer {
+        let known = self.remote.capabilities().identity;
+        let path = self.remote.path();
+        let why = match (self.remote.identity().await, known) {
+            (Ok(Some(told)), Some(known)) if self.remote.is_same(&known, &told) => {
+                format!("{} was away and is there again: ask again", path.display())
+            }
+            (Ok(_), _) => format!(
+                "another directory is at {} than the one that is served: bring that back, or start dewfs serve again to serve this one",
+                path.display()
+            ),
+            (Err(error), _) => format!("what is served is away: {error}"),
+        };
+        tracing::warn!("{why}");
+        said(StatusCode::SERVICE_UNAVAILABLE, &why)
+    }
+
+    async fn attempt(self: &Arc<Self>, request: Request<Incoming>) -> Outcome {
         let (parts, body) = request.into_parts();
         if !self.sign_in.lets_in(&parts.headers) {
             if !self.sign_in.is_asked() {
@@ -75,8 +104,8 @@ impl Share {
             "PUT" => self.put(asked).await,
             "MKCOL" => self.make_folder(&asked).await,
             "DELETE" => self.delete(&asked).await,
-            "MOVE" => self.relocate(&asked).await,
-            "COPY" => self.copy(&asked).await,
+            "MOVE" => self.place(asked, Placing::Move).await,
+            "COPY" => self.place(asked, Placing::Copy).await,
             "PROPPATCH" => self.set_times(asked).await,
             _ => {
                 let mut answer = said(StatusCode::METHOD_NOT_ALLOWED, "not here");
@@ -162,6 +191,11 @@ pub(super) fn said(status: StatusCode, why: &str) -> Answer {
 
 /// What a refusal of the directory is in HTTP.
 pub(super) fn refused(error: &RemoteError) -> Answer {
+    if error.kind == ErrorKind::RootMissing {
+        let mut answer = empty(StatusCode::SERVICE_UNAVAILABLE);
+        answer.extensions_mut().insert(Missing);
+        return answer;
+    }
     let status = match error.kind {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::AlreadyExists | ErrorKind::VersionMismatch => StatusCode::PRECONDITION_FAILED,
@@ -170,7 +204,6 @@ pub(super) fn refused(error: &RemoteError) -> Answer {
         ErrorKind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Offline
         | ErrorKind::Unavailable
-        | ErrorKind::RootMissing
         | ErrorKind::Locked { .. }
         | ErrorKind::Unsettled { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,

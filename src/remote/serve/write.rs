@@ -1,101 +1,24 @@
 //! Changing: contents, folders, places, times. One at a time, so that what is compared is so until it is changed.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
-
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 use quick_xml::NsReader;
 use quick_xml::events::Event;
-use tokio::io::AsyncWriteExt as _;
 
 use super::Share;
-use super::paths::destination;
+use super::gather::{Came, Gathering};
 use super::props;
 use super::read::{insert, validators};
 use super::request::{Answer, Asked, Outcome, empty, refused, said, whole};
 use crate::remote::{
-    AttemptTag, Body, Digest, Expect, Kind, Locator, Metadata, Observed, Remote as _, RemoteError,
-    RemotePath, Upload,
+    AttemptTag, Expect, Kind, Locator, Metadata, Observed, Remote as _, RemoteError, Upload,
 };
 
-/// Contents up to this size wait in memory.
-const SMALL: usize = 256 << 10;
 /// Whose temporaries the server's are.
 const OWNER: &str = "serve";
 
-/// Is a content that came, before it is made visible.
-struct Came {
-    body: Body,
-    digest: Digest,
-    /// Keeps the unnamed file that `body` names.
-    _file: Option<OwnedFd>,
-}
-
-/// Gathers a content: in memory, and in an unnamed file of the served disk when it grows.
-struct Gathering {
-    dir: PathBuf,
-    small: BytesMut,
-    file: Option<tokio::fs::File>,
-    hasher: blake3::Hasher,
-    size: u64,
-}
-
-impl Gathering {
-    fn new(dir: PathBuf) -> Self {
-        let (small, hasher) = (BytesMut::new(), blake3::Hasher::new());
-        Self { dir, small, file: None, hasher, size: 0 }
-    }
-
-    async fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        if let Some(file) = &mut self.file {
-            return file.write_all(bytes).await;
-        }
-        self.small.extend_from_slice(bytes);
-        if self.small.len() > SMALL {
-            let mut file = tokio::fs::File::from_std(unnamed(&self.dir)?.into());
-            file.write_all(&self.small).await?;
-            self.small = BytesMut::new();
-            self.file = Some(file);
-        }
-        Ok(())
-    }
-
-    async fn end(self) -> std::io::Result<Came> {
-        let digest = Digest { size: self.size, hash: *self.hasher.finalize().as_bytes() };
-        let Some(mut file) = self.file else {
-            return Ok(Came { body: Body::Memory(self.small.freeze()), digest, _file: None });
-        };
-        file.flush().await?;
-        let file: OwnedFd = file.into_std().await.into();
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Ok(Came { body: Body::File(path), digest, _file: Some(file) })
-    }
-}
-
-/// A file without a name, on the disk that it is for or, where that has none, in memory.
-fn unnamed(dir: &std::path::Path) -> rustix::io::Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    open(dir, flags, Mode::RUSR | Mode::WUSR)
-        .or_else(|_| memfd_create("dewfs-serve", MemfdFlags::CLOEXEC))
-}
-
-fn failed(error: &std::io::Error) -> Answer {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            said(StatusCode::INSUFFICIENT_STORAGE, "no room")
-        }
-        _ => said(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    }
-}
-
-fn tag() -> AttemptTag {
+pub(super) fn tag() -> AttemptTag {
     AttemptTag { mount: OWNER.to_owned(), item: 0, nonce: fastrand::u64(..) }
 }
 
@@ -105,7 +28,7 @@ fn nanos(seconds: &str) -> Option<i64> {
 }
 
 impl Share {
-    async fn now(&self, at: &Locator) -> Result<Option<Observed>, Answer> {
+    pub(super) async fn now(&self, at: &Locator) -> Result<Option<Observed>, Answer> {
         self.remote.stat(at).await.map_err(|error| refused(&error))
     }
 
@@ -115,14 +38,14 @@ impl Share {
         }
         // Before the bytes come: most refusals are known by now.
         asked.expect(self.now(&asked.at).await?.as_ref())?;
-        let mut gathering = Gathering::new(self.remote.path());
+        let mut gathering = Gathering::new(&self.remote, &asked.at);
         while let Some(frame) = asked.body.frame().await {
             let frame = frame.map_err(|_| said(StatusCode::BAD_REQUEST, "cut short"))?;
             if let Ok(bytes) = frame.into_data() {
-                gathering.take(&bytes).await.map_err(|error| failed(&error))?;
+                gathering.take(&bytes).await?;
             }
         }
-        let came = gathering.end().await.map_err(|error| failed(&error))?;
+        let came = gathering.end().await?;
         let mtime = asked.header("x-oc-mtime").and_then(nanos);
         let _turn = self.turn.lock().await;
         let now = self.now(&asked.at).await?;
@@ -140,7 +63,7 @@ impl Share {
         Ok(answer)
     }
 
-    async fn write(
+    pub(super) async fn write(
         &self,
         at: &Locator,
         came: Came,
@@ -184,7 +107,7 @@ impl Share {
     }
 
     /// Removes an entry, a folder with all in it.
-    async fn remove(
+    pub(super) async fn remove(
         &self,
         at: &Locator,
         seen: &Observed,
@@ -205,7 +128,10 @@ impl Share {
     }
 
     /// All files and folders at and below a folder, each folder before what is in it.
-    async fn tree(&self, top: &Locator) -> Result<(Vec<Locator>, Vec<Locator>), RemoteError> {
+    pub(super) async fn tree(
+        &self,
+        top: &Locator,
+    ) -> Result<(Vec<Locator>, Vec<Locator>), RemoteError> {
         let (mut files, mut folders, mut next) = (Vec::new(), vec![top.clone()], 0);
         while let Some(folder) = folders.get(next).cloned() {
             next += 1;
@@ -225,114 +151,6 @@ impl Share {
             }
         }
         Ok((files, folders))
-    }
-
-    /// Where a move or copy goes, and what is there: refused if it must stay, or if one lies in the other.
-    async fn target(&self, asked: &Asked) -> Result<(Locator, Option<Observed>), Answer> {
-        let to = asked.header("destination").and_then(destination);
-        let to = to.filter(|to| !to.path.is_root() && !asked.at.path.is_root());
-        let to =
-            to.ok_or_else(|| said(StatusCode::BAD_REQUEST, "no destination that can be here"))?;
-        if to.path.0.starts_with(&asked.at.path.0) || asked.at.path.0.starts_with(&to.path.0) {
-            return Err(said(StatusCode::FORBIDDEN, "one lies in the other"));
-        }
-        let there = self.now(&to).await?;
-        let keeps = asked.header("overwrite").is_some_and(|value| value.eq_ignore_ascii_case("f"));
-        if there.is_some() && keeps {
-            return Err(said(StatusCode::PRECONDITION_FAILED, "something is there already"));
-        }
-        Ok((to, there))
-    }
-
-    pub(super) async fn relocate(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
-        let seen = self.found(&asked.at).await?;
-        let expect = asked.expect(Some(&seen))?;
-        let (to, there) = self.target(asked).await?;
-        if !self.has_parent(&to).await? {
-            return Err(said(StatusCode::CONFLICT, "its folder is not there"));
-        }
-        let moved = async {
-            if let Some(there) = &there {
-                let known = match there.kind {
-                    Kind::File => Expect::Version(there.version.clone()),
-                    _ => Expect::Folder,
-                };
-                self.remove(&to, there, known).await?;
-            }
-            self.remote.rename(&asked.at, &to, expect, &tag()).await
-        };
-        let moved = moved.await.map_err(|error| refused(&error))?;
-        let status = if there.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
-        let mut answer = empty(status);
-        validators(&mut answer, &moved);
-        Ok(answer)
-    }
-
-    async fn has_parent(&self, at: &Locator) -> Result<bool, Answer> {
-        let Some((_, above)) = at.path.0.split_last() else { return Ok(false) };
-        let above = Locator::at(RemotePath(above.to_vec()));
-        Ok(self.now(&above).await?.is_some_and(|seen| seen.kind == Kind::Folder))
-    }
-
-    pub(super) async fn copy(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
-        let seen = self.found(&asked.at).await?;
-        asked.expect(Some(&seen))?;
-        let (to, there) = self.target(asked).await?;
-        if !self.has_parent(&to).await? {
-            return Err(said(StatusCode::CONFLICT, "its folder is not there"));
-        }
-        if let Some(there) = &there
-            && (there.kind == Kind::Folder || seen.kind == Kind::Folder)
-        {
-            self.remove(&to, there, Expect::Any).await.map_err(|error| refused(&error))?;
-        }
-        let whole = asked.header("depth") != Some("0");
-        self.copy_tree(&asked.at, &seen, &to, whole).await?;
-        Ok(empty(if there.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED }))
-    }
-
-    async fn copy_tree(
-        &self,
-        from: &Locator,
-        seen: &Observed,
-        to: &Locator,
-        whole: bool,
-    ) -> Result<(), Answer> {
-        if seen.kind == Kind::File {
-            return self.copy_file(from, to).await;
-        }
-        if !whole {
-            self.remote.make_folder(to).await.map_err(|error| refused(&error))?;
-            return Ok(());
-        }
-        let (files, folders) = self.tree(from).await.map_err(|error| refused(&error))?;
-        let there = |one: &Locator| {
-            let below = one.path.0.get(from.path.0.len()..).unwrap_or_default();
-            Locator::at(RemotePath([&to.path.0, below].concat()))
-        };
-        for folder in &folders {
-            self.remote.make_folder(&there(folder)).await.map_err(|error| refused(&error))?;
-        }
-        for file in &files {
-            self.copy_file(file, &there(file)).await?;
-        }
-        Ok(())
-    }
-
-    async fn copy_file(&self, from: &Locator, to: &Locator) -> Result<(), Answer> {
-        let seen = self.found(from).await?;
-        let read = self.remote.read(from, &seen.version, 0..seen.size).await;
-        let mut bytes = read.map_err(|error| refused(&error))?.bytes;
-        let mut gathering = Gathering::new(self.remote.path());
-        while let Some(piece) = bytes.next().await {
-            let piece: Bytes = piece.map_err(|error| refused(&error))?;
-            gathering.take(&piece).await.map_err(|error| failed(&error))?;
-        }
-        let came = gathering.end().await.map_err(|error| failed(&error))?;
-        let written = self.write(to, came, seen.mtime, Expect::Any).await;
-        written.map(drop).map_err(|error| refused(&error))
     }
 
     /// Sets the time of a last change (`lastmodified`, as rclone and dewfs ask for it); no other property can be set.

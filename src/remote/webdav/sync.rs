@@ -48,7 +48,10 @@ impl WebDavRemote {
         }
         let Some(since) = since else {
             let Some((token, _)) = self.ask_token().await? else {
-                return Err(Failure::corrupt("the server has no sync token any more"));
+                return Err(Failure::new(
+                    ErrorKind::Unsupported,
+                    "the server tells no changes any more",
+                ));
             };
             return Ok(ChangePage { hints: Vec::new(), cursor: Cursor(token), more: false });
         };

@@ -232,7 +232,7 @@ fn response(state: &State, name: &str, wanted: &[String]) -> String {
             "oc:size" if is_cloud => Some(state.size(name).to_string()),
             "d:quota-used-bytes" if is_cloud => Some(state.size("").to_string()),
             "d:quota-available-bytes" if is_cloud => Some("1000000000".to_owned()),
-            "d:sync-token" if state.options.sync && is_root => Some(token(state.changes.len())),
+            "d:sync-token" if state.options.sync && is_root && !state.hears_nothing => Some(token(state.changes.len())),
             "d:supported-report-set" if state.options.sync => Some(
                 "<d:supported-report><d:report><d:sync-collection/></d:report></d:supported-report>".to_owned(),
             ),
