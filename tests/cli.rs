@@ -464,3 +464,29 @@ fn every_manual_page_and_completion_is_written() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("hydrate"), "{shell}");
     }
 }
+
+/// A remote whose state lies on an unsuitable disk, or on a full one, was told that all is well: only the usual place was looked at.
+#[test]
+fn regression_doctor_looks_at_the_disk_that_a_remote_names_for_its_state() {
+    let desk = Desk::new();
+    let save = |name: &str, state: &str| {
+        let text = format!("spec = '/srv'\n[mount]\nstate_dir = '{state}'\n");
+        std::fs::write(desk.at(&format!("config/dewfs/remotes/{name}.toml")), text).unwrap();
+    };
+    let said = || {
+        let said = desk.run(&["doctor", "--color", "never"]).stdout;
+        let said = String::from_utf8(said).unwrap();
+        said.lines().filter(|line| line.contains("state ")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(said().lines().count(), 1);
+    let suitable = desk.at("elsewhere/state");
+    save("nas", suitable.to_str().unwrap());
+    assert!(said().contains(suitable.to_str().unwrap()), "{}", said());
+    // Nobody can keep anything there.
+    save("other", "/proc/dewfs-state");
+    assert!(said().lines().any(|line| line.starts_with("FAIL  state") && line.contains("/proc")));
+    let output = desk.run(&["doctor", "--color", "never"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("the state_dir= of other"), "{said}");
+}

@@ -1,8 +1,10 @@
-//! The example's remote keeps what every remote promises, and is mounted by the example's program as any other.
+//! The examples' remotes keep what every remote promises, and are mounted by the examples' programs as any other.
 #![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../examples/custom_remote.rs"]
 mod custom_remote;
+#[path = "../examples/read_only_remote.rs"]
+mod read_only_remote;
 mod support;
 
 use std::collections::BTreeSet;
@@ -15,6 +17,8 @@ use custom_remote::KeyValue;
 use dewfs::engine::{Engine, Settings};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::{AttemptTag, Body, Digest, Expect, Locator, Name, Remote, RemotePath, Upload};
+use read_only_remote::Archive;
+use support::conformance::reading::run_reading;
 use support::conformance::{Actor, Subject, run_all};
 
 /// Changes the store through another hand of the same store.
@@ -84,6 +88,18 @@ async fn the_store_keeps_what_every_remote_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_four_methods_keeps_what_is_promised_about_reading() {
+    run_reading(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store");
+        std::fs::write(&file, "[[[],[0,null]]]").unwrap();
+        let store = Arc::new(KeyValue::open(file.to_str().unwrap()).unwrap());
+        Subject { remote: Arc::new(Archive { file }), actor: Box::new(Other(store, dir)) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_offers_in_process_what_the_socket_offers() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(KeyValue::open(dir.path().join("store").to_str().unwrap()).unwrap());
@@ -118,32 +134,44 @@ fn built(name: &str) -> PathBuf {
     test.parent().and_then(Path::parent).unwrap().join(name)
 }
 
-#[test]
-fn the_example_is_mounted_by_its_program_and_by_mount() {
-    let cargo = |words: &[&str]| {
-        let status = Command::new(env!("CARGO")).args(words).status().unwrap();
-        assert!(status.success(), "{words:?}");
-    };
-    cargo(&["build", "--quiet", "--locked", "--example", "custom_remote"]);
-    cargo(&["build", "--quiet", "--locked", "--package", "mount-helper"]);
+fn cargo(words: &[&str]) {
+    let status = Command::new(env!("CARGO")).args(words).status().unwrap();
+    assert!(status.success(), "{words:?}");
+}
+
+/// A place with a folder `mnt` and this example as `dewfs`.
+fn with_program(example: &str) -> (tempfile::TempDir, PathBuf) {
+    cargo(&["build", "--quiet", "--locked", "--example", example]);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let home = dir.path().canonicalize().unwrap();
-    // What mount(8) calls finds the program beside it.
-    std::fs::copy(built("examples/custom_remote"), home.join("dewfs")).unwrap();
-    std::fs::copy(built("mount-dewfs"), home.join("mount.dewfs")).unwrap();
+    std::fs::copy(built("examples").join(example), home.join("dewfs")).unwrap();
     std::fs::create_dir(home.join("mnt")).unwrap();
+    (dir, home)
+}
+
+/// Runs one of its programs, wants this exit status, and answers both outputs.
+fn ran(home: &Path, status: i32, program: &str, words: &[&str]) -> (String, String) {
+    let mut command = Command::new(home.join(program));
+    command.current_dir(home).env("XDG_CONFIG_HOME", home.join("config"));
+    let output = command.args(words).output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{program} {words:?}: {out}{err}");
+    (out, err)
+}
+
+#[test]
+fn the_example_is_mounted_by_its_program_and_by_mount() {
+    let (_dir, home) = with_program("custom_remote");
+    cargo(&["build", "--quiet", "--locked", "--package", "mount-helper"]);
+    // What mount(8) calls finds the program beside it.
+    std::fs::copy(built("mount-dewfs"), home.join("mount.dewfs")).unwrap();
     let spec = format!("mystore://{}", home.join("store").display());
     let options = format!(
         "state_dir={},write_back_delay=10ms,poll=1s,min_free=0",
         home.join("state").display()
     );
-    let run = |program: &str, words: &[&str]| {
-        let output =
-            Command::new(home.join(program)).current_dir(&home).args(words).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{program} {words:?}: {said}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let run = |program: &str, words: &[&str]| ran(&home, 0, program, words).0;
     let tested = run("dewfs", &["remote", "test", &spec]);
     assert!(tested.contains("key-value store"), "{tested}");
     run("dewfs", &["mount", &spec, "mnt", "-o", &options]);
@@ -162,4 +190,60 @@ fn the_example_is_mounted_by_its_program_and_by_mount() {
         .unwrap();
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("password"), "{wrong:?}");
     run("dewfs", &["umount", "mnt"]);
+}
+
+/// docs/remotes.md "A store that is only read implements four methods, and mounts read-only".
+#[test]
+fn a_store_of_four_methods_is_mounted_read_only() {
+    let (_dir, home) = with_program("read_only_remote");
+    let store = home.join("store");
+    let writer = KeyValue::open(store.to_str().unwrap()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(writer.make_folder(&at("folder"))).unwrap();
+    runtime.block_on(writer.write(&at("folder/note"), upload(b"k"), Expect::Absent)).unwrap();
+    let spec = format!("archive://{}", store.display());
+    let options = format!("state_dir={},poll=1s,min_free=0", home.join("state").display());
+    let run = |words: &[&str]| ran(&home, 0, "dewfs", words).0;
+    assert!(run(&["remote", "test", &spec]).contains("read-only"));
+    run(&["mount", &spec, "mnt", "-o", &options]);
+    assert!(run(&["ls", "mnt/folder"]).contains("note"));
+    let note = home.join("mnt/folder/note");
+    assert_eq!(std::fs::read(&note).unwrap(), b"k");
+    let refused = |done: std::io::Result<()>| {
+        assert_eq!(done.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    };
+    refused(std::fs::write(&note, "mine"));
+    refused(std::fs::File::options().append(true).open(&note).map(drop));
+    refused(std::fs::write(home.join("mnt/new"), "mine"));
+    refused(std::fs::create_dir(home.join("mnt/made")));
+    refused(std::fs::rename(&note, home.join("mnt/moved")));
+    refused(std::fs::remove_file(&note));
+    refused(std::fs::remove_dir(home.join("mnt/folder")));
+    assert!(run(&["status", "mnt"]).contains("read-only"));
+    assert!(run(&["status", "mnt", "--json"]).contains("\"read_only\":true"));
+    assert_eq!(std::fs::read(&note).unwrap(), b"k");
+    run(&["umount", "mnt"]);
+}
+
+/// `dewfs login` took a store of one's own for a folder, and `dewfs setup --keyring` lost what it should keep.
+#[test]
+fn regression_a_store_that_signs_in_by_itself_is_no_folder() {
+    let (_dir, home) = with_program("custom_remote");
+    let spec = format!("mystore://{}", home.join("store").display());
+    let remotes = home.join("config/dewfs/remotes");
+    std::fs::create_dir_all(&remotes).unwrap();
+    let save = |options: &str| {
+        let text = format!("spec = '{spec}'\nmountpoint = '{}'\n", home.join("mnt").display());
+        std::fs::write(remotes.join("Notes.toml"), text + options).unwrap();
+    };
+    let login = || ran(&home, 2, "dewfs", &["login", "Notes", "--password-stdin"]).1;
+    save("");
+    let said = login();
+    assert!(said.contains("mystore://") && said.contains("credentials="), "{said}");
+    save("[mount]\ncredentials = '/srv/the-secret'\n");
+    let said = login();
+    assert!(said.contains("/srv/the-secret") && !said.contains("folder"), "{said}");
+    let words = ["setup", "Other", &spec, "--yes", "--keyring"];
+    let said = ran(&home, 2, "dewfs", &words).1;
+    assert!(said.contains("leave --keyring out"), "{said}");
 }

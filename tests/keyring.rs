@@ -441,3 +441,60 @@ fn regression_a_locked_keyring_makes_no_file_of_the_secret() {
     let said = keyring.said(0, &["remove", "Cloud"], "");
     assert!(!file.exists(), "{said}");
 }
+
+/// A mount that failed left the secret in the keyring, and a remote that could not be written left it there or in its file.
+#[test]
+fn regression_a_setup_that_fails_leaves_no_secret_behind() {
+    if !goes_on("regression_a_setup_that_fails_leaves_no_secret_behind", USUAL) {
+        return;
+    }
+    let (_runtime, server, keyring) = at_home();
+    let (at, config) = (home().join("Cloud"), home().join(".config/dewfs"));
+    let (remotes, secret) = (config.join("remotes"), config.join("secrets/Cloud"));
+    let (url, user) = (server.url(), format!("username={LOGIN}"));
+    let in_file = |status, option: &str| {
+        let words = ["setup", "Cloud", &url, "--yes", "--password-stdin", "-o", option];
+        keyring.said(status, &words, &format!("{PASSWORD}\n"))
+    };
+    let close = |mode| {
+        std::fs::set_permissions(&remotes, std::os::unix::fs::PermissionsExt::from_mode(mode))
+    };
+    // It cannot be mounted.
+    std::fs::create_dir(&at).unwrap();
+    std::fs::write(at.join("mine"), "in the way").unwrap();
+    keyring.sets_up(1, &server);
+    assert!(!remotes.join("Cloud.toml").exists());
+    assert_eq!(keyring.secrets(), []);
+    in_file(1, &user);
+    assert!(!remotes.join("Cloud.toml").exists() && !secret.exists());
+    // It cannot be written down.
+    close(0o500).unwrap();
+    let said = keyring.sets_up(1, &server);
+    assert!(said.contains("Cloud.toml"), "{said}");
+    assert_eq!(keyring.secrets(), []);
+    in_file(1, &user);
+    assert!(!secret.exists());
+    close(0o700).unwrap();
+    // What was there before is there again, and nothing of others goes.
+    let others = ("others".to_owned(), "secret".to_owned());
+    keyring.put_as([others].into(), "theirs");
+    keyring.kept.lock().unwrap().items.push((old(), b"of any port".into()));
+    keyring.kept.lock().unwrap().items.push((ours(&server), b"before".into()));
+    let mut before = keyring.secrets();
+    before.sort_by_key(|(_, secret)| secret.clone());
+    keyring.sets_up(1, &server);
+    let mut after = keyring.secrets();
+    after.sort_by_key(|(_, secret)| secret.clone());
+    assert_eq!(after, before);
+    let earlier = format!("username={LOGIN}\npassword={PASSWORD}\n");
+    std::fs::write(&secret, &earlier).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    in_file(1, &user);
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), earlier);
+    let option = format!("credentials={}", secret.display());
+    keyring.said(1, &["setup", "Cloud", &url, "--yes", "-o", &option], "");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), earlier);
+    std::fs::remove_file(at.join("mine")).unwrap();
+    keyring.sets_up(0, &server);
+    keyring.said(0, &["remove", "Cloud"], "");
+}

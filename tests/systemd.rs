@@ -6,6 +6,9 @@
 #[path = "support/guest.rs"]
 mod guest;
 
+use std::path::Path;
+use std::process::Command;
+
 use guest::Guest;
 
 /// `dewfs setup` is all it takes: mounted now, unmounted at logout with nothing lost, mounted again at the next login, and
@@ -330,4 +333,52 @@ is_mounted ~/Cloud
 END
 "##;
     Guest::new().with_server().run(&[guest::SERVER, script].concat());
+}
+
+/// A program with remotes of its own is what setup, the users' unit and the machine's start, as docs/remotes.md says.
+#[test]
+fn a_program_with_a_store_of_its_own_is_started_by_units() {
+    let guest = Guest::new();
+    let built = Path::new(env!("CARGO_BIN_EXE_dewfs")).parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--example", "custom_remote"]);
+    if built.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success());
+    let installed = guest.path("files/usr/bin/dewfs");
+    std::fs::copy(built.join("examples/custom_remote"), installed).unwrap();
+    guest.run(
+        r##"
+person alice
+mkdir -m 777 /srv/alice
+login alice <<'END'
+dewfs setup Notes mystore:///srv/alice/store --yes
+findmnt -n -t fuse.dewfs ~/Notes
+systemctl --user is-active dewfs@Notes.service
+mkdir Notes/folder
+echo mine > Notes/folder/note
+dewfs sync --wait --timeout 20s Notes
+END
+wait_for is_logged_out alice
+not is_mounted /home/alice/Notes
+login alice <<'END'
+wait_for findmnt -n -t fuse.dewfs Notes
+test "$(cat Notes/folder/note)" = mine
+dewfs remove Notes
+# With a state that knows nothing.
+dewfs setup Notes mystore:///srv/alice/store --yes
+test "$(cat Notes/folder/note)" = mine
+dewfs remove Notes
+END
+mkdir /srv/machine
+dewfs setup Box mystore:///srv/machine/store --yes --mountpoint /mnt/box
+systemctl is-active dewfs@Box.service
+echo ours > /mnt/box/note
+systemctl restart dewfs@Box.service
+test "$(cat /mnt/box/note)" = ours
+dewfs remove Box
+test -s /srv/machine/store
+"##,
+    );
 }

@@ -3,6 +3,7 @@
 mod machine;
 mod mounts;
 mod remote;
+mod states;
 
 use std::ffi::OsString;
 
@@ -68,6 +69,7 @@ impl Check {
 pub(super) fn run(args: &DoctorArgs, common: &Common) -> Result<u8, Failure> {
     let who = Who::current();
     let mut checks = machine::checks(&who, common);
+    checks.extend(states::checks(&who, args.spec.as_deref(), common));
     checks.extend(mounts::checks(&who, &common.schemes)?);
     if let Some(spec) = &args.spec {
         checks.extend(remote::checks(spec, common));

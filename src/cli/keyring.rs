@@ -58,8 +58,9 @@ pub(super) fn shared_with_others(saved: &Saved, common: &Common) -> Shared {
 
 #[cfg(feature = "desktop")]
 mod there {
-    use super::{Failure, Login, RemoteOptions, RemoteSpec, Shared, server};
+    use super::{Failure, Login, RemoteOptions, RemoteSpec, Server, Shared, server};
     use crate::desktop::keyring::{self, Kept, KeyringError};
+    use secrecy::SecretString;
 
     /// Whether the keyring has a secret for it; one that cannot say so may have it.
     pub(in crate::cli) fn has(spec: &RemoteSpec, with: &RemoteOptions) -> Result<bool, Failure> {
@@ -73,6 +74,19 @@ mod there {
         }
     }
 
+    fn kept(with: &RemoteOptions, login: &Login) -> Kept {
+        match login.clone() {
+            Login::Basic { user, password } => {
+                Kept { user: Some(user), is_token: false, secret: password }
+            }
+            Login::Bearer(secret) => Kept { user: with.username.clone(), is_token: true, secret },
+        }
+    }
+
+    fn label(name: &str) -> String {
+        format!("dewfs: {name}")
+    }
+
     /// Puts the secret into the keyring.
     pub(in crate::cli) fn keep(
         name: &str,
@@ -81,14 +95,47 @@ mod there {
         login: &Login,
     ) -> Result<(), Failure> {
         let Some(server) = server(spec) else { return Ok(()) };
-        let kept = match login.clone() {
-            Login::Basic { user, password } => {
-                Kept { user: Some(user), is_token: false, secret: password }
-            }
-            Login::Bearer(secret) => Kept { user: with.username.clone(), is_token: true, secret },
-        };
-        keyring::keep(&format!("dewfs: {name}"), (&server.host, server.port), &kept)
+        keyring::keep(&label(name), (&server.host, server.port), &kept(with, login))
             .map_err(|error| Failure::failed(format!("{name}: {error}")))
+    }
+
+    /// Is a secret that was put into the keyring, and what was in its place before.
+    #[derive(Debug)]
+    pub(in crate::cli) struct Put {
+        label: String,
+        server: Server,
+        kept: Kept,
+        before: Option<SecretString>,
+    }
+
+    /// Puts the secret into the keyring so that it can be taken back; `None` where nobody signs in.
+    pub(in crate::cli) fn put(
+        name: &str,
+        spec: &RemoteSpec,
+        with: &RemoteOptions,
+        login: &Login,
+    ) -> Result<Option<Put>, Failure> {
+        let Some(server) = server(spec) else { return Ok(None) };
+        let (kept, label, place) = (kept(with, login), label(name), (&*server.host, server.port));
+        let before = keyring::in_place_of(place, &kept)
+            .and_then(|before| keyring::keep(&label, place, &kept).map(|()| before))
+            .map_err(|error| Failure::failed(format!("{name}: {error}")))?;
+        Ok(Some(Put { label, server, kept, before }))
+    }
+
+    impl Put {
+        /// Puts there what was there before, or nothing.
+        pub(in crate::cli) fn take_back(self) -> Result<(), Failure> {
+            let (place, mut kept) = ((&*self.server.host, self.server.port), self.kept);
+            let done = match self.before {
+                Some(before) => {
+                    kept.secret = before;
+                    keyring::keep(&self.label, place, &kept)
+                }
+                None => keyring::take_back(place, &kept),
+            };
+            done.map_err(|error| Failure::failed(error.to_string()))
+        }
     }
 
     /// Takes the secret out of the keyring, and one from before ports were noted if that is nobody else's; answers whether
@@ -129,6 +176,27 @@ mod there {
     }
 
     /// There is none.
+    #[derive(Debug)]
+    pub(in crate::cli) enum Put {}
+
+    /// Refuses.
+    pub(in crate::cli) fn put(
+        name: &str,
+        spec: &RemoteSpec,
+        with: &RemoteOptions,
+        login: &Login,
+    ) -> Result<Option<Put>, Failure> {
+        keep(name, spec, with, login).map(|()| None)
+    }
+
+    impl Put {
+        /// There is nothing to take back.
+        pub(in crate::cli) fn take_back(self) -> Result<(), Failure> {
+            match self {}
+        }
+    }
+
+    /// There is none.
     pub(in crate::cli) fn forget(
         _spec: &RemoteSpec,
         _with: &RemoteOptions,
@@ -138,4 +206,4 @@ mod there {
     }
 }
 
-pub(super) use there::{forget, has, keep};
+pub(super) use there::{Put, forget, has, keep, put};

@@ -58,7 +58,7 @@ pub(super) fn run(args: &LoginArgs, common: &Common) -> Result<u8, Failure> {
     refuse_anothers(&saved)?;
     let MountOptions { remote: spec, remote_options: with, .. } = &saved.mount;
     let RemoteSpec::WebDav { url, .. } = spec else {
-        return Err(Failure::usage(format!("{}: a folder needs no sign-in", saved.name)));
+        return Err(Failure::usage(format!("{}: {}", saved.name, signed_in_elsewhere(spec, with))));
     };
     let user = with.username.as_deref();
     let login = if args.password_stdin {
@@ -118,6 +118,22 @@ pub(super) fn run_logout(args: &LogoutArgs, common: &Common) -> Result<u8, Failu
     }
     tell_mounts(&saved)?;
     Ok(DONE)
+}
+
+/// Where the secret of what dewfs does not sign in to goes.
+fn signed_in_elsewhere(spec: &RemoteSpec, with: &RemoteOptions) -> String {
+    let RemoteSpec::Added { scheme, .. } = spec else {
+        return "a folder needs no sign-in".to_owned();
+    };
+    match &with.credentials {
+        Some(file) => format!(
+            "{scheme}:// signs in by itself, with what is in {}: write the secret there",
+            file.display()
+        ),
+        None => format!(
+            "{scheme}:// signs in by itself: write the secret into a file, and name that with credentials= where the remote is saved"
+        ),
+    }
 }
 
 /// Takes the secret out of the keyring, and tells who else may have signed in with it.

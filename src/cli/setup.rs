@@ -8,6 +8,8 @@ use std::process::Command;
 use clap::Args;
 use serde::Serialize;
 
+mod undo;
+
 use crate::config::{
     Assignment, ConfigError, ConfigFiles, Login, NewRemote, RemoteSpec, SavedPlace, Schemes, Spec,
     Who, ask, resolve_remote, split_options,
@@ -19,6 +21,7 @@ use super::saved::Saved;
 use super::units::Units;
 use super::way_out::with_another;
 use super::{ATTENTION, Common, DONE, FAILED, Failure, browser, remote};
+use undo::Undo;
 
 /// What to set up; what is left out is asked on a terminal.
 #[derive(Args, Clone, Debug)]
@@ -59,12 +62,10 @@ pub(super) fn run(args: &SetupArgs, common: &Common) -> Result<u8, Failure> {
     if !args.yes && std::io::stdin().is_terminal() && !plan.is_confirmed(common) {
         return Err(Failure { exit: FAILED, message: "nothing was set up".into() });
     }
-    plan.write(login.as_ref(), args.keyring.then_some((common, &who)))?;
-    let made = plan.mount(common, &who);
-    if made.is_err() {
-        plan.place.forget()?;
-    }
-    let document = made?;
+    let document = plan.whole_or_not(|undo| {
+        plan.write(login.as_ref(), args.keyring.then_some((common, &who)), undo)?;
+        plan.mount(common, &who)
+    })?;
     let output = Output::of(common);
     if common.json {
         output.line(&crate::control::to_line(&document));
@@ -103,7 +104,7 @@ pub(super) fn add(
     let who = Who::current();
     let plan = Plan::of(&args, common, &who)?;
     let login = plan.check(&args, common, &who).map_err(|failure| with_another(failure, NAMED))?;
-    plan.write(login.as_ref(), None)?;
+    plan.whole_or_not(|undo| plan.write(login.as_ref(), None, undo))?;
     if common.json {
         remote::tell_saved(&Saved::find(&plan.name, common)?, common);
     }
@@ -202,6 +203,11 @@ impl Plan {
                 self.spec
             )));
         }
+        if let (RemoteSpec::Added { scheme, .. }, true) = (&target, args.keyring) {
+            return Err(Failure::usage(format!(
+                "{scheme}:// does not ask the keyring: leave --keyring out, and {NAMED}"
+            )));
+        }
         if args.password_stdin {
             let login = super::login::from_stdin(with.username.as_deref())?;
             super::login::check(&target, &with, &login)?;
@@ -232,11 +238,25 @@ impl Plan {
         matches!(answer.trim(), "" | "y" | "Y" | "yes" | "Yes")
     }
 
+    /// Does it, or takes back what was done of it.
+    fn whole_or_not<T>(
+        &self,
+        work: impl FnOnce(&mut Undo) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut undo = Undo::default();
+        let done = work(&mut undo);
+        if done.is_err() {
+            undo.take_back(&self.name, &self.place);
+        }
+        done
+    }
+
     /// Saves the remote and its secret, which is `in_keyring` or in a file.
     fn write(
         &self,
         login: Option<&Login>,
         in_keyring: Option<(&Common, &Who)>,
+        undo: &mut Undo,
     ) -> Result<(), Failure> {
         let mut options = self.options.clone();
         if let (Some(login), Some((common, who))) = (login, in_keyring) {
@@ -244,7 +264,7 @@ impl Plan {
             let (spec, config) = (OsStr::new(&self.spec), common.config.as_deref());
             let (target, with) =
                 resolve_remote(spec, &self.words, config, who, &cwd, &common.schemes)?;
-            super::keyring::keep(&self.name, &target, &with, login)?;
+            undo.in_keyring = super::keyring::put(&self.name, &target, &with, login)?;
             // Who signs in tells it from the secrets of others for the same server.
             if let Login::Basic { user, .. } = login
                 && with.username.as_ref() != Some(user)
@@ -252,7 +272,7 @@ impl Plan {
                 options.push(Assignment { key: "username".into(), value: Some(user.clone()) });
             }
         } else if let Some(login) = login {
-            self.place.write_secret(login)?;
+            undo.write_secret(&self.place, login)?;
             let file = self.place.secret.to_string_lossy().into_owned();
             options.push(Assignment { key: "credentials".into(), value: Some(file) });
         }
@@ -261,7 +281,9 @@ impl Plan {
             mountpoint: self.mountpoint.as_deref(),
             options: &options,
         };
-        Ok(self.place.write(&new)?)
+        self.place.write(&new)?;
+        undo.is_written = true;
+        Ok(())
     }
 
     /// Mounts it: by systemd if there is one, which then does so by itself; else as `dewfs mount` would.

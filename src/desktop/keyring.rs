@@ -83,19 +83,44 @@ pub fn find(server: Server<'_>, user: Option<&str>) -> Result<Option<Kept>, Keyr
             found => found,
         };
         let Some((item, noted)) = found else { return Ok(None) };
-        let (_, _, value, _): Wire =
-            keyring.call(item.as_str(), ITEM, "GetSecret", &keyring.session).await?;
-        let value = Zeroizing::new(value);
-        let secret = String::from_utf8_lossy(&value).into_owned().into();
+        let secret = keyring.secret(&item).await?;
         let is_token = noted.get(KIND).is_some_and(|kind| kind == TOKEN);
         Ok(Some(Kept { user: noted.get(USER).cloned(), is_token, secret }))
     })
 }
 
-/// Puts a secret for this server into the keyring, in the place of one that is there.
-pub fn keep(label: &str, server: Server<'_>, kept: &Kept) -> Result<(), KeyringError> {
+/// What is noted beside a secret for this server.
+fn noted_beside(server: Server<'_>, kept: &Kept) -> Attributes {
     let mut attributes = attributes(server.0, kept.user.as_deref(), kept.is_token);
     attributes.extend(server.1.map(|port| (PORT.to_owned(), port.to_string())));
+    attributes
+}
+
+/// The secret in whose place [`keep`] would put this one.
+pub fn in_place_of(server: Server<'_>, kept: &Kept) -> Result<Option<SecretString>, KeyringError> {
+    let about = noted_beside(server, kept);
+    wait(async move {
+        let keyring = Keyring::open().await?;
+        match keyring.exactly(&about).await? {
+            Some(item) => Ok(Some(keyring.secret(&item).await?)),
+            None => Ok(None),
+        }
+    })
+}
+
+/// Takes out what [`keep`] has put there.
+pub fn take_back(server: Server<'_>, kept: &Kept) -> Result<(), KeyringError> {
+    let about = noted_beside(server, kept);
+    wait(async move {
+        let keyring = Keyring::open().await?;
+        let Some(item) = keyring.exactly(&about).await? else { return Ok(()) };
+        is_done(&keyring.call(item.as_str(), ITEM, "Delete", &()).await?)
+    })
+}
+
+/// Puts a secret for this server into the keyring, in the place of one that is there.
+pub fn keep(label: &str, server: Server<'_>, kept: &Kept) -> Result<(), KeyringError> {
+    let attributes = noted_beside(server, kept);
     let (label, secret) = (label.to_owned(), kept.secret.clone());
     wait(async move {
         let keyring = Keyring::open().await?;
@@ -200,6 +225,27 @@ impl Keyring {
             }
         }
         Ok(None)
+    }
+
+    /// The open item that has these notes and, of ours, no others; keyrings note things of their own as well.
+    async fn exactly(&self, about: &Attributes) -> Result<Option<OwnedObjectPath>, KeyringError> {
+        let (open, _locked): (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>) =
+            self.call(ROOT, "org.freedesktop.Secret.Service", "SearchItems", about).await?;
+        for item in open {
+            let noted: Attributes =
+                self.properties(&item, &(ITEM, "Attributes")).await?.try_into()?;
+            if [PORT, USER, KIND].iter().all(|key| noted.get(*key) == about.get(*key)) {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn secret(&self, item: &OwnedObjectPath) -> Result<SecretString, KeyringError> {
+        let (_, _, value, _): Wire =
+            self.call(item.as_str(), ITEM, "GetSecret", &self.session).await?;
+        let value = Zeroizing::new(value);
+        Ok(String::from_utf8_lossy(&value).into_owned().into())
     }
 
     async fn properties(

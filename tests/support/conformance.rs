@@ -445,6 +445,9 @@ macro_rules! sentences {
     };
 }
 
+#[path = "conformance/reading.rs"]
+pub mod reading;
+
 /// Runs every sentence, each with a fresh remote from `make`.
 pub async fn run_all<F, Made>(make: F)
 where

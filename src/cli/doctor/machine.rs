@@ -1,48 +1,16 @@
-//! What the machine itself has to offer: device, fusermount3, fuse.conf, kernel, state disk.
+//! What the machine itself has to offer: device, fusermount3, fuse.conf, kernel.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 
 use super::Check;
 use crate::cli::Common;
-use crate::cli::output::size;
-use crate::config::{Access, ConfigFiles, Options, Who, state_base};
+use crate::config::{Access, ConfigFiles, Options, Who};
 use crate::fuse::examine_helper;
-
-/// Less room than this is soon used up.
-const LITTLE: u64 = 1 << 30;
-
-/// File systems that cannot hold a state, and why.
-const UNSUITABLE: &[(i64, &str, &str)] = &[
-    (0x6969, "NFS", "it is a network file system, where locks and databases are not safe"),
-    (0xff53_4d42, "CIFS", "it is a network file system, where locks and databases are not safe"),
-    (0xfe53_4d42, "SMB2", "it is a network file system, where locks and databases are not safe"),
-    (0x6573_5546, "FUSE", "it is a FUSE mount itself"),
-    (0x4d44, "FAT", "it keeps no owners and no modes"),
-    (0x2011_bab0, "exFAT", "it keeps no owners and no modes"),
-    (
-        0x0102_1994,
-        "tmpfs",
-        "it is in memory: what is not sent would be lost with the machine's power",
-    ),
-    (
-        0x8584_58f6,
-        "ramfs",
-        "it is in memory: what is not sent would be lost with the machine's power",
-    ),
-];
 
 /// All of it.
 pub(super) fn checks(who: &Who, common: &Common) -> Vec<Check> {
-    vec![
-        device(who),
-        fusermount(who),
-        fuse_conf(who, common),
-        kernel(),
-        passthrough(),
-        state_disk(who),
-    ]
+    vec![device(who), fusermount(who), fuse_conf(who, common), kernel(), passthrough()]
 }
 
 fn device(who: &Who) -> Check {
@@ -157,47 +125,4 @@ fn passthrough() -> Check {
             "sudo systemctl enable --now dewfs-helper.socket",
         ),
     }
-}
-
-fn state_disk(who: &Who) -> Check {
-    match state_base(who) {
-        Ok(base) => disk_of(&base),
-        Err(error) => Check::ill("state", error.to_string(), "mount with -o state_dir=DIR"),
-    }
-}
-
-fn disk_of(base: &Path) -> Check {
-    const NAME: &str = "state";
-    const ELSEWHERE: &str = "mount with -o state_dir=DIR on another disk";
-    let shown = base.display();
-    let existing = base
-        .ancestors()
-        .find(|dir| dir.is_dir())
-        .map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    if rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK).is_err() {
-        let mend = "mount with -o state_dir=DIR, or mend its owner";
-        return Check::ill(NAME, format!("{} cannot be written", existing.display()), mend);
-    }
-    let (room, kind) = match (rustix::fs::statvfs(&existing), rustix::fs::statfs(&existing)) {
-        (Ok(room), Ok(about)) => (room, about.f_type),
-        (Err(error), _) | (_, Err(error)) => {
-            return Check::ill(NAME, format!("{shown}: {error}"), ELSEWHERE);
-        }
-    };
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
-    if free < LITTLE {
-        let mend = "free some room, or mount with -o state_dir=DIR on another disk";
-        return Check::ill(NAME, format!("{shown}: only {} free", size(free)), mend);
-    }
-    // The width of the number differs from machine to machine, its low half does not.
-    let same = |one: i64| one & 0xffff_ffff == kind & 0xffff_ffff;
-    if let Some((_, name, why)) = UNSUITABLE.iter().find(|(one, ..)| same(*one)) {
-        return Check::ill(NAME, format!("{shown} is on {name}: {why}"), ELSEWHERE);
-    }
-    // Some file systems count none.
-    if room.f_files > 0 && room.f_favail < 1000 {
-        let message = format!("{shown}: its disk has room for {} more files only", room.f_favail);
-        return Check::ill(NAME, message, ELSEWHERE);
-    }
-    Check::well(NAME, format!("{shown}: {} free", size(free)))
 }
