@@ -89,6 +89,14 @@ impl Reader {
         self.all(sql, (now, count(limit)), |row| codec::ino(row, 0))
     }
 
+    /// The same of files that are all here.
+    pub fn outbox_due_here(&self, now: i64, limit: usize) -> Result<Vec<Ino>> {
+        let sql = "SELECT o.ino FROM outbox o CROSS JOIN inode i ON i.ino = o.ino
+                   WHERE o.endpoint = 0 AND o.due <= ?1 AND i.kind = 0 AND i.content = ?2 ORDER BY o.due LIMIT ?3";
+        let here = codec::content_code(Content::Hydrated);
+        self.all(sql, (now, here, count(limit)), |row| codec::ino(row, 0))
+    }
+
     /// The same without files of more than `most` bytes, of times since `from`; each with its time.
     pub fn outbox_due_small(
         &self,

@@ -14,8 +14,8 @@ use super::core::{Core, steady as now};
 use super::heat::{Heat, Part, REGION, Use, blocks_of};
 use super::open::lock;
 use crate::cache::Reservation;
-use crate::catalog::{Durability, Origin};
-use crate::model::{BLOCK, BlockSet, Content, Ino};
+use crate::catalog::{Durability, Origin, Reader};
+use crate::model::{BLOCK, BlockSet, Ino};
 
 /// How many files are looked at for eviction at once.
 const BATCH: usize = 64;
@@ -133,7 +133,7 @@ impl Core {
     }
 
     /// Refuses what does not fit beside what must stay: all that may go would go for nothing.
-    async fn can_ever_fit(self: &Arc<Self>, bytes: u64) -> Result<(), EngineError> {
+    pub(super) async fn can_ever_fit(self: &Arc<Self>, bytes: u64) -> Result<(), EngineError> {
         if bytes <= self.settings.cache_size / LARGE {
             return Ok(());
         }
@@ -348,27 +348,26 @@ impl Core {
 
     /// Whether an upload that may make room is under way or about to be; one of what is still being written is not.
     fn uploads_under_way(&self) -> bool {
-        self.sends_soon(|_| true)
+        self.sends_soon(|rows, until| rows.outbox_due(until, BATCH))
     }
 
     /// The same of what is all here: it is sent without anything being fetched for it.
     pub(super) fn sends_without_fetching(&self) -> bool {
-        let is_here = |ino| {
-            let inode = self.catalog.read(|rows| rows.inode(ino));
-            inode.is_ok_and(|inode| inode.is_some_and(|inode| inode.content == Content::Hydrated))
-        };
-        self.sends_soon(is_here)
+        self.sends_soon(|rows, until| rows.outbox_due_here(until, BATCH))
     }
 
-    fn sends_soon(&self, may_be: impl Fn(Ino) -> bool) -> bool {
-        let soon = now().saturating_add(SOON);
-        let due = |ino: &Ino| self.open.handles(*ino).writers == 0 && may_be(*ino);
+    fn sends_soon(
+        &self,
+        due: impl FnOnce(&Reader, i64) -> crate::catalog::Result<Vec<Ino>>,
+    ) -> bool {
+        let until = now().saturating_add(SOON);
+        let rests = |ino: &Ino| self.open.handles(*ino).writers == 0;
         self.can_send()
             && (!lock(&self.workers.sending).is_empty()
                 || self
                     .catalog
-                    .read(|rows| rows.outbox_due(soon, BATCH))
-                    .is_ok_and(|rows| rows.iter().any(due)))
+                    .read(|rows| due(rows, until))
+                    .is_ok_and(|rows| rows.iter().any(rests)))
     }
 
     /// Notes when a file was last used; written to the catalog now and then.

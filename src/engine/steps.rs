@@ -23,7 +23,7 @@ use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
 /// How long one that found no room is put off while others are sent.
-const NO_ROOM: Duration = Duration::from_secs(1);
+const NO_ROOM: Duration = Duration::from_secs(2);
 /// How often a version that is too young is asked for.
 const YOUNG: Duration = Duration::from_secs(1);
 
@@ -347,6 +347,10 @@ impl Core {
     }
 
     async fn do_fetch(self: &Arc<Self>, ino: Ino) -> Stepped {
+        // Before anybody is asked: it may come again and again until there is room.
+        if let Err(error @ EngineError::NoSpace(_)) = self.finds_room(ino).await {
+            return self.without_room(ino, error).await;
+        }
         let Some((looked, _)) = self.look(ino).await? else {
             return self.do_rows(move |tx| model::handled(tx, ino)).await;
         };
@@ -378,22 +382,34 @@ impl Core {
         Ok(Ended::Done)
     }
 
-    /// Fetches what is missing of a file. Where the cache is full only what is sent makes room: its place among the steps and
-    /// its turn are not kept from it meanwhile.
+    /// Fetches what is missing of a file.
     async fn fetch_whole(self: &Arc<Self>, ino: Ino, at: &RemotePath) -> Stepped {
-        let mut fetched = self.make_room_at_once(self.missing_of(ino)?).await.map(drop);
-        if fetched.is_ok() {
+        let fetched = {
             let _turn = self.workers.line.turn().await?;
-            fetched = self.hydrate_whole(ino, Cause::Transfer).await.map(drop);
-        }
+            self.hydrate_whole(ino, Cause::Transfer).await
+        };
         match fetched {
-            Ok(()) => Ok(Ended::Done),
+            Ok(_) => Ok(Ended::Done),
             Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => Ok(Ended::Stands),
-            Err(EngineError::NoSpace(_)) if self.sends_without_fetching() => {
-                Ok(Ended::Later(NO_ROOM))
-            }
+            Err(error @ EngineError::NoSpace(_)) => self.without_room(ino, error).await,
             Err(error) => failed_to_fetch(error, at),
         }
+    }
+
+    /// Whether there is room for what is missing of a file.
+    async fn finds_room(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
+        let missing = self.missing_of(ino)?;
+        self.make_room_at_once(missing).await.map(drop)
+    }
+
+    /// Where the cache is full only what is sent makes room: nobody's place among the steps, or turn, is kept from that. What can
+    /// never fit, or where nothing is sent, is told.
+    async fn without_room(self: &Arc<Self>, ino: Ino, error: EngineError) -> Stepped {
+        let comes = matches!(error, EngineError::NoSpace(_)) && self.sends_without_fetching();
+        if comes && self.can_ever_fit(self.missing_of(ino)?).await.is_ok() {
+            return Ok(Ended::Later(NO_ROOM));
+        }
+        Err(error)
     }
 
     /// Notes an attempt in the transaction that makes sure it is still what is wanted; also answers the feed's cursor.

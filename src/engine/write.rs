@@ -19,6 +19,9 @@ use crate::model::{BLOCK, BlockSet, Content, Ino};
 /// How often a write looks for room that others take first.
 const ROUNDS: u32 = 100;
 
+/// How often a write makes something go for what the disk refuses though it seems to have room.
+const REFUSALS: u32 = 8;
+
 /// Says how an attempt to write at once ended.
 enum Attempt {
     Done(Result<u32, EngineError>),
@@ -98,7 +101,7 @@ impl Core {
         bytes: Bytes,
         append: bool,
     ) -> Result<u32, EngineError> {
-        let mut rounds = 0;
+        let (mut rounds, mut refused) = (0, 0);
         while rounds <= ROUNDS {
             drop(self.make_room(bytes.len() as u64).await?);
             let (edges, range) = {
@@ -124,7 +127,12 @@ impl Core {
             match self.attempt(live, offset, &bytes, append) {
                 Attempt::Done(answer) => return answer,
                 Attempt::NotYet => {}
+                // What goes by parts makes no room for what wants a file: then all would go for nothing.
+                Attempt::Refused if refused >= REFUSALS => {
+                    return Err(self.cache.refused_by_disk().into());
+                }
                 Attempt::Refused => {
+                    refused += 1;
                     drop(self.evict_for(bytes.len() as u64, Refused::ByDisk).await?);
                 }
             }
