@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use dewfs::engine::{Answer, EngineError, OpenMode, RenameMode, SetAttributes, SetTime, Settings};
+use dewfs::engine::{
+    Answer, EngineError, Lane, OpenMode, RenameMode, SetAttributes, SetTime, Settings,
+};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{
     Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
