@@ -351,6 +351,16 @@ fn two_daemons_of_one_place_are_told_of() {
     desk.run(0, "umount mnt");
 }
 
+/// The disk of a state that a mount was given on its command line was not looked at.
+#[test]
+fn regression_doctor_looks_at_the_disk_of_a_mount_that_runs() {
+    let desk = Desk::mounted();
+    let state = desk.at("state").to_string_lossy().into_owned();
+    let said = told(&desk.dewfs(&["doctor"]));
+    assert!(said.lines().any(|line| line.contains("  state ") && line.contains(&state)), "{said}");
+    desk.run(0, "umount mnt");
+}
+
 /// S162 "What a mount left unsent is told of by `dewfs status` after it is gone, wherever its state is."
 ///
 /// A state in `state_dir=` was told of only while its daemon lived, or lay killed: after a clean unmount with something left

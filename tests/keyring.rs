@@ -459,7 +459,6 @@ fn regression_a_setup_that_fails_leaves_no_secret_behind() {
     let close = |mode| {
         std::fs::set_permissions(&remotes, std::os::unix::fs::PermissionsExt::from_mode(mode))
     };
-    // It cannot be mounted.
     std::fs::create_dir(&at).unwrap();
     std::fs::write(at.join("mine"), "in the way").unwrap();
     keyring.sets_up(1, &server);
