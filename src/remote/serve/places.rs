@@ -60,7 +60,8 @@ fn done(there: Option<&Observed>) -> Answer {
 }
 
 impl Share {
-    /// Moves or copies to the end, also when the client does not wait for it: halfway, what is set aside would stay there.
+    /// Moves or copies to the end, also when the client does not wait for it: halfway, what is set aside would stay there
+    /// under its hidden name, as it does when the server itself is ended then.
     pub(super) async fn place(self: &Arc<Self>, asked: Asked, how: Placing) -> Outcome {
         let share = self.clone();
         let placing = tokio::spawn(async move {
