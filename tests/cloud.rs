@@ -305,3 +305,21 @@ async fn nextcloud_conforms() {
 async fn a_server_with_sync_tokens_conforms() {
     conforms(Options { page: 2, ..Options::sync() }).await;
 }
+
+/// Any refusal of the moment was taken for a server that tells no changes, and folders were listed for the rest of the mount's life.
+#[tokio::test]
+async fn regression_a_token_refused_for_the_moment_is_asked_for_again() {
+    let server = CloudServer::start(Options::sync()).await;
+    let remote = remote(&server);
+    remote.probe().await.unwrap();
+    for status in [403, 429, 500, 503] {
+        server.refuse_tokens(status);
+        let error = remote.changes(None).await.unwrap_err();
+        assert_ne!(error.kind, ErrorKind::Unsupported, "{status}: {error}");
+    }
+    for status in [405, 415, 501] {
+        server.refuse_tokens(status);
+        let error = remote.changes(None).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{status}: {error}");
+    }
+}

@@ -94,6 +94,8 @@ struct State {
     /// Tokens below this are not known any more.
     forgotten: usize,
     hears_nothing: bool,
+    /// What it answers who asks for a token.
+    refuses_tokens: Option<u16>,
     next_id: u64,
     asked: Vec<Asked>,
     granted: bool,
@@ -219,6 +221,7 @@ impl CloudServer {
             changes: Vec::new(),
             forgotten: 0,
             hears_nothing: false,
+            refuses_tokens: None,
             next_id: 10,
             asked: Vec::new(),
             granted: false,
@@ -330,6 +333,11 @@ impl CloudServer {
         let mut state = self.state();
         state.forgotten = usize::MAX;
         state.hears_nothing = true;
+    }
+
+    /// Who asks for a token is answered so from now on.
+    pub fn refuse_tokens(&self, status: u16) {
+        self.state().refuses_tokens = Some(status);
     }
 
     pub fn asked(&self) -> Vec<Asked> {

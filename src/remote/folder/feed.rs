@@ -241,6 +241,10 @@ impl Feed {
 
     /// Watches a folder that was made for whoever lists it no more, since it is known to be empty.
     pub(super) fn made(&self, folder: &RemotePath) {
+        // Who gives it a visible name has that told, and whoever lists it then watches it.
+        if is_below_hidden(folder) {
+            return;
+        }
         self.interested(folder);
         let is_empty =
             std::fs::read_dir(self.path(folder)).map_or(true, |mut all| all.next().is_none());
@@ -364,7 +368,7 @@ fn hear(root: &Path, queue: &mut Queue, event: notify::Result<notify::Event>) ->
     );
     for path in &event.paths {
         let Some(path) = below(root, path) else { continue };
-        if path.0.iter().any(|name| is_hidden(name.as_bytes())) {
+        if is_below_hidden(&path) {
             continue;
         }
         if moved {
@@ -373,6 +377,10 @@ fn hear(root: &Path, queue: &mut Queue, event: notify::Result<notify::Event>) ->
         queue.push(if path.is_root() { Hint::Folder(path) } else { Hint::Entry(path) });
     }
     true
+}
+
+fn is_below_hidden(path: &RemotePath) -> bool {
+    path.0.iter().any(|name| is_hidden(name.as_bytes()))
 }
 
 fn below(root: &Path, path: &Path) -> Option<RemotePath> {

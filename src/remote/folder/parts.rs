@@ -11,6 +11,9 @@ const MOUNTED: &[u8] = b"mounted";
 /// The same of another volume of one file system: moves do not cross it, but it is removed like a folder.
 const VOLUME: &[u8] = b"volume";
 
+/// One that does not answer so often in a row is not there.
+const SILENT: u8 = 3;
+
 /// Says what begins at a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Border {
@@ -41,6 +44,14 @@ struct Part {
     /// What was last seen there, for while it is away.
     seen: Observed,
     was_there: bool,
+    /// How often in a row nobody answered whether it is there.
+    unanswered: u8,
+}
+
+impl Part {
+    fn new(border: Border, seen: Observed) -> Self {
+        Self { border, seen, was_there: true, unanswered: 0 }
+    }
 }
 
 /// Is what is known of them.
@@ -84,13 +95,13 @@ impl Parts {
     pub(super) fn recall(&self, at: &Locator) {
         let Some(border) = noted(at) else { return };
         let seen = folder(border);
-        let part = Part { border, seen, was_there: true };
+        let part = Part::new(border, seen);
         self.locked().entry(at.path.clone()).or_insert(part);
     }
 
     /// It is there now.
     pub(super) fn saw(&self, at: &RemotePath, border: Border, seen: &Observed) {
-        let part = Part { border, seen: seen.clone(), was_there: true };
+        let part = Part::new(border, seen.clone());
         self.locked().insert(at.clone(), part);
     }
 
@@ -144,10 +155,15 @@ impl Parts {
             .then(|| Observed { extra: None, ..folder(Border::Mount) })
     }
 
-    /// Notes whether it is there; answers whether that changed.
-    pub(super) fn note_there(&self, at: &RemotePath, is_there: bool) -> bool {
+    /// Notes whether it is there, or that nobody answered in time (`None`); answers whether it came or went. One that is slow
+    /// for a moment did not go: that would drop all watches in it.
+    pub(super) fn note_there(&self, at: &RemotePath, told: Option<bool>) -> bool {
         let mut parts = self.locked();
         let Some(part) = parts.get_mut(at) else { return false };
+        part.unanswered = if told.is_some() { 0 } else { part.unanswered.saturating_add(1) };
+        let Some(is_there) = told.or((part.unanswered >= SILENT).then_some(false)) else {
+            return false;
+        };
         std::mem::replace(&mut part.was_there, is_there) != is_there
     }
 
@@ -192,5 +208,30 @@ fn folder(border: Border) -> Observed {
         digest: None,
         mode: None,
         extra: Some(border.note()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::remote::Name;
+
+    /// A file system that was slow once was taken for gone, and all watches in it were dropped.
+    #[test]
+    fn regression_a_mount_that_does_not_answer_once_did_not_go() {
+        let (parts, at) = (Parts::default(), RemotePath(vec![Name::new("disk").unwrap()]));
+        parts.saw(&at, Border::Mount, &unseen());
+        for _ in 0..3 {
+            assert!(!parts.note_there(&at, None));
+            assert!(!parts.note_there(&at, None));
+            assert!(!parts.note_there(&at, Some(true)), "it came although it never went");
+        }
+        assert!(!parts.note_there(&at, None));
+        assert!(!parts.note_there(&at, None));
+        assert!(parts.note_there(&at, None), "one that hangs is there for ever");
+        assert!(!parts.note_there(&at, None));
+        assert!(parts.note_there(&at, Some(true)));
+        assert!(parts.note_there(&at, Some(false)), "a finished look tells that it went");
     }
 }

@@ -205,16 +205,16 @@ impl FolderRemote {
         join_all(told).await.into_iter().flatten().collect()
     }
 
-    /// Whether a file system is mounted at a path now. One that hangs is not there.
-    async fn is_mounted(&self, root: &Arc<Root>, at: &RemotePath) -> bool {
-        let Some(asking) = Asking::begin(&root.parts, at) else { return false };
+    /// Whether a file system is mounted at a path now; `None` if that is not known in time.
+    async fn is_mounted(&self, root: &Arc<Root>, at: &RemotePath) -> Option<bool> {
+        let asking = Asking::begin(&root.parts, at)?;
         let (root, at) = (Arc::clone(root), at.clone());
         let told = self.shared.threads.run(move |_| {
             let told = root.is_mounted(&at);
             drop(asking);
             told
         });
-        matches!(timeout(PATIENCE, told).await, Ok(Some(true)))
+        timeout(PATIENCE, told).await.ok().flatten()
     }
 }
 

@@ -35,6 +35,17 @@ struct Aside {
     tag: AttemptTag,
 }
 
+/// Is a copy that has no visible name yet.
+struct Hidden {
+    place: Locator,
+    kind: Kind,
+}
+
+/// The answer that source and target are one.
+fn itself() -> Answer {
+    said(StatusCode::FORBIDDEN, "that is itself, under another spelling")
+}
+
 /// The condition that it is still what was seen.
 fn same(seen: &Observed) -> Expect {
     match seen.kind {
@@ -49,7 +60,8 @@ fn done(there: Option<&Observed>) -> Answer {
 }
 
 impl Share {
-    /// Moves or copies to the end, also when the client does not wait for it: halfway, what is set aside would stay there.
+    /// Moves or copies to the end, also when the client does not wait for it: halfway, what is set aside would stay there
+    /// under its hidden name, as it does when the server itself is ended then.
     pub(super) async fn place(self: &Arc<Self>, asked: Asked, how: Placing) -> Outcome {
         let share = self.clone();
         let placing = tokio::spawn(async move {
@@ -179,50 +191,115 @@ impl Share {
         let seen = self.found(&asked.at).await?;
         asked.expect(Some(&seen))?;
         let (to, there) = self.target(asked).await?;
-        let whole = asked.header("depth") != Some("0");
-        // A file is replaced in one step.
-        let aside = match &there {
-            Some(there) if there.kind == Kind::Folder || seen.kind == Kind::Folder => {
-                Some(self.set_aside(&to, there).await.map_err(|error| refused(&error))?)
-            }
-            _ => None,
-        };
-        let copied = self.copy_entry(&asked.at, &seen, &to, whole).await;
-        match (copied, aside) {
-            (Ok(()), Some(aside)) => self.drop_aside(&aside).await,
-            (Ok(()), None) => {}
-            (Err(answer), aside) => {
-                if let Some(aside) = aside {
-                    self.give_back(&aside).await;
-                }
-                return Err(answer);
-            }
+        if seen.id.is_some() && there.as_ref().is_some_and(|there| there.id == seen.id) {
+            return Err(itself());
+        }
+        let is_folder = |one: &Observed| one.kind == Kind::Folder;
+        if is_folder(&seen) || there.as_ref().is_some_and(is_folder) {
+            let whole = asked.header("depth") != Some("0");
+            let hidden = self.copy_beside(&asked.at, &seen, &to, whole).await?;
+            self.bring(&asked.at, &hidden, &to, there.as_ref()).await?;
+        } else {
+            // A file is replaced in one step.
+            let expect = if there.is_some() { Expect::Any } else { Expect::Absent };
+            self.copy_file(&asked.at, &to, expect).await?;
         }
         Ok(done(there.as_ref()))
     }
 
-    /// Copies a file, or a folder with what is in it. Of a folder that cannot be copied nothing stays.
-    async fn copy_entry(
+    /// Copies to a hidden name beside `to`, since under a visible one others may put something of their own into it. Of what
+    /// cannot be copied nothing stays.
+    async fn copy_beside(
         &self,
         from: &Locator,
         seen: &Observed,
         to: &Locator,
         whole: bool,
+    ) -> Result<Hidden, Answer> {
+        let rejected = || said(StatusCode::BAD_REQUEST, "no destination that can be here");
+        let (folder, own) = to.path.parent().zip(to.path.name()).ok_or_else(rejected)?;
+        let place = Locator::at(folder.child(names::temp(&tag(), own)));
+        let hidden = Hidden { place, kind: seen.kind };
+        let copied = match seen.kind {
+            Kind::File => self.copy_file(from, &hidden.place, Expect::Absent).await,
+            _ => self.copy_folder(from, &hidden.place, whole).await,
+        };
+        match copied {
+            Ok(()) => Ok(hidden),
+            Err(answer) => {
+                self.drop_hidden(&hidden).await;
+                Err(answer)
+            }
+        }
+    }
+
+    /// Gives a copy its name, in the place of what is there.
+    async fn bring(
+        &self,
+        from: &Locator,
+        hidden: &Hidden,
+        to: &Locator,
+        there: Option<&Observed>,
     ) -> Result<(), Answer> {
-        if seen.kind == Kind::File {
-            return self.copy_file(from, to).await;
+        let brought = self.bring_over(from, hidden, to, there).await;
+        if brought.is_err() {
+            self.drop_hidden(hidden).await;
         }
-        let made = self.remote.make_folder(to).await.map_err(|error| refused(&error))?;
-        if !whole {
-            return Ok(());
+        brought
+    }
+
+    async fn bring_over(
+        &self,
+        from: &Locator,
+        hidden: &Hidden,
+        to: &Locator,
+        there: Option<&Observed>,
+    ) -> Result<(), Answer> {
+        let aside = match there {
+            Some(there) => Some(self.set_aside(to, there).await.map_err(|error| refused(&error))?),
+            None => None,
+        };
+        let brought = match &aside {
+            Some(_) => self.is_still_there(from).await,
+            None => Ok(()),
+        };
+        let brought = match brought {
+            Ok(()) => {
+                let named = self.remote.rename(&hidden.place, to, Expect::Any, &tag()).await;
+                named.map(drop).map_err(|error| refused(&error))
+            }
+            refused => refused,
+        };
+        match (&brought, &aside) {
+            (Ok(()), Some(aside)) => self.drop_aside(aside).await,
+            (Err(_), Some(aside)) => self.give_back(aside).await,
+            (_, None) => {}
         }
-        let filled = self.copy_below(from, to).await;
-        if filled.is_err()
-            && let Err(error) = self.remove(to, &made, Expect::Folder).await
-        {
-            tracing::warn!(%error, at = %to.path, "a part of a copy stays");
+        brought
+    }
+
+    /// Whether what is copied did not go with what was set aside: where case or form of names do not count and nothing has an
+    /// id, only that tells that they are one.
+    async fn is_still_there(&self, from: &Locator) -> Result<(), Answer> {
+        self.now(from).await?.map(drop).ok_or_else(itself)
+    }
+
+    async fn drop_hidden(&self, hidden: &Hidden) {
+        let removed = match self.remote.stat(&hidden.place).await {
+            Ok(Some(seen)) if seen.kind == hidden.kind => {
+                self.remove(&hidden.place, &seen, same(&seen)).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, at = %hidden.place.path, "a part of a copy stays");
         }
-        filled
+    }
+
+    async fn copy_folder(&self, from: &Locator, to: &Locator, whole: bool) -> Result<(), Answer> {
+        self.remote.make_folder(to).await.map_err(|error| refused(&error))?;
+        if whole { self.copy_below(from, to).await } else { Ok(()) }
     }
 
     async fn copy_below(&self, from: &Locator, to: &Locator) -> Result<(), Answer> {
@@ -235,12 +312,12 @@ impl Share {
             self.remote.make_folder(&there(folder)).await.map_err(|error| refused(&error))?;
         }
         for file in &files {
-            self.copy_file(file, &there(file)).await?;
+            self.copy_file(file, &there(file), Expect::Absent).await?;
         }
         Ok(())
     }
 
-    async fn copy_file(&self, from: &Locator, to: &Locator) -> Result<(), Answer> {
+    async fn copy_file(&self, from: &Locator, to: &Locator, expect: Expect) -> Result<(), Answer> {
         let seen = self.found(from).await?;
         let read = self.remote.read(from, &seen.version, 0..seen.size).await;
         let mut bytes = read.map_err(|error| refused(&error))?.bytes;
@@ -250,7 +327,80 @@ impl Share {
             gathering.take(&piece).await?;
         }
         let came = gathering.end().await?;
-        let written = self.write(to, came, seen.mtime, Expect::Any).await;
+        let written = self.write(to, came, seen.mtime, expect).await;
         written.map(drop).map_err(|error| refused(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::remote::serve::SignIn;
+    use crate::remote::serve::paths::located;
+
+    async fn share(dir: &Path) -> Share {
+        fs::create_dir_all(dir.join("from/deep")).unwrap();
+        fs::write(dir.join("from/deep/f"), "source").unwrap();
+        Share::open(dir, SignIn::Nobody, false).await.unwrap()
+    }
+
+    fn entries(dir: &Path) -> Vec<String> {
+        let all = fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> =
+            all.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// On a file system where case does not count, a folder copied onto another spelling of itself was set aside and removed.
+    #[tokio::test]
+    async fn regression_a_folder_copied_onto_another_spelling_of_itself_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = share(dir.path()).await;
+        let at = located("/from").unwrap();
+        let seen = share.found(&at).await.unwrap();
+        let hidden = share.copy_beside(&at, &seen, &at, true).await.unwrap();
+        let answer = share.bring(&at, &hidden, &at, Some(&seen)).await.unwrap_err();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        assert_eq!(fs::read(dir.path().join("from/deep/f")).unwrap(), b"source");
+        assert_eq!(entries(dir.path()), ["from"]);
+    }
+
+    /// When the copy of a folder failed, what others had put into its target meanwhile was removed with it.
+    #[tokio::test]
+    async fn regression_a_copy_that_fails_takes_nothing_of_others_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = share(dir.path()).await;
+        let (at, to) = (located("/from").unwrap(), located("/to").unwrap());
+        let seen = share.found(&at).await.unwrap();
+        let hidden = share.copy_beside(&at, &seen, &to, true).await.unwrap();
+        assert!(!dir.path().join("to").exists(), "a half copy is seen");
+        fs::create_dir(dir.path().join("to")).unwrap();
+        fs::write(dir.path().join("to/theirs"), "theirs").unwrap();
+        let answer = share.bring(&at, &hidden, &to, None).await.unwrap_err();
+        assert_eq!(answer.status(), StatusCode::PRECONDITION_FAILED);
+        assert_eq!(entries(dir.path()), ["from", "to"]);
+        assert_eq!(entries(&dir.path().join("to")), ["theirs"]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_copied_whole_in_the_place_of_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = share(dir.path()).await;
+        fs::create_dir(dir.path().join("to")).unwrap();
+        fs::write(dir.path().join("to/old"), "old").unwrap();
+        let (at, to) = (located("/from").unwrap(), located("/to").unwrap());
+        let seen = share.found(&at).await.unwrap();
+        let there = share.found(&to).await.unwrap();
+        let hidden = share.copy_beside(&at, &seen, &to, true).await.unwrap();
+        share.bring(&at, &hidden, &to, Some(&there)).await.unwrap();
+        assert_eq!(entries(dir.path()), ["from", "to"]);
+        assert_eq!(entries(&dir.path().join("to")), ["deep"]);
+        assert_eq!(fs::read(dir.path().join("to/deep/f")).unwrap(), b"source");
     }
 }

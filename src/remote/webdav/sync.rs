@@ -21,7 +21,13 @@ const MANY: usize = 8;
 impl WebDavRemote {
     /// Whether the server tells what changed anywhere below the root since a token.
     pub(super) async fn try_sync(&self) -> Outcome<bool> {
-        let Some((token, true)) = self.ask_token().await? else { return Ok(false) };
+        let token = match self.ask_token().await {
+            Ok(Some((token, true))) => token,
+            Ok(_) => return Ok(false),
+            // Whoever refuses this question for good is a remote all the same.
+            Err(failure) if is_of_the_moment(&failure.kind) => return Err(failure),
+            Err(_) => return Ok(false),
+        };
         match self.report(&token).await {
             Ok(_) => Ok(true),
             // Many know only what is directly in a folder.
@@ -34,8 +40,11 @@ impl WebDavRemote {
     async fn ask_token(&self) -> Outcome<Option<(String, bool)>> {
         let request = Request::dav("PROPFIND", self.root.url().clone())?.header("depth", "0")?;
         let answer = self.client.send(request.xml(ASK_TOKEN)).await?;
-        if answer.status().as_u16() != 207 {
-            return Ok(None);
+        match answer.status().as_u16() {
+            207 => {}
+            // For good, unlike other refusals: after this nobody asks again.
+            405 | 415 | 501 => return Ok(None),
+            _ => return Err(refusal(&answer)),
         }
         let found = read_multistatus(answer, self.client.stall).await?;
         let root = found.into_iter().next();
@@ -127,6 +136,11 @@ impl WebDavRemote {
         }
         hints
     }
+}
+
+/// Whether it tells nothing of what the server can do.
+fn is_of_the_moment(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Offline | ErrorKind::RateLimited { .. } | ErrorKind::Corrupt)
 }
 
 fn expired(why: &str) -> Failure {

@@ -100,6 +100,11 @@ fn handle(state: &mut State, request: &Request) -> Answer {
     if state.away {
         return with(404, "text/plain", "404 page not found");
     }
+    let asks_token = request.method == "PROPFIND"
+        && String::from_utf8_lossy(&request.body).contains("sync-token");
+    if let Some(status) = state.refuses_tokens.filter(|_| asks_token) {
+        return answer(status);
+    }
     let path = request.path.split('?').next().unwrap();
     let cloud = state.options.cloud;
     let nextcloud = cloud == Some(Product::Nextcloud);
