@@ -210,7 +210,7 @@ impl Core {
                 let lacks_room = pin == Pin::Pinned
                     && inode.kind == Kind::File
                     && inode.content != Content::Hydrated;
-                let no_room = self.why_pins_are_short().filter(|_| lacks_room).map(str::to_owned);
+                let no_room = self.why_it_is_short(ino).filter(|_| lacks_room).map(str::to_owned);
                 Ok(Some(ItemStatus {
                     path: path_of(rows, ino)?,
                     kind: inode.kind,

@@ -91,6 +91,8 @@ pub(crate) struct Workers {
     pub(super) light: AtomicUsize,
     /// How many bytes of pinned content do not fit in the cache, at least.
     pub(super) pins_short: AtomicU64,
+    /// The pinned files that do not fit.
+    pub(super) pins_unfit: Mutex<HashSet<Ino>>,
     /// How often something happened that may let pinned content fit that did not.
     pub(super) pins_again: AtomicU64,
     /// Where tests let the process die.

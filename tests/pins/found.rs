@@ -307,3 +307,76 @@ async fn regression_what_is_listed_ahead_stands_still_while_paused() {
         world.until("they are listed", async || listed(folder).await).await;
     }
 }
+
+const UNFIT: &str =
+    "what is pinned does not fit in the cache: raise cache_size, or unpin something";
+
+async fn said(world: &World, path: &str) -> Option<String> {
+    world.engine.item_status(world.ino(path).await).await.unwrap().error
+}
+
+/// A cache of 4 MiB with a pinned file of 3 MiB to come.
+async fn world_of_one() -> World {
+    let settings = Settings { cache_size: 4 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.store.put("big", pattern(3 << 20, 1)).unwrap();
+    world.ino("big").await;
+    world.engine.pause(Lane::Uploads).await.unwrap();
+    world
+}
+
+/// What did not fit because of unsent content came no more when that was sent: nothing was freed for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_pinned_file_comes_when_what_was_unsent_may_go() {
+    let world = world_of_one().await;
+    world.write("own", &pattern(3 << 20, 2)).await;
+    set(&world, "big", P).await;
+    world.until("it does not fit", async || said(&world, "big").await.is_some()).await;
+    assert_eq!(
+        (said(&world, "big").await.as_deref(), present(&world, "big").await),
+        (Some(UNFIT), 0)
+    );
+    world.engine.resume_lane(Lane::Uploads).await.unwrap();
+    world.until("it comes", async || present(&world, "big").await == 3 << 20).await;
+    world.until("all is told", async || said(&world, "big").await.is_none()).await;
+}
+
+/// A pinned file whose room others took while it was on its way was neither told as one that does not fit nor tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_a_pinned_file_whose_room_was_taken_does_not_fit() {
+    let world = world_of_one().await;
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Arrives);
+    world.store.gate(Some(gate));
+    set(&world, "big", P).await;
+    let first = held.recv().await.unwrap();
+    world.write("own", &pattern(3 << 20, 2)).await;
+    world.store.gate(None);
+    first.pass();
+    world.until("it does not fit", async || said(&world, "big").await.is_some()).await;
+    assert_eq!(said(&world, "big").await.as_deref(), Some(UNFIT));
+    world.engine.resume_lane(Lane::Uploads).await.unwrap();
+    world.until("it comes", async || present(&world, "big").await == 3 << 20).await;
+}
+
+/// Of every pinned file that was still to come it was said that it does not fit while one did not.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_only_what_does_not_fit_is_told_not_to_fit() {
+    let settings = Settings { cache_size: 4 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.store.put("a", pattern(6 << 20, 1)).unwrap();
+    world.store.put("b", pattern(50_000, 1)).unwrap();
+    let (gate, mut held) =
+        Gate::holding(|step| step.operation == Operation::Read && step.moment == Moment::Arrives);
+    world.store.gate(Some(gate));
+    for name in ["a", "b"] {
+        set(&world, name, P).await;
+    }
+    let first = held.recv().await.unwrap();
+    world.until("a does not fit", async || said(&world, "a").await.is_some()).await;
+    assert_eq!((said(&world, "b").await, present(&world, "b").await), (None, 0));
+    world.store.gate(None);
+    first.pass();
+    world.until("b comes", async || present(&world, "b").await == 50_000).await;
+    assert_eq!(said(&world, "a").await.as_deref(), Some(UNFIT));
+}
