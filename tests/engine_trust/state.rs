@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use dewfs::engine::{Engine, Lane, Returns};
+use dewfs::engine::{Engine, Returns};
 
 impl World {
     fn state_dir(&self) -> PathBuf {
