@@ -22,6 +22,8 @@ pub enum Product {
     Rclone,
 }
 
+/// How long it may take until a server that was stopped stands still.
+const STANDS_STILL: Duration = Duration::from_secs(20);
 /// How the paths begin that are asked for to be found in the log.
 const MARK: &str = "/.written-down-";
 
@@ -160,9 +162,14 @@ impl Server {
         assert!(self.answers(), "{:?} does not start again", self.product);
     }
 
-    /// Stops it in its tracks: connections stay, nothing is answered.
+    /// Stops it in its tracks: connections stay, nothing is answered from the moment in which this returns.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        let end = Instant::now() + STANDS_STILL;
+        while !stands_still(self.process.id()) {
+            assert!(Instant::now() < end, "the server goes on although it is stopped");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it go on after `freeze`.
@@ -490,4 +497,21 @@ fn rclone(home: &Path, port: u16, manner: Manner) -> (Command, Option<PathBuf>) 
     command.arg("--cache-dir").arg(home.join("cache")).arg("--config").arg(home.join("config"));
     command.arg(home.join("root"));
     (command, None)
+}
+
+/// Whether all threads of all processes of a group are stopped: a signal takes a while to reach them, in which they answer.
+fn stands_still(group: u32) -> bool {
+    let group = group.to_string();
+    // The state and the group are the first and the third field behind the name.
+    let fields = |path: PathBuf| {
+        let text = fs::read_to_string(path.join("stat")).ok()?;
+        let mut rest = text.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
+        Some((rest.next()?, rest.nth(1)?))
+    };
+    let all =
+        |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|one| one.path());
+    let members = all(PathBuf::from("/proc"))
+        .filter(|path| fields(path.clone()).is_some_and(|(_, of)| of == group));
+    let mut threads = members.flat_map(|path| all(path.join("task")));
+    threads.all(|thread| fields(thread).is_none_or(|(state, _)| state == "T"))
 }
