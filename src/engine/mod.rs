@@ -25,6 +25,7 @@ mod events;
 mod evict;
 mod excludes;
 mod feed;
+mod fetch_first;
 mod files;
 mod find;
 mod foresee;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::EngineError;
-use super::core::{Cause, Core};
+use super::core::Core;
 use super::crash::crash_point;
 use super::observe::change;
 use super::open::lock;
@@ -22,8 +22,6 @@ use crate::remote::{AttemptTag, ErrorKind, Locator, RemoteError};
 
 /// How long a step that waits for something here is put off.
 const SOON: Duration = Duration::from_millis(500);
-/// How long one that found no room is put off while others are sent.
-const NO_ROOM: Duration = Duration::from_secs(2);
 /// How often a version that is too young is asked for.
 const YOUNG: Duration = Duration::from_secs(1);
 
@@ -99,7 +97,7 @@ impl Core {
     }
 
     /// Whether this step, which is under way, is what is to be done by the rows as they are now.
-    fn is_still_wanted(&self, tx: &Tx, step: Step) -> Result<bool, CatalogError> {
+    pub(super) fn is_still_wanted(&self, tx: &Tx, step: Step) -> Result<bool, CatalogError> {
         self.is_still_wanted_by(tx, step.ino, step)
     }
 
@@ -318,7 +316,7 @@ impl Core {
         .await
     }
 
-    async fn look(
+    pub(super) async fn look(
         self: &Arc<Self>,
         ino: Ino,
     ) -> Result<Option<(Looked, Vec<Digest>)>, EngineError> {
@@ -344,72 +342,6 @@ impl Core {
         // The lister does it; a failure there shows at the next try here.
         let _outcome = self.list_folder(ino).await;
         Ok(Ended::Later(SOON))
-    }
-
-    async fn do_fetch(self: &Arc<Self>, ino: Ino) -> Stepped {
-        // Before anybody is asked: it may come again and again until there is room.
-        if let Err(error @ EngineError::NoSpace(_)) = self.finds_room(ino).await {
-            return self.without_room(ino, error).await;
-        }
-        let Some((looked, _)) = self.look(ino).await? else {
-            return self.do_rows(move |tx| model::handled(tx, ino)).await;
-        };
-        let at = locator(looked.path.clone(), Some(&looked.base));
-        let seen = match self.stat(&at, &[]).await {
-            Ok(seen) => seen,
-            Err(error) => return Ok(Ended::Failed(error)),
-        };
-        let step = Step { kind: StepKind::Fetch, ino };
-        let core = self.clone();
-        let gone = seen.is_none().then_some(ino);
-        let found = self.found_gone(gone, &at.path, move |tx| {
-            let before = (tx.node(ino)?, tx.base(ino)?);
-            let same = model::found_to_fetch(tx, ino, &looked, seen.as_ref())?;
-            let as_before = (tx.node(ino)?, tx.base(ino)?) == before;
-            Ok((same, as_before && core.is_still_wanted(tx, step)?))
-        });
-        let (same, as_before) = match found.await? {
-            Ok(found) => found,
-            Err(doubted) => return Ok(Ended::Failed(doubted)),
-        };
-        if same {
-            return self.fetch_whole(ino, &at.path).await;
-        }
-        if as_before {
-            // Who writes it keeps the new version from taking its place.
-            return Ok(Ended::Refused);
-        }
-        Ok(Ended::Done)
-    }
-
-    /// Fetches what is missing of a file.
-    async fn fetch_whole(self: &Arc<Self>, ino: Ino, at: &RemotePath) -> Stepped {
-        let fetched = {
-            let _turn = self.workers.line.turn().await?;
-            self.hydrate_whole(ino, Cause::Transfer).await
-        };
-        match fetched {
-            Ok(_) => Ok(Ended::Done),
-            Err(EngineError::Busy(_)) if self.is_held_as_bulk(ino)? => Ok(Ended::Stands),
-            Err(error @ EngineError::NoSpace(_)) => self.without_room(ino, error).await,
-            Err(error) => failed_to_fetch(error, at),
-        }
-    }
-
-    /// Whether there is room for what is missing of a file.
-    async fn finds_room(self: &Arc<Self>, ino: Ino) -> Result<(), EngineError> {
-        let missing = self.missing_of(ino)?;
-        self.make_room_at_once(missing).await.map(drop)
-    }
-
-    /// Where the cache is full only what is sent makes room: nobody's place among the steps, or turn, is kept from that. What can
-    /// never fit, or where nothing is sent, is told.
-    async fn without_room(self: &Arc<Self>, ino: Ino, error: EngineError) -> Stepped {
-        let comes = matches!(error, EngineError::NoSpace(_)) && self.sends_without_fetching();
-        if comes && self.can_ever_fit(self.missing_of(ino)?).await.is_ok() {
-            return Ok(Ended::Later(NO_ROOM));
-        }
-        Err(error)
     }
 
     /// Notes an attempt in the transaction that makes sure it is still what is wanted; also answers the feed's cursor.
@@ -454,18 +386,6 @@ impl Core {
 }
 
 /// What came of a fetch that brought nothing: the remote's failures are told from those of this machine.
-fn failed_to_fetch(error: EngineError, at: &RemotePath) -> Stepped {
-    let kind = match error {
-        EngineError::Offline => ErrorKind::Offline,
-        EngineError::TimedOut => ErrorKind::Unavailable,
-        EngineError::Unauthenticated => ErrorKind::Unauthenticated,
-        EngineError::Denied(_) => ErrorKind::Denied,
-        EngineError::Corrupt(_) => ErrorKind::Corrupt,
-        other => return Err(other),
-    };
-    Ok(Ended::Failed(RemoteError::new(kind, "fetch", at).because(error.to_string())))
-}
-
 fn place_path(tx: &Tx, place: Option<&Place>) -> Result<Option<RemotePath>, CatalogError> {
     match place {
         Some(place) => model::path_of(tx, place),
