@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dewfs::engine::{Lane, MountState, Settings};
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{Gate, MemoryOptions, Moment, Operation};
-use support::world::{World, pattern, quick_settings};
+use support::world::{PATIENCE, World, pattern, quick_settings};
 
 async fn state(world: &World) -> MountState {
     world.engine.mount_status().await.unwrap().state
@@ -250,4 +250,43 @@ async fn regression_the_end_of_a_mount_sends_nothing_large_while_bulk_is_paused(
     // Who asks for it gets it.
     world.engine.sync_now(Ino::ROOT).await.unwrap();
     world.until("the large one is sent", async || world.content_there("large").is_some()).await;
+}
+
+/// A world whose remote is away while something is to be sent; nobody but who asks looks for it again.
+async fn away() -> World {
+    let settings = Settings { poll: Duration::from_secs(3600), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.names("").await;
+    world.in_sync().await;
+    world.store.set_online(false);
+    world.write("new", b"new").await;
+    let is_offline = async || {
+        world.engine.sync_now(Ino::ROOT).await.unwrap();
+        world.engine.mount_status().await.unwrap().state.word() == "offline"
+    };
+    world.until("it is offline", is_offline).await;
+    world
+}
+
+/// One connection that failed while a mount ended was the end of sending, with all the time of `drain=` left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_remote_that_is_away_for_a_moment_is_asked_again_at_the_end() {
+    let world = away().await;
+    let asked = || world.remote.counts().values().sum::<u64>();
+    let before = asked();
+    let back = async {
+        world.until("it is asked again", async || asked() >= before + 2).await;
+        world.store.set_online(true);
+    };
+    let (left, ()) = tokio::join!(world.engine.drain(Duration::from_secs(3600)), back);
+    assert_eq!(left, 0);
+    assert_eq!(world.content_there("new").unwrap(), b"new");
+}
+
+/// What stays away is not waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_remote_that_stays_away_does_not_keep_a_mount_from_ending() {
+    let world = away().await;
+    let drained = world.engine.drain(Duration::from_secs(3600));
+    assert_eq!(tokio::time::timeout(PATIENCE, drained).await.unwrap(), 1);
 }

@@ -2,21 +2,48 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Engine;
 use crate::model::Ino;
+
+/// How long a remote that cannot be reached is asked again at the end: what lasts no longer keeps nothing from being sent.
+const MOMENT: Duration = Duration::from_secs(3);
+/// How long after a try the next one is made.
+const AGAIN: Duration = Duration::from_millis(300);
 
 impl Engine {
     /// Sends what is pending while that makes progress, at most `drain` long: how many items are left. What is large stays
     /// where bulk stands still, as on a metered line.
     pub async fn drain(&self, drain: Duration) -> u64 {
-        let sent = async {
+        // Whether all went, or time ran out, is in the count.
+        let _outcome = tokio::time::timeout(drain, self.send_rest()).await;
+        self.pending_now()
+    }
+
+    /// Sends what can be sent; a remote that is away is asked again for a moment, and for another one after each progress.
+    async fn send_rest(&self) {
+        let mut last: Option<(u64, Instant)> = None;
+        loop {
             if let Err(error) = self.send_all(Ino::ROOT, false).await {
                 tracing::warn!(%error, "cannot send what is pending before the end");
             }
-            self.wait_in_sync(Ino::ROOT, None).await
-        };
-        // Whether all went, or time ran out, is in the count.
-        let _outcome = tokio::time::timeout(drain, sent).await;
+            let ended = self.wait_in_sync(Ino::ROOT, None).await;
+            let left = self.pending_now();
+            let since = match last {
+                Some((before, since)) if before <= left => since,
+                _ => Instant::now(),
+            };
+            last = Some((left, since));
+            let may_come_back = matches!(ended, Ok(false)) && self.core.is_away();
+            if !may_come_back || since.elapsed() >= MOMENT {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn pending_now(&self) -> u64 {
         self.core.catalog.read(|rows| rows.totals()).map_or(0, |totals| totals.pending)
     }
 

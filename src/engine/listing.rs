@@ -10,7 +10,7 @@ use super::core::{Cause, Core, steady as now};
 use super::crash::crash_point;
 use super::live::Failure;
 use super::losses::{Weight, vanishing};
-use super::observe::{EMPTY, OTHER, change};
+use super::observe::{change, why_other};
 use super::open::lock;
 use super::send::nanos;
 use super::workers::Flight;
@@ -167,7 +167,7 @@ impl Core {
                 is_known = self.has_a_known_one(names).await?;
             }
             if !is_known && token.is_none() {
-                self.check_other_root(names == 0).await?;
+                listing = self.check_other_root(listing, names == 0).await?;
             }
             crash_point!(self, "listing: before a page is recorded");
             match self.apply_page(listing, entries, token.is_none()).await? {
@@ -265,16 +265,22 @@ impl Core {
 
     /// A root that is empty where it had entries, or has none of those that are known, is not believed: an unmounted disk
     /// looks like that, or another one in its place.
-    async fn check_other_root(self: &Arc<Self>, is_empty: bool) -> Result<(), EngineError> {
-        let known = match is_empty {
-            true => change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?,
-            false => self.are_many_known().await?,
-        };
-        if !known || self.is_accepted() || self.is_surely_same().await {
-            return Ok(());
+    async fn check_other_root(
+        self: &Arc<Self>,
+        listing: Listing,
+        is_empty: bool,
+    ) -> Result<Listing, EngineError> {
+        let (why, listing) = change(self, move |tx| {
+            Ok((why_other(tx, &listing.unchanged(tx)?, is_empty)?, listing))
+        })
+        .await?;
+        match why {
+            Some(why) if !self.is_accepted() && !self.is_surely_same().await => {
+                self.lose_root(why);
+                Err(EngineError::Offline)
+            }
+            _ => Ok(listing),
         }
-        self.lose_root(if is_empty { EMPTY } else { OTHER });
-        Err(EngineError::Offline)
     }
 
     /// Nothing is believed or sent until the root is the known one again.

@@ -1,5 +1,6 @@
 //! Looking at the remote: what is there, and, where it may be ours, what it is for certain. Who the remote is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,7 +12,7 @@ use super::crash::crash_here;
 use super::feed::absent;
 use super::start::note_identity;
 use crate::catalog::{CatalogError, Durability, Origin, Tx};
-use crate::model::{self, Digest, Ino, Kind, Look, Name, Observed, Place, Rows as _, Sight};
+use crate::model::{self, Base, Digest, Ino, Kind, Look, Name, Observed, Place, Rows as _, Sight};
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
 
 /// Why a root is not believed to be the one that is known.
@@ -230,8 +231,9 @@ impl Core {
         self: &Arc<Self>,
         cause: Cause,
     ) -> Result<Option<&'static str>, EngineError> {
-        let known = change(self, |tx| Ok(tx.first_base_child(Ino::ROOT)?.is_some())).await?;
-        if !known || self.is_accepted() {
+        let known: HashMap<Ino, Base> =
+            change(self, |tx| Ok(tx.bases_in(Ino::ROOT)?.into_iter().collect())).await?;
+        if known.is_empty() || self.is_accepted() {
             return Ok(None);
         }
         let remote = self.remotes.of(cause);
@@ -246,10 +248,10 @@ impl Core {
             }
             match page.next {
                 Some(token) => next = Some(token),
-                None if is_empty => return Ok(Some(EMPTY)),
-                None => return Ok(self.are_many_known().await?.then_some(OTHER)),
+                None => break,
             }
         }
+        change(self, move |tx| why_other(tx, &model::unchanged(tx, &known)?, is_empty)).await
     }
 
     /// Whether the root is known to have one of these.
@@ -267,21 +269,31 @@ impl Core {
         })
         .await
     }
+}
 
-    /// Whether so many entries of the root are known, and in sync, that others would not just have been moved or removed.
-    pub(super) async fn are_many_known(self: &Arc<Self>) -> Result<bool, EngineError> {
-        change(self, |tx| {
-            let mut count = 0;
-            for ino in tx.base_children(Ino::ROOT)? {
-                count += usize::from(tx.outbox(ino)?.is_none());
-                if count >= MANY {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
-        .await
+/// Why a root in which none of these was seen is not the one that is known, if so. They were known before it was asked, and are
+/// so now: what was sent while it answered, or is just being removed, cannot be in the answer and tells nothing.
+pub(super) fn why_other(
+    tx: &Tx,
+    known: &[Ino],
+    is_empty: bool,
+) -> Result<Option<&'static str>, CatalogError> {
+    let mut in_sync = 0;
+    for ino in known {
+        match tx.outbox(*ino)? {
+            // Of those in sync, so many would not just have been moved or removed.
+            None => in_sync += 1,
+            Some(row) if row.attempt.is_some() => continue,
+            Some(_) => {}
+        }
+        if is_empty {
+            return Ok(Some(EMPTY));
+        }
+        if in_sync >= MANY {
+            return Ok(Some(OTHER));
+        }
     }
+    Ok(None)
 }
 
 /// Whether a root that answers like this is gone: nothing is there, or something that is no folder.

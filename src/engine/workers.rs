@@ -223,10 +223,15 @@ impl Core {
         Some(self.workers.contact.load(Ordering::Relaxed)).filter(|when| *when != 0)
     }
 
+    /// Whether the remote cannot be reached, or is not the one we know: it may be back without anybody doing something here.
+    pub(super) fn is_away(&self) -> bool {
+        use MountState::{Offline, RemoteMissing};
+        matches!(self.connection_state(), Some((Offline | RemoteMissing, _)))
+    }
+
     /// When a remote that is away is asked again; `None` while it is there, and while it is being asked.
     pub(super) fn next_try(&self) -> Option<i64> {
-        use MountState::{Offline, RemoteMissing};
-        let is_away = matches!(self.connection_state(), Some((Offline | RemoteMissing, _)));
+        let is_away = self.is_away();
         let next = self.workers.next_look.load(Ordering::Relaxed);
         (is_away && next > now()).then_some(next)
     }

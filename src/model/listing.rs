@@ -39,6 +39,11 @@ impl Listing {
         }
     }
 
+    /// What was known when it began and did not change since, whether it was seen or not.
+    pub fn unchanged<R: Rows>(&self, rows: &R) -> Result<Vec<Ino>, R::Error> {
+        unchanged(rows, &self.known)
+    }
+
     /// What was known when it began, did not change since, and was not seen, if every page was applied.
     pub fn missed<R: Rows>(&self, rows: &R) -> Result<Vec<Ino>, R::Error> {
         let mut missed = Vec::new();
@@ -157,6 +162,17 @@ fn believe<R: Rows>(rows: &mut R, mut listing: Listing) -> Result<(), R::Error> 
         mark(rows, folder)?;
     }
     Ok(())
+}
+
+/// Which of these bases are what they were.
+pub fn unchanged<R: Rows>(rows: &R, known: &HashMap<Ino, Base>) -> Result<Vec<Ino>, R::Error> {
+    let mut same = Vec::new();
+    for (ino, base) in known {
+        if is_unchanged(rows, *ino, base)? {
+            same.push(*ino);
+        }
+    }
+    Ok(same)
 }
 
 /// Whether the base is what it was; the version of a folder only says what was seen of it.

@@ -42,7 +42,7 @@ pub use glob::Glob;
 pub use ids::{Edition, Generation, Ino, RemoteId, Stamp, Tick, Version};
 pub use listing::{
     Listing, Look, Sight, apply_page, begin_listing, begin_page, break_listing, end_listing,
-    hint_folder, list_page, listing_refused, lost_hints, settle_missing,
+    hint_folder, list_page, listing_refused, lost_hints, settle_missing, unchanged,
 };
 pub use look::{Looked, came, confirmed, found_to_fetch, found_to_list, look, resolve};
 pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};

@@ -5,6 +5,7 @@
 mod support;
 
 mod gone;
+mod own;
 mod root;
 
 use std::sync::Arc;

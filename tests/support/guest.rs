@@ -31,6 +31,15 @@ login() {
     su -l "$user" -c "set -eu; $(declare -f wait_for not is_mounted has); set -x; cd; $(cat)"
 }
 person() { useradd -m -s /bin/bash "$1"; }
+# What is known of every mount when something failed.
+tell_all() {
+    dewfs status
+    for log in $(find /var/lib/dewfs /home/*/.local/state /root/.local/state -name log -type f 2> /dev/null); do
+        echo "== $log"
+        tail -n 40 "$log"
+    done
+}
+trap '{ status=$?; set +ex; } 2> /dev/null; ((status == 0)) || tell_all' EXIT
 # While services are being stopped it is "deactivating".
 is_logged_out() { case $(systemctl is-active "user@$(id -u "$1")") in inactive|failed) true ;; *) false ;; esac; }
 wait_for systemctl is-active -q systemd-logind

@@ -58,7 +58,7 @@ impl Drop for Liar {
 async fn serve(
     mut stream: TcpStream,
     log: Arc<Mutex<Vec<Asked>>>,
-    answer: Arc<impl Fn(&Asked) -> String>,
+    answer: Arc<impl Fn(&Asked) -> String + Send + Sync + 'static>,
 ) {
     let mut bytes = Vec::new();
     let head = loop {
@@ -85,7 +85,9 @@ async fn serve(
         }
     }
     log.lock().unwrap().push(asked.clone());
-    let text = answer(&asked);
+    // An answer may wait for other requests: on one of the runtime's own threads it would keep from being served what was
+    // just begun there.
+    let Ok(text) = tokio::task::spawn_blocking(move || answer(&asked)).await else { return };
     if text.is_empty() {
         let _silent = stream.read_buf(&mut bytes).await;
         return;
