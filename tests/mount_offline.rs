@@ -176,6 +176,17 @@ fn a_network_that_swallows_everything_is_lived_through() {
     let begun = Instant::now();
     assert!(in_time("reading", || fs::read(mount.path("farther"))).is_none());
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    // Nor one after the other, where several open folders that nobody has listed yet.
+    std::thread::scope(|scope| {
+        for folder in 0..6 {
+            let mount = &mount;
+            scope.spawn(move || {
+                let begun = Instant::now();
+                assert!(list(mount, &format!("d{folder}")).is_err(), "nothing came through");
+                assert!(begun.elapsed() < AT_ONCE, "listing took {:?}", begun.elapsed());
+            });
+        }
+    });
     local_is_fast(&mount);
     edit(&mount, 0);
     edit(&mount, 1);

@@ -36,7 +36,9 @@ impl Engine {
             };
             last = Some((left, since));
             let may_come_back = matches!(ended, Ok(false)) && self.core.is_away();
-            if !may_come_back || since.elapsed() >= MOMENT {
+            // A doubt ends by itself, but not at once.
+            let until = self.core.doubted_until().map_or(since, |until| until.max(since)) + MOMENT;
+            if !may_come_back || Instant::now() >= until {
                 return;
             }
             tokio::time::sleep(AGAIN).await;

@@ -26,6 +26,8 @@ const ASK_ROOM: Duration = Duration::from_secs(300);
 const TRY_WRITING: u32 = 15;
 /// How long after a failure the remote is asked again, at most.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(15);
+/// The same where who it is was lost, at first; twice as long with each failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How many times `poll=` a cursor that is lost again and again is at most taken anew after.
 const SELDOM: u32 = 8;
@@ -71,17 +73,19 @@ impl Core {
     async fn feed(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
         let mut pushed = self.remotes.feed.watch();
+        let mut pause = FIRST_PAUSE;
         let mut asked_room = None::<tokio::time::Instant>;
         let mut tried = tokio::time::Instant::now();
         loop {
             let mut reached = false;
             let wait = match self.catch_up().await {
                 Ok(wait) => {
-                    reached = true;
+                    (reached, pause) = (true, FIRST_PAUSE);
                     wait
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot follow the remote's changes");
+                    pause = (pause * 2).min(AFTER_FAILURE);
                     self.settings.poll.min(AFTER_FAILURE)
                 }
             };
@@ -95,8 +99,6 @@ impl Core {
                 tried = tokio::time::Instant::now();
                 self.try_writing().await;
             }
-            let next = now().saturating_add(i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX));
-            self.workers.next_look.store(next, Ordering::Relaxed);
             let push = async {
                 match &mut pushed {
                     Some(stream) => stream.next().await,
@@ -106,7 +108,7 @@ impl Core {
             let ended = tokio::select! {
                 () = self.workers.ask.notified() => Some(false),
                 told = push => Some(told.is_none()),
-                () = tokio::time::sleep(wait) => Some(false),
+                () = self.rest(wait, wait.min(pause)) => Some(false),
                 _ = stopping.wait_for(|stop| *stop) => None,
             };
             match ended {
@@ -118,6 +120,26 @@ impl Core {
         if let Err(error) = self.write_used().await {
             tracing::debug!(%error, "which folders were used is not written down");
         }
+    }
+
+    /// Waits as long, or shorter if meanwhile nobody knows any more who the remote is: then nothing is sent until it was asked.
+    async fn rest(&self, wait: Duration, if_lost: Duration) {
+        let begun = tokio::time::Instant::now();
+        self.note_next_look(wait);
+        let lost = async {
+            self.workers.lost.notified().await;
+            self.note_next_look(if_lost.saturating_sub(begun.elapsed()));
+            tokio::time::sleep_until(begun + if_lost).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = lost => {}
+        }
+    }
+
+    fn note_next_look(&self, wait: Duration) {
+        let next = now().saturating_add(i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX));
+        self.workers.next_look.store(next, Ordering::Relaxed);
     }
 
     /// Asks a remote that took no changes whether it does now.

@@ -152,7 +152,7 @@ impl Core {
             let page = match self.remotes.of(cause).list(&locator, next.take()).await {
                 Ok(page) => page,
                 Err(error)
-                    if error.kind == ErrorKind::NotFound && self.is_moving(folder).await? =>
+                    if error.kind == ErrorKind::NotFound && self.has_moved(&listing).await? =>
                 {
                     return Ok(Pass::Moved);
                 }
@@ -186,6 +186,12 @@ impl Core {
         }
         self.pins.notify_one();
         Ok(Pass::Whole)
+    }
+
+    /// Whether the folder is, or is being put, elsewhere than where it was when its listing began.
+    async fn has_moved(self: &Arc<Self>, listing: &Listing) -> Result<bool, EngineError> {
+        let is_elsewhere = self.locator(listing.folder).is_ok_and(|now| now.path != listing.path);
+        Ok(is_elsewhere || self.is_moving(listing.folder).await?)
     }
 
     /// Whether a move of ours is on its way that changes where the remote has this folder or file.
@@ -252,8 +258,11 @@ impl Core {
                 if self.remotes.transfer.stat(&again).await?.is_some() {
                     return Ok(EngineError::Offline);
                 }
-                let folder = listing.folder;
-                let lost = move |tx: &Tx| vanishing(tx, [folder]);
+                let (folder, at) = (listing.folder, listing.path.clone());
+                let lost = move |tx: &Tx| match tx.base_path(folder)? {
+                    Some(now) if now == at => vanishing(tx, [folder]),
+                    _ => Ok(Vec::new()),
+                };
                 let applied = self.believe(lost, move |tx| model::listing_refused(tx, &listing));
                 if applied.await?.is_none() {
                     return Ok(EngineError::Offline);
@@ -287,6 +296,7 @@ impl Core {
     pub(super) fn lose_root(&self, why: &str) {
         self.forget_identity();
         self.set_missing(Some(why));
+        self.workers.lost.notify_one();
     }
 
     /// A folder that could not be listed is tried again later, if it is marked.

@@ -256,11 +256,21 @@ impl Core {
             return Ok(true);
         }
         self.forget_identity();
-        match self.identify(Cause::Transfer).await {
+        let outcome = self.identify(Cause::Transfer).await;
+        if outcome.is_err() {
+            // Until somebody knows who it is, nothing is sent.
+            self.workers.lost.notify_one();
+        }
+        match outcome {
             Ok(()) => Ok(true),
             Err(EngineError::Offline) => Ok(false),
             Err(other) => Err(other),
         }
+    }
+
+    /// When a doubt may be answered, if there is one.
+    pub(super) fn doubted_until(&self) -> Option<Instant> {
+        lock(&self.workers.losses).doubted.as_ref().map(|(_, from)| *from)
     }
 
     /// Before something new is put into the root: one that was emptied, or is another one that does not say so, would take
@@ -320,7 +330,7 @@ impl Core {
 
     /// The remote must say anew who it is before anything is sent or believed.
     pub(super) fn forget_identity(&self) {
-        self.identified.store(0, Ordering::Release);
+        self.workers.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -5,15 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use super::EngineError;
 use super::core::{Cause, Core};
 use super::crash::crash_here;
 use super::feed::absent;
+use super::live::Failure;
 use super::start::note_identity;
 use crate::catalog::{CatalogError, Durability, Origin, Tx};
 use crate::model::{self, Base, Digest, Ino, Kind, Look, Name, Observed, Place, Rows as _, Sight};
+use crate::remote::layers::{Connection, Patience};
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
+
+/// Is the turn to ask the remote who it is, with how the last one failed, and when.
+type Identifying<'a> = tokio::sync::MutexGuard<'a, Option<(Instant, Failure)>>;
 
 /// Why a root is not believed to be the one that is known.
 pub(super) const EMPTY: &str = "it is empty where it had entries";
@@ -136,24 +142,53 @@ impl Core {
         if self.is_followed() {
             return Ok(());
         }
-        let _only_one = self.workers.identifying.lock().await;
+        let begun = Instant::now();
+        let mut last = self.turn_to_identify(cause).await?;
         if self.is_followed() {
             return Ok(());
         }
-        let outages = self.link.outages();
+        // Who stood behind others has their answer: one that hangs would be waited for by each of them.
+        if let Some((_, failure)) = last.filter(|(ended, _)| *ended > begun) {
+            return Err(failure.error());
+        }
+        let outcome = self.identify_now(cause).await;
+        *last = outcome.as_ref().err().map(|error| (Instant::now(), Failure::of(error)));
+        outcome
+    }
+
+    /// One asks for all. What is known to be away is waited for no longer than any answer of it.
+    async fn turn_to_identify(&self, cause: Cause) -> Result<Identifying<'_>, EngineError> {
+        let turn = self.workers.identifying.lock();
+        let is_away = matches!(self.link.connection(), Connection::Offline { .. });
+        if !(cause.is_program() && is_away) {
+            return Ok(turn.await);
+        }
+        let turn = tokio::time::timeout(Patience::default().offline, turn).await;
+        turn.map_err(|_too_long| EngineError::Offline)
+    }
+
+    async fn identify_now(self: &Arc<Self>, cause: Cause) -> Result<(), EngineError> {
         if !self.workers.probed.load(Ordering::Acquire) {
             self.recall_folders()?;
         }
-        if !self.knows_remote() {
-            self.look_who_it_is(cause).await?;
-        }
-        self.take_first_cursor(cause).await?;
+        let known = loop {
+            let before = self.times_lost();
+            if !self.knows_remote() {
+                self.look_who_it_is(cause).await?;
+            }
+            self.take_first_cursor(cause).await?;
+            // What was found missing meanwhile is not answered by what was asked before.
+            let (outages, forgotten) = before;
+            if self.times_lost().1 == forgotten {
+                break outages + forgotten + 1;
+            }
+        };
         self.workers.followed.store(true, Ordering::Release);
         if self.set_missing(None) {
             // What was refused by what was in its place is not refused by it.
             change(self, |tx| tx.outbox_wake_all()).await?;
         }
-        self.identified.store(outages + 1, Ordering::Release);
+        self.identified.store(known, Ordering::Release);
         self.outbox.notify_one();
         self.listing.notify_one();
         Ok(())

@@ -52,8 +52,12 @@ pub(crate) struct Workers {
     pub(super) ask: Notify,
     /// Why the remote is not the one we know, if so.
     pub(super) missing: Mutex<Option<String>>,
-    /// Only one asks the remote who it is.
-    pub(super) identifying: tokio::sync::Mutex<()>,
+    /// Only one asks the remote who it is; when that failed last, and how.
+    pub(super) identifying: tokio::sync::Mutex<Option<(tokio::time::Instant, Failure)>>,
+    /// How often there was a reason to ask anew who it is.
+    pub(super) forgotten: AtomicU64,
+    /// Who the remote is was lost: it is asked sooner.
+    pub(super) lost: Notify,
     /// When something known was last looked for in the root, and found.
     pub(super) in_place: tokio::sync::Mutex<Option<tokio::time::Instant>>,
     /// When the remote last answered, nanoseconds since 1970; 0: not yet.
@@ -260,9 +264,15 @@ impl Core {
         changed
     }
 
-    /// Whether the remote has said who it is since the start and since the connection was last lost.
+    /// Whether the remote has said who it is since the start, since the connection was last lost, and since it was last doubted.
     pub(crate) fn knows_remote(&self) -> bool {
-        self.identified.load(Ordering::Acquire) == self.link.outages() + 1
+        let (outages, forgotten) = self.times_lost();
+        self.identified.load(Ordering::Acquire) == outages + forgotten + 1
+    }
+
+    /// How often the connection was lost, and how often there was another reason to ask who it is.
+    pub(super) fn times_lost(&self) -> (u64, u64) {
+        (self.link.outages(), self.workers.forgotten.load(Ordering::Acquire))
     }
 
     /// Requests sent so far, by cause.

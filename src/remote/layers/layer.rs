@@ -36,7 +36,7 @@ macro_rules! layer {
 
             async fn probe(&self) -> Result<Capabilities> {
                 let root = RemotePath::root();
-                self.ask(Asked::patiently("probe", &root), || self.inner.probe()).await
+                self.ask(Asked::of("probe", &root), || self.inner.probe()).await
             }
 
             async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {
