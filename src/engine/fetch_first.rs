@@ -16,8 +16,13 @@ impl Core {
     /// Fetches what is missing of a file that is sent whole, if the remote still has what it was edited from.
     pub(super) async fn do_fetch(self: &Arc<Self>, ino: Ino) -> Stepped {
         // Before anybody is asked: it may come again and again until there is room.
+        let mut full = None;
         if let Err(error @ EngineError::NoSpace(_)) = self.finds_room(ino).await {
-            return self.without_room(ino, error).await;
+            match self.without_room(ino, error).await {
+                // Before that is told: what the remote has instead may need no room.
+                Err(error @ EngineError::NoSpace(_)) => full = Some(error),
+                put_off => return put_off,
+            }
         }
         let Some((looked, _)) = self.look(ino).await? else {
             return self.do_rows(move |tx| model::handled(tx, ino)).await;
@@ -41,7 +46,10 @@ impl Core {
             Err(doubted) => return Ok(Ended::Failed(doubted)),
         };
         if same {
-            return self.fetch_whole(ino, &at.path).await;
+            return match full {
+                Some(error) => Err(error),
+                None => self.fetch_whole(ino, &at.path).await,
+            };
         }
         if as_before {
             // Who writes it keeps the new version from taking its place.

@@ -168,18 +168,30 @@ impl Core {
         if unsent >= std::mem::replace(&mut lack.unsent, unsent) {
             return false;
         }
-        let core = self.clone();
-        let stays = self.blocking(move || {
-            let unsent = core.catalog.read(|rows| rows.pending_bytes())?;
-            Ok(core.pinned_bytes()?.saturating_add(unsent))
-        });
-        // Where it cannot fit, what else is here would go for nothing.
-        let limit = self.settings.cache_size;
-        let fits = stays.await.is_ok_and(|stays| stays.saturating_add(bytes) <= limit);
+        let fits = self.fits_beside_what_stays(bytes).await;
         if fits {
             self.workers.pins_again.fetch_add(1, Ordering::Relaxed);
         }
         fits
+    }
+
+    /// Whether so many bytes fit beside what is pinned and what is not sent. Where they do not, what else is here would go for
+    /// nothing.
+    async fn fits_beside_what_stays(self: &Arc<Self>, bytes: u64) -> bool {
+        let core = self.clone();
+        let stays = self.blocking(move || {
+            let pinned = core.catalog.read(|rows| rows.pinned_with_bytes())?;
+            let pinned: HashSet<Ino> = pinned.into_iter().collect();
+            let mut stays = core.pinned_bytes()?;
+            for row in core.catalog.read(|rows| rows.pending(usize::MAX >> 1))? {
+                if !pinned.contains(&row.ino) {
+                    stays = stays.saturating_add(core.present_of(row.ino)?);
+                }
+            }
+            Ok(stays)
+        });
+        let limit = self.settings.cache_size;
+        stays.await.is_ok_and(|stays| stays.saturating_add(bytes) <= limit)
     }
 
     /// How many items are unsent.
@@ -295,8 +307,8 @@ impl Core {
                 unfit,
             }
         };
-        let was_refused = before.as_ref().and_then(|one| one.unfit).is_some_and(|one| !one.raced);
-        if let Some(missing) = self.lacks_room(ino, was_refused, lack).await {
+        let refused = before.as_ref().filter(|one| one.unfit.is_some_and(|unfit| !unfit.raced));
+        if let Some(missing) = self.lacks_room(ino, refused, lack).await {
             // The others may fit.
             let unfit = Unfit { turn, missing, raced: false };
             self.refuse(ino, unfit, lack);
@@ -368,18 +380,22 @@ impl Core {
     }
 
     /// How many bytes a pinned file needs if they do not fit. Then nothing is fetched that would have to go again at once, and
-    /// nothing else is freed for it a second time.
+    /// nothing else is freed for one that was refused until it has rested, and may fit.
     async fn lacks_room(
         self: &Arc<Self>,
         ino: Ino,
-        was_refused: bool,
+        refused: Option<&Missed>,
         lack: &mut Lack,
     ) -> Option<u64> {
         let missing = self.missing_of(ino).ok()?;
         if self.fits_now(missing, lack) {
             return None;
         }
-        if was_refused || lack.least.is_some_and(|least| missing >= least) {
+        let rests = refused.is_some_and(|one| one.again > Instant::now());
+        if rests
+            || lack.least.is_some_and(|least| missing >= least)
+            || (refused.is_some() && !self.fits_beside_what_stays(missing).await)
+        {
             return Some(missing);
         }
         // Asked first: what is sent from here on is news.

@@ -309,3 +309,29 @@ async fn regression_room_is_made_while_what_came_is_compared() {
     drop(go_on);
     world.in_sync().await;
 }
+
+/// An edited file whose rest finds no room never learned that the remote has another one by now: it stayed an error for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_file_without_room_for_its_rest_learns_what_the_remote_has() {
+    let settings = Settings { cache_size: 4 << 20, ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    world.store.put("f", pattern(8 << 20, 1)).unwrap();
+    world.names("").await;
+    let (ino, handle) = world.open("f", WRITE).await;
+    world.write_at(ino, handle, 5, b"edit").await;
+    world.close(ino, handle).await;
+    world
+        .until("it is told", async || world.engine.mount_status().await.unwrap().errors == 1)
+        .await;
+    world.store.put("f", "small").unwrap();
+    world
+        .until("what the remote has is shown", async || {
+            world.engine.sync_now(Ino::ROOT).await.unwrap();
+            world.read("f").await.is_ok_and(|read| &read[..] == b"small")
+        })
+        .await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("f").unwrap(), b"small");
+    let kept = std::fs::read_dir(world.state.path().join("state/recovered")).unwrap();
+    assert!(kept.count() >= 1, "the edit is kept");
+}

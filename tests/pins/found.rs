@@ -341,6 +341,43 @@ async fn regression_a_pinned_file_comes_when_what_was_unsent_may_go() {
     world.until("all is told", async || said(&world, "big").await.is_none()).await;
 }
 
+/// What nothing is here of, a large file that was renamed and cannot be sent, was counted as if it stood in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_is_unsent_without_content_takes_no_room_from_pins() {
+    let world = world_of_one().await;
+    world.store.put("huge", pattern(8 << 20, 3)).unwrap();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.until("it is seen", async || world.names("").await.contains(&"huge".into())).await;
+    for name in ["huge", "renamed"] {
+        refuse(&world, Operation::Rename, name, ErrorKind::Denied);
+    }
+    world.rename("huge", "renamed").await.unwrap();
+    world.write("own", &pattern(3 << 20, 2)).await;
+    set(&world, "big", P).await;
+    world.until("it does not fit", async || said(&world, "big").await.is_some()).await;
+    world.engine.resume_lane(Lane::Uploads).await.unwrap();
+    world.until("it comes", async || present(&world, "big").await == 3 << 20).await;
+    assert!(world.store.peek("huge").is_some(), "it stays where it was");
+}
+
+/// Room may come without anything being sent: what was pinned is so no more where others moved it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_file_comes_when_what_others_moved_may_go() {
+    let world = world_of_one().await;
+    world.store.mkdir("docs").unwrap();
+    world.store.put("docs/a", pattern(3 << 20, 2)).unwrap();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.until("it is seen", async || world.names("").await.contains(&"docs".into())).await;
+    set(&world, "docs", P).await;
+    world.names("docs").await;
+    world.until("it is here", async || present(&world, "docs/a").await == 3 << 20).await;
+    set(&world, "big", P).await;
+    world.until("it does not fit", async || said(&world, "big").await.is_some()).await;
+    world.store.mv("docs/a", "a").unwrap();
+    world.engine.sync_now(Ino::ROOT).await.unwrap();
+    world.until("it comes", async || present(&world, "big").await == 3 << 20).await;
+}
+
 /// A pinned file whose room others took while it was on its way was neither told as one that does not fit nor tried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_a_pinned_file_whose_room_was_taken_does_not_fit() {
