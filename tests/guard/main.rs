@@ -5,6 +5,7 @@
 mod support;
 
 mod gone;
+mod moment;
 mod own;
 mod root;
 
