@@ -66,8 +66,8 @@ impl Core {
         let (seen, made) = match outcome {
             Ok(seen) => (Some(seen), Made::JustNow),
             Err(error) if error.kind == ErrorKind::NoParent => {
-                if !self.is_root_in_place().await? || self.has_parent_now(&target.path).await? {
-                    return self.not_done(ino, begun, error).await;
+                if let Err(error) = self.believe_no_folder("make folder", &target.path).await {
+                    return self.not_sent(ino, begun, error).await;
                 }
                 let gone = gone_with(ino, &begun, Refusal::NoParent, None);
                 let noted = (ino, begun.clone());

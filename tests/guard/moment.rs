@@ -1,9 +1,12 @@
 //! A root that is away for a moment, just when something is to be put into one of its folders.
 
+use dewfs::engine::SyncState;
+use dewfs::model::RemotePath;
 use dewfs::remote::ErrorKind;
-use dewfs::remote::memory::Fault;
+use dewfs::remote::memory::{Fault, FaultRule};
 
 use super::*;
+use support::world::name;
 
 /// A world on a store that does not say who it is.
 async fn nameless_world(guard: u32) -> World {
@@ -51,5 +54,38 @@ async fn regression_a_file_that_found_no_folder_for_a_moment_takes_nothing_away(
         let item = world.engine.item_status(before.1).await.unwrap();
         assert_eq!(item.content, Content::Hydrated, "{change:?}");
         assert_eq!(world.names("docs").await.len(), 31);
+    }
+}
+
+/// A folder that could not be made because the root was away, or nothing could be looked at, was shown as an error of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_folder_that_meets_an_outage_waits_for_its_end() {
+    let (root, docs) = (RemotePath::root(), RemotePath(vec![name("docs")]));
+    for look in [None, Some((Operation::List, root)), Some((Operation::Stat, docs))] {
+        let world = nameless_world(40).await;
+        let fails = look.clone();
+        away_at(&world, Operation::MakeFolder, move |store| {
+            if let Some((operation, path)) = fails.clone() {
+                store.bring_back();
+                let fault = Fault::Fail(ErrorKind::Away);
+                let (operation, path) = (Some(operation), Some(path));
+                store.inject(FaultRule { operation, path, ..FaultRule::always(fault) });
+            }
+        });
+        let folder = world.mkdir("docs/new").await;
+        world
+            .until("it was tried", async || {
+                let pending = world.engine.pending(Ino::ROOT, 20).await.unwrap();
+                pending.iter().any(|one| one.error.is_some())
+            })
+            .await;
+        let item = world.engine.item_status(folder).await.unwrap();
+        assert_ne!(item.sync, SyncState::Error, "{look:?}: {:?}", item.error);
+        assert_eq!(status(&world).await.errors, 0, "{look:?}");
+        world.store.gate(None);
+        world.store.heal();
+        world.store.bring_back();
+        world.in_sync().await;
+        assert!(world.store.peek("docs/new").is_some());
     }
 }
