@@ -65,6 +65,32 @@ fn is_its_own(kind: &ErrorKind) -> bool {
     )
 }
 
+/// Of these, each once, those that are in none of the others: with a folder all that is in it is lost, and counted.
+fn outermost(tx: &Tx, lost: &[Ino]) -> Result<Vec<Ino>, CatalogError> {
+    let mut is_lost = HashMap::from([(Ino::ROOT, false)]);
+    is_lost.extend(lost.iter().map(|ino| (*ino, true)));
+    let mut outermost = Vec::new();
+    for ino in lost.iter().collect::<HashSet<_>>() {
+        let mut above = Vec::new();
+        let mut at = tx.base_place(*ino)?;
+        let with_its_folder = loop {
+            let Some(folder) = at.map(|place| place.parent) else { break false };
+            if let Some(known) = is_lost.get(&folder) {
+                break *known;
+            }
+            // Damaged rows may make a circle.
+            is_lost.insert(folder, false);
+            above.push(folder);
+            at = tx.base_place(folder)?;
+        };
+        is_lost.extend(above.into_iter().map(|folder| (folder, with_its_folder)));
+        if !with_its_folder {
+            outermost.push(*ino);
+        }
+    }
+    Ok(outermost)
+}
+
 impl Losses {
     /// Whether these may be taken for gone now; noted in the transaction that would do it. `limit` 0 believes everything.
     pub(super) fn weigh(
@@ -81,8 +107,8 @@ impl Losses {
             return Ok(Weight::Believed);
         }
         let mut count = 0;
-        for ino in lost {
-            count += 1 + tx.base_below(*ino, true, usize::MAX >> 1)?;
+        for ino in outermost(tx, lost)? {
+            count += 1 + tx.base_below(ino, true, usize::MAX >> 1)?;
         }
         let before: usize = self.recent.iter().map(|(_, count)| count).sum();
         let sum = before + count;

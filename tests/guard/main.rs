@@ -8,6 +8,7 @@ mod gone;
 mod moment;
 mod own;
 mod root;
+mod weighed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
