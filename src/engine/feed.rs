@@ -274,6 +274,8 @@ impl Core {
         let mut looks = self.look_at_hints(paths, since).await?;
         let mut gone = if drained { self.look_for(due).await? } else { Vec::new() };
         self.make_sure(&mut looks, &mut gone).await?;
+        let seen = looks.iter().map(|look| &look.sight).filter(|sight| sight.seen.is_some());
+        lock(&self.workers.losses).saw(seen.map(|sight| &sight.path));
         crash_point!(self, "feed: before a page is applied");
         let (mut lost, looked) = (lost_for_good(&gone), looks.clone());
         let lost = move |tx: &Tx| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::{Cause, Core};
+use super::core::{Cause, Core, steady};
 use super::feed::AFTER_FAILURE;
 use super::observe::change;
 use super::open::lock;
@@ -36,8 +36,10 @@ pub(super) struct Losses {
     recent: VecDeque<(Instant, usize)>,
     /// What a second look must tell, and from when on it may.
     doubted: Option<(HashSet<RemotePath>, Instant)>,
-    /// What a second look has told.
+    /// What a second look has told, and nobody has seen since.
     believed: HashSet<RemotePath>,
+    /// When it has.
+    told: i64,
     /// When a person said that the remote is meant to be as it is.
     accepted: Option<Tick>,
 }
@@ -115,7 +117,11 @@ impl Losses {
         if sum > limit && tx.base_below(Ino::ROOT, true, 2 * sum)? + before < 2 * sum {
             let mut paths = HashSet::new();
             for ino in lost {
-                paths.extend(tx.base_path(*ino)?);
+                let Some(path) = tx.base_path(*ino)? else { continue };
+                if self.believed.contains(&path) && was_there_since(tx, *ino, self.told)? {
+                    self.believed.remove(&path);
+                }
+                paths.insert(path);
             }
             if !paths.is_subset(&self.believed) {
                 let (doubted, from) =
@@ -130,6 +136,22 @@ impl Losses {
         self.recent.push_back((Instant::now(), count));
         Ok(Weight::Believed)
     }
+
+    /// What was seen is there: should it be lost later, that is another loss.
+    pub(super) fn saw<'a>(&mut self, seen: impl IntoIterator<Item = &'a RemotePath>) {
+        if !self.believed.is_empty() {
+            let seen: HashSet<&RemotePath> = seen.into_iter().collect();
+            self.believed.retain(|path| !seen.contains(path));
+        }
+    }
+}
+
+/// Whether its folder was wholly listed since then: had it not been there, it would not be known any more.
+fn was_there_since(tx: &Tx, ino: Ino, since: i64) -> Result<bool, CatalogError> {
+    let Some(place) = tx.base_place(ino)? else { return Ok(false) };
+    let is_listed = tx.looked(place.parent)?.is_some_and(|looked| looked > since);
+    // Others are not taken for gone by a listing.
+    Ok(is_listed && !vanishing(tx, [ino])?.is_empty())
 }
 
 impl Core {
@@ -242,7 +264,7 @@ impl Core {
             "looked a second time for what the remote lost at once"
         );
         let mut losses = lock(&self.workers.losses);
-        losses.believed = gone;
+        (losses.believed, losses.told) = (gone, steady());
         losses.doubted = None;
         Ok(())
     }
