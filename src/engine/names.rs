@@ -89,9 +89,11 @@ impl Core {
             Err(error) => return self.not_done(ino, begun, error).await,
         };
         self.note_contact();
-        let walks = self.workers.walks.load(Ordering::Relaxed);
+        let core = self.clone();
         self.do_rows(move |tx| {
-            let quiet = !walks && tx.endpoint()?.cursor == cursor;
+            let told = [&core.workers.walks, &core.workers.judged];
+            let told = told.into_iter().any(|one| one.load(Ordering::SeqCst));
+            let quiet = !told && tx.endpoint()?.cursor == cursor;
             let made = if quiet || seen.is_none() { made } else { Made::Before };
             model::made_folder(tx, ino, &begun, made, seen.as_ref())
         })
