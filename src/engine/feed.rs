@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -62,6 +62,22 @@ pub(super) struct Missed {
     pub(super) stamp: Tick,
     pub(super) path: RemotePath,
     pub(super) seen: Option<Observed>,
+}
+
+/// Tells while it lives that the hints of a page were judged: what becomes known meanwhile was not, and the cursor does not tell.
+struct Judged<'a>(&'a AtomicBool);
+
+impl<'a> Judged<'a> {
+    fn now(judged: &'a AtomicBool) -> Self {
+        judged.store(true, Ordering::SeqCst);
+        Self(judged)
+    }
+}
+
+impl Drop for Judged<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Core {
@@ -291,11 +307,14 @@ impl Core {
         let hints: Vec<Hint> =
             page.hints.into_iter().collect::<HashSet<Hint>>().into_iter().collect();
         let ids = self.remotes.feed.capabilities().stable_ids;
+        let _until_applied = Judged::now(&self.workers.judged);
         let (since, paths) =
             change(self, move |tx| Ok((tx.tick()?, worth_a_look(tx, hints, ids)?))).await?;
         let mut looks = self.look_at_hints(paths, since).await?;
         let mut gone = if drained { self.look_for(due).await? } else { Vec::new() };
         self.make_sure(&mut looks, &mut gone).await?;
+        let seen = looks.iter().map(|look| &look.sight).filter(|sight| sight.seen.is_some());
+        lock(&self.workers.losses).saw(seen.map(|sight| &sight.path));
         crash_point!(self, "feed: before a page is applied");
         let (mut lost, looked) = (lost_for_good(&gone), looks.clone());
         let lost = move |tx: &Tx| {

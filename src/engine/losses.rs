@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::{Cause, Core};
+use super::core::{Cause, Core, steady};
 use super::feed::AFTER_FAILURE;
 use super::observe::change;
 use super::open::lock;
@@ -36,8 +36,10 @@ pub(super) struct Losses {
     recent: VecDeque<(Instant, usize)>,
     /// What a second look must tell, and from when on it may.
     doubted: Option<(HashSet<RemotePath>, Instant)>,
-    /// What a second look has told.
+    /// What a second look has told, and nobody has seen since.
     believed: HashSet<RemotePath>,
+    /// When it has.
+    told: i64,
     /// When a person said that the remote is meant to be as it is.
     accepted: Option<Tick>,
 }
@@ -65,6 +67,32 @@ fn is_its_own(kind: &ErrorKind) -> bool {
     )
 }
 
+/// Of these, each once, those that are in none of the others: with a folder all that is in it is lost, and counted.
+fn outermost(tx: &Tx, lost: &[Ino]) -> Result<Vec<Ino>, CatalogError> {
+    let mut is_lost = HashMap::from([(Ino::ROOT, false)]);
+    is_lost.extend(lost.iter().map(|ino| (*ino, true)));
+    let mut outermost = Vec::new();
+    for ino in lost.iter().collect::<HashSet<_>>() {
+        let mut above = Vec::new();
+        let mut at = tx.base_place(*ino)?;
+        let with_its_folder = loop {
+            let Some(folder) = at.map(|place| place.parent) else { break false };
+            if let Some(known) = is_lost.get(&folder) {
+                break *known;
+            }
+            // Damaged rows may make a circle.
+            is_lost.insert(folder, false);
+            above.push(folder);
+            at = tx.base_place(folder)?;
+        };
+        is_lost.extend(above.into_iter().map(|folder| (folder, with_its_folder)));
+        if !with_its_folder {
+            outermost.push(*ino);
+        }
+    }
+    Ok(outermost)
+}
+
 impl Losses {
     /// Whether these may be taken for gone now; noted in the transaction that would do it. `limit` 0 believes everything.
     pub(super) fn weigh(
@@ -81,15 +109,19 @@ impl Losses {
             return Ok(Weight::Believed);
         }
         let mut count = 0;
-        for ino in lost {
-            count += 1 + tx.base_below(*ino, true, usize::MAX >> 1)?;
+        for ino in outermost(tx, lost)? {
+            count += 1 + tx.base_below(ino, true, usize::MAX >> 1)?;
         }
         let before: usize = self.recent.iter().map(|(_, count)| count).sum();
         let sum = before + count;
         if sum > limit && tx.base_below(Ino::ROOT, true, 2 * sum)? + before < 2 * sum {
             let mut paths = HashSet::new();
             for ino in lost {
-                paths.extend(tx.base_path(*ino)?);
+                let Some(path) = tx.base_path(*ino)? else { continue };
+                if self.believed.contains(&path) && was_there_since(tx, *ino, self.told)? {
+                    self.believed.remove(&path);
+                }
+                paths.insert(path);
             }
             if !paths.is_subset(&self.believed) {
                 let (doubted, from) =
@@ -104,6 +136,22 @@ impl Losses {
         self.recent.push_back((Instant::now(), count));
         Ok(Weight::Believed)
     }
+
+    /// What was seen is there: should it be lost later, that is another loss.
+    pub(super) fn saw<'a>(&mut self, seen: impl IntoIterator<Item = &'a RemotePath>) {
+        if !self.believed.is_empty() {
+            let seen: HashSet<&RemotePath> = seen.into_iter().collect();
+            self.believed.retain(|path| !seen.contains(path));
+        }
+    }
+}
+
+/// Whether its folder was wholly listed since then: had it not been there, it would not be known any more.
+fn was_there_since(tx: &Tx, ino: Ino, since: i64) -> Result<bool, CatalogError> {
+    let Some(place) = tx.base_place(ino)? else { return Ok(false) };
+    let is_listed = tx.looked(place.parent)?.is_some_and(|looked| looked > since);
+    // Others are not taken for gone by a listing.
+    Ok(is_listed && !vanishing(tx, [ino])?.is_empty())
 }
 
 impl Core {
@@ -216,7 +264,7 @@ impl Core {
             "looked a second time for what the remote lost at once"
         );
         let mut losses = lock(&self.workers.losses);
-        losses.believed = gone;
+        (losses.believed, losses.told) = (gone, steady());
         losses.doubted = None;
         Ok(())
     }

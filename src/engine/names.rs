@@ -9,16 +9,35 @@ use super::observe::change;
 use super::open::lock;
 use super::steps::{Asked, Ended, Stepped, gone_with, is_refusal, refusal};
 use crate::model::{
-    self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Refusal, Rows as _, Step,
-    StepKind,
+    self, Base, Begun, Digest, Expect, Ino, Kind, Made, Observed, Refusal, RemotePath, Rows as _,
+    Step, StepKind,
 };
-use crate::remote::{ErrorKind, Locator, Remote};
+use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
 
 impl Core {
     /// The remote as it is asked for this item's names: first, if somebody waits for that.
     fn remote_to_send(&self, ino: Ino) -> &Arc<dyn Remote> {
         let is_awaited = lock(&self.workers.urgent).contains(&ino);
         if is_awaited { &self.remotes.awaited } else { &self.remotes.transfer }
+    }
+
+    /// A step found no folder for what it was to put there. That the folder is gone is so only if the remote is the one we know and
+    /// still has none: it may have been away for a moment, and is then to be asked once more, as after any outage.
+    pub(super) async fn believe_no_folder(
+        self: &Arc<Self>,
+        operation: &'static str,
+        target: &RemotePath,
+    ) -> Result<(), RemoteError> {
+        let why = match self.is_root_in_place().await {
+            Ok(true) => match self.has_parent_now(target).await {
+                Ok(false) => return Ok(()),
+                Ok(true) => "its folder was not there for a moment".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Ok(false) => "the remote is not the one this mount knows".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(RemoteError::new(ErrorKind::Offline, operation, target).because(why))
     }
 
     pub(super) async fn do_make_folder(self: &Arc<Self>, ino: Ino) -> Stepped {
@@ -47,8 +66,8 @@ impl Core {
         let (seen, made) = match outcome {
             Ok(seen) => (Some(seen), Made::JustNow),
             Err(error) if error.kind == ErrorKind::NoParent => {
-                if !self.is_root_in_place().await? || self.has_parent_now(&target.path).await? {
-                    return self.not_done(ino, begun, error).await;
+                if let Err(error) = self.believe_no_folder("make folder", &target.path).await {
+                    return self.not_sent(ino, begun, error).await;
                 }
                 let gone = gone_with(ino, &begun, Refusal::NoParent, None);
                 let noted = (ino, begun.clone());
@@ -70,9 +89,11 @@ impl Core {
             Err(error) => return self.not_done(ino, begun, error).await,
         };
         self.note_contact();
-        let walks = self.workers.walks.load(Ordering::Relaxed);
+        let core = self.clone();
         self.do_rows(move |tx| {
-            let quiet = !walks && tx.endpoint()?.cursor == cursor;
+            let told = [&core.workers.walks, &core.workers.judged];
+            let told = told.into_iter().any(|one| one.load(Ordering::SeqCst));
+            let quiet = !told && tx.endpoint()?.cursor == cursor;
             let made = if quiet || seen.is_none() { made } else { Made::Before };
             model::made_folder(tx, ino, &begun, made, seen.as_ref())
         })
@@ -119,6 +140,12 @@ impl Core {
                     Err(error) => return Ok(Ended::Failed(error)),
                 };
                 let why = refusal(&error.kind);
+                if here.is_some()
+                    && why == Refusal::NoParent
+                    && let Err(error) = self.believe_no_folder("rename", &target.path).await
+                {
+                    return self.not_sent(ino, begun, error).await;
+                }
                 let gone = match (&here, why) {
                     (None, _) => Some(ino),
                     (Some(_), Refusal::NoParent) => gone_with(ino, &begun, why, None),

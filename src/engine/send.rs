@@ -15,7 +15,8 @@ use super::workers::Sending;
 use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
 use crate::catalog::{CatalogError, Durability, Inode, Tx};
 use crate::model::{
-    self, Begun, Content, Digest, Expect, Generation, Ino, Rows as _, Sent, Stamp, Step, StepKind,
+    self, Begun, Content, Digest, Expect, Generation, Ino, Refusal, Rows as _, Sent, Stamp, Step,
+    StepKind,
 };
 use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Observed, Upload};
 
@@ -123,6 +124,12 @@ impl Core {
                     Err(error) => return Ok(Ended::Failed(error)),
                 };
                 let why = refusal(&error.kind);
+                if seen.is_none()
+                    && why == Refusal::NoParent
+                    && let Err(error) = self.believe_no_folder("write", &target.path).await
+                {
+                    return self.not_sent(ino, begun, error).await;
+                }
                 let gone = gone_with(ino, &begun, why, seen.as_ref());
                 let noted = (ino, begun.clone());
                 self.refused_as_gone(gone, noted, &target.path, move |tx| {

@@ -78,6 +78,8 @@ pub(crate) struct Workers {
     pub(super) followed: AtomicBool,
     /// The remote has no change feed: folders are looked at again instead.
     pub(super) walks: AtomicBool,
+    /// The hints of a page of changes were judged by what is known, and it is not applied yet.
+    pub(super) judged: AtomicBool,
     /// When the change cursor was lost last.
     pub(super) expired: Mutex<super::feed::Expired>,
     /// What is known of folders to look at again.

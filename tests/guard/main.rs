@@ -5,8 +5,10 @@
 mod support;
 
 mod gone;
+mod moment;
 mod own;
 mod root;
+mod weighed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -8,6 +8,7 @@ mod support;
 mod rests;
 #[cfg(debug_assertions)]
 mod same;
+mod told;
 #[cfg(debug_assertions)]
 mod trust;
 mod wrong;
