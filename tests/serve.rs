@@ -93,6 +93,15 @@ impl Served {
         answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
     }
 
+    /// Asks for a move or copy, and does not wait for the answer.
+    fn begin(&self, verb: &str, from: &str, to: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        let host = self.address();
+        let asked = format!("{verb} {from} HTTP/1.1\r\nHost: {host}\r\nDestination: {to}\r\n\r\n");
+        stream.write_all(asked.as_bytes()).unwrap();
+        stream
+    }
+
     fn etag(&self, path: &str) -> String {
         let answer = self.ask("HEAD", path, "", "");
         let line = answer.lines().find_map(|line| line.strip_prefix("etag: "));
@@ -529,4 +538,28 @@ fn regression_a_share_that_was_away_is_served_again() {
     assert!(served.ask("GET", "/f", "", "").ends_with("there"));
     assert_eq!(served.status("PUT", "/new", "", "x"), 201);
     assert_eq!(fs::read(dir.join("new")).unwrap(), b"x");
+}
+
+/// A share with one folder whose copy takes longer than any test waits, and a client that has it copied; answered once it is
+/// under way.
+fn copying() -> (Served, TcpStream) {
+    let served = Served::new();
+    fs::create_dir(served.dir.join("from")).unwrap();
+    fs::File::create(served.dir.join("from/large")).unwrap().set_len(16 << 30).unwrap();
+    let stream = served.begin("COPY", "/from", "/to");
+    eventually("it is copied", || has_temporary(&served.dir));
+    (served, stream)
+}
+
+fn has_temporary(dir: &Path) -> bool {
+    mount::names(dir).iter().any(|name| name.starts_with(".dewfs-tmp."))
+}
+
+/// A copy went on although nobody waited for it any more, and so did one more after each retry: all other changes waited.
+#[test]
+fn regression_a_copy_that_nobody_waits_for_ends() {
+    let (served, stream) = copying();
+    drop(stream);
+    assert_eq!(served.status("PUT", "/f", "", "x"), 201);
+    assert_eq!(mount::names(&served.dir), ["f", "from"]);
 }

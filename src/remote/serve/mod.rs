@@ -46,7 +46,7 @@ pub struct Share {
     read_only: bool,
     changes: Changes,
     /// One change of names or contents at a time: what is compared is so until it is changed.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Share {
@@ -62,7 +62,7 @@ impl Share {
         let found = remote.probe().await?;
         let changes = Changes::new();
         let read_only = read_only || !found.writable;
-        let turn = tokio::sync::Mutex::new(());
+        let turn = Arc::default();
         Ok(Self { remote, sign_in, read_only, changes, turn })
     }
 

@@ -1,7 +1,7 @@
 //! Moving and copying. What is already where something goes is set aside under a hidden name until all is done, and has its
 //! name again if anything fails.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -54,23 +54,38 @@ fn same(seen: &Observed) -> Expect {
     }
 }
 
+/// Whether somebody still waits for a copy: five that were given up one after the other are five times the work otherwise, and
+/// whatever else is to be changed waits behind them.
+fn go_on(wanted: &Weak<()>) -> Result<(), Answer> {
+    match wanted.strong_count() {
+        0 => Err(said(StatusCode::SERVICE_UNAVAILABLE, "nobody waits for it any more")),
+        _ => Ok(()),
+    }
+}
+
 /// The answer that something is done in the place of what was there, or where nothing was.
 fn done(there: Option<&Observed>) -> Answer {
     empty(if there.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED })
 }
 
 impl Share {
-    /// Moves or copies to the end, also when the client does not wait for it: halfway, what is set aside would stay there
-    /// under its hidden name, as it does when the server itself is ended then.
+    /// Moves or copies. For a client that leaves before its turn nothing is begun, and a copy ends before it has a name; the
+    /// rest is done to the end all the same: halfway, what is set aside would stay there under its hidden name.
     pub(super) async fn place(self: &Arc<Self>, asked: Asked, how: Placing) -> Outcome {
-        let share = self.clone();
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        // Goes with the request, when the client does.
+        let asker = Arc::new(());
+        let (share, wanted) = (self.clone(), Arc::downgrade(&asker));
         let placing = tokio::spawn(async move {
+            let _turn = turn;
             match how {
-                Placing::Copy => share.copy(&asked).await,
+                Placing::Copy => share.copy(&asked, &wanted).await,
                 Placing::Move => share.relocate(&asked).await,
             }
         });
-        placing.await.unwrap_or_else(|error| {
+        let placed = placing.await;
+        drop(asker);
+        placed.unwrap_or_else(|error| {
             Err(said(StatusCode::INTERNAL_SERVER_ERROR, &format!("it broke: {error}")))
         })
     }
@@ -102,7 +117,6 @@ impl Share {
     }
 
     async fn relocate(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
         let seen = self.found(&asked.at).await?;
         let expect = asked.expect(Some(&seen))?;
         let (to, there) = self.target(asked).await?;
@@ -186,8 +200,7 @@ impl Share {
         }
     }
 
-    async fn copy(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
+    async fn copy(&self, asked: &Asked, wanted: &Weak<()>) -> Outcome {
         let seen = self.found(&asked.at).await?;
         asked.expect(Some(&seen))?;
         let (to, there) = self.target(asked).await?;
@@ -197,12 +210,12 @@ impl Share {
         let is_folder = |one: &Observed| one.kind == Kind::Folder;
         if is_folder(&seen) || there.as_ref().is_some_and(is_folder) {
             let whole = asked.header("depth") != Some("0");
-            let hidden = self.copy_beside(&asked.at, &seen, &to, whole).await?;
+            let hidden = self.copy_beside(&asked.at, &seen, &to, whole, wanted).await?;
             self.bring(&asked.at, &hidden, &to, there.as_ref()).await?;
         } else {
             // A file is replaced in one step.
             let expect = if there.is_some() { Expect::Any } else { Expect::Absent };
-            self.copy_file(&asked.at, &to, expect).await?;
+            self.copy_file(&asked.at, &to, expect, wanted).await?;
         }
         Ok(done(there.as_ref()))
     }
@@ -215,14 +228,15 @@ impl Share {
         seen: &Observed,
         to: &Locator,
         whole: bool,
+        wanted: &Weak<()>,
     ) -> Result<Hidden, Answer> {
         let rejected = || said(StatusCode::BAD_REQUEST, "no destination that can be here");
         let (folder, own) = to.path.parent().zip(to.path.name()).ok_or_else(rejected)?;
         let place = Locator::at(folder.child(names::temp(&tag(), own)));
         let hidden = Hidden { place, kind: seen.kind };
         let copied = match seen.kind {
-            Kind::File => self.copy_file(from, &hidden.place, Expect::Absent).await,
-            _ => self.copy_folder(from, &hidden.place, whole).await,
+            Kind::File => self.copy_file(from, &hidden.place, Expect::Absent, wanted).await,
+            _ => self.copy_folder(from, &hidden.place, whole, wanted).await,
         };
         match copied {
             Ok(()) => Ok(hidden),
@@ -297,12 +311,23 @@ impl Share {
         }
     }
 
-    async fn copy_folder(&self, from: &Locator, to: &Locator, whole: bool) -> Result<(), Answer> {
+    async fn copy_folder(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        whole: bool,
+        wanted: &Weak<()>,
+    ) -> Result<(), Answer> {
         self.remote.make_folder(to).await.map_err(|error| refused(&error))?;
-        if whole { self.copy_below(from, to).await } else { Ok(()) }
+        if whole { self.copy_below(from, to, wanted).await } else { Ok(()) }
     }
 
-    async fn copy_below(&self, from: &Locator, to: &Locator) -> Result<(), Answer> {
+    async fn copy_below(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        wanted: &Weak<()>,
+    ) -> Result<(), Answer> {
         let (files, folders) = self.tree(from).await.map_err(|error| refused(&error))?;
         let there = |one: &Locator| {
             let below = one.path.0.get(from.path.0.len()..).unwrap_or_default();
@@ -312,12 +337,19 @@ impl Share {
             self.remote.make_folder(&there(folder)).await.map_err(|error| refused(&error))?;
         }
         for file in &files {
-            self.copy_file(file, &there(file), Expect::Absent).await?;
+            self.copy_file(file, &there(file), Expect::Absent, wanted).await?;
         }
         Ok(())
     }
 
-    async fn copy_file(&self, from: &Locator, to: &Locator, expect: Expect) -> Result<(), Answer> {
+    async fn copy_file(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+        wanted: &Weak<()>,
+    ) -> Result<(), Answer> {
+        go_on(wanted)?;
         let seen = self.found(from).await?;
         let read = self.remote.read(from, &seen.version, 0..seen.size).await;
         let mut bytes = read.map_err(|error| refused(&error))?.bytes;
@@ -325,6 +357,7 @@ impl Share {
         while let Some(piece) = bytes.next().await {
             let piece: Bytes = piece.map_err(|error| refused(&error))?;
             gathering.take(&piece).await?;
+            go_on(wanted)?;
         }
         let came = gathering.end().await?;
         let written = self.write(to, came, seen.mtime, expect).await;
@@ -338,6 +371,10 @@ mod tests {
 
     use std::fs;
     use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::remote::serve::SignIn;
@@ -347,6 +384,11 @@ mod tests {
         fs::create_dir_all(dir.join("from/deep")).unwrap();
         fs::write(dir.join("from/deep/f"), "source").unwrap();
         Share::open(dir, SignIn::Nobody, false).await.unwrap()
+    }
+
+    async fn copied(share: &Share, at: &Locator, seen: &Observed, to: &Locator) -> Hidden {
+        let asker = Arc::new(());
+        share.copy_beside(at, seen, to, true, &Arc::downgrade(&asker)).await.unwrap()
     }
 
     fn entries(dir: &Path) -> Vec<String> {
@@ -364,7 +406,7 @@ mod tests {
         let share = share(dir.path()).await;
         let at = located("/from").unwrap();
         let seen = share.found(&at).await.unwrap();
-        let hidden = share.copy_beside(&at, &seen, &at, true).await.unwrap();
+        let hidden = copied(&share, &at, &seen, &at).await;
         let answer = share.bring(&at, &hidden, &at, Some(&seen)).await.unwrap_err();
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
         assert_eq!(fs::read(dir.path().join("from/deep/f")).unwrap(), b"source");
@@ -378,7 +420,7 @@ mod tests {
         let share = share(dir.path()).await;
         let (at, to) = (located("/from").unwrap(), located("/to").unwrap());
         let seen = share.found(&at).await.unwrap();
-        let hidden = share.copy_beside(&at, &seen, &to, true).await.unwrap();
+        let hidden = copied(&share, &at, &seen, &to).await;
         assert!(!dir.path().join("to").exists(), "a half copy is seen");
         fs::create_dir(dir.path().join("to")).unwrap();
         fs::write(dir.path().join("to/theirs"), "theirs").unwrap();
@@ -397,10 +439,41 @@ mod tests {
         let (at, to) = (located("/from").unwrap(), located("/to").unwrap());
         let seen = share.found(&at).await.unwrap();
         let there = share.found(&to).await.unwrap();
-        let hidden = share.copy_beside(&at, &seen, &to, true).await.unwrap();
+        let hidden = copied(&share, &at, &seen, &to).await;
         share.bring(&at, &hidden, &to, Some(&there)).await.unwrap();
         assert_eq!(entries(dir.path()), ["from", "to"]);
         assert_eq!(entries(&dir.path().join("to")), ["deep"]);
         assert_eq!(fs::read(dir.path().join("to/deep/f")).unwrap(), b"source");
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < end, "{what}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A move or copy whose client had left before its turn was done all the same, however late.
+    #[tokio::test]
+    async fn regression_for_who_left_before_its_turn_nothing_is_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = Arc::new(share(dir.path()).await);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(share.clone().serve(listener));
+        let idle = Arc::strong_count(&share);
+        let turn = share.turn.lock().await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let asked = format!("MOVE /from HTTP/1.1\r\nHost: {address}\r\nDestination: /to\r\n\r\n");
+        client.write_all(asked.as_bytes()).await.unwrap();
+        // Its connection, and its request.
+        until("it is not heard", || Arc::strong_count(&share) >= idle + 2).await;
+        drop(client);
+        until("its request stays", || Arc::strong_count(&share) == idle).await;
+        drop(turn);
+        drop(share.turn.lock().await);
+        assert_eq!(entries(dir.path()), ["from"]);
+        serving.abort();
     }
 }
