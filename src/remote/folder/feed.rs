@@ -186,7 +186,8 @@ impl Feed {
     /// Watches a folder; when the kernel has no more watches, there is no feed any more. A folder on a file system that hangs is
     /// looked at under no lock, and so is never watched.
     pub(super) fn interested(&self, folder: &RemotePath) {
-        if !self.is_on.load(Ordering::Acquire) {
+        // Of what is hidden nothing is told, and nobody would take it out again.
+        if !self.is_on.load(Ordering::Acquire) || is_below_hidden(folder) {
             return;
         }
         let path = self.path(folder);
@@ -424,5 +425,23 @@ mod tests {
         assert!(!hears(EventKind::Access(AccessKind::Open(AccessMode::Any))));
         assert!(!hears(EventKind::Access(AccessKind::Close(AccessMode::Read))));
         assert!(hears(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+    }
+
+    /// Each folder that was replaced or copied under a hidden name was watched and noted there, and never taken out.
+    #[test]
+    fn regression_what_is_hidden_is_not_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let hidden = dir.path().join(".dewfs-tmp.serve.0.7--name");
+        for folder in [dir.path().join("shown"), hidden.join("below")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let feed = Feed::new(dir.path(), false);
+        for folder in [dir.path().join("shown"), hidden.clone(), hidden.join("below")] {
+            feed.interested(&below(dir.path(), &folder).unwrap());
+        }
+        let watched: Vec<String> =
+            lock(&feed.queue).watched.iter().map(ToString::to_string).collect();
+        assert_eq!(watched, ["/shown"]);
+        assert_eq!(lock(&feed.watching).as_ref().unwrap().folders.len(), 1);
     }
 }
