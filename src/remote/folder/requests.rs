@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use tokio::time::timeout;
 
 use super::disk::{Root, kind_of, now, refused};
-use super::parts::{self, Asking, Border};
+use super::parts::{self, Asking, Border, There};
 use super::threads::Wanted;
 use super::{FolderRemote, State, change, has_birth_times, identity, read, write};
 use crate::remote::names::is_hidden;
@@ -205,16 +205,25 @@ impl FolderRemote {
         join_all(told).await.into_iter().flatten().collect()
     }
 
-    /// Whether a file system is mounted at a path now; `None` if that is not known in time.
-    async fn is_mounted(&self, root: &Arc<Root>, at: &RemotePath) -> Option<bool> {
-        let asking = Asking::begin(&root.parts, at)?;
+    /// Whether a file system is mounted at a path now, as far as that is known in time.
+    async fn is_mounted(&self, root: &Arc<Root>, at: &RemotePath) -> There {
+        let asking = match Asking::begin(&root.parts, at) {
+            Ok(asking) => asking,
+            Err(waiting) => return There::Unanswered(waiting),
+        };
         let (root, at) = (Arc::clone(root), at.clone());
         let told = self.shared.threads.run(move |_| {
             let told = root.is_mounted(&at);
             drop(asking);
             told
         });
-        timeout(PATIENCE, told).await.ok().flatten()
+        match timeout(PATIENCE, told).await {
+            Ok(Some(true)) => There::Yes,
+            Ok(Some(false)) => There::No,
+            // There was no thread for it.
+            Ok(None) => There::Unanswered(Duration::ZERO),
+            Err(_) => There::Unanswered(PATIENCE),
+        }
     }
 }
 
