@@ -563,3 +563,31 @@ fn regression_a_copy_that_nobody_waits_for_ends() {
     assert_eq!(served.status("PUT", "/f", "", "x"), 201);
     assert_eq!(mount::names(&served.dir), ["f", "from"]);
 }
+
+/// What a copy had made so far stayed for ever under its hidden name when the server was ended.
+#[test]
+fn regression_a_copy_that_the_end_stops_leaves_nothing() {
+    let (mut served, _stream) = copying();
+    let server = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(server, rustix::process::Signal::TERM).unwrap();
+    let status = served.child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(mount::names(&served.dir), ["from"]);
+}
+
+/// While a file came from another disk, what it was to replace had a hidden name, and kept it when the server was ended then.
+#[test]
+fn regression_what_is_moved_over_stays_until_the_new_one_is_here() {
+    let served = Served::new();
+    let at = |name: &str| served.dir.join(name);
+    fs::create_dir(at("usb")).unwrap();
+    fs::create_dir(at("docs")).unwrap();
+    fs::write(at("docs/f"), "kept").unwrap();
+    let Some(_usb) = Disk::at(&at("usb"), &["-t", "tmpfs", "tmpfs"]) else { return };
+    fs::File::create(at("usb/large")).unwrap().set_len(16 << 30).unwrap();
+    let _stream = served.begin("MOVE", "/usb/large", "/docs/f");
+    eventually("it comes", || has_temporary(&at("docs")));
+    assert_eq!(fs::read(at("docs/f")).unwrap(), b"kept");
+    assert!(at("usb/large").exists());
+    drop(served);
+}
