@@ -52,8 +52,12 @@ impl Served {
 
     fn start(place: tempfile::TempDir, say: impl FnOnce(&mut Command)) -> Self {
         let dir = place.path().canonicalize().unwrap().join("share");
+        Self::serve(&dir, place, say)
+    }
+
+    fn serve(dir: &Path, place: tempfile::TempDir, say: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
-        command.arg("serve").arg(&dir).args(["--listen", "127.0.0.1:0", "--json"]);
+        command.arg("serve").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
         command.env("XDG_CONFIG_HOME", place.path());
         say(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -63,7 +67,7 @@ impl Served {
             serde_json::from_str(&line).expect("it says where it listens");
         assert_eq!(told["type"], "serving");
         let url = told["url"].as_str().unwrap().to_owned();
-        Self { child, url, dir, _place: place }
+        Self { child, url, dir: dir.to_owned(), _place: place }
     }
 
     fn address(&self) -> &str {
@@ -590,4 +594,25 @@ fn regression_what_is_moved_over_stays_until_the_new_one_is_here() {
     assert_eq!(fs::read(at("docs/f")).unwrap(), b"kept");
     assert!(at("usb/large").exists());
     drop(served);
+}
+
+/// Where a directory cannot be told from others (FUSE), the share served whatever was mounted in its place, and called that
+/// another one.
+#[test]
+fn regression_what_nobody_can_tell_apart_is_not_served_in_its_place() {
+    let first = Mounted::of(|remote| fs::write(remote.join("f"), "mine").unwrap());
+    let second = Mounted::empty();
+    let place = first.places.at.canonicalize().unwrap();
+    let served = Served::serve(&place, Served::place(), |_| {});
+    assert!(served.ask("GET", "/f", "", "").ends_with("mine"));
+    let Some(_second) = Disk::at(&place, &["--bind", second.places.at.to_str().unwrap()]) else {
+        return;
+    };
+    fs::write(second.path("theirs"), "theirs").unwrap();
+    for _ in 0..2 {
+        let answer = served.ask("GET", "/theirs", "", "");
+        assert!(answer.contains(" 503 ") && answer.contains("start dewfs serve again"), "{answer}");
+        assert!(answer.contains("nobody can tell"), "{answer}");
+    }
+    assert_eq!(mount::names(&second.places.at), ["theirs"]);
 }
