@@ -52,8 +52,12 @@ impl Served {
 
     fn start(place: tempfile::TempDir, say: impl FnOnce(&mut Command)) -> Self {
         let dir = place.path().canonicalize().unwrap().join("share");
+        Self::serve(&dir, place, say)
+    }
+
+    fn serve(dir: &Path, place: tempfile::TempDir, say: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dewfs"));
-        command.arg("serve").arg(&dir).args(["--listen", "127.0.0.1:0", "--json"]);
+        command.arg("serve").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
         command.env("XDG_CONFIG_HOME", place.path());
         say(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -63,7 +67,7 @@ impl Served {
             serde_json::from_str(&line).expect("it says where it listens");
         assert_eq!(told["type"], "serving");
         let url = told["url"].as_str().unwrap().to_owned();
-        Self { child, url, dir, _place: place }
+        Self { child, url, dir: dir.to_owned(), _place: place }
     }
 
     fn address(&self) -> &str {
@@ -91,6 +95,15 @@ impl Served {
     fn status(&self, verb: &str, path: &str, headers: &str, body: &str) -> u16 {
         let answer = self.ask(verb, path, headers, body);
         answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
+    }
+
+    /// Asks for a move or copy, and does not wait for the answer.
+    fn begin(&self, verb: &str, from: &str, to: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        let host = self.address();
+        let asked = format!("{verb} {from} HTTP/1.1\r\nHost: {host}\r\nDestination: {to}\r\n\r\n");
+        stream.write_all(asked.as_bytes()).unwrap();
+        stream
     }
 
     fn etag(&self, path: &str) -> String {
@@ -529,4 +542,77 @@ fn regression_a_share_that_was_away_is_served_again() {
     assert!(served.ask("GET", "/f", "", "").ends_with("there"));
     assert_eq!(served.status("PUT", "/new", "", "x"), 201);
     assert_eq!(fs::read(dir.join("new")).unwrap(), b"x");
+}
+
+/// A share with one folder whose copy takes longer than any test waits, and a client that has it copied; answered once it is
+/// under way.
+fn copying() -> (Served, TcpStream) {
+    let served = Served::new();
+    fs::create_dir(served.dir.join("from")).unwrap();
+    fs::File::create(served.dir.join("from/large")).unwrap().set_len(16 << 30).unwrap();
+    let stream = served.begin("COPY", "/from", "/to");
+    eventually("it is copied", || has_temporary(&served.dir));
+    (served, stream)
+}
+
+fn has_temporary(dir: &Path) -> bool {
+    mount::names(dir).iter().any(|name| name.starts_with(".dewfs-tmp."))
+}
+
+/// A copy went on although nobody waited for it any more, and so did one more after each retry: all other changes waited.
+#[test]
+fn regression_a_copy_that_nobody_waits_for_ends() {
+    let (served, stream) = copying();
+    drop(stream);
+    assert_eq!(served.status("PUT", "/f", "", "x"), 201);
+    assert_eq!(mount::names(&served.dir), ["f", "from"]);
+}
+
+/// What a copy had made so far stayed for ever under its hidden name when the server was ended.
+#[test]
+fn regression_a_copy_that_the_end_stops_leaves_nothing() {
+    let (mut served, _stream) = copying();
+    let server = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(server, rustix::process::Signal::TERM).unwrap();
+    let status = served.child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(mount::names(&served.dir), ["from"]);
+}
+
+/// While a file came from another disk, what it was to replace had a hidden name, and kept it when the server was ended then.
+#[test]
+fn regression_what_is_moved_over_stays_until_the_new_one_is_here() {
+    let served = Served::new();
+    let at = |name: &str| served.dir.join(name);
+    fs::create_dir(at("usb")).unwrap();
+    fs::create_dir(at("docs")).unwrap();
+    fs::write(at("docs/f"), "kept").unwrap();
+    let Some(_usb) = Disk::at(&at("usb"), &["-t", "tmpfs", "tmpfs"]) else { return };
+    fs::File::create(at("usb/large")).unwrap().set_len(16 << 30).unwrap();
+    let _stream = served.begin("MOVE", "/usb/large", "/docs/f");
+    eventually("it comes", || has_temporary(&at("docs")));
+    assert_eq!(fs::read(at("docs/f")).unwrap(), b"kept");
+    assert!(at("usb/large").exists());
+    drop(served);
+}
+
+/// Where a directory cannot be told from others (FUSE), the share served whatever was mounted in its place, and called that
+/// another one.
+#[test]
+fn regression_what_nobody_can_tell_apart_is_not_served_in_its_place() {
+    let first = Mounted::of(|remote| fs::write(remote.join("f"), "mine").unwrap());
+    let second = Mounted::empty();
+    let place = first.places.at.canonicalize().unwrap();
+    let served = Served::serve(&place, Served::place(), |_| {});
+    assert!(served.ask("GET", "/f", "", "").ends_with("mine"));
+    let Some(_second) = Disk::at(&place, &["--bind", second.places.at.to_str().unwrap()]) else {
+        return;
+    };
+    fs::write(second.path("theirs"), "theirs").unwrap();
+    for _ in 0..2 {
+        let answer = served.ask("GET", "/theirs", "", "");
+        assert!(answer.contains(" 503 ") && answer.contains("start dewfs serve again"), "{answer}");
+        assert!(answer.contains("nobody can tell"), "{answer}");
+    }
+    assert_eq!(mount::names(&second.places.at), ["theirs"]);
 }

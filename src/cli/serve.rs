@@ -116,11 +116,18 @@ async fn serve(args: &ServeArgs, sign_in: SignIn, common: &Common) -> Result<u8,
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "nobody was told that it is ready");
     }
+    let ended = tokio::select! {
+        () = share.clone().serve(listener) => DONE,
+        _ = asked.recv() => DONE,
+        _ = interrupted.recv() => INTERRUPTED,
+    };
+    // Who asks twice does not want to wait.
     tokio::select! {
-        () = share.serve(listener) => Ok(DONE),
-        _ = asked.recv() => Ok(DONE),
-        _ = interrupted.recv() => Ok(INTERRUPTED),
+        () = share.end() => {}
+        _ = asked.recv() => {}
+        _ = interrupted.recv() => {}
     }
+    Ok(ended)
 }
 
 fn log(verbose: u8) {

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use dewfs::remote::folder::{AwaitedFolder, FolderRemote};
-use dewfs::remote::{Expect, Locator, Remote};
+use dewfs::remote::{Expect, Hint, Locator, Remote};
 use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -171,23 +171,43 @@ fn regression_a_mount_that_hangs_holds_up_nothing_beside_it() {
     let runtime = runtime();
     let noted = runtime.block_on(async {
         let listed = crate::list(&remote, "").await;
+        // What is watched in it is not to be looked at either when it is taken for gone.
+        for inside in [name.clone(), format!("{name}/folder")] {
+            crate::list(&remote, &inside).await;
+        }
         let cursor = remote.changes(None).await.unwrap().cursor;
         let noted = listed.into_iter().find(|one| one.name.to_string() == name).unwrap();
         (noted.entry.extra, cursor)
     });
     forget(&share);
-    share.signal(Signal::STOP);
+    share.freeze();
     runtime.block_on(async {
         remote.interested(&Locator { extra: noted.0, ..at(&name) });
         for nobody in 0..3 {
             remote.interested(&at(&format!("{name}/nobody knows {nobody}")));
         }
-        for round in 0..3 {
-            let told = timeout(LIMIT, remote.changes(Some(&noted.1))).await;
-            told.expect("who asks for changes waits for the mount").unwrap();
+        let (mut cursor, mut is_gone, mut more) = (noted.1, false, 2);
+        let start = Instant::now();
+        while !is_gone || more > 0 {
+            let told = timeout(LIMIT, remote.changes(Some(&cursor))).await;
+            let told = told.expect("who asks for changes waits for the mount").unwrap();
+            is_gone |= told.hints.contains(&Hint::Folder(at(&name).path));
+            more -= i32::from(is_gone);
+            cursor = told.cursor;
             let listed = timeout(LIMIT, remote.list(&at("beside/below"), None)).await;
-            listed.unwrap_or_else(|_| panic!("a folder beside it waits, {round}")).unwrap();
+            listed.expect("a folder beside it waits").unwrap();
+            assert!(start.elapsed() < LIMIT, "a mount that hangs is there for ever");
+        }
+        share.signal(Signal::CONT);
+        let inside = Hint::Folder(at(&format!("{name}/folder")).path);
+        let mut is_told = false;
+        while !is_told {
+            let told = timeout(LIMIT, remote.changes(Some(&cursor))).await;
+            let told = told.expect("it answers again").unwrap();
+            is_told = told.hints.contains(&inside);
+            cursor = told.cursor;
+            assert!(start.elapsed() < 2 * LIMIT, "what is in it is watched no more");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    share.signal(Signal::CONT);
 }

@@ -240,6 +240,18 @@ impl Mounted {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Stops the daemon in its tracks: a signal takes a while to reach all threads, in which they still answer.
+    pub(crate) fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let threads = format!("/proc/{}/task", self.daemon.as_ref().unwrap().id());
+        eventually("it stands still", || {
+            fs::read_dir(&threads).unwrap().all(|thread| {
+                let status = fs::read_to_string(thread.unwrap().path().join("stat"));
+                status.unwrap_or_default().rsplit(") ").next().is_some_and(|is| is.starts_with('T'))
+            })
+        });
+    }
+
     /// Waits for the daemon's end.
     pub(crate) fn end(&mut self) {
         let _code = self.ended();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
+use std::mem::take;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 
+use super::parts::Parts;
+use super::threads::Threads;
 use crate::remote::names::is_hidden;
 use crate::remote::{
     ChangePage, Cursor, ErrorKind, FeedKind, Hint, Name, RemoteError, RemotePath, Result,
@@ -36,6 +39,9 @@ pub(super) struct Feed {
     /// Whether `watching` is something, known without waiting for who watches.
     is_on: AtomicBool,
     woken: watch::Sender<u64>,
+    /// What is mounted below it.
+    parts: Arc<Parts>,
+    threads: Threads,
 }
 
 #[derive(Debug)]
@@ -92,14 +98,18 @@ struct Queue {
     watched: BTreeSet<RemotePath>,
     /// Folders that moved away or went, and are watched or have watched ones below: their watches are under old names.
     stale: BTreeSet<RemotePath>,
+    away: ByMount,
 }
+
+/// Is folders that are not watched any more, by the file system mounted below the root that they are on.
+type ByMount = BTreeMap<Option<RemotePath>, BTreeSet<RemotePath>>;
 
 impl Queue {
     fn new() -> Self {
         let (first, hints, fresh) = (0, VecDeque::new(), HashSet::new());
         let (watched, stale) = (BTreeSet::new(), BTreeSet::new());
         let era = format!("{:016x}", fastrand::u64(..));
-        Self { era, first, hints, fresh, watched, stale }
+        Self { era, first, hints, fresh, watched, stale, away: ByMount::new() }
     }
 
     fn push(&mut self, hint: Hint) {
@@ -111,8 +121,8 @@ impl Queue {
     }
 
     fn overflow(&mut self) {
-        let (watched, stale) = (std::mem::take(&mut self.watched), std::mem::take(&mut self.stale));
-        *self = Self { watched, stale, ..Self::new() };
+        let new = std::mem::replace(self, Self::new());
+        (self.watched, self.stale, self.away) = (new.watched, new.stale, new.away);
     }
 
     /// A name moved away or went. What was never watched has nothing to give up: who lists nothing would be told for ever.
@@ -149,17 +159,46 @@ impl Queue {
     }
 }
 
+fn path_in(root: &Path, folder: &RemotePath) -> PathBuf {
+    let mut path = root.to_owned();
+    path.extend(folder.0.iter().map(|name| OsStr::from_bytes(name.as_bytes())));
+    path
+}
+
+fn tell(queue: &Mutex<Queue>, woken: &watch::Sender<u64>, hints: impl IntoIterator<Item = Hint>) {
+    let mut queue = lock(queue);
+    hints.into_iter().for_each(|hint| queue.push(hint));
+    drop(queue);
+    woken.send_modify(|count| *count += 1);
+}
+
+/// Tells of those of these folders that are there.
+fn tell_of(
+    root: &Path,
+    folders: BTreeSet<RemotePath>,
+    queue: &Mutex<Queue>,
+    woken: &watch::Sender<u64>,
+) {
+    let there = folders.into_iter().filter(|folder| inode(&path_in(root, folder)).is_some());
+    // Looked at under no lock.
+    let there: Vec<_> = there.map(Hint::Folder).collect();
+    if !there.is_empty() {
+        tell(queue, woken, there);
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Feed {
-    pub(super) fn new(root: &Path, is_shared: bool) -> Self {
+    pub(super) fn new(root: &Path, is_shared: bool, parts: Arc<Parts>, threads: Threads) -> Self {
         let queue = Arc::new(Mutex::new(Queue::new()));
         let woken = watch::Sender::new(0);
         let watching = if is_shared { None } else { start(root, &queue, &woken) };
         let is_on = AtomicBool::new(watching.is_some());
-        Self { root: root.to_owned(), queue, watching: Mutex::new(watching), is_on, woken }
+        let (root, watching) = (root.to_owned(), Mutex::new(watching));
+        Self { root, queue, watching, is_on, woken, parts, threads }
     }
 
     /// The root was away: the kernel's watches may have gone with it, and what happened meanwhile was told to nobody.
@@ -178,15 +217,14 @@ impl Feed {
     }
 
     fn path(&self, folder: &RemotePath) -> PathBuf {
-        let mut path = self.root.clone();
-        path.extend(folder.0.iter().map(|name| OsStr::from_bytes(name.as_bytes())));
-        path
+        path_in(&self.root, folder)
     }
 
     /// Watches a folder; when the kernel has no more watches, there is no feed any more. A folder on a file system that hangs is
     /// looked at under no lock, and so is never watched.
     pub(super) fn interested(&self, folder: &RemotePath) {
-        if !self.is_on.load(Ordering::Acquire) {
+        // Of what is hidden nothing is told, and nobody would take it out again.
+        if !self.is_on.load(Ordering::Acquire) || is_below_hidden(folder) {
             return;
         }
         let path = self.path(folder);
@@ -256,23 +294,35 @@ impl Feed {
 
     /// Gives up the watches of names that went, and of all below them. The watcher takes them back by itself, by name and
     /// after the fact, whoever has the name by then: so a folder that is there is to be listed again, which watches it anew.
+    /// One on a file system that is away is so when that is back.
     fn drop_stale(&self) {
-        let stale = std::mem::take(&mut lock(&self.queue).stale);
-        let mut unwatched = Vec::new();
+        let mut queue = lock(&self.queue);
+        let (stale, mut unwatched) = (take(&mut queue.stale), take(&mut queue.away));
+        drop(queue);
         if let Some(at) = lock(&self.watching).as_mut() {
             for gone in stale {
                 let below = at.folders.range(gone.clone()..);
                 let below = below.map(|(path, _)| path).take_while(|path| path.starts_with(&gone));
                 for folder in below.cloned().collect::<Vec<_>>() {
                     at.unwatch(&folder, &self.path(&folder));
-                    unwatched.push(folder);
+                    let mount = self.parts.mounts_above(&folder).into_iter().next();
+                    unwatched.entry(mount).or_default().insert(folder);
                 }
             }
         }
-        // Looked at when the watches are gone, and under no lock: it may hang.
-        unwatched.retain(|folder| inode(&self.path(folder)).is_some());
-        if !unwatched.is_empty() {
-            self.tell(unwatched.into_iter().map(Hint::Folder));
+        for (mount, folders) in unwatched {
+            match &mount {
+                Some(at) if self.parts.is_away(at) => {
+                    lock(&self.queue).away.entry(mount).or_default().extend(folders);
+                }
+                // It may hang, and nobody is to wait for that.
+                Some(_) => {
+                    let (root, queue, woken) =
+                        (self.root.clone(), self.queue.clone(), self.woken.clone());
+                    self.threads.leave(move || tell_of(&root, folders, &queue, &woken));
+                }
+                None => tell_of(&self.root, folders, &self.queue, &self.woken),
+            }
         }
     }
 
@@ -287,10 +337,7 @@ impl Feed {
     }
 
     fn tell(&self, hints: impl IntoIterator<Item = Hint>) {
-        let mut queue = lock(&self.queue);
-        hints.into_iter().for_each(|hint| queue.push(hint));
-        drop(queue);
-        self.woken.send_modify(|count| *count += 1);
+        tell(&self.queue, &self.woken, hints);
     }
 
     pub(super) fn changes(&self, since: Option<&Cursor>, in_place: bool) -> Result<ChangePage> {
@@ -424,5 +471,23 @@ mod tests {
         assert!(!hears(EventKind::Access(AccessKind::Open(AccessMode::Any))));
         assert!(!hears(EventKind::Access(AccessKind::Close(AccessMode::Read))));
         assert!(hears(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+    }
+
+    /// Each folder that was replaced or copied under a hidden name was watched and noted there, and never taken out.
+    #[test]
+    fn regression_what_is_hidden_is_not_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let hidden = dir.path().join(".dewfs-tmp.serve.0.7--name");
+        for folder in [dir.path().join("shown"), hidden.join("below")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let feed = Feed::new(dir.path(), false, Arc::default(), Threads::default());
+        for folder in [dir.path().join("shown"), hidden.clone(), hidden.join("below")] {
+            feed.interested(&below(dir.path(), &folder).unwrap());
+        }
+        let watched: Vec<String> =
+            lock(&feed.queue).watched.iter().map(ToString::to_string).collect();
+        assert_eq!(watched, ["/shown"]);
+        assert_eq!(lock(&feed.watching).as_ref().unwrap().folders.len(), 1);
     }
 }

@@ -92,7 +92,7 @@ impl FolderRemote {
             RemoteError::new(kind, "open", root.display()).because(error)
         })?;
         let opened = Arc::new(Root::open(&path, parts)?);
-        let feed = Feed::new(&path, opened.is_shared);
+        let feed = Feed::new(&path, opened.is_shared, opened.parts.clone(), threads.clone());
         let state = State {
             stable_ids: has_birth_times(&opened),
             root: opened,

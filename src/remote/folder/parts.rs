@@ -1,8 +1,9 @@
 //! File systems mounted below the root, as far as they were seen. One that is not there now is away: what was in it is not
 //! removed, nothing is put where it should be, and its place is shown as it was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::remote::{Kind, Locator, Observed, RemotePath, Version};
 
@@ -11,8 +12,8 @@ const MOUNTED: &[u8] = b"mounted";
 /// The same of another volume of one file system: moves do not cross it, but it is removed like a folder.
 const VOLUME: &[u8] = b"volume";
 
-/// One that does not answer so often in a row is not there.
-const SILENT: u8 = 3;
+/// One that has not answered for so long is not there.
+const SILENT: Duration = Duration::from_secs(3);
 
 /// Says what begins at a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +45,11 @@ struct Part {
     /// What was last seen there, for while it is away.
     seen: Observed,
     was_there: bool,
-    /// How often in a row nobody answered whether it is there.
-    unanswered: u8,
 }
 
 impl Part {
     fn new(border: Border, seen: Observed) -> Self {
-        Self { border, seen, was_there: true, unanswered: 0 }
+        Self { border, seen, was_there: true }
     }
 }
 
@@ -58,8 +57,17 @@ impl Part {
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     known: Mutex<BTreeMap<RemotePath, Part>>,
-    /// Those that are being asked whether they are there.
-    asked: Mutex<BTreeSet<RemotePath>>,
+    /// Those that are being asked whether they are there, and since when.
+    asked: Mutex<BTreeMap<RemotePath, Instant>>,
+}
+
+/// Says whether a file system is there, as far as that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum There {
+    Yes,
+    No,
+    /// Nobody has answered yet, for so long.
+    Unanswered(Duration),
 }
 
 /// Is a question whether a file system is there, until it is answered.
@@ -69,10 +77,16 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// `None` while an earlier question waits for its answer: one that hangs is asked once.
-    pub(super) fn begin(parts: &Arc<Parts>, at: &RemotePath) -> Option<Self> {
-        let begun = parts.asked().insert(at.clone());
-        begun.then(|| Self { parts: Arc::clone(parts), at: at.clone() })
+    /// One that hangs is asked once: for how long an earlier question has waited for its answer, if there is one.
+    pub(super) fn begin(parts: &Arc<Parts>, at: &RemotePath) -> Result<Self, Duration> {
+        let mut asked = parts.asked();
+        match asked.get(at) {
+            Some(since) => Err(since.elapsed()),
+            None => {
+                asked.insert(at.clone(), Instant::now());
+                Ok(Self { parts: Arc::clone(parts), at: at.clone() })
+            }
+        }
     }
 }
 
@@ -87,7 +101,7 @@ impl Parts {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> MutexGuard<'_, BTreeSet<RemotePath>> {
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<RemotePath, Instant>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,15 +169,22 @@ impl Parts {
             .then(|| Observed { extra: None, ..folder(Border::Mount) })
     }
 
-    /// Notes whether it is there, or that nobody answered in time (`None`); answers whether it came or went. One that is slow
-    /// for a moment did not go: that would drop all watches in it.
-    pub(super) fn note_there(&self, at: &RemotePath, told: Option<bool>) -> bool {
+    /// Whether a path is on a file system that was not there when it was last asked.
+    pub(super) fn is_away(&self, at: &RemotePath) -> bool {
+        let above = self.mounts_above(at);
+        let parts = self.locked();
+        above.iter().any(|mount| parts.get(mount).is_some_and(|part| !part.was_there))
+    }
+
+    /// Notes whether it is there; answers whether it came or went. One that is slow for a moment did not go: that would drop
+    /// all watches in it.
+    pub(super) fn note_there(&self, at: &RemotePath, told: There) -> bool {
+        let is_there = match told {
+            There::Unanswered(long) if long < SILENT => return false,
+            told => told == There::Yes,
+        };
         let mut parts = self.locked();
         let Some(part) = parts.get_mut(at) else { return false };
-        part.unanswered = if told.is_some() { 0 } else { part.unanswered.saturating_add(1) };
-        let Some(is_there) = told.or((part.unanswered >= SILENT).then_some(false)) else {
-            return false;
-        };
         std::mem::replace(&mut part.was_there, is_there) != is_there
     }
 
@@ -222,16 +243,30 @@ mod tests {
     fn regression_a_mount_that_does_not_answer_once_did_not_go() {
         let (parts, at) = (Parts::default(), RemotePath(vec![Name::new("disk").unwrap()]));
         parts.saw(&at, Border::Mount, &unseen());
+        let (slow, hangs) = (There::Unanswered(SILENT / 2), There::Unanswered(SILENT));
         for _ in 0..3 {
-            assert!(!parts.note_there(&at, None));
-            assert!(!parts.note_there(&at, None));
-            assert!(!parts.note_there(&at, Some(true)), "it came although it never went");
+            assert!(!parts.note_there(&at, slow));
+            assert!(!parts.note_there(&at, slow));
+            assert!(!parts.note_there(&at, There::Yes), "it came although it never went");
         }
-        assert!(!parts.note_there(&at, None));
-        assert!(!parts.note_there(&at, None));
-        assert!(parts.note_there(&at, None), "one that hangs is there for ever");
-        assert!(!parts.note_there(&at, None));
-        assert!(parts.note_there(&at, Some(true)));
-        assert!(parts.note_there(&at, Some(false)), "a finished look tells that it went");
+        // However many ask meanwhile: who asks while a question waits is told for how long.
+        (0..9).for_each(|_| assert!(!parts.note_there(&at, slow)));
+        assert!(!parts.is_away(&at));
+        assert!(parts.note_there(&at, hangs), "one that hangs is there for ever");
+        assert!(!parts.note_there(&at, hangs));
+        assert!(parts.is_away(&at.child(Name::new("folder").unwrap())));
+        assert!(parts.note_there(&at, There::Yes) && !parts.is_away(&at));
+        assert!(parts.note_there(&at, There::No), "a finished look tells that it went");
+    }
+
+    /// While one question hung, each that was not asked because of it counted as one more without an answer.
+    #[test]
+    fn regression_what_is_not_asked_is_not_unanswered() {
+        let (parts, at) = (Arc::new(Parts::default()), RemotePath::root());
+        let first = Asking::begin(&parts, &at).ok().unwrap();
+        let long = Asking::begin(&parts, &at).err().unwrap();
+        assert!(!parts.note_there(&at, There::Unanswered(long)));
+        drop(first);
+        assert!(Asking::begin(&parts, &at).is_ok());
     }
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use tokio::time::timeout;
 
 use super::disk::{Root, kind_of, now, refused};
-use super::parts::{self, Asking, Border};
+use super::parts::{self, Asking, Border, There};
 use super::threads::Wanted;
 use super::{FolderRemote, State, change, has_birth_times, identity, read, write};
 use crate::remote::names::is_hidden;
@@ -167,8 +167,13 @@ fn is_same(one: &Root, other: &Root) -> bool {
     }
 }
 
+/// Whether both have an identity, and it is one: without any, everything could be in the place of what was there.
+fn is_surely_same(one: &Root, other: &Root) -> bool {
+    one.identity.is_some() && is_same(one, other)
+}
+
 /// Who is at the path now. The one we know is opened anew if it was away; another one is not touched.
-fn who(remote: &FolderRemote) -> Result<Option<String>> {
+fn who(remote: &FolderRemote, is_same: fn(&Root, &Root) -> bool) -> Result<Option<String>> {
     let opened = Root::open(&remote.shared.path, remote.state().root.parts.clone())?;
     let told = opened.identity.clone();
     let before = remote.state().root;
@@ -191,6 +196,12 @@ fn space(remote: &FolderRemote) -> Result<Option<Space>> {
 }
 
 impl FolderRemote {
+    /// Who is at the path now, as `identity`; but what has no identity is not opened in the place of what had none.
+    pub(in crate::remote) async fn known_identity(&self) -> Result<Option<String>> {
+        let root = RemotePath::root();
+        self.blocking("identity", &root, |this, _| who(this, is_surely_same)).await
+    }
+
     /// Says which of the file systems that are mounted below the root came or went since this was last asked.
     async fn came_or_went(&self) -> Vec<RemotePath> {
         let root = self.state().root;
@@ -205,16 +216,25 @@ impl FolderRemote {
         join_all(told).await.into_iter().flatten().collect()
     }
 
-    /// Whether a file system is mounted at a path now; `None` if that is not known in time.
-    async fn is_mounted(&self, root: &Arc<Root>, at: &RemotePath) -> Option<bool> {
-        let asking = Asking::begin(&root.parts, at)?;
+    /// Whether a file system is mounted at a path now, as far as that is known in time.
+    async fn is_mounted(&self, root: &Arc<Root>, at: &RemotePath) -> There {
+        let asking = match Asking::begin(&root.parts, at) {
+            Ok(asking) => asking,
+            Err(waiting) => return There::Unanswered(waiting),
+        };
         let (root, at) = (Arc::clone(root), at.clone());
         let told = self.shared.threads.run(move |_| {
             let told = root.is_mounted(&at);
             drop(asking);
             told
         });
-        timeout(PATIENCE, told).await.ok().flatten()
+        match timeout(PATIENCE, told).await {
+            Ok(Some(true)) => There::Yes,
+            Ok(Some(false)) => There::No,
+            // There was no thread for it.
+            Ok(None) => There::Unanswered(Duration::ZERO),
+            Err(_) => There::Unanswered(PATIENCE),
+        }
     }
 }
 
@@ -246,7 +266,7 @@ impl Remote for FolderRemote {
     }
 
     async fn identity(&self) -> Result<Option<String>> {
-        self.blocking("identity", &RemotePath::root(), |this, _| who(this)).await
+        self.blocking("identity", &RemotePath::root(), |this, _| who(this, is_same)).await
     }
 
     async fn stat(&self, at: &Locator) -> Result<Option<Observed>> {

@@ -10,6 +10,7 @@
 //! belongs behind something that has it.
 
 mod changes;
+mod copies;
 mod gather;
 mod guard;
 mod paths;
@@ -22,6 +23,7 @@ mod write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -38,6 +40,8 @@ pub use guard::SignIn;
 const HEADERS: Duration = Duration::from_secs(30);
 /// How long the listener rests when the machine has no descriptors left.
 const REST: Duration = Duration::from_millis(100);
+/// How long the end waits for what is under way.
+const END: Duration = Duration::from_secs(10);
 
 /// Is a directory that is served.
 pub struct Share {
@@ -46,7 +50,9 @@ pub struct Share {
     read_only: bool,
     changes: Changes,
     /// One change of names or contents at a time: what is compared is so until it is changed.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Nothing is moved or copied any more.
+    is_ending: AtomicBool,
 }
 
 impl std::fmt::Debug for Share {
@@ -62,8 +68,8 @@ impl Share {
         let found = remote.probe().await?;
         let changes = Changes::new();
         let read_only = read_only || !found.writable;
-        let turn = tokio::sync::Mutex::new(());
-        Ok(Self { remote, sign_in, read_only, changes, turn })
+        let turn = Arc::default();
+        Ok(Self { remote, sign_in, read_only, changes, turn, is_ending: AtomicBool::new(false) })
     }
 
     /// Whether nothing can be changed.
@@ -85,6 +91,16 @@ impl Share {
             // Answers are small and waited for.
             let _as_it_is = stream.set_nodelay(true);
             drop(tokio::spawn(self.clone().talk(stream, peer)));
+        }
+    }
+
+    /// Waits, but not for long, until nothing is halfway: a copy is given up and taken away, a move is brought to its end.
+    pub async fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        if tokio::time::timeout(END, self.turn.lock()).await.is_err() {
+            tracing::warn!(
+                "a change takes longer than the end can wait: what it hides may stay hidden"
+            );
         }
     }
 

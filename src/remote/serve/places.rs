@@ -1,14 +1,12 @@
-//! Moving and copying. What is already where something goes is set aside under a hidden name until all is done, and has its
+//! Moving. What is already where something goes is set aside under a hidden name until all is done, and has its
 //! name again if anything fails.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-use futures_util::StreamExt as _;
 use hyper::StatusCode;
 
 use super::Share;
-use super::gather::Gathering;
 use super::paths::destination;
 use super::read::validators;
 use super::request::{Answer, Asked, Outcome, empty, refused, said};
@@ -26,7 +24,7 @@ pub(super) enum Placing {
 }
 
 /// Is what had a name that something else is to get.
-struct Aside {
+pub(super) struct Aside {
     /// Whose name it was.
     name: Locator,
     /// Where it is meanwhile.
@@ -35,48 +33,61 @@ struct Aside {
     tag: AttemptTag,
 }
 
-/// Is a copy that has no visible name yet.
-struct Hidden {
-    place: Locator,
-    kind: Kind,
-}
-
-/// The answer that source and target are one.
-fn itself() -> Answer {
-    said(StatusCode::FORBIDDEN, "that is itself, under another spelling")
-}
-
 /// The condition that it is still what was seen.
-fn same(seen: &Observed) -> Expect {
+pub(super) fn same(seen: &Observed) -> Expect {
     match seen.kind {
         Kind::File => Expect::Version(seen.version.clone()),
         _ => Expect::Folder,
     }
 }
 
+/// A hidden place beside a name.
+fn beside(name: &Locator, tag: &AttemptTag) -> Result<Locator, RemoteError> {
+    let rejected = || RemoteError::new(ErrorKind::NameRejected, "set aside", &name.path);
+    let (folder, own) = name.path.parent().zip(name.path.name()).ok_or_else(rejected)?;
+    Ok(Locator::at(folder.child(names::held(tag, own))))
+}
+
 /// The answer that something is done in the place of what was there, or where nothing was.
-fn done(there: Option<&Observed>) -> Answer {
+pub(super) fn done(there: Option<&Observed>) -> Answer {
     empty(if there.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED })
 }
 
 impl Share {
-    /// Moves or copies to the end, also when the client does not wait for it: halfway, what is set aside would stay there
-    /// under its hidden name, as it does when the server itself is ended then.
+    /// Moves or copies. For a client that leaves before its turn nothing is begun, and a copy ends before it has a name; the
+    /// rest is done to the end all the same: halfway, what is set aside would stay there under its hidden name.
     pub(super) async fn place(self: &Arc<Self>, asked: Asked, how: Placing) -> Outcome {
-        let share = self.clone();
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        self.goes_on()?;
+        // Goes with the request, when the client does.
+        let asker = Arc::new(());
+        let (share, wanted) = (self.clone(), Arc::downgrade(&asker));
         let placing = tokio::spawn(async move {
+            let _turn = turn;
             match how {
-                Placing::Copy => share.copy(&asked).await,
+                Placing::Copy => share.copy(&asked, &wanted).await,
                 Placing::Move => share.relocate(&asked).await,
             }
         });
-        placing.await.unwrap_or_else(|error| {
+        let placed = placing.await;
+        drop(asker);
+        placed.unwrap_or_else(|error| {
             Err(said(StatusCode::INTERNAL_SERVER_ERROR, &format!("it broke: {error}")))
         })
     }
 
+    pub(super) fn goes_on(&self) -> Result<(), Answer> {
+        match self.is_ending.load(Ordering::Acquire) {
+            true => Err(said(StatusCode::SERVICE_UNAVAILABLE, "the share is being ended")),
+            false => Ok(()),
+        }
+    }
+
     /// Where a move or copy goes, and what is there: refused if it must stay, or if one lies in the other.
-    async fn target(&self, asked: &Asked) -> Result<(Locator, Option<Observed>), Answer> {
+    pub(super) async fn target(
+        &self,
+        asked: &Asked,
+    ) -> Result<(Locator, Option<Observed>), Answer> {
         let to = asked.header("destination").and_then(destination);
         let to = to.filter(|to| !to.path.is_root() && !asked.at.path.is_root());
         let to =
@@ -102,7 +113,6 @@ impl Share {
     }
 
     async fn relocate(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
         let seen = self.found(&asked.at).await?;
         let expect = asked.expect(Some(&seen))?;
         let (to, there) = self.target(asked).await?;
@@ -135,6 +145,55 @@ impl Share {
                 return Ok(moved);
             }
         }
+        if seen.kind != Kind::File {
+            return self.take_place(from, to, there, expect).await;
+        }
+        // To another disk it is copied: for as long as that takes, what is there stays.
+        let near = self.bring_near(from, to, expect).await?;
+        let moved = self.change_places(&near, to, there).await;
+        if moved.is_err() {
+            self.give_back(&near).await;
+        }
+        moved
+    }
+
+    /// Moves a file to a hidden name beside where it goes.
+    async fn bring_near(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        expect: Expect,
+    ) -> Result<Aside, RemoteError> {
+        let tag = tag();
+        let place = beside(to, &tag)?;
+        let seen = self.remote.rename(from, &place, expect, &tag).await?;
+        Ok(Aside { name: from.clone(), place, seen, tag })
+    }
+
+    async fn change_places(
+        &self,
+        near: &Aside,
+        to: &Locator,
+        there: &Observed,
+    ) -> Result<Observed, RemoteError> {
+        let expect = same(&near.seen);
+        if there.kind == Kind::File {
+            let replaced = self.remote.replace(&near.place, to, expect.clone(), same(there), tag());
+            if let Some(moved) = replaced.await? {
+                return Ok(moved);
+            }
+        }
+        self.take_place(&near.place, to, there, expect).await
+    }
+
+    /// Moves to where something is that is set aside for it.
+    async fn take_place(
+        &self,
+        from: &Locator,
+        to: &Locator,
+        there: &Observed,
+        expect: Expect,
+    ) -> Result<Observed, RemoteError> {
         let aside = self.set_aside(to, there).await?;
         match self.remote.rename(from, to, expect, &tag()).await {
             Ok(moved) => {
@@ -148,17 +207,19 @@ impl Share {
         }
     }
 
-    async fn set_aside(&self, name: &Locator, seen: &Observed) -> Result<Aside, RemoteError> {
-        let rejected = || RemoteError::new(ErrorKind::NameRejected, "set aside", &name.path);
-        let (folder, own) = name.path.parent().zip(name.path.name()).ok_or_else(rejected)?;
+    pub(super) async fn set_aside(
+        &self,
+        name: &Locator,
+        seen: &Observed,
+    ) -> Result<Aside, RemoteError> {
         let tag = tag();
-        let place = Locator::at(folder.child(names::held(&tag, own)));
+        let place = beside(name, &tag)?;
         self.remote.rename(name, &place, same(seen), &tag).await?;
         Ok(Aside { name: name.clone(), place, seen: seen.clone(), tag })
     }
 
     /// Gives what was set aside its name again, or, if that was taken meanwhile, a visible one beside it.
-    async fn give_back(&self, aside: &Aside) {
+    pub(super) async fn give_back(&self, aside: &Aside) {
         let back = |to: Locator| async move {
             self.remote.rename(&aside.place, &to, Expect::Any, &aside.tag).await
         };
@@ -177,230 +238,12 @@ impl Share {
     }
 
     /// Removes what was set aside.
-    async fn drop_aside(&self, aside: &Aside) {
+    pub(super) async fn drop_aside(&self, aside: &Aside) {
         if let Err(error) = self.remove(&aside.place, &aside.seen, same(&aside.seen)).await {
             tracing::warn!(
                 %error, at = %aside.place.path, name = %aside.name.path,
                 "what was replaced cannot be removed: it stays under a hidden name"
             );
         }
-    }
-
-    async fn copy(&self, asked: &Asked) -> Outcome {
-        let _turn = self.turn.lock().await;
-        let seen = self.found(&asked.at).await?;
-        asked.expect(Some(&seen))?;
-        let (to, there) = self.target(asked).await?;
-        if seen.id.is_some() && there.as_ref().is_some_and(|there| there.id == seen.id) {
-            return Err(itself());
-        }
-        let is_folder = |one: &Observed| one.kind == Kind::Folder;
-        if is_folder(&seen) || there.as_ref().is_some_and(is_folder) {
-            let whole = asked.header("depth") != Some("0");
-            let hidden = self.copy_beside(&asked.at, &seen, &to, whole).await?;
-            self.bring(&asked.at, &hidden, &to, there.as_ref()).await?;
-        } else {
-            // A file is replaced in one step.
-            let expect = if there.is_some() { Expect::Any } else { Expect::Absent };
-            self.copy_file(&asked.at, &to, expect).await?;
-        }
-        Ok(done(there.as_ref()))
-    }
-
-    /// Copies to a hidden name beside `to`, since under a visible one others may put something of their own into it. Of what
-    /// cannot be copied nothing stays.
-    async fn copy_beside(
-        &self,
-        from: &Locator,
-        seen: &Observed,
-        to: &Locator,
-        whole: bool,
-    ) -> Result<Hidden, Answer> {
-        let rejected = || said(StatusCode::BAD_REQUEST, "no destination that can be here");
-        let (folder, own) = to.path.parent().zip(to.path.name()).ok_or_else(rejected)?;
-        let place = Locator::at(folder.child(names::temp(&tag(), own)));
-        let hidden = Hidden { place, kind: seen.kind };
-        let copied = match seen.kind {
-            Kind::File => self.copy_file(from, &hidden.place, Expect::Absent).await,
-            _ => self.copy_folder(from, &hidden.place, whole).await,
-        };
-        match copied {
-            Ok(()) => Ok(hidden),
-            Err(answer) => {
-                self.drop_hidden(&hidden).await;
-                Err(answer)
-            }
-        }
-    }
-
-    /// Gives a copy its name, in the place of what is there.
-    async fn bring(
-        &self,
-        from: &Locator,
-        hidden: &Hidden,
-        to: &Locator,
-        there: Option<&Observed>,
-    ) -> Result<(), Answer> {
-        let brought = self.bring_over(from, hidden, to, there).await;
-        if brought.is_err() {
-            self.drop_hidden(hidden).await;
-        }
-        brought
-    }
-
-    async fn bring_over(
-        &self,
-        from: &Locator,
-        hidden: &Hidden,
-        to: &Locator,
-        there: Option<&Observed>,
-    ) -> Result<(), Answer> {
-        let aside = match there {
-            Some(there) => Some(self.set_aside(to, there).await.map_err(|error| refused(&error))?),
-            None => None,
-        };
-        let brought = match &aside {
-            Some(_) => self.is_still_there(from).await,
-            None => Ok(()),
-        };
-        let brought = match brought {
-            Ok(()) => {
-                let named = self.remote.rename(&hidden.place, to, Expect::Any, &tag()).await;
-                named.map(drop).map_err(|error| refused(&error))
-            }
-            refused => refused,
-        };
-        match (&brought, &aside) {
-            (Ok(()), Some(aside)) => self.drop_aside(aside).await,
-            (Err(_), Some(aside)) => self.give_back(aside).await,
-            (_, None) => {}
-        }
-        brought
-    }
-
-    /// Whether what is copied did not go with what was set aside: where case or form of names do not count and nothing has an
-    /// id, only that tells that they are one.
-    async fn is_still_there(&self, from: &Locator) -> Result<(), Answer> {
-        self.now(from).await?.map(drop).ok_or_else(itself)
-    }
-
-    async fn drop_hidden(&self, hidden: &Hidden) {
-        let removed = match self.remote.stat(&hidden.place).await {
-            Ok(Some(seen)) if seen.kind == hidden.kind => {
-                self.remove(&hidden.place, &seen, same(&seen)).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = removed {
-            tracing::warn!(%error, at = %hidden.place.path, "a part of a copy stays");
-        }
-    }
-
-    async fn copy_folder(&self, from: &Locator, to: &Locator, whole: bool) -> Result<(), Answer> {
-        self.remote.make_folder(to).await.map_err(|error| refused(&error))?;
-        if whole { self.copy_below(from, to).await } else { Ok(()) }
-    }
-
-    async fn copy_below(&self, from: &Locator, to: &Locator) -> Result<(), Answer> {
-        let (files, folders) = self.tree(from).await.map_err(|error| refused(&error))?;
-        let there = |one: &Locator| {
-            let below = one.path.0.get(from.path.0.len()..).unwrap_or_default();
-            Locator::at(RemotePath([&to.path.0, below].concat()))
-        };
-        for folder in folders.iter().skip(1) {
-            self.remote.make_folder(&there(folder)).await.map_err(|error| refused(&error))?;
-        }
-        for file in &files {
-            self.copy_file(file, &there(file), Expect::Absent).await?;
-        }
-        Ok(())
-    }
-
-    async fn copy_file(&self, from: &Locator, to: &Locator, expect: Expect) -> Result<(), Answer> {
-        let seen = self.found(from).await?;
-        let read = self.remote.read(from, &seen.version, 0..seen.size).await;
-        let mut bytes = read.map_err(|error| refused(&error))?.bytes;
-        let mut gathering = Gathering::new(&self.remote, to);
-        while let Some(piece) = bytes.next().await {
-            let piece: Bytes = piece.map_err(|error| refused(&error))?;
-            gathering.take(&piece).await?;
-        }
-        let came = gathering.end().await?;
-        let written = self.write(to, came, seen.mtime, expect).await;
-        written.map(drop).map_err(|error| refused(&error))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::fs;
-    use std::path::Path;
-
-    use super::*;
-    use crate::remote::serve::SignIn;
-    use crate::remote::serve::paths::located;
-
-    async fn share(dir: &Path) -> Share {
-        fs::create_dir_all(dir.join("from/deep")).unwrap();
-        fs::write(dir.join("from/deep/f"), "source").unwrap();
-        Share::open(dir, SignIn::Nobody, false).await.unwrap()
-    }
-
-    fn entries(dir: &Path) -> Vec<String> {
-        let all = fs::read_dir(dir).unwrap();
-        let mut names: Vec<_> =
-            all.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    /// On a file system where case does not count, a folder copied onto another spelling of itself was set aside and removed.
-    #[tokio::test]
-    async fn regression_a_folder_copied_onto_another_spelling_of_itself_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let share = share(dir.path()).await;
-        let at = located("/from").unwrap();
-        let seen = share.found(&at).await.unwrap();
-        let hidden = share.copy_beside(&at, &seen, &at, true).await.unwrap();
-        let answer = share.bring(&at, &hidden, &at, Some(&seen)).await.unwrap_err();
-        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
-        assert_eq!(fs::read(dir.path().join("from/deep/f")).unwrap(), b"source");
-        assert_eq!(entries(dir.path()), ["from"]);
-    }
-
-    /// When the copy of a folder failed, what others had put into its target meanwhile was removed with it.
-    #[tokio::test]
-    async fn regression_a_copy_that_fails_takes_nothing_of_others_along() {
-        let dir = tempfile::tempdir().unwrap();
-        let share = share(dir.path()).await;
-        let (at, to) = (located("/from").unwrap(), located("/to").unwrap());
-        let seen = share.found(&at).await.unwrap();
-        let hidden = share.copy_beside(&at, &seen, &to, true).await.unwrap();
-        assert!(!dir.path().join("to").exists(), "a half copy is seen");
-        fs::create_dir(dir.path().join("to")).unwrap();
-        fs::write(dir.path().join("to/theirs"), "theirs").unwrap();
-        let answer = share.bring(&at, &hidden, &to, None).await.unwrap_err();
-        assert_eq!(answer.status(), StatusCode::PRECONDITION_FAILED);
-        assert_eq!(entries(dir.path()), ["from", "to"]);
-        assert_eq!(entries(&dir.path().join("to")), ["theirs"]);
-    }
-
-    #[tokio::test]
-    async fn a_folder_is_copied_whole_in_the_place_of_what_was_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let share = share(dir.path()).await;
-        fs::create_dir(dir.path().join("to")).unwrap();
-        fs::write(dir.path().join("to/old"), "old").unwrap();
-        let (at, to) = (located("/from").unwrap(), located("/to").unwrap());
-        let seen = share.found(&at).await.unwrap();
-        let there = share.found(&to).await.unwrap();
-        let hidden = share.copy_beside(&at, &seen, &to, true).await.unwrap();
-        share.bring(&at, &hidden, &to, Some(&there)).await.unwrap();
-        assert_eq!(entries(dir.path()), ["from", "to"]);
-        assert_eq!(entries(&dir.path().join("to")), ["deep"]);
-        assert_eq!(fs::read(dir.path().join("to/deep/f")).unwrap(), b"source");
     }
 }

@@ -56,10 +56,15 @@ impl Share {
     async fn find_again(&self) -> Answer {
         let known = self.remote.capabilities().identity;
         let path = self.remote.path();
-        let why = match (self.remote.identity().await, known) {
+        let why = match (self.remote.known_identity().await, known) {
             (Ok(Some(told)), Some(known)) if self.remote.is_same(&known, &told) => {
                 format!("{} was away and is there again: ask again", path.display())
             }
+            // On some file systems, as FUSE, no directory can be told from another one.
+            (Ok(None), None) => format!(
+                "{} was away, and nobody can tell whether it is what is there now: start dewfs serve again to serve that",
+                path.display()
+            ),
             (Ok(_), _) => format!(
                 "another directory is at {} than the one that is served: bring that back, or start dewfs serve again to serve this one",
                 path.display()
