@@ -464,11 +464,14 @@ async fn regression_what_is_accepted_once_is_not_accepted_for_ever() {
         dewfs::engine::Settings { guard: 10, poll: Duration::from_millis(500), ..quick_settings() };
     let options = MemoryOptions { page: 50, ..MemoryOptions::default() };
     let world = World::with(options, settings).await;
-    for (folder, files) in [("shut", 40), ("other", 60)] {
+    let folders = [("shut", 40), ("other", 60)];
+    for (folder, files) in folders {
         world.store.mkdir(folder).unwrap();
         for index in 0..files {
             world.store.put(&format!("{folder}/f{index}"), "there").unwrap();
         }
+    }
+    for (folder, files) in folders {
         assert_eq!(world.names(folder).await.len(), files);
     }
     let shut = Some(dewfs::model::RemotePath(vec![name("shut")]));
