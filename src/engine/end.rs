@@ -28,6 +28,7 @@ impl Engine {
             if let Err(error) = self.send_all(Ino::ROOT, false).await {
                 tracing::warn!(%error, "cannot send what is pending before the end");
             }
+            let was_away = self.core.is_away();
             let ended = self.wait_in_sync(Ino::ROOT, None).await;
             let left = self.pending_now();
             let since = match last {
@@ -35,7 +36,8 @@ impl Engine {
                 _ => Instant::now(),
             };
             last = Some((left, since));
-            let may_come_back = matches!(ended, Ok(false)) && self.core.is_away();
+            // It may have come back just now.
+            let may_come_back = matches!(ended, Ok(false)) && (was_away || self.core.is_away());
             // A doubt ends by itself, but not at once.
             let until = self.core.doubted_until().map_or(since, |until| until.max(since)) + MOMENT;
             if !may_come_back || Instant::now() >= until {

@@ -89,20 +89,21 @@ impl Core {
     async fn feed(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
         let mut pushed = self.remotes.feed.watch();
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut was_lost) = (FIRST_PAUSE, false);
         let mut asked_room = None::<tokio::time::Instant>;
         let mut tried = tokio::time::Instant::now();
         loop {
             let mut reached = false;
             let wait = match self.catch_up().await {
                 Ok(wait) => {
-                    (reached, pause) = (true, FIRST_PAUSE);
+                    (reached, pause, was_lost) = (true, FIRST_PAUSE, false);
                     wait
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot follow the remote's changes");
                     pause = (pause * 2).min(AFTER_FAILURE);
-                    self.settings.poll.min(AFTER_FAILURE)
+                    let longest = if was_lost { pause } else { AFTER_FAILURE };
+                    self.settings.poll.min(longest)
                 }
             };
             if reached && asked_room.is_none_or(|when| when.elapsed() > ASK_ROOM) {
@@ -124,7 +125,10 @@ impl Core {
             let ended = tokio::select! {
                 () = self.workers.ask.notified() => Some(false),
                 told = push => Some(told.is_none()),
-                () = self.rest(wait, wait.min(pause)) => Some(false),
+                lost = self.rest(wait, wait.min(pause)) => {
+                    was_lost |= lost;
+                    Some(false)
+                }
                 _ = stopping.wait_for(|stop| *stop) => None,
             };
             match ended {
@@ -139,7 +143,8 @@ impl Core {
     }
 
     /// Waits as long, or shorter if meanwhile nobody knows any more who the remote is: then nothing is sent until it was asked.
-    async fn rest(&self, wait: Duration, if_lost: Duration) {
+    /// Answers whether that is so.
+    async fn rest(&self, wait: Duration, if_lost: Duration) -> bool {
         let begun = tokio::time::Instant::now();
         self.note_next_look(wait);
         let lost = async {
@@ -148,8 +153,8 @@ impl Core {
             tokio::time::sleep_until(begun + if_lost).await;
         };
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = lost => {}
+            () = tokio::time::sleep(wait) => false,
+            () = lost => true,
         }
     }
 

@@ -426,6 +426,8 @@ impl Engine {
         lock(&core.workers.losses).accepted = Some(since);
         core.workers.followed.store(false, Ordering::Release);
         core.forget_identity();
+        // Who asks just now has not heard of it: what comes of that is no answer.
+        drop(core.workers.identifying.lock().await);
         core.identify(Cause::User).await?;
         core.ask_for_changes();
         Ok(())

@@ -14,12 +14,22 @@ use super::feed::absent;
 use super::live::Failure;
 use super::start::note_identity;
 use crate::catalog::{CatalogError, Durability, Origin, Tx};
-use crate::model::{self, Base, Digest, Ino, Kind, Look, Name, Observed, Place, Rows as _, Sight};
+use crate::model::{
+    self, Attempt, Base, Digest, Ino, Kind, Look, Name, Observed, Place, Rows as _, Sight, StepKind,
+};
 use crate::remote::layers::{Connection, Patience};
 use crate::remote::{ErrorKind, Locator, Remote, RemoteError};
 
-/// Is the turn to ask the remote who it is, with how the last one failed, and when.
-type Identifying<'a> = tokio::sync::MutexGuard<'a, Option<(Instant, Failure)>>;
+/// Is the turn to ask the remote who it is, with how the last one failed, if it did.
+type Identifying<'a> = tokio::sync::MutexGuard<'a, Option<LastFailure>>;
+
+/// Is how asking the remote who it is failed last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastFailure {
+    ended: Instant,
+    is_program: bool,
+    failure: Failure,
+}
 
 /// Why a root is not believed to be the one that is known.
 pub(super) const EMPTY: &str = "it is empty where it had entries";
@@ -27,6 +37,8 @@ pub(super) const OTHER: &str =
     "it is another one than before: its root has none of the entries that are known";
 /// So many entries of a root do not go all at once.
 const MANY: usize = 3;
+/// So many of them are looked at.
+const SOME: usize = 1000;
 
 /// Runs a change of the sync workers as one transaction.
 pub(super) async fn change<T: Send + 'static>(
@@ -148,11 +160,17 @@ impl Core {
             return Ok(());
         }
         // Who stood behind others has their answer: one that hangs would be waited for by each of them.
-        if let Some((_, failure)) = last.filter(|(ended, _)| *ended > begun) {
-            return Err(failure.error());
+        // Who waits for a program is not as patient as the others, and is not hushed with them.
+        let of_my_kind = |last: &LastFailure| last.is_program == cause.is_program();
+        if let Some(last) = last.filter(|last| last.ended > begun).filter(of_my_kind) {
+            return Err(last.failure.error());
         }
         let outcome = self.identify_now(cause).await;
-        *last = outcome.as_ref().err().map(|error| (Instant::now(), Failure::of(error)));
+        *last = outcome.as_ref().err().map(|error| LastFailure {
+            ended: Instant::now(),
+            is_program: cause.is_program(),
+            failure: Failure::of(error),
+        });
         outcome
     }
 
@@ -266,8 +284,7 @@ impl Core {
         self: &Arc<Self>,
         cause: Cause,
     ) -> Result<Option<&'static str>, EngineError> {
-        let known: HashMap<Ino, Base> =
-            change(self, |tx| Ok(tx.bases_in(Ino::ROOT)?.into_iter().collect())).await?;
+        let known = change(self, some_of_root).await?;
         if known.is_empty() || self.is_accepted() {
             return Ok(None);
         }
@@ -306,6 +323,19 @@ impl Core {
     }
 }
 
+fn is_removal(attempt: &Attempt) -> bool {
+    attempt.kind == StepKind::Remove
+}
+
+/// Some of what is known of the root: enough that not all of it is changed here while the root is listed once.
+fn some_of_root(tx: &mut Tx) -> Result<HashMap<Ino, Base>, CatalogError> {
+    let mut known = HashMap::new();
+    for ino in tx.base_children(Ino::ROOT)?.into_iter().take(SOME) {
+        known.extend(tx.base(ino)?.map(|base| (ino, base)));
+    }
+    Ok(known)
+}
+
 /// Why a root in which none of these was seen is not the one that is known, if so. They were known before it was asked, and are
 /// so now: what was sent while it answered, or is just being removed, cannot be in the answer and tells nothing.
 pub(super) fn why_other(
@@ -318,7 +348,8 @@ pub(super) fn why_other(
         match tx.outbox(*ino)? {
             // Of those in sync, so many would not just have been moved or removed.
             None => in_sync += 1,
-            Some(row) if row.attempt.is_some() => continue,
+            Some(row) if row.attempt.as_ref().is_some_and(is_removal) => continue,
+            // Nothing else that is sent takes it out of the remote.
             Some(_) => {}
         }
         if is_empty {

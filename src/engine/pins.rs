@@ -392,10 +392,11 @@ impl Core {
             return None;
         }
         let rests = refused.is_some_and(|one| one.again > Instant::now());
-        if rests
-            || lack.least.is_some_and(|least| missing >= least)
-            || (refused.is_some() && !self.fits_beside_what_stays(missing).await)
-        {
+        if rests || lack.least.is_some_and(|least| missing >= least) {
+            return Some(missing);
+        }
+        if refused.is_some() && !self.fits_beside_what_stays(missing).await {
+            lack.least = Some(missing);
             return Some(missing);
         }
         // Asked first: what is sent from here on is news.

@@ -53,7 +53,7 @@ pub(crate) struct Workers {
     /// Why the remote is not the one we know, if so.
     pub(super) missing: Mutex<Option<String>>,
     /// Only one asks the remote who it is; when that failed last, and how.
-    pub(super) identifying: tokio::sync::Mutex<Option<(tokio::time::Instant, Failure)>>,
+    pub(super) identifying: tokio::sync::Mutex<Option<super::observe::LastFailure>>,
     /// How often there was a reason to ask anew who it is.
     pub(super) forgotten: AtomicU64,
     /// Who the remote is was lost: it is asked sooner.

@@ -11,7 +11,8 @@ use super::*;
 /// A world on a store that does not say who it is, and with what this puts there; the answers of whoever looks who it is, by
 /// its root, are held.
 async fn looked_at(files: &[&str]) -> (World, UnboundedReceiver<Held>) {
-    let store = MemoryStore::new(MemoryOptions::default());
+    let options = MemoryOptions { stable_ids: false, ..MemoryOptions::default() };
+    let store = MemoryStore::new(options);
     store.be_nameless();
     for file in files {
         store.put(file, "before").unwrap();
@@ -97,6 +98,30 @@ async fn regression_a_root_without_what_is_being_removed_is_the_known_one() {
     removal.pass();
     nothing_is_doubted(&world, looks, next).await;
     assert!(world.there().is_empty());
+}
+
+/// A root that was emptied was taken for the known one while its only entry was being sent: the edit went into what was in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_is_being_sent_says_nothing_for_an_emptied_root() {
+    for is_moved in [false, true] {
+        let (world, looks) = looked_at(&["only"]).await;
+        world.store.gate(None);
+        drop(looks);
+        world.store.hint_faults(HintFaults { drop: 1000, ..HintFaults::default() });
+        world.store.take_away(true);
+        match is_moved {
+            true => world.rename("only", "moved").await.unwrap(),
+            false => drop(world.write("only", b"edit").await),
+        }
+        world
+            .until("it is missed", async || status(&world).await.state.word() == "remote-missing")
+            .await;
+        assert!(world.there().is_empty(), "{:?}", world.there());
+        world.store.bring_back();
+        world.in_sync().await;
+        let (name, content) = if is_moved { ("moved", "before") } else { ("only", "edit") };
+        assert_eq!(world.content_there(name).unwrap(), content.as_bytes());
+    }
 }
 
 /// A world whose remote says neither who it is nor what changes; only who has a reason looks at it.

@@ -168,6 +168,7 @@ impl Share {
             Locator::at(RemotePath([&to.path.0, below].concat()))
         };
         for folder in folders.iter().skip(1) {
+            self.go_on(wanted)?;
             self.remote.make_folder(&there(folder)).await.map_err(|error| refused(&error))?;
         }
         for file in &files {
