@@ -450,7 +450,7 @@ fn a_directory_that_hangs_in_the_kernel_holds_up_nothing_but_what_is_in_it() {
     let mut mount = Mounted::at(places, &["-o", TIMEOUT]);
     assert_eq!(names(&mount.places.at).len(), 18);
     fs::read(mount.path("f0")).unwrap();
-    share.signal(Signal::STOP);
+    share.freeze();
     std::thread::scope(|scope| {
         for reader in 0..24 {
             let mount = &mount;

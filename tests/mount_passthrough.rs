@@ -39,7 +39,7 @@ fn hydrated(mount: &Mounted, name: &str) {
 fn without_the_daemon<T>(mount: &Mounted, act: impl FnOnce() -> T) -> T {
     let (done, wait) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        mount.signal(Signal::STOP);
+        mount.freeze();
         let helper = scope.spawn(move || {
             let in_time = wait.recv_timeout(support::LIMIT).is_ok();
             mount.signal(Signal::CONT);

@@ -38,7 +38,7 @@ fn requests_that_hang_in_the_kernel_keep_no_thread_that_others_need() {
     let share = share();
     let runtime = runtime();
     let remote = FolderRemote::open(&share.places.at).unwrap();
-    share.signal(Signal::STOP);
+    share.freeze();
     runtime.block_on(async {
         for n in 0..60 {
             let late = timeout(SHORT, remote.stat(&at(&format!("nobody knows {n}")))).await;
@@ -66,7 +66,7 @@ fn a_stream_that_is_given_up_while_it_hangs_holds_nobody_up() {
     runtime.block_on(async {
         let seen = remote.stat(&at("file")).await.unwrap().unwrap();
         let stream = remote.read(&at("file"), &seen.version, 0..7).await.unwrap();
-        share.signal(Signal::STOP);
+        share.freeze();
         // To close it is a question to the file system as well.
         let asked = Instant::now();
         drop(stream);
@@ -79,7 +79,7 @@ fn a_stream_that_is_given_up_while_it_hangs_holds_nobody_up() {
 fn a_directory_that_hangs_when_it_is_first_opened_is_awaited() {
     let share = share();
     let runtime = runtime();
-    share.signal(Signal::STOP);
+    share.freeze();
     let asked = Instant::now();
     let remote = AwaitedFolder::new(&share.path("folder"));
     assert!(asked.elapsed() < LIMIT / 4, "the start waited {:?}", asked.elapsed());
