@@ -34,7 +34,7 @@ person() { useradd -m -s /bin/bash "$1"; }
 # What is known of every mount when something failed.
 tell_all() {
     dewfs status
-    for log in $(find /var/lib/dewfs /home/*/.local/state /root/.local/state -name log -type f 2> /dev/null); do
+    for log in $(find /var/lib/dewfs /home/*/.local/state ~/.local/state -name log -type f 2> /dev/null); do
         echo "== $log"
         tail -n 40 "$log"
     done
