@@ -35,7 +35,7 @@ HISTORIES ?= 20000
 # features without the tests', so that all of it would be built twice.
 
 # Run a second time without passthrough, as on older kernels and for ordinary users.
-KERNEL = binary(/^mount_(attributes|bytes|life|names|passthrough|webdav)$$/)
+KERNEL = binary(mount)
 
 .PHONY: all build demo test soak fuzz bench lint deny install install-built package uninstall clean
 
@@ -58,7 +58,7 @@ test:
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast --test-threads $(AT_ONCE) -E '$(KERNEL)'; \
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
-		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test 'mount_*'; \
+		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test mount; \
 	fi && \
 	DEWFS_HISTORIES=$(HISTORIES) RUST_BACKTRACE=0 $(CARGO) test --quiet --locked --test sync; \
 	outcome=$$?; scripts/tried $(TRIED); exit $$outcome

@@ -16,7 +16,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketType,
 };
 
-use crate::ordinary::boxed;
+use super::ordinary::boxed;
 
 pub(crate) const REGISTER: u32 = 1;
 pub(crate) const UNREGISTER: u32 = 2;

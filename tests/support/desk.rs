@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::elsewhere;
 use super::shapes::assert_shape;
-
-#[path = "elsewhere.rs"]
-mod elsewhere;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_dewfs");
 

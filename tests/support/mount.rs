@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use dewfs::fuse::mountinfo;
 use tempfile::TempDir;
 
-#[path = "elsewhere.rs"]
-mod elsewhere;
+use super::elsewhere;
 
 /// How long anything may take that is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
