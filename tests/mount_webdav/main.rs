@@ -1,6 +1,8 @@
 //! Real programs in real mounts of real WebDAV servers: what they ask, what arrives, and what others see meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
 
+#[path = "../support/faults.rs"]
+mod faults;
 #[path = "../support/mount.rs"]
 mod mount;
 #[path = "../support/servers.rs"]
@@ -17,7 +19,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use mount::{LIMIT, Mounted, bytes, errno, eventually, names, said};
+use faults::Proxy;
+use mount::{LIMIT, Mounted, bytes, eventually, names, said};
 use servers::{Logged, Product, Server};
 
 /// No poll falls into a test that counts requests.
