@@ -314,7 +314,9 @@ fn programs_work(product: Product) {
     for file in 0..40 {
         fs::create_dir_all(local.path().join(format!("src/{}", file % 4))).unwrap();
         let path = local.path().join(format!("src/{}/file {file}", file % 4));
-        fs::write(path, bytes(file * 700, file as u64)).unwrap();
+        fs::write(&path, bytes(file * 700, file as u64)).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + file as u64);
+        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
     }
     shell(local.path(), "tar -cf all.tar -C src .");
     let at = mount.places.at.display().to_string();
@@ -339,6 +341,13 @@ fn programs_work(product: Product) {
     assert_eq!(tree(&other.places.at), tree(&mount.places.at));
     let at = other.path("data.db").display().to_string();
     assert_eq!(shell(local.path(), &format!("sqlite3 {at} 'PRAGMA integrity_check'")).trim(), "ok");
+    // Who copies from there has all of it, and nothing to copy a second time; contents are as they were.
+    let at = other.places.at.display().to_string();
+    let from = |script: &str| shell(local.path(), &script.replace("MNT", &at));
+    from(
+        "rsync -a MNT/r/ fresh/; cp -a MNT/copy fresh-copy; diff -r src fresh; diff -r src fresh-copy",
+    );
+    assert_eq!(from("rsync -ain MNT/r/ fresh/; rsync -ain MNT/copy/ fresh-copy/"), "");
 }
 
 #[test]
