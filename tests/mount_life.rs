@@ -6,11 +6,12 @@ mod support;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use support::{Mounted, bytes, errno, eventually, ino, names};
+use support::{Mounted, Places, bytes, errno, eventually, ino, names};
 
 fn shell(dir: &Path, script: &str) {
     let output = Command::new("sh").args(["-euc", script]).current_dir(dir).output().unwrap();
@@ -337,6 +338,39 @@ fn rsync_works_both_ways() {
     shell(&mount.places.at, &format!("rsync -a ./ '{}/'; rsync -aS '{0}/' in/", out.display()));
     assert_eq!(fs::read(out.join("f")).unwrap(), bytes(500_000, 4));
     mount.arrives("in/f", &bytes(500_000, 4));
+
+    // A directory holds modes and times of files as well: so does whoever mounts it anew. Those of folders stay here.
+    let set = "mkdir out; printf x > out/run; chmod 700 out/run; touch -d '2001-02-03 04:05:06.7' out/run";
+    let script = format!(
+        "cd '{}'; {set}; rsync -a out/ '{}/out/'",
+        out.display(),
+        mount.places.at.display()
+    );
+    shell(&out, &script);
+    mount.arrives("out/run", b"x");
+    let there = mount.remote("out/run");
+    eventually("mode and time there", || {
+        fs::metadata(&there).is_ok_and(|it| it.mode() & 0o777 == 0o700 && it.mtime() == 981_173_106)
+    });
+    let other = Mounted::at(places_of(&mount), &[]);
+    let (at, back) = (other.places.at.display(), other.places.state.with_extension("back"));
+    let back = back.display();
+    shell(&out, &format!("rsync -a '{at}/out/' '{back}/'; cp -a '{at}/out' '{back}-copy'"));
+    for copy in [format!("{back}/"), format!("{back}-copy/")] {
+        let script = format!(
+            "test -z \"$(rsync -aOin out/ '{copy}')\"; test -z \"$(rsync -ain '{at}/out/' '{copy}')\""
+        );
+        shell(&out, &script);
+        assert_eq!(fs::metadata(Path::new(&copy).join("run")).unwrap().mode() & 0o777, 0o700);
+    }
+}
+
+/// Another place and state for the same remote.
+fn places_of(mount: &Mounted) -> Places {
+    let mut places = Places::new();
+    places.spec.clone_from(&mount.places.spec);
+    places.remote.clone_from(&mount.places.remote);
+    places
 }
 
 #[test]
