@@ -104,8 +104,8 @@ def random_reads(world):
         os.stat(mount.path("data", "big"))
         mark = world.server.mark()
         took, _ = timed(read_places, mount.path("data", "big"), places, 65536)
-        wait_for("the log", lambda: world.server.since(mark)[0] >= len(places) // 2, 5)
-        sent = world.server.since(mark)[1]
+        wait_for("the log", lambda: world.server.since(mark)[0] > 0, 5)
+        sent = world.server.all_since(mark)[1]
         yield times("W4", "200 random 64 KiB reads, of HTTP", took, limit, "<= 2")
         yield Figure("W4", "bytes fetched of asked", "%.1f MiB" % (sent / MIB), "12.5 MiB", sent / MIB / 12.5, "<= 1.3")
 

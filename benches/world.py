@@ -183,6 +183,18 @@ class Server:
             lines = [line.split() for line in file]
         return len(lines), sum(int(line[2]) for line in lines)
 
+    def all_since(self, mark):
+        """The same once nothing was added for many looks: what is fetched ahead ends after its reader."""
+        seen, calm, end = self.since(mark), 0, time.monotonic() + 60
+        while calm < 50:
+            if time.monotonic() > end:
+                raise RuntimeError("the log never comes to rest")
+            time.sleep(0.02)
+            now = self.since(mark)
+            calm = calm + 1 if now == seen else 0
+            seen = now
+        return seen
+
 
 class Far:
     """The same server far away: all bytes arrive half a round trip later, both ways, and a connection takes a whole one."""

@@ -65,7 +65,7 @@ impl Core {
         }
         for outcome in outcomes {
             if tx.outbox(outcome.ino)?.is_some() {
-                let Some(error) = self.what_keeps_names() else { return Ok(()) };
+                let Some(error) = self.what_keeps_all() else { return Ok(()) };
                 // Somebody would notice if it were back.
                 self.ask_for_changes();
                 return Err(error);
@@ -74,7 +74,8 @@ impl Core {
         Ok(())
     }
 
-    fn what_keeps_names(&self) -> Option<EngineError> {
+    /// Why nothing is sent now, if so.
+    pub(super) fn what_keeps_all(&self) -> Option<EngineError> {
         match self.connection_state() {
             Some((MountState::AuthRequired, _)) => Some(EngineError::Unauthenticated),
             Some(_) => Some(EngineError::Offline),
@@ -118,7 +119,7 @@ impl Core {
             if !left {
                 return Ok(());
             }
-            if let Some(error) = self.what_keeps_names() {
+            if let Some(error) = self.what_keeps_all() {
                 return Err(error);
             }
             let now_sent = self.sent_of(&urgent.items);

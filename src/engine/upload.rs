@@ -334,6 +334,11 @@ impl Core {
         self.outbox.notify_one();
         let mut pulse = self.pulse.subscribe();
         let mut end = Instant::now() + self.settings.timeout;
+        let back_by = Instant::now() + COMES_BACK;
+        if self.what_keeps_all().is_some() {
+            // Somebody would notice if it were back.
+            self.ask_for_changes();
+        }
         let mut sent = 0;
         loop {
             pulse.borrow_and_update();
@@ -345,6 +350,11 @@ impl Core {
             }
             if let Some(error) = row.error {
                 return Err(not_sent(row.error_kind.as_deref(), error));
+            }
+            match self.what_keeps_all() {
+                Some(EngineError::Offline) if Instant::now() < back_by => {}
+                Some(error) => return Err(error),
+                None => {}
             }
             let now_sent = lock(&self.workers.sending)
                 .get(&ino)
@@ -372,6 +382,9 @@ impl Core {
             .map_err(EngineError::from)
     }
 }
+
+/// How long a program that waits for a remote which is known to be away waits for its return.
+const COMES_BACK: Duration = Duration::from_secs(2);
 
 /// The error for a program that waits for the remote.
 pub(super) fn not_sent(kind: Option<&str>, message: String) -> EngineError {

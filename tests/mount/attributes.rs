@@ -312,6 +312,20 @@ fn the_state_can_be_read_as_attributes_and_is_not_listed() {
     assert_eq!(state("f", "present").unwrap(), "200000");
     let pinned = setxattr(mount.path("f"), "user.dewfs.pin", b"pinned", XattrFlags::empty());
     pinned.unwrap();
+    assert_eq!(state("f", "pin").unwrap(), "pinned");
+    removexattr(mount.path("f"), "user.dewfs.pin").unwrap();
+    assert_eq!(state("f", "pin").unwrap(), "unspecified");
+    let refused = removexattr(mount.path("f"), "user.dewfs.state");
+    assert_eq!(refused.unwrap_err().raw_os_error(), libc::EPERM);
+    // A folder on a disk tells its files' numbers and when they changed; there was no error.
+    let version = state("f", "version").unwrap();
+    assert!(!version.is_empty() && !state("f", "id").unwrap().is_empty());
+    assert_eq!(state("f", "error"), Err(libc::ENODATA));
+    fs::write(mount.path("f"), "new").unwrap();
+    mount.arrives("f", b"new");
+    eventually("another version", || state("f", "version").is_ok_and(|it| it != version));
+    let pinned = setxattr(mount.path("f"), "user.dewfs.pin", b"pinned", XattrFlags::empty());
+    pinned.unwrap();
     assert_eq!(state("f", "state").unwrap(), "pinned");
     let refused = setxattr(mount.path("f"), "user.dewfs.pin", b"excluded", XattrFlags::empty());
     assert_eq!(refused.unwrap_err().raw_os_error(), libc::EINVAL);

@@ -293,6 +293,34 @@ fn locks_are_kept_between_processes() {
     rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
 }
 
+/// Locks of a range, as databases and office programs take them.
+#[test]
+fn record_locks_are_kept_between_processes() {
+    let mount = Mounted::empty();
+    fs::write(mount.path("f"), "0123456789").unwrap();
+    let try_lock = |start: u64| {
+        let script = "import errno, fcntl, sys\nfile = open(sys.argv[1], 'r+')\ntry:\n    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 5, int(sys.argv[2]))\n    print('got it')\nexcept OSError as error:\n    print(errno.errorcode[error.errno])";
+        let mut python = std::process::Command::new("python3");
+        python.args(["-c", script]).arg(mount.path("f")).arg(start.to_string());
+        let output = python.output().unwrap();
+        assert!(output.status.success(), "{}", crate::support::mount::said(&output));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let refused = |what: String| assert!(["EAGAIN", "EACCES"].contains(&&*what), "{what}");
+    assert_eq!(try_lock(0), "got it");
+    let file = open(&mount.path("f"));
+    rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    refused(try_lock(0));
+    refused(try_lock(5));
+    rustix::fs::fcntl_lock(&file, FlockOperation::Unlock).unwrap();
+    assert_eq!(try_lock(0), "got it");
+    // Whoever closes any descriptor of a file, or ends, lets its locks go.
+    rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    refused(try_lock(5));
+    drop(file);
+    assert_eq!(try_lock(5), "got it");
+}
+
 #[test]
 fn a_reader_sees_what_a_writer_wrote_without_closing() {
     let mount = Mounted::empty();

@@ -118,6 +118,7 @@ fn a_state_directory_in_use_is_refused() {
         .output()
         .unwrap();
     let line = said(&output);
+    assert_eq!(line.trim_end().lines().count(), 1, "one line: {line}");
     assert!(line.contains("another dewfs uses this state directory"), "{line}");
     assert!(line.contains("give each a state_dir= of its own"), "{line}");
     assert_eq!(output.status.code(), Some(1));
@@ -156,6 +157,7 @@ fn places_inside_each_other_are_refused_the_other_way_round() {
         let line = said(&output);
         assert!(!output.status.success(), "{line}");
         assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+        assert!(line.contains("one lies in the other"), "{line}");
         assert!(dewfs::fuse::mountinfo::at(at).unwrap().is_none());
     };
     let places = Places::new();
@@ -166,6 +168,16 @@ fn places_inside_each_other_are_refused_the_other_way_round() {
     refused(&at("c"), &at("d/mnt"), &at("d"));
     refused(&at("e"), &at("f"), &at("e/state"));
     refused(&at("g/remote"), &at("h"), &at("g"));
+    // What is inside by the way of a link is inside.
+    let link = |name: &str, to: &str| {
+        fs::create_dir_all(at(to)).unwrap();
+        std::os::unix::fs::symlink(at(to), at(name)).unwrap();
+    };
+    link("to i", "i");
+    refused(&at("to i"), &at("i/mnt"), &at("state"));
+    link("to j", "j/mnt");
+    refused(&at("k"), &at("j/mnt"), &at("to j/state"));
+    refused(&at("l"), &at("j/mnt/below"), &at("to j"));
 }
 
 #[test]
@@ -206,9 +218,12 @@ fn a_file_system_that_deceives_is_refused_as_state() {
     // The mount itself is the nearest file system that cannot hold a state.
     let mounted = Mounted::empty();
     let places = Places::new();
-    let inside = mounted.path("state");
-    let line = refused(&places, &["-o", &format!("state_dir={}", inside.display())]);
-    assert!(line.contains("state"), "{line}");
+    let inside = mounted.path("inside");
+    let option = format!("state_dir={}", inside.display());
+    let line = refused(&places, &["-o", &option]);
+    assert!(line.contains("it lies on a network or FUSE file system (FUSE)"), "{line}");
+    assert!(line.contains(&*inside.to_string_lossy()), "{line}");
+    assert_eq!(mount(&places, &["-o", &option]).status.code(), Some(1));
 }
 
 #[test]

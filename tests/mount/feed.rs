@@ -165,6 +165,66 @@ async fn in_a_mount_of_a_server_with_tokens_what_others_do_shows() {
     assert_eq!(status(&mount)["feed"], "poll");
 }
 
+/// CONTRACT, Sizes: "`df` shows the remote's quota where it tells one, else the state disk's numbers."
+#[tokio::test(flavor = "multi_thread")]
+async fn the_room_is_what_the_server_tells() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    server.put("large", &vec![1; 3_000_000]);
+    let (mount, _home) = mounted(&server, &[]);
+    // What the server answers: this is available, besides what is used.
+    let (used, available) = (3_000_000_u64, 1_000_000_000);
+    let mut seen = (0, 0);
+    eventually("the quota", || {
+        let room = rustix::fs::statvfs(&mount.places.at).unwrap();
+        seen = (room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize);
+        seen.0.abs_diff(used + available) < 8192 && seen.1.abs_diff(available) < 8192
+    });
+    let quota = &status(&mount)["quota"];
+    assert_eq!(
+        (quota["used_bytes"].as_u64(), quota["limit_bytes"].as_u64()),
+        (Some(used), Some(used + available)),
+        "{seen:?}"
+    );
+}
+
+/// CONTRACT, Extended attributes: "the remote's stable id; its ETag, generation or version; last error, absent when none".
+#[tokio::test(flavor = "multi_thread")]
+async fn the_attributes_tell_id_version_and_error() {
+    let server = CloudServer::start(Options::nextcloud()).await;
+    plant(&server);
+    server.set_permissions("b", "SRG");
+    let (mount, _home) = mounted(&server, &[]);
+    let told = |path: &str, what: &str| {
+        let mut value = [0; 4096];
+        let name = format!("user.dewfs.{what}");
+        match rustix::fs::getxattr(mount.path(path), name, &mut value) {
+            Ok(length) => Ok(String::from_utf8(value[..length].to_vec()).unwrap()),
+            Err(errno) => Err(errno),
+        }
+    };
+    let none = Err(rustix::io::Errno::NODATA);
+    let id = told("a/file", "id").unwrap();
+    assert_eq!(id, server.id("a/file").unwrap().to_string());
+    let version = told("a/file", "version").unwrap();
+    assert_eq!(told("a/file", "error"), none);
+    server.rename("a/file", "a/moved");
+    eventually("the new name", || told("a/moved", "id").is_ok());
+    assert_eq!(
+        (told("a/moved", "id"), told("a/moved", "version")),
+        (Ok(id.clone()), Ok(version.clone()))
+    );
+    server.put("a/moved", b"another content");
+    eventually("another version", || told("a/moved", "version").is_ok_and(|now| now != version));
+    assert_eq!(told("a/moved", "id"), Ok(id));
+
+    fs::write(mount.path("b/refused"), b"x").unwrap();
+    assert_eq!(told("b/refused", "id"), none);
+    assert_eq!(told("b/refused", "version"), none);
+    eventually("the error", || told("b/refused", "error").is_ok_and(|why| why.contains("403")));
+    server.set_permissions("b", "RGDNVCK");
+    eventually("no error any more", || told("b/refused", "error") == none);
+}
+
 fn of_a_real_server(product: Product) {
     let server = Server::start(product);
     plant(&server);

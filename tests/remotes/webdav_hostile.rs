@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::support::liar::{Asked, Liar};
-use crate::support::mount::{Mounted, dewfs, names};
+use crate::support::mount::{Mounted, dewfs, eventually, names};
 use crate::support::servers::Server;
 use dewfs::remote::webdav::{WebDavOptions, WebDavRemote};
 use dewfs::remote::{ErrorKind, Locator, Name, Remote, RemotePath, Version};
@@ -63,11 +63,9 @@ async fn holding(entries: String) -> Liar {
     .await
 }
 
-/// What the kernel makes of it: no name breaks the listing of the others, none leads out of its folder.
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_are_listed_and_stay_in_their_folder() {
-    let long = "n".repeat(10_000);
-    let odd = [
+/// Names, as a server writes them, that mean something else elsewhere.
+fn odd(long: &str) -> [&str; 13] {
+    [
         "..%2F..%2Fetc%2Fpasswd",
         "%2E%2E",
         "%2E",
@@ -81,8 +79,15 @@ async fn hostile_names_are_listed_and_stay_in_their_folder() {
         "%20",
         "-rf",
         "%2A",
-        &long,
-    ];
+        long,
+    ]
+}
+
+/// What the kernel makes of it: no name breaks the listing of the others, none leads out of its folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_names_are_listed_and_stay_in_their_folder() {
+    let long = "n".repeat(10_000);
+    let odd = odd(&long);
     let entries = odd.map(|name| file(&format!("/{name}"), "4")).concat() + &file("/plain", "4");
     let liar = holding(entries).await;
     let url = liar.url.clone();
@@ -104,6 +109,105 @@ async fn hostile_names_are_listed_and_stay_in_their_folder() {
     assert_eq!(seen.len(), odd.len() + 1, "{seen:?}");
     assert!(seen.iter().any(|name| name == "plain"));
     assert!(seen.iter().all(|name| name.len() <= 255 && name != ".." && name != "."));
+}
+
+/// A server with a folder in which there is one that holds these files, which gives and takes everything below that.
+async fn giving(above: &'static str, files: Vec<String>) -> Liar {
+    let inside = format!("{above}share");
+    let all: String = files.iter().map(|path| file(path, "4")).collect();
+    let (above_own, inside_own) = (folder(above), folder(&format!("{inside}/")));
+    Liar::start(move |asked: &Asked| {
+        let is_listed = !asked.headers.contains("depth: 0");
+        let path = asked.path.trim_end_matches('/');
+        match asked.method.as_str() {
+            "PROPFIND" if format!("{path}/") == above => {
+                let below = if is_listed { &inside_own } else { "" };
+                multistatus(&format!("{above_own}{below}"))
+            }
+            "PROPFIND" if path == inside => {
+                let below = if is_listed { &all } else { "" };
+                multistatus(&format!("{inside_own}{below}"))
+            }
+            "PROPFIND" if files.contains(&asked.path) => multistatus(&file(&asked.path, "4")),
+            "GET" if files.contains(&asked.path) => {
+                let range = "Content-Range: bytes 0-3/4\r\nContent-Length: 4\r\n\r\n0123";
+                format!("HTTP/1.1 206 Part\r\nETag: \"v\"\r\n{range}")
+            }
+            "PUT" => "HTTP/1.1 201 Made\r\nETag: \"w\"\r\nContent-Length: 0\r\n\r\n".into(),
+            // Full, as it says: so it is not tried what it can do.
+            "MKCOL" => "HTTP/1.1 507 Full\r\nContent-Length: 0\r\n\r\n".into(),
+            "MOVE" => "HTTP/1.1 201 Made\r\nContent-Length: 0\r\n\r\n".into(),
+            "DELETE" => "HTTP/1.1 204 Gone\r\n\r\n".into(),
+            _ => "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".into(),
+        }
+    })
+    .await
+}
+
+/// Whether a path leads out of a folder for anybody who reads it: a server that decodes first and then looks for dots as well.
+fn leads_out(path: &str, folder: &str) -> bool {
+    let is_dots = |part: &str| {
+        let part = part.to_ascii_lowercase().replace("%2e", ".");
+        part == "." || part == ".."
+    };
+    !format!("{path}/").starts_with(folder) || path.split('/').any(is_dots)
+}
+
+/// What programs do with such names asks for nothing outside of the folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_names_are_read_and_written_in_their_folder() {
+    const FOLDER: &str = "/given/";
+    assert!(leads_out("/given/%2E%2e/x", FOLDER) && leads_out("/givenx", FOLDER));
+    assert!(!leads_out("/given/..%2Fx", FOLDER));
+    let long = "n".repeat(10_000);
+    let odd = odd(&long);
+    let files = odd.iter().chain(&["plain"]).map(|name| format!("{FOLDER}share/{name}")).collect();
+    let liar = giving(FOLDER, files).await;
+    let url = format!("{}given/", liar.url);
+    let count = odd.len() + 1;
+    let asked = liar.asking();
+    tokio::task::spawn_blocking(move || {
+        let nowhere = tempfile::tempdir().unwrap();
+        let mount = Mounted::url(&url, nowhere.path(), &["-o", "timeout=2s"]);
+        let entries = fs::read_dir(mount.path("share")).unwrap();
+        let seen: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(seen.len(), count, "{seen:?}");
+        let mut right = 0;
+        for name in &seen {
+            match fs::read(mount.path("share").join(name)) {
+                Ok(content) => {
+                    assert_eq!(content, b"0123", "{name:?}");
+                    right += 1;
+                }
+                Err(error) => println!("{name:?}: {error}"),
+            }
+        }
+        assert!(right >= 9, "only {right} of them can be read");
+        for name in &seen {
+            if let Err(error) = fs::write(mount.path("share").join(name), b"4567") {
+                println!("{name:?} is not written: {error}");
+            }
+        }
+        // Under a name of its own first, which this server then knows nothing of.
+        let is_sent =
+            |name: &str| asked().iter().any(|one| one.method == "PUT" && one.path.ends_with(name));
+        for name in ["plain", "-rf", "line%0Abreak", "%2A", "%20", "%FF%FE%FD"] {
+            eventually(&format!("{name} to be sent"), || is_sent(name));
+        }
+        let all = asked();
+        println!("{} requests", all.len());
+        for one in &all {
+            assert!(!leads_out(&one.path, FOLDER), "{one:?}");
+            let to = one.headers.lines().find_map(|line| line.strip_prefix("destination: "));
+            if let Some(to) = to {
+                let path =
+                    to.split_once("://").map_or(to, |(_, rest)| &rest[rest.find('/').unwrap()..]);
+                assert!(!leads_out(path, FOLDER), "{one:?}");
+            }
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

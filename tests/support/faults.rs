@@ -61,8 +61,8 @@ struct State {
     fault: Fault,
     /// Only requests of these methods go wrong; all if empty.
     methods: Vec<&'static str>,
-    /// How many came at all.
-    asked: usize,
+    /// The heads of all that came, in lower case.
+    heads: Vec<String>,
     /// How many were meant, and how many of them went wrong so far.
     meant: usize,
     count: usize,
@@ -91,7 +91,7 @@ impl Proxy {
         let state = State {
             fault: Fault::None,
             methods: Vec::new(),
-            asked: 0,
+            heads: Vec::new(),
             meant: 0,
             count: 0,
             deed: None,
@@ -148,7 +148,12 @@ impl Proxy {
 impl Proxy {
     /// How many requests came so far.
     pub(crate) fn asked(&self) -> usize {
-        self.shared.state.lock().unwrap().asked
+        self.shared.state.lock().unwrap().heads.len()
+    }
+
+    /// The heads of all requests that came so far, a header in each line, in lower case.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.shared.state.lock().unwrap().heads.clone()
     }
 }
 
@@ -162,9 +167,9 @@ impl Drop for Proxy {
 
 impl Shared {
     /// How a request of `method` goes wrong now.
-    fn fault(&self, method: &str) -> Fault {
+    fn fault(&self, method: &str, head: &[u8]) -> Fault {
         let mut state = self.state.lock().unwrap();
-        state.asked += 1;
+        state.heads.push(String::from_utf8_lossy(head).to_ascii_lowercase());
         let is_meant = state.methods.is_empty() || state.methods.contains(&method);
         if !is_meant || state.fault == Fault::None {
             return Fault::None;
@@ -289,7 +294,7 @@ fn serve(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     client.set_nodelay(true)?;
     while let Some(begun) = read_head(&mut client)? {
         let method = begun.message.first.split(' ').next().unwrap_or_default().to_owned();
-        let fault = shared.fault(&method);
+        let fault = shared.fault(&method, &begun.message.head());
         shared.note(&begun.message, &fault);
         if let Fault::Thin(speed) = fault
             && begun.length.is_some_and(|length| length > 0)

@@ -47,6 +47,13 @@ impl Liar {
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
+
+    /// The same for who outlives the borrow of this.
+    #[allow(dead_code)]
+    pub fn asking(&self) -> impl Fn() -> Vec<Asked> + Send + 'static {
+        let asked = Arc::clone(&self.asked);
+        move || asked.lock().unwrap().clone()
+    }
 }
 
 impl Drop for Liar {

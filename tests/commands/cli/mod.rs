@@ -189,6 +189,7 @@ fn the_manner_of_mount_has_its_exit_statuses() {
         (32, "./remote mnt -o remount,ro", "remount"),
         (32, "./remote none", "none"),
         (32, "./remote remote/in", "one lies in the other"),
+        (32, "http://127.0.0.1:9/ mnt", "cannot be reached (Connection refused"),
     ] {
         let line = desk.refused(status, words);
         assert!(line.contains(named), "{words}: {line}");

@@ -11,7 +11,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::mount::{LIMIT, Mounted, bytes, errno, eventually, names, said};
+use crate::support::faults::Proxy;
+use crate::support::mount::{LIMIT, Mounted, bytes, eventually, names, said};
 use crate::support::servers::{Logged, Product, Server};
 
 /// No poll falls into a test that counts requests.
@@ -305,7 +306,9 @@ fn programs_work(product: Product) {
     for file in 0..40 {
         fs::create_dir_all(local.path().join(format!("src/{}", file % 4))).unwrap();
         let path = local.path().join(format!("src/{}/file {file}", file % 4));
-        fs::write(path, bytes(file * 700, file as u64)).unwrap();
+        fs::write(&path, bytes(file * 700, file as u64)).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + file as u64);
+        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
     }
     shell(local.path(), "tar -cf all.tar -C src .");
     let at = mount.places.at.display().to_string();
@@ -330,6 +333,13 @@ fn programs_work(product: Product) {
     assert_eq!(tree(&other.places.at), tree(&mount.places.at));
     let at = other.path("data.db").display().to_string();
     assert_eq!(shell(local.path(), &format!("sqlite3 {at} 'PRAGMA integrity_check'")).trim(), "ok");
+    // Who copies from there has all of it, and nothing to copy a second time; contents are as they were.
+    let at = other.places.at.display().to_string();
+    let from = |script: &str| shell(local.path(), &script.replace("MNT", &at));
+    from(
+        "rsync -a MNT/r/ fresh/; cp -a MNT/copy fresh-copy; diff -r src fresh; diff -r src fresh-copy",
+    );
+    assert_eq!(from("rsync -ain MNT/r/ fresh/; rsync -ain MNT/copy/ fresh-copy/"), "");
 }
 
 #[test]

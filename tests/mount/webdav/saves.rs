@@ -14,6 +14,18 @@ fn an_mtime_survives_where_the_server_can_hold_it() {
     });
     let other = mounted(&server, STILL);
     assert_eq!(fs::metadata(other.path("f")).unwrap().mtime(), 981_173_106);
+    // Who copies from there has it as well, and nothing to copy a second time.
+    let local = tempfile::tempdir().unwrap();
+    let from = |script: &str| {
+        let (here, there) = (mount.places.at.display(), other.places.at.display());
+        let script = script.replace("THERE", &there.to_string());
+        shell(local.path(), &script.replace("HERE", &here.to_string()))
+    };
+    from("rsync -a THERE/ back/; mkdir copy; cp -a THERE/f copy/");
+    assert_eq!(
+        from("rsync -aOin HERE/ back/; rsync -ain THERE/ back/; rsync -aOin HERE/ copy/"),
+        ""
+    );
 
     // Also one set after the content was sent, as `touch` and `rsync -t` of a known file do: nothing is sent again.
     mount.arrives("f", b"dated");
@@ -38,8 +50,14 @@ fn a_safe_save_is_one_conditional_write() {
     for name in ["gedit.txt", "office.odt", "vim.txt", "emacs.txt"] {
         server.put(name, b"old");
     }
+    let proxy = Proxy::start(server.port);
     // Long enough that a save in several steps is over before its first one is sent, also on a busy machine.
-    let mount = mounted(&server, &["-o", "poll=1h,write_back_delay=2s"]);
+    let options = ["-o", "poll=1h,write_back_delay=2s"];
+    let mount = Mounted::url(&proxy.url(), server.root(), &options);
+    let mut versions = BTreeMap::new();
+    for name in names(server.root()) {
+        versions.insert(name.clone(), etag(&server, &name));
+    }
     for (name, temporary) in temporaries {
         assert_eq!(fs::read(mount.path(name)).unwrap(), b"old");
         let new = format!("new {name}").into_bytes();
@@ -70,6 +88,67 @@ fn a_safe_save_is_one_conditional_write() {
         };
         let methods: Vec<_> = log.iter().filter(is_change).map(|one| &one.method).collect();
         assert_eq!(methods, ["PUT"], "{name}");
+        let begins = format!("put /{} http/1.1", name.replace(' ', "%20"));
+        let put = proxy.heads().into_iter().find(|head| head.starts_with(&begins)).unwrap();
+        let condition = format!("if-match: {}", versions[name].to_ascii_lowercase());
+        assert!(put.lines().any(|line| line == condition), "no {condition:?} in {put}");
+    }
+}
+
+/// The version that the server tells of a file.
+fn etag(server: &Server, name: &str) -> String {
+    let url = format!("{}{name}", server.url());
+    let head = Command::new("curl").args(["--silent", "--fail", "--head", &url]).output().unwrap();
+    let head = String::from_utf8(head.stdout).unwrap();
+    let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("etag: "));
+    line.unwrap_or_else(|| panic!("no version in {head}"))[6..].to_owned()
+}
+
+/// The real vim, with the backup that it leaves beside the file.
+#[test]
+fn a_save_by_vim_with_a_backup_is_one_write_of_the_file() {
+    let server = Server::start(Product::Lighttpd);
+    server.put("doc.txt", b"one\n");
+    let proxy = Proxy::start(server.port);
+    let options = ["-o", "poll=1h,write_back_delay=2s"];
+    let mount = Mounted::url(&proxy.url(), server.root(), &options);
+    let save = |from: &str, to: &str| {
+        let script = format!(
+            "vim -u NONE -i NONE -N -es -c 'set backup writebackup backupcopy=no backupdir=. backupext=~' -c 's/{from}/{to}/' -c wq doc.txt"
+        );
+        let before = fs::metadata(mount.path("doc.txt")).unwrap().ino();
+        shell(&mount.places.at, &script);
+        assert_ne!(
+            fs::metadata(mount.path("doc.txt")).unwrap().ino(),
+            before,
+            "no backup by rename"
+        );
+        for (name, content) in [("doc.txt", to), ("doc.txt~", from)] {
+            let content = format!("{content}\n");
+            assert_eq!(fs::read(mount.path(name)).unwrap(), content.as_bytes(), "{name}");
+            mount.arrives(name, content.as_bytes());
+        }
+        eventually("nothing else", || names(server.root()) == ["doc.txt", "doc.txt~"]);
+        let status = Command::new(env!("CARGO_BIN_EXE_dewfs"))
+            .args(["status", "--wait", "--timeout", "20s"])
+            .arg(&mount.places.at)
+            .output();
+        assert!(status.unwrap().status.success());
+    };
+    save("one", "two");
+    let versions = ["doc.txt", "doc.txt~"].map(|name| (name, etag(&server, name)));
+    let known = proxy.heads().len();
+    save("two", "three");
+    // Now that both are there, each of them gets another content: neither name is gone for a moment.
+    let looks = ["get ", "propfind ", "head "];
+    let mut changes = proxy.heads().split_off(known);
+    changes.retain(|head| !looks.iter().any(|look| head.starts_with(look)));
+    changes.sort();
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    for (change, (name, version)) in changes.iter().zip(versions) {
+        assert!(change.starts_with(&format!("put /{name} http/1.1")), "{name}: {change}");
+        let condition = format!("if-match: {}", version.to_ascii_lowercase());
+        assert!(change.lines().any(|line| line == condition), "no {condition:?} in {change}");
     }
 }
 
@@ -157,35 +236,91 @@ fn a_change_behind_the_back_is_never_overwritten() {
     }
 }
 
-#[test]
-fn close_and_fsync_wait_for_the_server_where_they_are_told_to() {
+/// Opens a file for writing, writes and closes it, or syncs it before; says when each returned, or the errno that it gave.
+/// What `close` answers is told by few: neither a `File` nor `cp` says it.
+const WRITE_AND_CLOSE: &str = r#"
+import os, sys
+path, content, sync = sys.argv[1:]
+fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+os.write(fd, content.encode())
+for name, call in [("fsync", os.fsync), ("close", os.close)]:
+    if name == "close" or sync:
+        try:
+            call(fd)
+            print(name, "0")
+        except OSError as error:
+            print(name, error.errno)
+"#;
+
+fn write_and_close(mount: &Mounted, name: &str, content: &str, sync: bool) -> String {
+    let mut python = Command::new("python3");
+    python.args(["-c", WRITE_AND_CLOSE]).arg(mount.path(name)).arg(content);
+    let output = python.arg(if sync { "fsync" } else { "" }).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// S21 "A program that waits for the remote gets an answer at the latest 30 seconds (`timeout=`) after the last
+/// progress: `ETIMEDOUT`, or `EHOSTDOWN` at once-ish (2 seconds) while the remote is known to be away."
+fn close_and_fsync_wait(options: &str) {
+    let (host_down, timed_out) = (libc::EHOSTDOWN, libc::ETIMEDOUT);
     let mut server = Server::start(Product::Apache);
-    let mount = mounted(&server, &["-o", "close=remote,fsync=remote,timeout=2s"]);
-    let local = tempfile::NamedTempFile::new().unwrap();
-    fs::write(local.path(), b"content").unwrap();
-    let copy = |name: &str| {
-        let mut command = Command::new("cp");
-        command.arg(local.path()).arg(mount.path(name)).env("LC_ALL", "C").output().unwrap()
-    };
-    assert!(copy("by close").status.success());
+    let options = format!("{options},timeout=4s,poll=1h");
+    let mount = mounted(&server, &["-o", &options]);
+    assert_eq!(write_and_close(&mount, "by close", "content", false), "close 0\n");
     assert_eq!(fs::read(mount.remote("by close")).unwrap(), b"content");
     let mut open = File::create(mount.path("by fsync")).unwrap();
     open.write_all(b"half").unwrap();
     open.sync_all().unwrap();
     assert_eq!(fs::read(mount.remote("by fsync")).unwrap(), b"half");
 
+    // Silent: nothing is known, until the deadline is over.
+    server.freeze();
+    let start = Instant::now();
+    let told = write_and_close(&mount, "silent", "content", false);
+    assert!(
+        [host_down, timed_out].map(|errno| format!("close {errno}\n")).contains(&told),
+        "{told}"
+    );
+    let took = start.elapsed();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(8), "{took:?}");
+    server.thaw();
+    mount.arrives("silent", b"content");
+
+    // Away: known by what did not arrive, and said at once from then on.
     server.stop();
-    let failed = copy("later");
-    assert!(!failed.status.success(), "close says that it did not arrive");
-    assert!(said(&failed).contains("later"), "{}", said(&failed));
+    let told = write_and_close(&mount, "later", "content", false);
+    assert!(
+        [host_down, timed_out].map(|errno| format!("close {errno}\n")).contains(&told),
+        "{told}"
+    );
+    let known = || {
+        shell(&mount.places.at, &format!("{} status --short .; true", env!("CARGO_BIN_EXE_dewfs")))
+    };
+    eventually("it is known to be away", || known().trim() == "offline");
+    let start = Instant::now();
+    let told = write_and_close(&mount, "synced", "content", true);
+    assert_eq!(told, format!("fsync {host_down}\nclose {host_down}\n"));
     open.write_all(b" and half").unwrap();
-    let errno = errno(open.sync_all());
-    let known = [rustix::io::Errno::HOSTDOWN, rustix::io::Errno::TIMEDOUT];
-    assert!(known.iter().any(|known| known.raw_os_error() == errno), "{errno}");
+    let synced = open.sync_all().unwrap_err();
+    assert_eq!(synced.raw_os_error(), Some(host_down), "{synced}");
+    // Three calls of 2 seconds each.
+    assert!(start.elapsed() < Duration::from_secs(3 * 2 + 4), "{:?}", start.elapsed());
     drop(open);
     server.start_again();
     mount.arrives("later", b"content");
+    mount.arrives("synced", b"content");
     mount.arrives("by fsync", b"half and half");
+}
+
+#[test]
+fn close_and_fsync_wait_for_the_server_where_they_are_told_to() {
+    close_and_fsync_wait("close=remote,fsync=remote");
+}
+
+#[test]
+fn close_waits_for_the_server_in_a_mount_that_is_sync() {
+    close_and_fsync_wait("sync,fsync=remote");
 }
 
 /// A root that takes no new folder, as that of a NAS which lists its shares, made the whole mount one that nothing is sent

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::faults::{Fault, Proxy};
-use crate::support::mount::{Mounted, bytes, eventually, names};
+use crate::support::mount::{Mounted, bytes, dewfs, eventually, names};
 use crate::support::servers::{Product, Server};
 use rustix::io::Errno;
 
@@ -75,6 +75,61 @@ fn reads_are_right_or_refused(fault: Fault, file: u64, may_work: bool) {
     assert!(proxy.count() > 0, "{fault:?} was not met");
     proxy.heal();
     eventually("the right bytes afterwards", || read_all(&mount, file).is_ok());
+}
+
+/// What waits for a server that says nothing ends with the deadline, not some tries later; afterwards it is known to be away.
+/// S21 "A program that waits for the remote gets an answer at the latest 30 seconds (`timeout=`) after the last
+/// progress: `ETIMEDOUT`, or `EHOSTDOWN` at once-ish (2 seconds) while the remote is known to be away."
+fn ends_with_its_deadline(fault: Fault, act: impl Fn(&Mounted) -> std::io::Result<()>) {
+    let timeout = Duration::from_secs(6);
+    // For a machine that has other things to do.
+    let slack = Duration::from_secs(2);
+    let (server, proxy, _) = stage();
+    server.make_folder("unseen");
+    let mount = Mounted::url(&proxy.url(), server.root(), &["-o", "timeout=6s,poll=1h"]);
+    assert_eq!(names(&mount.places.at).len(), 13);
+    let timed = || {
+        let start = Instant::now();
+        let errno = Errno::from_io_error(&act(&mount).unwrap_err()).unwrap();
+        (start.elapsed(), errno)
+    };
+    proxy.set(fault.clone(), &[]);
+    let (took, errno) = timed();
+    println!("{fault:?}: {errno:?} after {took:?}");
+    assert!([Errno::TIMEDOUT, Errno::HOSTDOWN].contains(&errno), "{fault:?}: {errno:?}");
+    assert!(took < timeout + slack, "{fault:?}: {errno:?} after {took:?}");
+    let status = || dewfs().args(["status", "--short"]).arg(&mount.places.at).output().unwrap();
+    eventually("it is known to be away", || status().stdout == b"offline\n");
+    let (took, errno) = timed();
+    println!("{fault:?}: {errno:?} after {took:?} once it is known");
+    assert_eq!(errno, Errno::HOSTDOWN, "{fault:?}");
+    assert!(took < Duration::from_secs(2) + slack, "{fault:?}: {took:?}");
+    proxy.heal();
+    eventually("what was asked for", || act(&mount).is_ok());
+}
+
+fn read_a_little(mount: &Mounted) -> std::io::Result<()> {
+    File::open(mount.path("f3"))?.read_exact(&mut [0; 4096])
+}
+
+#[test]
+fn one_read_of_a_silent_server_ends_with_its_deadline() {
+    ends_with_its_deadline(Fault::Silent, read_a_little);
+}
+
+#[test]
+fn one_listing_of_a_silent_server_ends_with_its_deadline() {
+    ends_with_its_deadline(Fault::Silent, |mount| {
+        fs::read_dir(mount.path("unseen"))?.try_for_each(|entry| entry.map(drop))
+    });
+}
+
+#[test]
+fn one_look_at_a_name_of_a_silent_server_ends_with_its_deadline() {
+    ends_with_its_deadline(Fault::Silent, |mount| match fs::metadata(mount.path("unseen/none")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome.map(drop),
+    });
 }
 
 macro_rules! reads {

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dewfs::remote::folder::FolderRemote;
-use dewfs::remote::{ErrorKind, Expect, Locator, Remote, RemoteError, Result};
+use dewfs::remote::{ErrorKind, Expect, FeedKind, Locator, Remote, RemoteError, Result};
 
 use super::{at, list, names_in, open, settled, tag, upload, version};
 use crate::support::disk::run;
-use crate::support::mount::{self, Mounted};
+use crate::support::mount::{self, Mounted, Places, dewfs, eventually};
 
 /// Something mounted at a directory until this is dropped; `None`, and why, where that cannot be done.
 struct Guest(PathBuf);
@@ -196,6 +196,33 @@ async fn numbers_that_each_mount_invents_are_no_part_of_a_version() {
     assert_ne!(seen[0]["a"].1, seen[1]["a"].1, "the numbers are the same in both lives");
     assert_eq!(seen[0]["a"].0, seen[1]["a"].0);
     assert_eq!(seen[0]["b"].0, seen[1]["b"].0);
+}
+
+/// What others do on a share is told to nobody here: its folders are looked at again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_behind_a_share_are_found_by_a_walk() {
+    let share = Mounted::of(|remote| {
+        fs::create_dir(remote.join("folder")).unwrap();
+        fs::write(remote.join("folder/file"), b"first").unwrap();
+    });
+    let remote = FolderRemote::open(&share.places.at).unwrap();
+    assert_eq!(remote.probe().await.unwrap().feed, FeedKind::Walk);
+    assert_eq!(remote.capabilities().feed, FeedKind::Walk);
+    drop(remote);
+    let mut places = Places::new();
+    places.spec = share.places.at.clone().into();
+    places.remote.clone_from(&share.places.at);
+    let mount = Mounted::at(places, &["-o", "poll=200ms"]);
+    mount.shows("folder/file", b"first");
+    let status = dewfs().args(["status", "--json"]).arg(&mount.places.at).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["feed"], "walk", "{status}");
+    fs::write(share.remote("folder/file"), b"the second, longer").unwrap();
+    fs::write(share.remote("folder/new"), b"new").unwrap();
+    mount.shows("folder/file", b"the second, longer");
+    mount.shows("folder/new", b"new");
+    fs::remove_file(share.remote("folder/file")).unwrap();
+    eventually("what was removed", || !mount.path("folder/file").exists());
 }
 
 fn disk(dir: &Path, name: &str) -> Option<PathBuf> {

@@ -381,20 +381,35 @@ fn part(_: &Asked) -> String {
 
 #[tokio::test]
 async fn only_reading_follows_to_another_server_and_without_credentials() {
-    let other = Liar::start(part).await;
-    let target = other.url.clone();
-    let liar = Liar::start(move |_| {
-        format!("HTTP/1.1 307 Moved\r\nLocation: {target}f\r\nContent-Length: 0\r\n\r\n")
-    })
-    .await;
-    let options = WebDavOptions::new(&liar.url).basic("user", "password");
-    let remote = WebDavRemote::open(&options).unwrap();
-    drop(remote.read(&at("f"), &v(), 0..4).await.unwrap());
-    assert!(liar.asked()[0].has("authorization") && !other.asked()[0].has("authorization"));
+    for (credentials, sent) in [
+        // user:password
+        (
+            Credentials::Basic { user: "user".into(), password: "password".into() },
+            "basic dxnlcjpwyxnzd29yza==",
+        ),
+        (Credentials::Bearer("Token-1".into()), "bearer token-1"),
+    ] {
+        let other = Liar::start(part).await;
+        let target = other.url.clone();
+        let liar = Liar::start(move |_| {
+            format!("HTTP/1.1 307 Moved\r\nLocation: {target}f\r\nContent-Length: 0\r\n\r\n")
+        })
+        .await;
+        let mut options = WebDavOptions::new(&liar.url);
+        options.credentials = Some(Arc::new(move || Some(credentials.clone())));
+        let remote = WebDavRemote::open(&options).unwrap();
+        drop(remote.read(&at("f"), &v(), 0..4).await.unwrap());
+        let header = format!("authorization: {sent}");
+        let asked = liar.asked();
+        assert!(asked[0].headers.lines().any(|line| line == header), "{asked:?}");
+        let told = other.asked();
+        assert!(!told[0].has("authorization") && !told[0].headers.contains(sent), "{told:?}");
 
-    assert_eq!(remote.stat(&at("f")).await.unwrap_err().kind, ErrorKind::Unsupported);
-    assert!(remote.write(&at("f"), upload(b"x"), Expect::Absent).await.is_err());
-    assert_eq!(other.asked().len(), 1, "nothing but the read went there");
+        assert_eq!(remote.stat(&at("f")).await.unwrap_err().kind, ErrorKind::Unsupported);
+        assert!(remote.write(&at("f"), upload(b"x"), Expect::Absent).await.is_err());
+        assert_eq!(other.asked().len(), 1, "nothing but the read went there");
+        assert!(!format!("{options:?} {remote:?}").contains("Token-1"));
+    }
 }
 
 #[tokio::test]
