@@ -13,6 +13,7 @@ mod feed;
 mod folder;
 mod full_disk;
 mod guard;
+mod killed;
 mod life;
 mod mount_8;
 mod names;
