@@ -44,7 +44,6 @@ pub use rows::{
     OutboxItem, PendingItem, Presence, Rank, SetAttributes, Sums, Totals, Usage,
 };
 pub use tx::Tx;
-pub use tx_verbs::REMOVED;
 
 use crate::model::{Exclude, Handles, Ino, Pin};
 use open::Inner;

@@ -250,12 +250,6 @@ impl Reader {
         self.all("SELECT name FROM xattr WHERE ino = ?1", [int(ino.0)], |row| row.get(0))
     }
 
-    /// All extended attributes with their values, those included that were removed here and not on the remote yet.
-    pub fn all_xattrs(&self, ino: Ino) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let sql = "SELECT name, value FROM xattr WHERE ino = ?1";
-        self.all(sql, [int(ino.0)], |row| Ok((row.get(0)?, row.get(1)?)))
-    }
-
     /// What happened to an inode, oldest first; the last 50 things are kept.
     pub fn history(&self, ino: Ino) -> Result<Vec<Event>> {
         let sql = "SELECT time, what FROM history WHERE ino = ?1 ORDER BY id";

@@ -135,8 +135,6 @@ pub struct Inode {
     pub listed: bool,
     /// Whether it has an outbox row.
     pub pending: bool,
-    /// How often something besides content was set that a remote is to get; zero once it has it.
-    pub retouched: u32,
     /// Link target of a symlink.
     pub target: Option<Vec<u8>>,
 }

@@ -211,21 +211,14 @@ impl Rows for Tx {
     fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<()> {
         match sent {
             None => {
-                let sql = "UPDATE inode SET retouched = retouched + 1 WHERE ino = ?1";
+                let sql = "UPDATE inode SET retouched = 1 WHERE ino = ?1";
                 self.run_on(ino, sql, [int(ino.0)])?
             }
-            Some(sent) => {
-                let sent_all = self.run_on(
-                    ino,
-                    "UPDATE inode SET retouched = 0
-                     WHERE ino = ?1 AND retouched > 0 AND retouched = ?2 AND mtime = ?3 AND mode IS ?4",
-                    (int(ino.0), sent.times, sent.mtime, sent.mode),
-                )?;
-                if sent_all > 0 {
-                    self.forget_removed_xattrs(ino)?;
-                }
-                sent_all
-            }
+            Some(sent) => self.run_on(
+                ino,
+                "UPDATE inode SET retouched = 0 WHERE ino = ?1 AND retouched = 1 AND mtime = ?2 AND mode IS ?3",
+                (int(ino.0), sent.mtime, sent.mode),
+            )?,
         };
         Ok(())
     }

@@ -6,9 +6,6 @@ use super::tx_rows::rescue_key;
 use super::{Attributes, CatalogError, Change, Inode, NewInode, Origin, Result, SetAttributes, Tx};
 use crate::model::{Content, Edition, Generation, Ino, Kind, Pin};
 
-/// Before the name of an attribute that was removed here and is to be removed on the remote; no name that a kernel passes on begins so.
-pub const REMOVED: &[u8] = b"\0removed.";
-
 impl Tx {
     /// Creates a local inode, with an outbox row if a remote is to get it; its folder's times follow. `Taken` if somebody is
     /// there, `NoInode` if the folder is none.
@@ -62,7 +59,6 @@ impl Tx {
             pin: Pin::Unspecified,
             listed: true,
             pending,
-            retouched: 0,
             target,
         })
     }
@@ -111,7 +107,6 @@ impl Tx {
 
     /// Sets or replaces an extended attribute.
     pub fn set_xattr(&mut self, ino: Ino, name: &[u8], value: &[u8]) -> Result<()> {
-        self.remove_xattr(ino, &[REMOVED, name].concat())?;
         let sql = "INSERT OR REPLACE INTO xattr (ino, name, value) VALUES (?1, ?2, ?3)";
         self.run(sql, (int(ino.0), name, value)).map(drop)
     }
@@ -120,18 +115,6 @@ impl Tx {
     pub fn remove_xattr(&mut self, ino: Ino, name: &[u8]) -> Result<bool> {
         let sql = "DELETE FROM xattr WHERE ino = ?1 AND name = ?2";
         Ok(self.run(sql, (int(ino.0), name))? > 0)
-    }
-
-    /// Notes that an attribute is to be removed on the remote as well.
-    pub fn note_removed_xattr(&mut self, ino: Ino, name: &[u8]) -> Result<()> {
-        let sql = "INSERT OR REPLACE INTO xattr (ino, name, value) VALUES (?1, ?2, x'')";
-        self.run(sql, (int(ino.0), [REMOVED, name].concat())).map(drop)
-    }
-
-    /// The remote has all that was set: what was removed here is gone there.
-    pub(super) fn forget_removed_xattrs(&mut self, ino: Ino) -> Result<()> {
-        let sql = "DELETE FROM xattr WHERE ino = ?1 AND substr(name, 1, length(?2)) = ?2";
-        self.run(sql, (int(ino.0), REMOVED)).map(drop)
     }
 
     /// Inserts an outbox row if there is none and a remote is concerned: it is a file or folder and either has a base or is

@@ -8,15 +8,12 @@ use super::crash::crash_point;
 use super::namespace::rest;
 use super::observe::change;
 use super::steps::{Asked, Ended, Stepped, is_refusal, refusal};
-use crate::catalog::{CatalogError, Inode, REMOVED, Reader, SetAttributes as RowAttributes, Tx};
+use crate::catalog::{Inode, SetAttributes as RowAttributes, Tx};
 use crate::model::{self, Expect, Ino, Kind, Rows as _, Shown, Step, StepKind};
-use crate::remote::{ErrorKind, Extended, Metadata};
-
-/// What users may set goes to remotes; what programs keep that embed the engine does not.
-const USERS: &[u8] = b"user.";
+use crate::remote::{ErrorKind, Metadata};
 
 impl Core {
-    /// A user set times, mode or owner: where the remote holds them they are sent, after the usual rest.
+    /// A user set times or mode: where the remote holds them they are sent, after the usual rest.
     pub(super) fn retouched(
         &self,
         tx: &mut Tx,
@@ -26,36 +23,8 @@ impl Core {
         let can = self.remotes.transfer.capabilities();
         let mtime = set.mtime.is_some_and(|mtime| mtime != inode.attributes.mtime);
         let mode = set.mode.is_some_and(|mode| Some(mode) != inode.attributes.mode);
-        let uid = set.uid.is_some_and(|uid| Some(uid) != inode.attributes.uid);
-        let gid = set.gid.is_some_and(|gid| Some(gid) != inode.attributes.gid);
-        let sends = mtime && can.settable_mtime
-            || mode && can.settable_mode
-            || (uid || gid) && can.settable_extended;
-        if !sends {
-            return Ok(());
-        }
-        self.send_metadata(tx, inode)
-    }
-
-    /// A user set or removed an attribute of this name: where the remote holds them it gets that, after the usual rest.
-    pub(super) fn retouched_xattr(
-        &self,
-        tx: &mut Tx,
-        inode: &Inode,
-        name: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<(), EngineError> {
-        if !name.starts_with(USERS) || !self.remotes.transfer.capabilities().settable_extended {
-            return Ok(());
-        }
-        if inode.kind == Kind::File && value.is_none() {
-            tx.note_removed_xattr(inode.ino, name)?;
-        }
-        self.send_metadata(tx, inode)
-    }
-
-    fn send_metadata(&self, tx: &mut Tx, inode: &Inode) -> Result<(), EngineError> {
-        if inode.kind != Kind::File || !self.remotes.transfer.capabilities().writable {
+        let sends = mtime && can.settable_mtime || mode && can.settable_mode;
+        if inode.kind != Kind::File || !sends || !can.writable {
             return Ok(());
         }
         tx.set_retouched(inode.ino, None)?;
@@ -68,16 +37,11 @@ impl Core {
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else {
             return Ok(Ended::Done);
         };
-        let Inode { retouched: times, .. } = inode;
-        let shown = Shown { mtime: inode.attributes.mtime, mode: inode.attributes.mode, times };
+        let shown = Shown { mtime: inode.attributes.mtime, mode: inode.attributes.mode };
         let can = self.remotes.transfer.capabilities();
         let metadata = Metadata {
             mtime: can.settable_mtime.then_some(shown.mtime),
             mode: shown.mode.filter(|_| can.settable_mode),
-            extended: match can.settable_extended {
-                true => self.catalog.read(|rows| extended(rows, &inode))?,
-                false => Extended::default(),
-            },
         };
         if metadata == Metadata::default() {
             return self.do_rows(move |tx| model::metadata_sent(tx, ino, shown)).await;
@@ -132,14 +96,4 @@ impl Core {
             Err(error) => self.not_done(ino, begun, error).await,
         }
     }
-}
-
-/// What a remote that holds it is to get of a file besides content, mtime and mode.
-pub(super) fn extended(rows: &Reader, inode: &Inode) -> Result<Extended, CatalogError> {
-    let told = |(name, value): (Vec<u8>, Vec<u8>)| match name.strip_prefix(REMOVED) {
-        Some(removed) => Some((removed.to_vec(), None)),
-        None => name.starts_with(USERS).then_some((name, Some(value))),
-    };
-    let attributes = rows.all_xattrs(inode.ino)?.into_iter().filter_map(told).collect();
-    Ok(Extended { uid: inode.attributes.uid, gid: inode.attributes.gid, attributes })
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::{Core, steady as now};
 use super::crash::crash_point;
-use super::metadata::extended;
 use super::observe::{change, change_with};
 use super::open::lock;
 use super::pause::BULK;
@@ -19,7 +18,7 @@ use crate::model::{
     self, Begun, Content, Digest, Expect, Generation, Ino, Refusal, Rows as _, Sent, Stamp, Step,
     StepKind,
 };
-use crate::remote::{Body, CommitCheck, ErrorKind, Extended, Locator, Observed, Upload};
+use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Observed, Upload};
 
 /// What is sent in one piece.
 const AT_ONCE: u64 = 64 << 10;
@@ -42,8 +41,6 @@ struct Noted {
     sent: Sent,
     mtime: i64,
     mode: Option<u32>,
-    retouched: u32,
-    extended: Extended,
     ours: Vec<Digest>,
 }
 
@@ -152,8 +149,8 @@ impl Core {
         noted: Noted,
         seen: Observed,
     ) -> Result<Ended, EngineError> {
-        let Noted { begun, sent, mtime, mode, retouched: times, .. } = noted;
-        let shown = model::Shown { mtime, mode, times };
+        let Noted { begun, sent, mtime, mode, .. } = noted;
+        let shown = model::Shown { mtime, mode };
         self.note_contact();
         self.counters.bytes_up.fetch_add(sent.digest.size, Ordering::Relaxed);
         let quiet = self.is_quiet(ino, &parcel).await?;
@@ -258,9 +255,7 @@ impl Core {
             if model::plan(tx, ino, &busy)? != wanted {
                 return Ok(Noting::Other);
             }
-            let keeps = core.remotes.transfer.capabilities().settable_extended;
-            let noted = note(tx, ino, digest, keeps)?;
-            Ok(noted.map_or(Noting::Other, |noted| Noting::Noted(Box::new(noted))))
+            Ok(note(tx, ino, digest)?.map_or(Noting::Other, |noted| Noting::Noted(Box::new(noted))))
         })
         .await
     }
@@ -307,7 +302,6 @@ impl Core {
             digest: noted.sent.digest,
             mtime: Some(noted.mtime),
             mode: noted.mode,
-            extended: noted.extended.clone(),
             tag: self.tag(ino, noted.begun.attempt.nonce),
             still_whole,
             pace: None,
@@ -341,24 +335,18 @@ impl Core {
     }
 }
 
-fn note(tx: &mut Tx, ino: Ino, digest: Digest, keeps: bool) -> Result<Option<Noted>, CatalogError> {
+fn note(tx: &mut Tx, ino: Ino, digest: Digest) -> Result<Option<Noted>, CatalogError> {
     let (Some(node), Some(inode)) = (tx.node(ino)?, tx.inode(ino)?) else { return Ok(None) };
     let Some(target) = node.local else { return Ok(None) };
     let base = tx.base(ino)?;
     let known = base.as_ref().and_then(|base| base.known);
-    // Of what is there already only what was set here since: others may have given it something as well.
-    let extended = match keeps && (base.is_none() || inode.retouched > 0) {
-        true => extended(tx, &inode)?,
-        false => Extended::default(),
-    };
     let expect = base.map_or(Expect::Absent, |base| Expect::Version(base.version));
     let sent = Sent { digest, edition: node.edition };
     let begun = model::begin_write(tx, ino, target, expect, sent)?;
     let row = tx.outbox(ino)?.unwrap_or_default();
     let ours = row.ours.iter().map(|sent| sent.digest).chain(known).collect();
     let (mtime, mode) = (inode.attributes.mtime, inode.attributes.mode);
-    let retouched = inode.retouched;
-    Ok(Some(Noted { begun, sent, mtime, mode, retouched, extended, ours }))
+    Ok(Some(Noted { begun, sent, mtime, mode, ours }))
 }
 
 pub(super) fn nanos(duration: Duration) -> i64 {

@@ -334,7 +334,7 @@ impl Core {
         self.outbox.notify_one();
         let mut pulse = self.pulse.subscribe();
         let mut end = Instant::now() + self.settings.timeout;
-        let back_by = Instant::now() + COMES_BACK;
+        let mut back_by = Instant::now() + COMES_BACK;
         if self.what_keeps_all().is_some() {
             // Somebody would notice if it were back.
             self.ask_for_changes();
@@ -351,17 +351,21 @@ impl Core {
             if let Some(error) = row.error {
                 return Err(not_sent(row.error_kind.as_deref(), error));
             }
-            match self.what_keeps_all() {
-                Some(EngineError::Offline) if Instant::now() < back_by => {}
-                Some(error) => return Err(error),
-                None => {}
-            }
-            let now_sent = lock(&self.workers.sending)
-                .get(&ino)
-                .map_or(0, |one| one.done.load(Ordering::Relaxed));
-            if now_sent != sent {
+            let sending =
+                lock(&self.workers.sending).get(&ino).map(|one| one.done.load(Ordering::Relaxed));
+            let now_sent = sending.unwrap_or(0);
+            let moves = now_sent != sent;
+            if moves {
                 sent = now_sent;
                 end = Instant::now() + self.settings.timeout;
+            }
+            match self.what_keeps_all() {
+                None => back_by = Instant::now() + COMES_BACK,
+                // An outage may be over by now; what is under way when sending is paused ends by itself.
+                Some(EngineError::Offline) if moves => back_by = Instant::now() + COMES_BACK,
+                Some(EngineError::Offline) if Instant::now() < back_by => {}
+                Some(EngineError::Busy(_)) if sending.is_some() => {}
+                Some(error) => return Err(error),
             }
             if Instant::now() >= end {
                 return Err(EngineError::TimedOut);

@@ -63,8 +63,7 @@ impl Engine {
     /// The names of the `user.*` attributes that users set.
     pub fn list_xattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>> {
         let names = self.core.catalog.read(|rows| rows.xattrs(ino));
-        // What begins with NUL is kept for programs and for the remote.
-        let shown = |name: &Vec<u8>| !name.starts_with(b"\0");
+        let shown = |name: &Vec<u8>| !name.starts_with(CUSTOM);
         Answer::Ready(match names {
             Ok(names) => Ok(names.into_iter().filter(shown).collect()),
             Err(error) => Err(error.into()),
@@ -116,7 +115,6 @@ impl Engine {
         }
         let (core, name, value) = (self.core.clone(), name.to_vec(), value.to_vec());
         Answer::Queued(Box::new(move |done| {
-            let sender = core.clone();
             let set = move |tx: &mut crate::catalog::Tx| {
                 let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
                 if !matches!(inode.kind, Kind::File | Kind::Folder) {
@@ -129,7 +127,7 @@ impl Engine {
                     None if replace => return Err(EngineError::NoAttribute),
                     _ => tx.set_xattr(ino, &name, &value)?,
                 }
-                sender.retouched_xattr(tx, &inode, &name, Some(&value))
+                Ok(())
             };
             core.catalog.submit(Durability::Soon, Origin::Kernel, set, done);
         }))
@@ -145,13 +143,9 @@ impl Engine {
         }
         let (core, name) = (self.core.clone(), name.to_vec());
         Answer::Queued(Box::new(move |done| {
-            let sender = core.clone();
-            let remove = move |tx: &mut crate::catalog::Tx| {
-                let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
-                match tx.remove_xattr(ino, &name)? {
-                    true => sender.retouched_xattr(tx, &inode, &name, None),
-                    false => Err(EngineError::NoAttribute),
-                }
+            let remove = move |tx: &mut crate::catalog::Tx| match tx.remove_xattr(ino, &name)? {
+                true => Ok(()),
+                false => Err(EngineError::NoAttribute),
             };
             core.catalog.submit(Durability::Soon, Origin::Kernel, remove, done);
         }))

@@ -16,8 +16,6 @@ pub struct Shown {
     pub mtime: i64,
     /// Permission bits, if any were set.
     pub mode: Option<u32>,
-    /// How often something was set since the remote had all: what is set while this is sent is sent after it.
-    pub times: u32,
 }
 
 /// The remote has, or will never hold, what was shown: there is nothing more to send if it still is.

@@ -16,7 +16,6 @@ pub mod serve;
 pub mod store;
 pub mod webdav;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -162,8 +161,6 @@ pub struct Upload {
     pub mtime: Option<i64>,
     /// Permission bits, for remotes that hold them.
     pub mode: Option<u32>,
-    /// What else a user gave it, for remotes that hold it.
-    pub extended: Extended,
     /// Which attempt this is.
     pub tag: AttemptTag,
     /// Asked before the commit step; `false` aborts with `Other` and leaves nothing visible.
@@ -190,19 +187,6 @@ pub struct Metadata {
     pub mtime: Option<i64>,
     /// Permission bits.
     pub mode: Option<u32>,
-    /// What else a user gave it.
-    pub extended: Extended,
-}
-
-/// Is what a user gave a file besides content, mtime and mode. What is not named stays as it is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extended {
-    /// The user it belongs to.
-    pub uid: Option<u32>,
-    /// The group it belongs to.
-    pub gid: Option<u32>,
-    /// `user.*` attributes by name; without a value, they were removed.
-    pub attributes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 /// Is how much room a remote has, in bytes.
@@ -259,8 +243,6 @@ pub struct Capabilities {
     pub settable_mtime: bool,
     /// Whether permission bits are kept.
     pub settable_mode: bool,
-    /// Whether owners, groups and `user.*` attributes are kept, as far as the system allows it.
-    pub settable_extended: bool,
     /// How fine its versions are: two changes within this long may get the same version. Zero if they never do.
     pub version_tick: Duration,
     /// How changes by others are learnt.

@@ -38,7 +38,6 @@ fn upload(content: &[u8]) -> Upload {
         digest: Digest { size: content.len() as u64, hash: *blake3::hash(content).as_bytes() },
         mtime: None,
         mode: None,
-        extended: Default::default(),
         tag: tag(),
         still_whole: None,
         progress: None,

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use changes::*;
 use dewfs::remote::{
-    AttemptTag, Body, Conditional, Cursor, Digest, ErrorKind, Expect, Extended, FeedKind, Hint,
-    Kind, Locator, Metadata, Name, Observed, Remote, RemotePath, Result, Upload, Version, names,
+    AttemptTag, Body, Conditional, Cursor, Digest, ErrorKind, Expect, FeedKind, Hint, Kind,
+    Locator, Metadata, Name, Observed, Remote, RemotePath, Result, Upload, Version, names,
 };
 use futures_util::StreamExt;
 
@@ -68,7 +68,6 @@ pub fn upload(content: &[u8]) -> Upload {
         digest: digest(content),
         mtime: None,
         mode: None,
-        extended: Default::default(),
         tag: tag(),
         still_whole: None,
         pace: None,
@@ -320,7 +319,7 @@ async fn metadata_is_set_without_touching_the_content(s: &Subject) {
     let old = s.settled("a").await;
     let mtime = can.settable_mtime.then_some(1_234_567_890_000_000_000);
     let mode = can.settable_mode.then_some(0o640);
-    let set = Metadata { mtime, mode, ..Metadata::default() };
+    let set = Metadata { mtime, mode };
     let seen = s.remote.set_metadata(&at("a"), &set, version(&old)).await.unwrap();
     assert_eq!(seen.mtime.filter(|_| can.settable_mtime), mtime);
     assert_eq!(seen.mode.filter(|_| can.settable_mode), mode);
@@ -333,17 +332,6 @@ async fn metadata_is_set_without_touching_the_content(s: &Subject) {
     let written = s.remote.write(&at("b"), body, Expect::Absent).await.unwrap();
     assert_eq!(written.mtime.filter(|_| can.settable_mtime), mtime);
     assert_eq!(written.mode.filter(|_| can.settable_mode), mode);
-    // A remote that holds none of it does without.
-    let attributes = [(b"user.a".to_vec(), Some(b"1".to_vec())), (b"user.b".to_vec(), None)].into();
-    let extended = Extended { attributes, ..Extended::default() };
-    let set = Metadata { mtime, extended: extended.clone(), ..Metadata::default() };
-    let written = s.settled("b").await;
-    if can.settable_mtime {
-        s.remote.set_metadata(&at("b"), &set, version(&written)).await.unwrap();
-    }
-    let body = Upload { extended, ..upload(b"c") };
-    s.remote.write(&at("c"), body, Expect::Absent).await.unwrap();
-    assert_eq!(s.actor.content("c").await.unwrap(), b"c");
 }
 
 async fn any_legal_name_is_kept_or_refused_by_name(s: &Subject) {

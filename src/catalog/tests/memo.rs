@@ -37,7 +37,7 @@ fn send(bench: &Bench, ino: Ino) -> (u64, u64) {
         let before = tx.statements();
         let there = Observed { settled: false, ..seen(Kind::File, 3) };
         written(tx, ino, &begun, &there, sent)?;
-        metadata_sent(tx, ino, Shown { mtime: 1, mode: None, times: 0 })?;
+        metadata_sent(tx, ino, Shown { mtime: 1, mode: None })?;
         tx.outbox_rest(ino, i64::MAX)?;
         Ok(tx.statements() - before)
     });

@@ -7,13 +7,13 @@ use rustix::io::Errno;
 
 use super::FolderRemote;
 use super::disk::{Folder, Found, Meta, look, now, open_entry, refused};
-use super::inherit::{bits, extend, without_new_special};
+use super::inherit::{bits, without_list, without_new_special};
 use super::threads::Wanted;
 use super::write::{Spot, rename_free, sync_folder, timestamps};
 use crate::remote::names;
 use crate::remote::{
-    AttemptTag, Body, Digest, ErrorKind, Expect, Extended, Kind, Metadata, Name, Observed,
-    RemoteError, RemotePath, Result, Upload,
+    AttemptTag, Body, Digest, ErrorKind, Expect, Kind, Metadata, Name, Observed, RemoteError,
+    RemotePath, Result, Upload,
 };
 
 /// Which mount the temporaries say that are made to try out a file system.
@@ -111,13 +111,11 @@ fn carry(
         }
     };
     is_known()?;
-    let (uid, gid) = known.owner;
     let body = Upload {
         body: Body::File(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
         digest: Digest { size: known.size, hash: [0; 32] },
         mtime: i64::try_from(known.mtime).ok(),
-        mode: Some(known.mode),
-        extended: Extended { uid: Some(uid), gid: Some(gid), ..Extended::default() },
+        mode: Some(without_list(&file, known.mode)),
         tag: tag.clone(),
         still_whole: None,
         progress: None,
@@ -299,10 +297,8 @@ pub(super) fn set_metadata(
     if !wanted.is_so() {
         return Err(RemoteError::new(ErrorKind::Offline, operation, at));
     }
-    extend(&entry, &metadata.extended);
     if let Some(mode) = metadata.mode {
-        let mode = without_new_special(mode, opened, &metadata.extended);
-        fs::fchmod(&entry, bits(mode)).map_err(fail)?;
+        fs::fchmod(&entry, bits(without_new_special(mode, opened))).map_err(fail)?;
     }
     if let Some(mtime) = metadata.mtime {
         fs::futimens(&entry, &timestamps(mtime)).map_err(fail)?;

@@ -5,10 +5,10 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{self, Gid, Mode, Uid, XattrFlags};
+use rustix::io::Errno;
 
 use super::disk::Meta;
 use super::write::{MARK, Spot, timestamps};
-use crate::remote::Extended;
 
 /// The access control list, beyond the mode.
 const ACCESS: &str = "system.posix_acl_access";
@@ -20,6 +20,8 @@ const LARGEST: usize = 64 << 10;
 const GROUP: u32 = 0o070;
 /// The bits that make a program run as its owner or its group.
 pub(super) const SPECIAL: u32 = 0o6000;
+/// The bits that let somebody write.
+const WRITE: u32 = 0o222;
 
 /// By how much an mtime is moved on where it must be a later one, nanoseconds: file systems keep times as coarsely as that.
 const LATER: [i128; 3] = [1_000_000, 1_000_000_000, 2_000_000_000];
@@ -70,37 +72,20 @@ fn inherit_attributes(spot: &Spot<'_>, file: &OwnedFd) -> rustix::io::Result<()>
     Ok(())
 }
 
-/// Gives `file` what a user gave it, as far as the system allows: only root gives files away, and not every file system holds
-/// attributes.
-pub(super) fn extend(file: &OwnedFd, extended: &Extended) {
-    let (uid, gid) = (extended.uid.map(Uid::from_raw), extended.gid.map(Gid::from_raw));
-    if (uid.is_some() || gid.is_some())
-        && fs::fchown(file, uid, gid).is_err()
-        && let Err(error) = fs::fchown(file, None, gid)
-    {
-        tracing::debug!(%error, "an owner is not kept");
-    }
-    for (name, value) in &extended.attributes {
-        if !name.starts_with(USERS) || name == MARK.as_bytes() {
-            continue;
-        }
-        let kept = match value {
-            Some(value) => fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()),
-            None => fs::fremovexattr(file, name.as_slice()),
-        };
-        if let Err(error) = kept {
-            tracing::debug!(%error, "an attribute is not kept");
-        }
-    }
+/// What of a mode may be set on a file that is there: no program runs as somebody else because of a bit that was set through a
+/// mount, where such bits count for nothing. What it has it keeps, unless more may write it then.
+pub(super) fn without_new_special(mode: u32, there: Meta) -> u32 {
+    let kept = if mode & !there.mode & WRITE == 0 { there.mode & SPECIAL } else { 0 };
+    mode & (!SPECIAL | kept)
 }
 
-/// What of a mode may be set on a file that is there: no program runs as somebody else because of a bit that was set through a
-/// mount, where such bits count for nothing. Those it has it keeps, with its owner.
-pub(super) fn without_new_special(mode: u32, there: Meta, owner: &Extended) -> u32 {
-    let (uid, gid) = there.owner;
-    let stays = owner.uid.is_none_or(|new| new == uid) && owner.gid.is_none_or(|new| new == gid);
-    let kept = if stays { there.mode & SPECIAL } else { 0 };
-    mode & (!SPECIAL | kept)
+/// The mode that a copy of `file` may have, which does not get its access list: without that, the bits of the group are those of
+/// all whom it lets in, and would be the group's.
+pub(super) fn without_list(file: &OwnedFd, mode: u32) -> u32 {
+    match fs::fgetxattr(file, ACCESS, &mut [0; 0][..]) {
+        Ok(0) | Err(Errno::NODATA | Errno::OPNOTSUPP) => mode,
+        _ => mode & !GROUP,
+    }
 }
 
 /// The mode as the kernel takes it.

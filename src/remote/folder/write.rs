@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::FolderRemote;
 use super::disk::{Folder, Found, Meta, look, refused};
-use super::inherit::{SPECIAL, bits, date, extend, inherit};
+use super::inherit::{SPECIAL, bits, date, inherit};
 use super::threads::Wanted;
 use crate::remote::names;
 use crate::remote::{
@@ -280,7 +280,6 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
         (_, mode) => mode,
     };
     let finish = || {
-        extend(&file, &body.extended);
         if let Some(mode) = mode {
             // Another content never runs as somebody else because the one before did, or because a mount was told so.
             fs::fchmod(&file, bits(mode & !SPECIAL))?;

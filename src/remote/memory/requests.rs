@@ -132,7 +132,6 @@ impl Remote for MemoryRemote {
             server_copy: false,
             settable_mtime: true,
             settable_mode: true,
-            settable_extended: false,
             version_tick,
             feed: tree.options.feed,
             product: "memory".to_owned(),
