@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::mount::{self, Mounted, eventually, names, said};
@@ -16,6 +17,13 @@ fn set_times(path: &Path, atime: (i64, i64), mtime: (i64, i64)) {
     let time = |(tv_sec, tv_nsec)| Timespec { tv_sec, tv_nsec };
     let times = Timestamps { last_access: time(atime), last_modification: time(mtime) };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// A program as a user runs it for whom root mounts.
+fn nobodys(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]);
+    command
 }
 
 fn xattr(path: &Path, name: &str) -> Result<Vec<u8>, i32> {
@@ -162,9 +170,8 @@ fn writing_clears_suid() {
         assert_eq!(mode(), 0o6777);
     };
     let as_nobody = |script: &str| {
-        let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-euc", script]);
-        command.arg("sh").arg(mount.path("f"));
+        let mut command = nobodys("sh");
+        command.args(["-euc", script, "sh"]).arg(mount.path("f"));
         assert!(command.status().unwrap().success(), "{script}");
     };
     fs::set_permissions(&mount.places.at, Permissions::from_mode(0o777)).unwrap();
@@ -189,11 +196,7 @@ fn permissions_are_checked_by_the_kernel() {
     fs::set_permissions(mount.path("secret"), Permissions::from_mode(0o600)).unwrap();
     fs::write(mount.path("open"), "x").unwrap();
     fs::set_permissions(mount.path("open"), Permissions::from_mode(0o644)).unwrap();
-    let read = |name: &str| {
-        let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"]);
-        command.arg(mount.path(name)).output().unwrap().status.success()
-    };
+    let read = |name: &str| nobodys("cat").arg(mount.path(name)).output().unwrap().status.success();
     assert!(!read("secret"));
     assert!(read("open"));
 }
@@ -209,9 +212,7 @@ fn regression_with_allow_root_others_learn_no_cached_name() {
     });
     std::os::unix::fs::symlink("secret", mount.path("link")).unwrap();
     let as_nobody = |program: &str, name: &str| {
-        let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", program]);
-        command.env("LC_ALL", "C").arg(mount.path(name)).output().unwrap()
+        nobodys(program).env("LC_ALL", "C").arg(mount.path(name)).output().unwrap()
     };
     let root = || fs::metadata(&mount.places.at).unwrap().mode() & 0o7777;
     let learns_nothing = || {
@@ -417,14 +418,6 @@ fn times_and_modes_set_later_reach_the_remote() {
     eventually("nothing else", || names(&mount.places.remote) == ["f"]);
 }
 
-/// Like a shell of a user for whom root mounts: makes what it writes its own.
-fn as_nobody(mount: &Mounted, script: &str) {
-    let mut command = std::process::Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-euc", script]);
-    let output = command.current_dir(&mount.places.at).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-}
-
 /// A user for whom root mounts could make a program in the directory behind the mount that runs as root.
 ///
 /// S170 "No setuid or setgid bit that is set in a mount reaches the remote: nothing runs there as somebody else because a mount was
@@ -437,7 +430,10 @@ fn regression_no_setuid_bit_reaches_a_directory() {
         fs::set_permissions(remote.join("has"), Permissions::from_mode(0o4755)).unwrap();
     });
     fs::set_permissions(&mount.places.at, Permissions::from_mode(0o777)).unwrap();
-    as_nobody(&mount, "cp /bin/true program; chmod 6755 program");
+    let mut command = nobodys("sh");
+    command.args(["-euc", "cp /bin/true program; chmod 6755 program"]);
+    let output = command.current_dir(&mount.places.at).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
     fs::set_permissions(mount.path("there"), Permissions::from_mode(0o6711)).unwrap();
     fs::set_permissions(mount.path("has"), Permissions::from_mode(0o6711)).unwrap();
     let program = fs::read("/bin/true").unwrap();
