@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use super::{Attributes, Inode};
 use crate::model::{
     Attempt, Base, Content, Digest, Edition, Expect, Generation, Ino, Kind, Name, Pin, Place,
-    RemoteId, Sent, Stamp, StepKind, Version,
+    RemoteId, Sent, Stamp, StepKind, Touched, Version,
 };
 
 type Read<T> = rusqlite::Result<T>;
@@ -17,7 +17,7 @@ macro_rules! inode_sql {
         concat!(
             "SELECT i.ino, i.kind, i.parent, i.name, i.generation, i.edition, i.size, i.mtime, i.atime, i.ctime,
                     i.mode, i.uid, i.gid, i.content, i.edited, i.stamp_size, i.stamp_ctime, i.mtime_of_data, i.pin,
-                    i.target,
+                    i.target, i.retouched,
                     CASE i.kind WHEN 1 THEN (SELECT b.listed FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino) END,
                     EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
              FROM inode i ",
@@ -150,8 +150,9 @@ pub(super) fn inode(row: &Row<'_>) -> Read<Inode> {
         stamp,
         mtime_of_data: row.get(17)?,
         pin: pin(row, 18)?,
-        listed: row.get::<_, Option<bool>>(20)?.unwrap_or(true),
-        pending: row.get(21)?,
+        listed: row.get::<_, Option<bool>>(21)?.unwrap_or(true),
+        pending: row.get(22)?,
+        touched: Touched(row.get(20)?),
         target: row.get(19)?,
     })
 }

@@ -65,8 +65,8 @@ impl Memo {
                 self.attempts = None;
             }
             Some(
-                "presence" | "xattr" | "history" | "look_again" | "endpoint" | "state" | "counter"
-                | "sqlite_sequence",
+                "presence" | "xattr" | "xattr_unsent" | "history" | "look_again" | "endpoint"
+                | "state" | "counter" | "sqlite_sequence",
             ) => {}
             _ => {
                 self.clear();

@@ -27,6 +27,7 @@ mod tx_listing;
 mod tx_pins;
 mod tx_places;
 mod tx_rows;
+mod tx_touched;
 mod tx_verbs;
 mod writer;
 
@@ -44,6 +45,7 @@ pub use rows::{
     OutboxItem, PendingItem, Presence, Rank, SetAttributes, Sums, Totals, Usage,
 };
 pub use tx::Tx;
+pub use tx_touched::is_told;
 
 use crate::model::{Exclude, Handles, Ino, Pin};
 use open::Inner;

@@ -14,7 +14,7 @@ macro_rules! to_send {
     () => {
         "(o.attempt IS NOT NULL OR NOT EXISTS (
             SELECT 1 FROM base y JOIN inode n ON n.ino = y.ino
-            WHERE y.endpoint = 0 AND y.ino = o.ino AND y.young = 1 AND y.edition = n.edition AND n.retouched = 0
+            WHERE y.endpoint = 0 AND y.ino = o.ino AND y.young = 1 AND y.edition = n.edition AND n.retouched & 31 = 0
               AND y.parent = n.parent AND y.name = n.name))"
     };
 }
@@ -24,7 +24,7 @@ impl Reader {
     /// Its row as the decisions see it (as in `Rows`).
     pub(super) fn node_row(&self, ino: Ino) -> Result<Option<Node>> {
         let sql =
-            "SELECT kind, parent, name, edition, content, retouched FROM inode WHERE ino = ?1";
+            "SELECT kind, parent, name, edition, content, retouched & 31 FROM inode WHERE ino = ?1";
         self.one(sql, [int(ino.0)], |row| {
             Ok(Node {
                 ino,

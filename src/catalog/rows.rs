@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use crate::model::{BlockSet, Content, Edition, Generation, Ino, Kind, Name, Pin, Place, Stamp};
+use crate::model::{
+    BlockSet, Content, Edition, Generation, Ino, Kind, Name, Pin, Place, Stamp, Touched,
+};
 
 /// Says who makes a change: what the kernel itself asked for it knows already and need not be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +137,8 @@ pub struct Inode {
     pub listed: bool,
     /// Whether it has an outbox row.
     pub pending: bool,
+    /// What besides its content was set here and is still to be sent.
+    pub touched: Touched,
     /// Link target of a symlink.
     pub target: Option<Vec<u8>>,
 }

@@ -22,7 +22,7 @@ pub(super) const ROOT_NAME: &[u8] = b".dewfs-root";
 const STATEMENTS: usize = 160;
 
 /// The steps from each format to the next, from the empty file on.
-const STEPS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3];
+const STEPS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
 
 /// Everything keyed by an endpoint is so from the first day; today there is one, 0.
 const FORMAT_1: &str = "
@@ -176,6 +176,16 @@ const FORMAT_2: &str = "ALTER TABLE inode ADD COLUMN retouched INTEGER NOT NULL 
 const FORMAT_3: &str = "
 ALTER TABLE outbox ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX outbox_held ON outbox (endpoint, since) WHERE held = 1;
+";
+
+/// What was set besides content is told apart (`Touched`), and sent by itself; until now it was times and mode together.
+const FORMAT_4: &str = "
+UPDATE inode SET retouched = 3 WHERE retouched = 1;
+CREATE TABLE xattr_unsent (
+    ino INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    PRIMARY KEY (ino, name)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens the writing connection; tells the format of the rows that are there, 0 if there are none.

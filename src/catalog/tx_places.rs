@@ -2,7 +2,7 @@
 
 use super::codec::{self, int};
 use super::{CatalogError, Change, Origin, Result, Tx};
-use crate::model::{Base, Edition, Generation, Ino, Kind, Name, Place};
+use crate::model::{Base, Edition, Generation, Ino, Kind, Name, Place, Touched};
 
 impl Tx {
     /// Moves an inode to a local place or takes its place away. It may try again there whatever the remote refused before.
@@ -123,8 +123,8 @@ impl Tx {
         self.touch_now(base.place.parent)?;
         // What is here is what is there: nothing was written since.
         self.run_beside(
-            "UPDATE inode SET edited = 0 WHERE ino = ?1 AND edition = ?2 AND edited = 1",
-            (int(ino.0), int(base.edition.0)),
+            "UPDATE inode SET edited = 0, retouched = retouched & ~?3 WHERE ino = ?1 AND edition = ?2 AND edited = 1",
+            (int(ino.0), int(base.edition.0), Touched::NEW.0),
         )?;
         if listed == Some(true) && was_listed != Some(true) {
             self.tell(Change::Listed(ino));
@@ -142,7 +142,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Makes an inode stand for a content of which no bytes are here, in the next generation.
+    /// Makes an inode stand for a content of which no bytes are here, in the next generation. The time that a user set was that
+    /// of the old content; what else was set is to be sent still.
     pub(super) fn stand_for(
         &mut self,
         ino: Ino,
@@ -155,10 +156,20 @@ impl Tx {
         self.resize(ino, size)?;
         self.run_on(
             ino,
-            "UPDATE inode SET generation = ?2, edition = ?3, edited = 0, retouched = 0, mtime = COALESCE(?4, mtime), ctime = ?5,
-                              mode = COALESCE(?6, mode)
+            "UPDATE inode SET generation = ?2, edition = ?3, edited = 0, mtime = COALESCE(?4, mtime), ctime = ?5,
+                              mode = CASE WHEN retouched & ?7 THEN mode ELSE COALESCE(?6, mode) END,
+                              retouched = retouched & ~?8
              WHERE ino = ?1",
-            (int(ino.0), int(generation.next().0), int(edition.0), mtime, self.now, mode),
+            (
+                int(ino.0),
+                int(generation.next().0),
+                int(edition.0),
+                mtime,
+                self.now,
+                mode,
+                Touched::MODE.0,
+                Touched::MTIME.0 | Touched::NEW.0,
+            ),
         )?;
         self.tell(Change::Content(ino));
         Ok(())

@@ -167,16 +167,19 @@ impl Rows for Tx {
             return Err(CatalogError::NoInode(old.0));
         }
         let new = self.run_new(
-            "INSERT INTO inode (kind, edition, content, size, mtime, atime, ctime, mode, uid, gid, pin, last_use, target)
+            "INSERT INTO inode (kind, edition, content, size, mtime, atime, ctime, mode, uid, gid, pin, last_use, target,
+                                retouched)
              SELECT kind, edition, CASE kind WHEN 0 THEN 0 ELSE 2 END, size, mtime, atime, ctime, mode, uid, gid, pin,
-                    last_use, target
+                    last_use, target, retouched
              FROM inode WHERE ino = ?1",
             [int(old.0)],
         )?;
-        self.run(
+        for sql in [
             "INSERT INTO xattr (ino, name, value) SELECT ?2, name, value FROM xattr WHERE ino = ?1",
-            (int(old.0), int(new.0)),
-        )?;
+            "INSERT INTO xattr_unsent (ino, name) SELECT ?2, name FROM xattr_unsent WHERE ino = ?1",
+        ] {
+            self.run(sql, (int(old.0), int(new.0)))?;
+        }
         Ok(new)
     }
 
@@ -208,19 +211,8 @@ impl Rows for Tx {
         self.stand_for(ino, base.edition, base.size, None, None)
     }
 
-    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<()> {
-        match sent {
-            None => {
-                let sql = "UPDATE inode SET retouched = 1 WHERE ino = ?1";
-                self.run_on(ino, sql, [int(ino.0)])?
-            }
-            Some(sent) => self.run_on(
-                ino,
-                "UPDATE inode SET retouched = 0 WHERE ino = ?1 AND retouched = 1 AND mtime = ?2 AND mode IS ?3",
-                (int(ino.0), sent.mtime, sent.mode),
-            )?,
-        };
-        Ok(())
+    fn set_sent(&mut self, ino: Ino, shown: &Shown) -> Result<()> {
+        self.untouch(ino, shown)
     }
 
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<()> {
@@ -370,6 +362,7 @@ impl Rows for Tx {
         for sql in [
             "DELETE FROM presence WHERE ino = ?1",
             "DELETE FROM xattr WHERE ino = ?1",
+            "DELETE FROM xattr_unsent WHERE ino = ?1",
             "DELETE FROM history WHERE ino = ?1",
             "DELETE FROM missing WHERE endpoint = 0 AND ino = ?1",
             "DELETE FROM look_again WHERE endpoint = 0 AND folder = ?1",

@@ -4,7 +4,7 @@ use super::codec::{self, int};
 use super::tx_places::taken;
 use super::tx_rows::rescue_key;
 use super::{Attributes, CatalogError, Change, Inode, NewInode, Origin, Result, SetAttributes, Tx};
-use crate::model::{Content, Edition, Generation, Ino, Kind, Pin};
+use crate::model::{Content, Edition, Generation, Ino, Kind, Pin, Touched};
 
 impl Tx {
     /// Creates a local inode, with an outbox row if a remote is to get it; its folder's times follow. `Taken` if somebody is
@@ -15,10 +15,11 @@ impl Tx {
         let edition = Edition(self.next_tick()?.0);
         let size = target.as_ref().map_or(0, |target| target.len() as u64);
         let edited = kind == Kind::File;
+        let touched = Touched::default().with(Touched::NEW, edited);
         let made = self.run_new(
             "INSERT INTO inode (parent, name, kind, edition, content, edited, size, mtime, atime, ctime, mode, uid, gid,
-                                last_use, target)
-             VALUES (?1, ?2, ?3, ?4, 2, ?5, ?6, ?7, ?7, ?7, ?8, ?9, ?10, ?7, ?11)",
+                                last_use, target, retouched)
+             VALUES (?1, ?2, ?3, ?4, 2, ?5, ?6, ?7, ?7, ?7, ?8, ?9, ?10, ?7, ?11, ?12)",
             rusqlite::params![
                 int(place.parent.0),
                 place.name.as_bytes(),
@@ -31,6 +32,7 @@ impl Tx {
                 uid,
                 gid,
                 target,
+                touched.0,
             ],
         );
         let ino = made.map_err(|error| taken(error, Some(&place.name)))?;
@@ -59,6 +61,7 @@ impl Tx {
             pin: Pin::Unspecified,
             listed: true,
             pending,
+            touched,
             target,
         })
     }

@@ -162,6 +162,7 @@ pub(super) struct Found {
     stable_ids: bool,
     settable_mtime: bool,
     settable_mode: bool,
+    settable_extended: bool,
     dot_names: bool,
     version_tick_ms: u64,
     feed: &'static str,
@@ -191,6 +192,7 @@ impl Found {
             stable_ids: can.stable_ids,
             settable_mtime: can.settable_mtime,
             settable_mode: can.settable_mode,
+            settable_extended: can.settable_extended,
             dot_names: can.dot_names,
             version_tick_ms: super::sync::millis(can.version_tick),
             feed: feed_word(can.feed),
@@ -246,6 +248,9 @@ fn promises(can: &Capabilities) -> Vec<String> {
         if !can.settable_mode {
             say("It holds no permission bits: yours are kept on this machine only.");
         }
+        if !can.settable_extended {
+            say("It holds no owners and no user attributes: yours are kept on this machine only.");
+        }
     }
     if !can.ranges {
         say("It sends whole files only: a read in the middle fetches from the start.");
@@ -284,6 +289,7 @@ fn show(found: &Found, output: &Output) {
     field("stable ids", yes(found.stable_ids));
     field("keeps mtime", yes(found.settable_mtime));
     field("keeps mode", yes(found.settable_mode));
+    field("keeps xattrs", yes(found.settable_extended));
     field("changes by", found.feed);
     if let Some(used) = found.quota.used_bytes {
         let limit = found

@@ -8,12 +8,12 @@ use super::crash::crash_point;
 use super::namespace::rest;
 use super::observe::change;
 use super::steps::{Asked, Ended, Stepped, is_refusal, refusal};
-use crate::catalog::{Inode, SetAttributes as RowAttributes, Tx};
-use crate::model::{self, Expect, Ino, Kind, Rows as _, Shown, Step, StepKind};
-use crate::remote::{ErrorKind, Metadata};
+use crate::catalog::{Inode, SetAttributes as RowAttributes, Tx, is_told};
+use crate::model::{self, Expect, Ino, Kind, Rows as _, Shown, Step, StepKind, Touched};
+use crate::remote::{Capabilities, ErrorKind, Extended, Metadata};
 
 impl Core {
-    /// A user set times or mode: where the remote holds them they are sent, after the usual rest.
+    /// A user set times, mode or owner: where the remote holds them they are sent, after the usual rest.
     pub(super) fn retouched(
         &self,
         tx: &mut Tx,
@@ -21,30 +21,57 @@ impl Core {
         set: RowAttributes,
     ) -> Result<(), EngineError> {
         let can = self.remotes.transfer.capabilities();
-        let mtime = set.mtime.is_some_and(|mtime| mtime != inode.attributes.mtime);
-        let mode = set.mode.is_some_and(|mode| Some(mode) != inode.attributes.mode);
-        let sends = mtime && can.settable_mtime || mode && can.settable_mode;
-        if inode.kind != Kind::File || !sends || !can.writable {
+        let (old, owns) = (&inode.attributes, can.settable_extended);
+        let is_new = |set: Option<u32>, old: Option<u32>| set.is_some() && set != old;
+        let mtime = set.mtime.is_some_and(|mtime| mtime != old.mtime);
+        let touched = Touched::default()
+            .with(Touched::MTIME, mtime && can.settable_mtime)
+            .with(Touched::MODE, is_new(set.mode, old.mode) && can.settable_mode)
+            .with(Touched::OWNER, is_new(set.uid, old.uid) && owns)
+            .with(Touched::GROUP, is_new(set.gid, old.gid) && owns);
+        if inode.kind != Kind::File || touched == Touched::default() || !can.writable {
             return Ok(());
         }
-        tx.set_retouched(inode.ino, None)?;
-        model::touch(tx, inode.ino)?;
-        rest(tx, inode.ino, self.rests())
+        tx.retouch(inode.ino, touched)?;
+        self.send_touched(tx, inode.ino)
     }
 
-    /// Sends times and mode as they are shown now, under the version that the content has there.
+    /// A user set or removed the attribute of this name: a remote that holds them gets that, after the usual rest.
+    pub(super) fn retouched_attribute(
+        &self,
+        tx: &mut Tx,
+        inode: &Inode,
+        name: &[u8],
+    ) -> Result<(), EngineError> {
+        let can = self.remotes.transfer.capabilities();
+        if inode.kind != Kind::File || !can.settable_extended || !can.writable || !is_told(name) {
+            return Ok(());
+        }
+        tx.retouch_attribute(inode.ino, name)?;
+        self.send_touched(tx, inode.ino)
+    }
+
+    fn send_touched(&self, tx: &mut Tx, ino: Ino) -> Result<(), EngineError> {
+        model::touch(tx, ino)?;
+        rest(tx, ino, self.rests())
+    }
+
+    /// Sends what was set besides content as it is shown now, under the version that the content has there. What was not set
+    /// since stays there as it is: somebody may have changed it.
     pub(super) async fn do_metadata(self: &Arc<Self>, ino: Ino) -> Stepped {
         let Some(inode) = self.catalog.read(|rows| rows.inode(ino))? else {
             return Ok(Ended::Done);
         };
-        let shown = Shown { mtime: inode.attributes.mtime, mode: inode.attributes.mode };
         let can = self.remotes.transfer.capabilities();
+        let shown =
+            self.catalog.read(|rows| rows.to_be_sent(&inode, false, can.settable_extended))?;
         let metadata = Metadata {
-            mtime: can.settable_mtime.then_some(shown.mtime),
-            mode: shown.mode.filter(|_| can.settable_mode),
+            mtime: (can.settable_mtime && shown.sent.has(Touched::MTIME)).then_some(shown.mtime),
+            mode: shown.mode.filter(|_| can.settable_mode && shown.sent.has(Touched::MODE)),
+            extended: extended(&shown, &can),
         };
         if metadata == Metadata::default() {
-            return self.do_rows(move |tx| model::metadata_sent(tx, ino, shown)).await;
+            return self.do_rows(move |tx| model::metadata_sent(tx, ino, &shown)).await;
         }
         if self.catalog.read(|rows| rows.base(ino))?.is_some_and(|base| base.young) {
             // The version it has may be that of another content as well.
@@ -66,17 +93,19 @@ impl Core {
             Ok(seen) => {
                 self.note_contact();
                 self.do_rows(move |tx| {
-                    model::metadata_set(tx, ino, &begun, &seen, metadata.mtime, shown)
+                    model::metadata_set(tx, ino, &begun, &seen, metadata.mtime, &shown)
                 })
                 .await
             }
             Err(error) if error.kind == ErrorKind::Unsupported => {
-                change(self, move |tx| {
-                    model::put_off(tx, ino, &begun)?;
-                    model::metadata_sent(tx, ino, shown)
+                let seen = match self.stat(&source, &ours).await {
+                    Ok(seen) => seen,
+                    Err(error) => return self.not_done(ino, begun, error).await,
+                };
+                self.do_rows(move |tx| {
+                    model::metadata_not_held(tx, ino, &begun, seen.as_ref(), &shown)
                 })
-                .await?;
-                Ok(Ended::Done)
+                .await
             }
             Err(error) if is_refusal(&error.kind) => {
                 self.know_hydrated(ino).await?;
@@ -95,5 +124,17 @@ impl Core {
             }
             Err(error) => self.not_done(ino, begun, error).await,
         }
+    }
+}
+
+/// What of this goes to a remote that can hold owners, groups and user attributes.
+pub(super) fn extended(shown: &Shown, can: &Capabilities) -> Extended {
+    if !can.settable_extended {
+        return Extended::default();
+    }
+    Extended {
+        uid: shown.uid.filter(|_| shown.sent.has(Touched::OWNER)),
+        gid: shown.gid.filter(|_| shown.sent.has(Touched::GROUP)),
+        attributes: shown.attributes.clone(),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::EngineError;
 use super::core::{Core, steady as now};
 use super::crash::crash_point;
+use super::metadata::extended;
 use super::observe::{change, change_with};
 use super::open::lock;
 use super::pause::BULK;
@@ -16,7 +17,7 @@ use crate::cache::{Access, CacheError, DataFile, Snapshot, SnapshotBody};
 use crate::catalog::{CatalogError, Durability, Inode, Tx};
 use crate::model::{
     self, Begun, Content, Digest, Expect, Generation, Ino, Refusal, Rows as _, Sent, Stamp, Step,
-    StepKind,
+    StepKind, Touched,
 };
 use crate::remote::{Body, CommitCheck, ErrorKind, Locator, Observed, Upload};
 
@@ -39,8 +40,8 @@ struct Parcel {
 struct Noted {
     begun: Begun,
     sent: Sent,
-    mtime: i64,
-    mode: Option<u32>,
+    /// What goes with it besides content.
+    shown: model::Shown,
     ours: Vec<Digest>,
 }
 
@@ -149,8 +150,7 @@ impl Core {
         noted: Noted,
         seen: Observed,
     ) -> Result<Ended, EngineError> {
-        let Noted { begun, sent, mtime, mode, .. } = noted;
-        let shown = model::Shown { mtime, mode };
+        let Noted { begun, sent, shown, .. } = noted;
         self.note_contact();
         self.counters.bytes_up.fetch_add(sent.digest.size, Ordering::Relaxed);
         let quiet = self.is_quiet(ino, &parcel).await?;
@@ -163,7 +163,7 @@ impl Core {
         let durability = if is_hurried { Durability::Soon } else { Durability::Later };
         let (is_young, rests) = change_with(self, durability, move |tx| {
             model::written(tx, ino, &begun, &seen, sent)?;
-            model::metadata_sent(tx, ino, shown)?;
+            model::metadata_sent(tx, ino, &shown)?;
             // Who closed it since has told when it is to go.
             let rests = !quiet && tx.handles(ino).writers > 0 && tx.mark_pending(ino)?;
             if rests {
@@ -255,7 +255,9 @@ impl Core {
             if model::plan(tx, ino, &busy)? != wanted {
                 return Ok(Noting::Other);
             }
-            Ok(note(tx, ino, digest)?.map_or(Noting::Other, |noted| Noting::Noted(Box::new(noted))))
+            let holds = core.remotes.transfer.capabilities().settable_extended;
+            Ok(note(tx, ino, digest, holds)?
+                .map_or(Noting::Other, |noted| Noting::Noted(Box::new(noted))))
         })
         .await
     }
@@ -300,8 +302,9 @@ impl Core {
         let upload = Upload {
             body,
             digest: noted.sent.digest,
-            mtime: Some(noted.mtime),
-            mode: noted.mode,
+            mtime: Some(noted.shown.mtime),
+            mode: noted.shown.mode.filter(|_| noted.shown.sent.has(Touched::MODE)),
+            extended: extended(&noted.shown, &self.remotes.transfer.capabilities()),
             tag: self.tag(ino, noted.begun.attempt.nonce),
             still_whole,
             pace: None,
@@ -335,18 +338,22 @@ impl Core {
     }
 }
 
-fn note(tx: &mut Tx, ino: Ino, digest: Digest) -> Result<Option<Noted>, CatalogError> {
+/// Notes an upload; `holds` tells whether the remote can hold owners, groups and user attributes.
+fn note(tx: &mut Tx, ino: Ino, digest: Digest, holds: bool) -> Result<Option<Noted>, CatalogError> {
     let (Some(node), Some(inode)) = (tx.node(ino)?, tx.inode(ino)?) else { return Ok(None) };
     let Some(target) = node.local else { return Ok(None) };
     let base = tx.base(ino)?;
     let known = base.as_ref().and_then(|base| base.known);
+    let never_had = base.is_none();
     let expect = base.map_or(Expect::Absent, |base| Expect::Version(base.version));
     let sent = Sent { digest, edition: node.edition };
     let begun = model::begin_write(tx, ino, target, expect, sent)?;
     let row = tx.outbox(ino)?.unwrap_or_default();
     let ours = row.ours.iter().map(|sent| sent.digest).chain(known).collect();
-    let (mtime, mode) = (inode.attributes.mtime, inode.attributes.mode);
-    Ok(Some(Noted { begun, sent, mtime, mode, ours }))
+    let mut shown = tx.to_be_sent(&inode, never_had, holds)?;
+    // The time goes along with each content.
+    shown.sent = shown.sent.with(Touched::MTIME, true);
+    Ok(Some(Noted { begun, sent, shown, ours }))
 }
 
 pub(super) fn nanos(duration: Duration) -> i64 {

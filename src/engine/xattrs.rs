@@ -114,6 +114,7 @@ impl Engine {
             return EngineError::Invalid("value too large").into();
         }
         let (core, name, value) = (self.core.clone(), name.to_vec(), value.to_vec());
+        let setting = core.clone();
         Answer::Queued(Box::new(move |done| {
             let set = move |tx: &mut crate::catalog::Tx| {
                 let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
@@ -125,9 +126,10 @@ impl Engine {
                 match tx.xattr(ino, &name)? {
                     Some(_) if create => return Err(EngineError::Exists),
                     None if replace => return Err(EngineError::NoAttribute),
+                    Some(same) if same == value => return Ok(()),
                     _ => tx.set_xattr(ino, &name, &value)?,
                 }
-                Ok(())
+                setting.retouched_attribute(tx, &inode, &name)
             };
             core.catalog.submit(Durability::Soon, Origin::Kernel, set, done);
         }))
@@ -142,10 +144,14 @@ impl Engine {
             return error.into();
         }
         let (core, name) = (self.core.clone(), name.to_vec());
+        let removing = core.clone();
         Answer::Queued(Box::new(move |done| {
-            let remove = move |tx: &mut crate::catalog::Tx| match tx.remove_xattr(ino, &name)? {
-                true => Ok(()),
-                false => Err(EngineError::NoAttribute),
+            let remove = move |tx: &mut crate::catalog::Tx| {
+                let inode = tx.inode(ino)?.ok_or(EngineError::Stale)?;
+                match tx.remove_xattr(ino, &name)? {
+                    true => removing.retouched_attribute(tx, &inode, &name),
+                    false => Err(EngineError::NoAttribute),
+                }
             };
             core.catalog.submit(Durability::Soon, Origin::Kernel, remove, done);
         }))

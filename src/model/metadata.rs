@@ -1,5 +1,7 @@
 //! Times and modes set here after the content was sent: the remote gets them by a step of their own.
 
+use std::collections::BTreeMap;
+
 use super::around::{is_edited, wanted};
 use super::reconcile::{mark, miss_by_settle, refresh};
 use super::settle::{Begun, Refusal, current};
@@ -9,18 +11,57 @@ use super::{Base, Ino, Kind, Observed, Rows};
 /// How far the mtime that a remote keeps may be from the one sent, nanoseconds: many keep seconds.
 const COARSE: u64 = 2_000_000_000;
 
+/// Says what besides content was set here and is still to be sent: a set of bits, none of them at first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched(pub u8);
+
+impl Touched {
+    /// The mtime.
+    pub const MTIME: Self = Self(1);
+    /// Permission bits.
+    pub const MODE: Self = Self(2);
+    /// The owner.
+    pub const OWNER: Self = Self(4);
+    /// The group.
+    pub const GROUP: Self = Self(8);
+    /// Some of its user attributes.
+    pub const ATTRIBUTES: Self = Self(16);
+    /// It was made here: whatever was set goes with its first content, even if that replaces what somebody else made.
+    pub const NEW: Self = Self(32);
+    /// All that a step of its own sends.
+    pub const ALL: Self = Self(31);
+
+    /// Whether one of these is among them.
+    pub fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+
+    /// These and those, if `so`.
+    pub fn with(self, those: Self, so: bool) -> Self {
+        if so { Self(self.0 | those.0) } else { self }
+    }
+}
+
 /// Is what was sent besides content, as it was shown here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
+    /// Which of the following were sent, or will never be held there.
+    pub sent: Touched,
     /// Mtime, nanoseconds since 1970.
     pub mtime: i64,
     /// Permission bits, if any were set.
     pub mode: Option<u32>,
+    /// Owner, if one was set.
+    pub uid: Option<u32>,
+    /// Group, if one was set.
+    pub gid: Option<u32>,
+    /// User attributes by name; those without a value were removed.
+    pub attributes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
-/// The remote has, or will never hold, what was shown: there is nothing more to send if it still is.
-pub fn metadata_sent<R: Rows>(rows: &mut R, ino: Ino, shown: Shown) -> Result<(), R::Error> {
-    rows.set_retouched(ino, Some(shown))?;
+/// The remote has, or will never hold, what was sent: of that there is nothing more to send if it is shown still.
+pub fn metadata_sent<R: Rows>(rows: &mut R, ino: Ino, shown: &Shown) -> Result<(), R::Error> {
+    rows.set_sent(ino, shown)?;
     touch(rows, ino)
 }
 
@@ -31,7 +72,7 @@ pub fn metadata_set<R: Rows>(
     begun: &Begun,
     seen: &Observed,
     mtime: Option<i64>,
-    shown: Shown,
+    shown: &Shown,
 ) -> Result<(), R::Error> {
     if !current(rows, ino, begun)? {
         return Ok(());
@@ -41,15 +82,34 @@ pub fn metadata_set<R: Rows>(
     let ours = seen.kind == Kind::File && seen.size == base.size && mtime.is_none_or(near);
     if ours {
         rows.set_base(ino, Some(moved_on(base, seen)))?;
-        rows.set_retouched(ino, Some(shown))?;
+        rows.set_sent(ino, shown)?;
     } else if is_same_version_of_another(rows, ino, &base, seen)? {
-        rows.set_retouched(ino, Some(shown))?;
+        rows.set_sent(ino, shown)?;
         refresh(rows, ino, seen)?;
     } else {
         // Somebody changed it in the same moment: the next step goes under the old version, and finds that.
         mark(rows, base.place.parent)?;
     }
     touch(rows, ino)
+}
+
+/// The remote cannot hold all of it; `seen` is what is there now. What it could may have been set, and shows where it notes that.
+pub fn metadata_not_held<R: Rows>(
+    rows: &mut R,
+    ino: Ino,
+    begun: &Begun,
+    seen: Option<&Observed>,
+    shown: &Shown,
+) -> Result<(), R::Error> {
+    if !current(rows, ino, begun)? {
+        return Ok(());
+    }
+    if let (Some(base), Some(seen)) = (rows.base(ino)?, seen)
+        && (seen.kind, seen.size, &seen.version) == (Kind::File, base.size, &base.version)
+    {
+        rows.set_base(ino, Some(moved_on(base, seen)))?;
+    }
+    metadata_sent(rows, ino, shown)
 }
 
 /// Whether the remote has another content under the version that we know, as there are while versions are young: no step finds

@@ -45,7 +45,9 @@ pub use listing::{
     hint_folder, list_page, listing_refused, lost_hints, settle_missing, unchanged,
 };
 pub use look::{Looked, came, confirmed, found_to_fetch, found_to_list, look, resolve};
-pub use metadata::{Shown, metadata_refused, metadata_sent, metadata_set};
+pub use metadata::{
+    Shown, Touched, metadata_not_held, metadata_refused, metadata_sent, metadata_set,
+};
 pub use place::{Name, NameError, Place, RemotePath};
 pub use plan::{Step, plan};
 pub use reconcile::{Trust, look_at_everything, look_from_the_root, reconcile};

@@ -16,7 +16,7 @@ pub struct Node {
     pub edition: Edition,
     /// Whether all its bytes are here.
     pub hydrated: bool,
-    /// Whether times or mode were set here that the remote can hold and has not.
+    /// Whether something besides content was set here that the remote can hold and has not.
     pub retouched: bool,
 }
 
@@ -308,9 +308,8 @@ pub trait Rows {
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition, Self::Error>;
     /// Goes back to an earlier content of which no bytes are here (undo).
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<(), Self::Error>;
-    /// Notes that times or mode were set here that are to be sent, or, with what was sent, that they are there if they
-    /// still are shown so.
-    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Result<(), Self::Error>;
+    /// Notes that the remote has, or will never hold, what was sent besides content: each of it, if it is shown so still.
+    fn set_sent(&mut self, ino: Ino, shown: &Shown) -> Result<(), Self::Error>;
     /// Inserts or replaces its outbox row.
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
     /// What its outbox row is about, if it has one, was done just now.

@@ -16,6 +16,7 @@ pub mod serve;
 pub mod store;
 pub mod webdav;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -159,8 +160,10 @@ pub struct Upload {
     pub digest: Digest,
     /// Mtime in nanoseconds since 1970, for remotes that hold one.
     pub mtime: Option<i64>,
-    /// Permission bits, for remotes that hold them.
+    /// Permission bits, for remotes that hold them. Without, a file that is replaced keeps those that it has.
     pub mode: Option<u32>,
+    /// Owner, group and user attributes, for remotes that hold them; what is not said a file that is replaced keeps.
+    pub extended: Extended,
     /// Which attempt this is.
     pub tag: AttemptTag,
     /// Asked before the commit step; `false` aborts with `Other` and leaves nothing visible.
@@ -187,6 +190,33 @@ pub struct Metadata {
     pub mtime: Option<i64>,
     /// Permission bits.
     pub mode: Option<u32>,
+    /// Owner, group and user attributes.
+    pub extended: Extended,
+}
+
+/// Is what few remotes hold. As much of it is set as the remote can hold for who asks; that it cannot is no error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extended {
+    /// The owner's number.
+    pub uid: Option<u32>,
+    /// The group's number.
+    pub gid: Option<u32>,
+    /// `user.*` attributes by name; those without a value are to be removed.
+    pub attributes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Extended {
+    /// Becomes what a file has after these were set on it.
+    pub fn take_over(&mut self, set: &Self) {
+        self.uid = set.uid.or(self.uid);
+        self.gid = set.gid.or(self.gid);
+        for (name, value) in &set.attributes {
+            match value {
+                Some(_) => drop(self.attributes.insert(name.clone(), value.clone())),
+                None => drop(self.attributes.remove(name)),
+            }
+        }
+    }
 }
 
 /// Is how much room a remote has, in bytes.
@@ -243,6 +273,8 @@ pub struct Capabilities {
     pub settable_mtime: bool,
     /// Whether permission bits are kept.
     pub settable_mode: bool,
+    /// Whether owner, group and `user.*` attributes of files are kept, as far as who mounts may set them.
+    pub settable_extended: bool,
     /// How fine its versions are: two changes within this long may get the same version. Zero if they never do.
     pub version_tick: Duration,
     /// How changes by others are learnt.

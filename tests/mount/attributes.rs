@@ -456,3 +456,51 @@ fn regression_no_setuid_bit_reaches_a_directory() {
     eventually("its mode at the remote", || mode("program") & 0o777 == 0o711);
     assert_eq!(mode("program"), 0o711);
 }
+
+/// S171 "Owner, group and `user.*` attributes that are set on a file reach a remote that can hold them, alone if they are set later."
+#[test]
+fn owners_and_user_attributes_reach_a_directory() {
+    let mount = Mounted::with(&["-o", "allow_other,umask=0"], |remote| {
+        fs::write(remote.join("there"), "x").unwrap();
+        setxattr(remote.join("there"), "user.theirs", b"t", XattrFlags::empty()).unwrap();
+    });
+    fs::set_permissions(&mount.places.at, Permissions::from_mode(0o777)).unwrap();
+    let mut command = nobodys("sh");
+    let script = "echo content > new; setfattr -n user.a -v 1 new; setfattr -n user.b -v 2 new";
+    let output = command.args(["-euc", script]).current_dir(&mount.places.at).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    mount.arrives("new", b"content\n");
+    let there = |name: &str| fs::metadata(mount.remote(name)).unwrap();
+    let attribute = |name: &str, which: &str| xattr(&mount.remote(name), which);
+    eventually("its attributes there", || attribute("new", "user.b").as_deref() == Ok(b"2"));
+    assert_eq!((there("new").uid(), there("new").gid()), (65534, 65534));
+    assert_eq!(attribute("new", "user.a").unwrap(), b"1");
+    let content = there("new").ino();
+
+    setxattr(mount.path("new"), "user.a", b"other", XattrFlags::empty()).unwrap();
+    removexattr(mount.path("new"), "user.b").unwrap();
+    // More than this file system may hold beside one inode: that it cannot is no error, and keeps nothing else from going.
+    setxattr(mount.path("new"), "user.large", &[7; 60_000], XattrFlags::empty()).unwrap();
+    setxattr(mount.path("there"), "user.ours", b"o", XattrFlags::empty()).unwrap();
+    chown(mount.path("there"), Some(1234), Some(4321)).unwrap();
+    eventually("what was set later", || {
+        attribute("new", "user.a").as_deref() == Ok(b"other")
+            && attribute("new", "user.b") == Err(libc::ENODATA)
+            && attribute("there", "user.ours").as_deref() == Ok(b"o")
+            && (there("there").uid(), there("there").gid()) == (1234, 4321)
+    });
+    assert_eq!(there("new").ino(), content, "the same file, not sent again");
+    assert_eq!(xattr(&mount.path("new"), "user.large").unwrap(), [7; 60_000]);
+    eventually("all to be sent", || {
+        xattr(&mount.path("new"), "user.dewfs.sync").as_deref() == Ok(b"in-sync")
+    });
+
+    // Another content keeps what others set meanwhile as well.
+    chown(mount.remote("there"), Some(1000), None).unwrap();
+    fs::write(mount.path("there"), "edited").unwrap();
+    mount.arrives("there", b"edited");
+    assert_eq!((there("there").uid(), there("there").gid()), (1000, 4321));
+    assert_eq!(attribute("there", "user.ours").unwrap(), b"o");
+    assert_eq!(attribute("there", "user.theirs").unwrap(), b"t");
+    assert_eq!(xattr_names(&mount.path("new")), ["user.a", "user.large"]);
+}

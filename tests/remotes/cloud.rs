@@ -203,7 +203,7 @@ async fn regression_times_are_set_on_the_version_that_was_seen_only() {
     let remote = remote(&server);
     remote.probe().await.unwrap();
     let before = remote.stat(&at("doc")).await.unwrap().unwrap();
-    let metadata = Metadata { mtime: Some(1_234_567_890_000_000_000), mode: None };
+    let metadata = Metadata { mtime: Some(1_234_567_890_000_000_000), ..Metadata::default() };
     server.put_before("PROPPATCH", "doc", b"theirs");
     let expect = Expect::Version(before.version);
     let refused = remote.set_metadata(&at("doc"), &metadata, expect).await.unwrap_err();

@@ -38,6 +38,7 @@ fn upload(content: &[u8]) -> Upload {
         digest: Digest { size: content.len() as u64, hash: *blake3::hash(content).as_bytes() },
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: tag(),
         still_whole: None,
         progress: None,

@@ -26,6 +26,7 @@ fn upload(content: &'static [u8]) -> Upload {
         digest: Digest { size: content.len() as u64, hash: *blake3::hash(content).as_bytes() },
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: AttemptTag { mount: "m".into(), item: 1, nonce: 1 },
         still_whole: None,
         pace: None,

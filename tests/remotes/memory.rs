@@ -32,6 +32,7 @@ fn upload(content: &str) -> Upload {
         body: Body::Memory(bytes),
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: tag(),
         still_whole: None,
         pace: None,

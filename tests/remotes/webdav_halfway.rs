@@ -66,6 +66,7 @@ fn upload(bytes: Vec<u8>, nonce: u64) -> Upload {
         body: Body::Memory(bytes.into()),
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: tag(nonce),
         still_whole: None,
         progress: None,

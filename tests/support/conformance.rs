@@ -68,6 +68,7 @@ pub fn upload(content: &[u8]) -> Upload {
         digest: digest(content),
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: tag(),
         still_whole: None,
         pace: None,
@@ -319,7 +320,7 @@ async fn metadata_is_set_without_touching_the_content(s: &Subject) {
     let old = s.settled("a").await;
     let mtime = can.settable_mtime.then_some(1_234_567_890_000_000_000);
     let mode = can.settable_mode.then_some(0o640);
-    let set = Metadata { mtime, mode };
+    let set = Metadata { mtime, mode, ..Metadata::default() };
     let seen = s.remote.set_metadata(&at("a"), &set, version(&old)).await.unwrap();
     assert_eq!(seen.mtime.filter(|_| can.settable_mtime), mtime);
     assert_eq!(seen.mode.filter(|_| can.settable_mode), mode);

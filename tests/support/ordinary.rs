@@ -21,6 +21,9 @@ const SCRIPT: &str = r#"
     mount -t tmpfs -o mode=755 dewfs-test "$box"
     mkdir "$box/home" "$box/files"
     chown "$uid:$uid" "$box/home" "$files"
+    # A file of somebody else, which everybody may write to and who owns the directory may move.
+    echo theirs > "$files/roots"
+    chmod 666 "$files/roots"
     mount --bind "$files" "$box/files"
     for file in program test; do
         touch "$box/$file"
@@ -203,4 +206,9 @@ pub(crate) fn control(word: &str) {
 /// The home directory of the user.
 pub(crate) fn home() -> PathBuf {
     std::env::var_os("HOME").unwrap().into()
+}
+
+/// A file of root's that everybody may write to, in a directory of the user's own.
+pub(crate) fn roots_file() -> PathBuf {
+    std::env::var_os("DEWFS_TEST_FILES").map_or_else(PathBuf::new, PathBuf::from).join("roots")
 }

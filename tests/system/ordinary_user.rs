@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::mount::{self, Mounted, Places, bytes, dewfs, errno, eventually, said};
-use crate::support::ordinary::{Machine, USUAL, goes_on, home};
+use crate::support::ordinary::{Machine, USUAL, goes_on, home, roots_file};
 
 fn me() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -446,4 +446,47 @@ fn regression_to_be_sure_that_all_is_sent_one_need_not_stand_in_a_mount() {
     mounts[0].options_replaced(&[]);
     mounts[0].mount();
     mounts[0].arrives("f", b"again");
+}
+
+/// What cannot be set on a file of somebody else was tried for ever, and its row told an error.
+///
+/// S171 "As much of it goes as the remote can hold for who mounts; the rest stays here, and is no error."
+#[test]
+fn regression_what_a_user_may_not_set_there_stays_here() {
+    let name = "ordinary_user::regression_what_a_user_may_not_set_there_stays_here";
+    if !goes_on(name, USUAL) {
+        return;
+    }
+    let mount = Mounted::of(|remote| {
+        fs::rename(roots_file(), remote.join("roots")).unwrap();
+        fs::write(remote.join("mine"), "x").unwrap();
+        fs::set_permissions(remote.join("mine"), fs::Permissions::from_mode(0o444)).unwrap();
+    });
+    let before = fs::metadata(mount.remote("roots")).unwrap();
+    assert_eq!((before.uid(), before.mode() & 0o777), (0, 0o666));
+    let file = fs::File::options().write(true).open(mount.path("roots")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1)).unwrap();
+    drop(file);
+    let permissions = |mode| fs::Permissions::from_mode(mode);
+    fs::set_permissions(mount.path("roots"), permissions(0o600)).unwrap();
+    // Who may not write it now lets itself for a moment, there as here.
+    fs::set_permissions(mount.path("mine"), permissions(0o644)).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    for name in ["roots", "mine"] {
+        rustix::fs::setxattr(mount.path(name), "user.ours", b"kept", flags).unwrap();
+    }
+    fs::set_permissions(mount.path("mine"), permissions(0o444)).unwrap();
+    for name in ["roots", "mine"] {
+        let mut value = [0; 16];
+        eventually("its attribute there", || {
+            rustix::fs::getxattr(mount.remote(name), "user.ours", &mut value[..]) == Ok(4)
+        });
+        let status = || ask(&["status", "--short"], &mount.path(name)).stdout;
+        eventually("all to be sent", || status().trim_ascii() == b"in-sync");
+    }
+    let after = fs::metadata(mount.remote("roots")).unwrap();
+    assert_eq!((after.mode(), after.mtime()), (before.mode(), before.mtime()));
+    let here = fs::metadata(mount.path("roots")).unwrap();
+    assert_eq!((here.mode() & 0o777, here.mtime()), (0o600, 1));
+    assert_eq!(fs::metadata(mount.remote("mine")).unwrap().mode() & 0o777, 0o444);
 }

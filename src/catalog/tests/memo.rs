@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Busy, Expect, Sent, Shown, StepKind, begin_write, confirmed, look, metadata_sent, plan, written,
+    Busy, Expect, Sent, Shown, StepKind, Touched, begin_write, confirmed, look, metadata_sent,
+    plan, written,
 };
 
 const FILES: usize = 20;
@@ -37,7 +38,7 @@ fn send(bench: &Bench, ino: Ino) -> (u64, u64) {
         let before = tx.statements();
         let there = Observed { settled: false, ..seen(Kind::File, 3) };
         written(tx, ino, &begun, &there, sent)?;
-        metadata_sent(tx, ino, Shown { mtime: 1, mode: None })?;
+        metadata_sent(tx, ino, &Shown { sent: Touched::MTIME, ..Shown::default() })?;
         tx.outbox_rest(ino, i64::MAX)?;
         Ok(tx.statements() - before)
     });

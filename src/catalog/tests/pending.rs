@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Attempt, Expect, StepKind};
+use crate::model::{Attempt, Expect, StepKind, Touched};
 
 impl Bench {
     fn count(&self) -> PendingCounts {
@@ -321,7 +321,7 @@ impl Made {
                 let row = OutboxRow { attempt: Some(attempt), ..OutboxRow::default() };
                 tx.set_outbox(ino, row)
             }),
-            Act::Retouch(item) => self.on(tx, item, |tx, ino| tx.set_retouched(ino, None)),
+            Act::Retouch(item) => self.on(tx, item, |tx, ino| tx.retouch(ino, Touched::MODE)),
             Act::Base { item, folder, young, ours } => {
                 let name = self.name();
                 let other = folder.map(|folder| self.folder(tx, folder)).transpose()?;

@@ -251,8 +251,8 @@ impl Rows for TreeRows {
     fn base_children(&self, folder: Ino) -> Fallible<Vec<Ino>> {
         Ok(below(&self.base_at, folder))
     }
-    fn set_retouched(&mut self, ino: Ino, sent: Option<Shown>) -> Fallible<()> {
-        self.item(ino).node.retouched = sent.is_none();
+    fn set_sent(&mut self, ino: Ino, _: &Shown) -> Fallible<()> {
+        self.item(ino).node.retouched = false;
         Ok(())
     }
     fn outbox(&self, ino: Ino) -> Fallible<Option<OutboxRow>> {

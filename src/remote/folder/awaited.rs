@@ -78,6 +78,7 @@ impl Behind for AwaitedFolder {
             server_copy: false,
             settable_mtime: true,
             settable_mode: true,
+            settable_extended: true,
             version_tick: Duration::ZERO,
             feed: FeedKind::Inotify,
             product: "directory".to_owned(),

@@ -7,9 +7,10 @@ use rustix::io::Errno;
 
 use super::FolderRemote;
 use super::disk::{Folder, Found, Meta, look, now, open_entry, refused};
-use super::inherit::{bits, without_list, without_new_special};
+use super::extended;
+use super::inherit::without_list;
 use super::threads::Wanted;
-use super::write::{Spot, rename_free, sync_folder, timestamps};
+use super::write::{Spot, rename_free, sync_folder};
 use crate::remote::names;
 use crate::remote::{
     AttemptTag, Body, Digest, ErrorKind, Expect, Kind, Metadata, Name, Observed, RemoteError,
@@ -116,6 +117,7 @@ fn carry(
         digest: Digest { size: known.size, hash: [0; 32] },
         mtime: i64::try_from(known.mtime).ok(),
         mode: Some(without_list(&file, known.mode)),
+        extended: extended::of(&file, known),
         tag: tag.clone(),
         still_whole: None,
         progress: None,
@@ -297,12 +299,7 @@ pub(super) fn set_metadata(
     if !wanted.is_so() {
         return Err(RemoteError::new(ErrorKind::Offline, operation, at));
     }
-    if let Some(mode) = metadata.mode {
-        fs::fchmod(&entry, bits(without_new_special(mode, opened))).map_err(fail)?;
-    }
-    if let Some(mtime) = metadata.mtime {
-        fs::futimens(&entry, &timestamps(mtime)).map_err(fail)?;
-    }
+    extended::set(&entry, opened, metadata).map_err(fail)?;
     let seen = folder.opened(&entry).map_err(fail)?.ok_or_else(missing)?;
     Ok(root.observed(&seen))
 }

@@ -13,9 +13,9 @@ use super::write::{MARK, Spot, timestamps};
 /// The access control list, beyond the mode.
 const ACCESS: &str = "system.posix_acl_access";
 /// Attributes of users; ours among them are about one inode only.
-const USERS: &[u8] = b"user.";
+pub(super) const USERS: &[u8] = b"user.";
 /// The largest value, and list of names, that Linux allows.
-const LARGEST: usize = 64 << 10;
+pub(super) const LARGEST: usize = 64 << 10;
 /// The bits of the group, which are those of the whole list where there is one.
 const GROUP: u32 = 0o070;
 /// The bits that make a program run as its owner or its group.

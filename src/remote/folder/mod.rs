@@ -26,6 +26,7 @@
 mod awaited;
 mod change;
 mod disk;
+mod extended;
 mod feed;
 mod identity;
 mod inherit;

@@ -251,6 +251,7 @@ impl Remote for FolderRemote {
             server_copy: false,
             settable_mtime: true,
             settable_mode: true,
+            settable_extended: true,
             version_tick: state.root.tick,
             feed: self.shared.feed.kind(),
             product: state.root.product.clone(),

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::FolderRemote;
 use super::disk::{Folder, Found, Meta, look, refused};
+use super::extended;
 use super::inherit::{SPECIAL, bits, date, inherit};
 use super::threads::Wanted;
 use crate::remote::names;
@@ -280,6 +281,9 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
         (_, mode) => mode,
     };
     let finish = || {
+        // Before the attributes, of which there may be more than there is room for.
+        mark(&file, &body.tag);
+        extended::give(&file, &body.extended)?;
         if let Some(mode) = mode {
             // Another content never runs as somebody else because the one before did, or because a mount was told so.
             fs::fchmod(&file, bits(mode & !SPECIAL))?;
@@ -287,7 +291,6 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
         if let Some(mtime) = body.mtime {
             date(spot, &file, there, mtime)?;
         }
-        mark(&file, &body.tag);
         fs::fsync(&file)
     };
     finish().map_err(|error| spot.fail(error))?;

@@ -272,6 +272,7 @@ mod tests {
             body: Body::Memory(Bytes::from(content)),
             mtime: None,
             mode: None,
+            extended: crate::remote::Extended::default(),
             tag: AttemptTag { mount: "m".into(), item: 1, nonce: 1 },
             still_whole: None,
             pace: None,

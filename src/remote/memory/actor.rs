@@ -6,23 +6,30 @@ use bytes::Bytes;
 
 use super::store::{MemoryStore, path};
 use super::tree::Put;
-use crate::remote::{Expect, Observed, RemotePath, Result};
+use crate::remote::{Expect, Extended, Observed, RemotePath, Result};
 
 impl MemoryStore {
     /// Writes a file, whatever was there.
     pub fn put(&self, at: &str, content: impl Into<Bytes>) -> Result<Observed> {
-        let put = Put { content: content.into(), mtime: None, mode: None };
+        let put =
+            Put { content: content.into(), mtime: None, mode: None, extended: Extended::default() };
         self.act(|tree| tree.write(&path(at), put, &Expect::Any))
     }
 
     /// The same, and what was there in that moment.
     pub fn swap(&self, at: &str, content: impl Into<Bytes>) -> Result<Option<Bytes>> {
-        let put = Put { content: content.into(), mtime: None, mode: None };
+        let put =
+            Put { content: content.into(), mtime: None, mode: None, extended: Extended::default() };
         self.act(|tree| {
             let held = tree.entries.get(&path(at)).map(|entry| entry.content.clone());
             tree.write(&path(at), put, &Expect::Any)?;
             Ok(held)
         })
+    }
+
+    /// What is held of a file besides content and mode, if it is there.
+    pub fn extended(&self, at: &str) -> Option<Extended> {
+        self.tree().entries.get(&path(at)).map(|entry| entry.extended.clone())
     }
 
     /// Makes a folder.

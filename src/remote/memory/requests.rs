@@ -42,7 +42,7 @@ async fn take(at: &Locator, body: &Upload) -> Result<Put> {
         let refused: Result<Put> = fail(ErrorKind::Other, Operation::Write, &at.path);
         return refused.map_err(|refusal| refusal.because("changed while it was sent"));
     }
-    Ok(Put { content, mtime: body.mtime, mode: body.mode })
+    Ok(Put { content, mtime: body.mtime, mode: body.mode, extended: body.extended.clone() })
 }
 
 fn pieces(
@@ -132,6 +132,7 @@ impl Remote for MemoryRemote {
             server_copy: false,
             settable_mtime: true,
             settable_mode: true,
+            settable_extended: true,
             version_tick,
             feed: tree.options.feed,
             product: "memory".to_owned(),
@@ -256,6 +257,7 @@ impl Remote for MemoryRemote {
             };
             entry.mtime = metadata.mtime.unwrap_or(entry.mtime);
             entry.mode = metadata.mode.or(entry.mode);
+            entry.extended.take_over(&metadata.extended);
             let (id, is_file) = (entry.id, entry.kind == Kind::File);
             if is_file && tree.options.metadata_versions {
                 let (version, clock) = (tree.new_version(id), tree.clock);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::fault::{FaultRule, Gate, HintFaults, Operation, RandomFaults};
 use super::store::{MemoryOptions, VersionKind};
 use crate::remote::{
-    Digest, ErrorKind, Expect, Hint, Kind, Name, Observed, RemoteError, RemoteId, RemotePath,
-    Result, Version,
+    Digest, ErrorKind, Expect, Extended, Hint, Kind, Name, Observed, RemoteError, RemoteId,
+    RemotePath, Result, Version,
 };
 
 /// Is one entry of the tree.
@@ -24,6 +24,7 @@ pub(super) struct Entry {
     pub(super) id: u64,
     pub(super) mtime: i64,
     pub(super) mode: Option<u32>,
+    pub(super) extended: Extended,
 }
 
 /// Is a request believed lost.
@@ -35,6 +36,7 @@ pub(super) struct Put {
     pub(super) content: Bytes,
     pub(super) mtime: Option<i64>,
     pub(super) mode: Option<u32>,
+    pub(super) extended: Extended,
 }
 
 /// Is all that a memory store knows.
@@ -120,8 +122,9 @@ impl Tree {
             Kind::Folder => String::new(),
             _ => self.new_version(id),
         };
+        let extended = old.map(|old| old.extended.clone()).unwrap_or_default();
         let mtime = i64::try_from(self.clock).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-        Entry { kind, version, since: self.clock, content, id, mtime, mode: None }
+        Entry { kind, version, since: self.clock, content, id, mtime, mode: None, extended }
     }
 
     pub(super) fn observe(&self, entry: &Entry) -> Observed {
@@ -228,6 +231,7 @@ impl Tree {
         let mut entry = self.new_entry(Kind::File, put.content, old.as_ref());
         entry.mtime = put.mtime.unwrap_or(entry.mtime);
         entry.mode = put.mode.or(old.and_then(|old| old.mode));
+        entry.extended.take_over(&put.extended);
         let seen = self.observe(&entry);
         self.entries.insert(at.clone(), entry);
         self.hint(at);

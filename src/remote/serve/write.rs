@@ -75,6 +75,7 @@ impl Share {
             digest: came.digest,
             mtime,
             mode: None,
+            extended: crate::remote::Extended::default(),
             tag: tag(),
             still_whole: None,
             progress: None,
@@ -164,7 +165,7 @@ impl Share {
         let status = match mtime {
             Some(mtime) if seen.kind == Kind::File => {
                 let _turn = self.turn.lock().await;
-                let metadata = Metadata { mtime: Some(mtime), mode: None };
+                let metadata = Metadata { mtime: Some(mtime), ..Metadata::default() };
                 let set = self.remote.set_metadata(&at, &metadata, expect).await;
                 set.map_err(|error| refused(&error))?;
                 "200 OK"

@@ -60,6 +60,7 @@ impl Known {
             server_copy: false,
             settable_mtime: false,
             settable_mode: false,
+            settable_extended: false,
             version_tick: TICK,
             feed: FeedKind::Walk,
             folder_versions: false,

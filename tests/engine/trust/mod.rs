@@ -6,6 +6,7 @@ mod shown;
 mod state;
 mod times;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -21,7 +22,9 @@ use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{
     Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
-use dewfs::remote::{ErrorKind, FeedKind};
+use dewfs::remote::{
+    ErrorKind, Expect, Extended, FeedKind, Locator, Metadata, Remote as _, RemotePath,
+};
 
 fn coarse() -> MemoryOptions {
     MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() }

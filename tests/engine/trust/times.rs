@@ -151,3 +151,132 @@ async fn times_that_the_remote_cannot_hold_are_kept_here() {
     assert_eq!(asked(&world, Operation::SetMetadata), 1);
     assert_eq!(world.stat("doc").await.mtime, LONG_AGO);
 }
+
+async fn set_mode(world: &World, path: &str, mode: u32) {
+    let set = SetAttributes { mode: Some(mode), ..SetAttributes::default() };
+    let ino = world.ino(path).await;
+    world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
+}
+
+/// Somebody else sets the mode at the remote.
+async fn their_mode(world: &World, path: &str, mode: u32) {
+    let set = Metadata { mode: Some(mode), ..Metadata::default() };
+    let at = Locator::at(RemotePath::from_bytes(path.as_bytes()).unwrap());
+    world.store.remote().set_metadata(&at, &set, Expect::Any).await.unwrap();
+}
+
+/// A `touch` here gave a file back the mode that somebody had taken from it there.
+///
+/// S26 "What others set there meanwhile stays."
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_others_set_there_is_not_undone_by_what_is_set_here_later() {
+    let world = World::new().await;
+    world.write("doc", b"content").await;
+    set_mode(&world, "doc", 0o644).await;
+    world.in_sync().await;
+    assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o644));
+    their_mode(&world, "doc", 0o600).await;
+    touch(&world, "doc", LONG_AGO).await;
+    world.in_sync().await;
+    let there = world.store.peek("doc").unwrap();
+    assert_eq!((there.mtime, there.mode), (Some(LONG_AGO), Some(0o600)));
+    // Another content neither; its time is its own.
+    world.write("doc", b"edited").await;
+    world.in_sync().await;
+    assert_eq!(world.content_there("doc").unwrap(), b"edited");
+    assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o600));
+    // What is set here goes all the same.
+    set_mode(&world, "doc", 0o640).await;
+    world.in_sync().await;
+    assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o640));
+}
+
+/// A mode that was set here was forgotten if somebody wrote the file before it was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_was_set_here_outlives_a_content_of_somebody_elses() {
+    let world = World::new().await;
+    world.store.put("doc", "known").unwrap();
+    assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+    world.in_sync().await;
+    let wants =
+        |step: &Step| step.operation == Operation::SetMetadata && step.moment == Moment::Arrives;
+    let (gate, mut held) = Gate::holding(wants);
+    world.store.gate(Some(gate));
+    let ino = world.ino("doc").await;
+    world.engine.set_xattr(ino, b"user.ours", b"kept", false, false).wait().await.unwrap();
+    set_mode(&world, "doc", 0o600).await;
+    let request = held.recv().await.unwrap();
+    world.store.put("doc", "theirs").unwrap();
+    request.pass();
+    drop(held);
+    world.store.gate(None);
+    world.until("theirs", async || world.read("doc").await.is_ok_and(|got| got == "theirs")).await;
+    world.in_sync().await;
+    assert_eq!(world.there(), [("doc".to_owned(), Some(b"theirs".to_vec()))]);
+    assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o600));
+    let held = world.store.extended("doc").unwrap().attributes;
+    assert_eq!(held[b"user.ours".as_slice()].as_deref(), Some(b"kept".as_slice()));
+}
+
+/// S171 "Owner, group and `user.*` attributes that are set on a file reach a remote that can hold them, alone if they are set later."
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_and_user_attributes_arrive_and_only_those_that_were_set() {
+    for fault in [None, Some(Fault::LoseAnswer), Some(Fault::Fail(ErrorKind::Offline))] {
+        let world = World::new().await;
+        let set = async |name: &[u8], value: &[u8]| {
+            let ino = world.ino("doc").await;
+            world.engine.set_xattr(ino, name, value, false, false).wait().await.unwrap();
+        };
+        let there = || world.store.extended("doc").unwrap();
+        world.write("doc", b"content").await;
+        set(b"user.a", b"1").await;
+        set(b"user.b", b"2").await;
+        let ino = world.ino("doc").await;
+        world.engine.set_custom_data(ino, "mine", Some(b"stays")).await.unwrap();
+        world.in_sync().await;
+        let told = |pairs: &[(&str, &str)]| -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+            let pair = |(name, value): &(&str, &str)| {
+                (name.as_bytes().to_vec(), Some(value.as_bytes().to_vec()))
+            };
+            pairs.iter().map(pair).collect()
+        };
+        assert_eq!(there().attributes, told(&[("user.a", "1"), ("user.b", "2")]));
+
+        // What others set stays beside it; what is so already is not sent again.
+        let theirs = Extended { attributes: told(&[("user.b", "theirs")]), ..Extended::default() };
+        let metadata = Metadata { extended: theirs, ..Metadata::default() };
+        let at = Locator::at(RemotePath::from_bytes("doc".as_bytes()).unwrap());
+        world.store.remote().set_metadata(&at, &metadata, Expect::Any).await.unwrap();
+        let sent = asked(&world, Operation::SetMetadata);
+        set(b"user.b", b"2").await;
+        world.in_sync().await;
+        assert_eq!(asked(&world, Operation::SetMetadata), sent);
+        let writes = asked(&world, Operation::Write);
+        if let Some(fault) = fault {
+            world.store.inject(FaultRule::next(Operation::SetMetadata, fault));
+        }
+        set(b"user.c", b"3").await;
+        let ino = world.ino("doc").await;
+        world.engine.remove_xattr(ino, b"user.a").wait().await.unwrap();
+        let owner = SetAttributes { uid: Some(7), gid: Some(8), ..SetAttributes::default() };
+        world.engine.set_attributes(ino, None, owner, ME).wait().await.unwrap();
+        world.in_sync().await;
+        let expected = Extended {
+            uid: Some(7),
+            gid: Some(8),
+            attributes: told(&[("user.b", "theirs"), ("user.c", "3")]),
+        };
+        assert_eq!(there(), expected);
+        assert_eq!(asked(&world, Operation::Write), writes, "the content did not go again");
+
+        // A safe-save has what the new file has, and what it did not say is kept.
+        world.write("new", b"edited").await;
+        let new = world.ino("new").await;
+        world.engine.set_xattr(new, b"user.d", b"4", false, false).wait().await.unwrap();
+        world.rename("new", "doc").await.unwrap();
+        world.in_sync().await;
+        assert_eq!(world.content_there("doc").unwrap(), b"edited");
+        let attributes = told(&[("user.b", "theirs"), ("user.c", "3"), ("user.d", "4")]);
+        assert_eq!(there(), Extended { attributes, ..expected });
+    }
+}

@@ -36,6 +36,7 @@ fn upload(content: &[u8], nonce: u64) -> Upload {
         digest: Digest { size: content.len() as u64, hash: *blake3::hash(content).as_bytes() },
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: tag(nonce),
         still_whole: None,
         pace: None,

@@ -87,6 +87,7 @@ fn upload(bytes: &[u8], nonce: u64) -> Upload {
         digest: Digest { size: bytes.len() as u64, hash: *blake3::hash(bytes).as_bytes() },
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: tag(nonce),
         still_whole: None,
         pace: None,

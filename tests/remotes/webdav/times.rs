@@ -10,7 +10,7 @@ async fn rclone_keeps_the_mtime_of_an_upload_and_a_set_one() {
     body.mtime = Some(1_234_567_890_500_000_000);
     let written = remote.write(&at("a"), body, Expect::Absent).await.unwrap();
     assert_eq!(written.mtime, Some(1_234_567_890_000_000_000));
-    let metadata = Metadata { mtime: Some(1_111_111_111_000_000_000), mode: None };
+    let metadata = Metadata { mtime: Some(1_111_111_111_000_000_000), ..Metadata::default() };
     let expect = Expect::Version(written.version);
     let seen = remote.set_metadata(&at("a"), &metadata, expect).await.unwrap();
     assert_eq!(seen.mtime, metadata.mtime);

@@ -478,6 +478,7 @@ fn upload(bytes: &'static [u8]) -> Upload {
         digest: Digest { size: bytes.len() as u64, hash: *blake3::hash(bytes).as_bytes() },
         mtime: None,
         mode: None,
+        extended: Default::default(),
         tag: AttemptTag { mount: "m".into(), item: 1, nonce: 2 },
         still_whole: None,
         pace: None,
