@@ -450,7 +450,7 @@ fn regression_to_be_sure_that_all_is_sent_one_need_not_stand_in_a_mount() {
 
 /// What cannot be set on a file of somebody else was tried for ever, and its row told an error.
 ///
-/// S171 "As much of it goes as the remote can hold for who mounts; the rest stays here, and is no error."
+/// S173 "What a remote cannot hold of it, or who mounts may not set there, stays here, and is no error."
 #[test]
 fn regression_what_a_user_may_not_set_there_stays_here() {
     let name = "ordinary_user::regression_what_a_user_may_not_set_there_stays_here";

@@ -167,7 +167,7 @@ async fn their_mode(world: &World, path: &str, mode: u32) {
 
 /// A `touch` here gave a file back the mode that somebody had taken from it there.
 ///
-/// S26 "What others set there meanwhile stays."
+/// S172 "Of what is set besides content only that goes which was set: what others set there meanwhile stays."
 #[tokio::test(flavor = "multi_thread")]
 async fn regression_what_others_set_there_is_not_undone_by_what_is_set_here_later() {
     let world = World::new().await;
