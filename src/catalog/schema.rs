@@ -181,6 +181,7 @@ CREATE INDEX outbox_held ON outbox (endpoint, since) WHERE held = 1;
 /// What was set besides content is told apart (`Touched`), and sent by itself; until now it was times and mode together.
 const FORMAT_4: &str = "
 UPDATE inode SET retouched = 3 WHERE retouched = 1;
+UPDATE inode SET retouched = retouched | 32 WHERE kind = 0 AND edited = 1;
 CREATE TABLE xattr_unsent (
     ino INTEGER NOT NULL,
     name BLOB NOT NULL,

@@ -123,7 +123,7 @@ impl Tx {
         self.touch_now(base.place.parent)?;
         // What is here is what is there: nothing was written since.
         self.run_beside(
-            "UPDATE inode SET edited = 0, retouched = retouched & ~?3 WHERE ino = ?1 AND edition = ?2 AND edited = 1",
+            "UPDATE inode SET edited = 0, retouched = retouched & ~?3 WHERE ino = ?1 AND edition = ?2 AND (edited = 1 OR retouched & ?3)",
             (int(ino.0), int(base.edition.0), Touched::NEW.0),
         )?;
         if listed == Some(true) && was_listed != Some(true) {
@@ -143,7 +143,7 @@ impl Tx {
     }
 
     /// Makes an inode stand for a content of which no bytes are here, in the next generation. The time that a user set was that
-    /// of the old content; what else was set is to be sent still.
+    /// of the old content; what else was set is to be sent still, but for what it `forgets`.
     pub(super) fn stand_for(
         &mut self,
         ino: Ino,
@@ -151,6 +151,7 @@ impl Tx {
         size: u64,
         mtime: Option<i64>,
         mode: Option<u32>,
+        forgets: Touched,
     ) -> Result<()> {
         let generation = self.forget_bytes(ino)?;
         self.resize(ino, size)?;
@@ -168,7 +169,7 @@ impl Tx {
                 self.now,
                 mode,
                 Touched::MODE.0,
-                Touched::MTIME.0 | Touched::NEW.0,
+                forgets.0 | Touched::MTIME.0 | Touched::NEW.0,
             ),
         )?;
         self.tell(Change::Content(ino));

@@ -4,7 +4,7 @@ use super::codec::{self, int};
 use super::{CatalogError, Change, Result, Tx};
 use crate::model::{
     Attempt, Base, Content, Edition, Generation, Handles, Ino, Kind, Met, Name, Node, Observed,
-    OutboxRow, Place, RemoteId, Rows, Shown, Tick, Version, conflict_name,
+    OutboxRow, Place, RemoteId, Rows, Shown, Tick, Touched, Version, conflict_name,
 };
 
 /// Things kept of an inode's history.
@@ -203,12 +203,23 @@ impl Rows for Tx {
     fn become_placeholder(&mut self, ino: Ino, seen: &Observed) -> Result<Edition> {
         let edition = Edition(self.next_tick()?.0);
         let mtime = seen.mtime.unwrap_or(self.now);
-        self.stand_for(ino, edition, seen.size, Some(mtime), seen.mode)?;
+        self.stand_for(ino, edition, seen.size, Some(mtime), seen.mode, Touched::default())?;
         Ok(edition)
     }
 
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<()> {
-        self.stand_for(ino, base.edition, base.size, None, None)
+        self.forget_unsent(ino)?;
+        self.stand_for(ino, base.edition, base.size, None, None, Touched::ALL)
+    }
+
+    fn renew_touched(&mut self, ino: Ino) -> Result<()> {
+        self.retouch(ino, Touched::NEW)
+    }
+
+    fn forget_touched(&mut self, ino: Ino) -> Result<()> {
+        self.forget_unsent(ino)?;
+        let sql = "UPDATE inode SET retouched = 0, uid = NULL, gid = NULL WHERE ino = ?1";
+        self.run_on(ino, sql, [int(ino.0)]).map(drop)
     }
 
     fn set_sent(&mut self, ino: Ino, shown: &Shown) -> Result<()> {

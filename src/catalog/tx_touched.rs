@@ -23,6 +23,11 @@ impl Tx {
         self.retouch(ino, Touched::ATTRIBUTES)
     }
 
+    /// Forgets which attributes were to be sent.
+    pub(super) fn forget_unsent(&mut self, ino: Ino) -> Result<()> {
+        self.run("DELETE FROM xattr_unsent WHERE ino = ?1", [int(ino.0)]).map(drop)
+    }
+
     /// Of what was sent nothing is to be sent any more, where it is shown as it was then.
     pub(super) fn untouch(&mut self, ino: Ino, shown: &Shown) -> Result<()> {
         let mut sent = shown.sent.0 & !Touched::ATTRIBUTES.0;
@@ -55,11 +60,11 @@ impl Tx {
 
 impl Reader {
     /// What is to be sent of a file besides its content, as it is shown now: all that was ever set if the remote never had it,
-    /// what was set since otherwise. `extended` tells whether owner, group and user attributes are asked for.
-    pub fn to_be_sent(&self, inode: &Inode, never_had: bool, extended: bool) -> Result<Shown> {
+    /// what was set since otherwise.
+    pub fn to_be_sent(&self, inode: &Inode, never_had: bool) -> Result<Shown> {
         let is_all = never_had || inode.touched.has(Touched::NEW);
         let sent = if is_all { Touched(Touched::ALL.0 | Touched::NEW.0) } else { inode.touched };
-        let attributes = match extended && sent.has(Touched::ATTRIBUTES) {
+        let attributes = match sent.has(Touched::ATTRIBUTES) {
             true => self.unsent_attributes(inode.ino, is_all)?,
             false => BTreeMap::new(),
         };

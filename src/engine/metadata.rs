@@ -23,12 +23,15 @@ impl Core {
         let can = self.remotes.transfer.capabilities();
         let (old, owns) = (&inode.attributes, can.settable_extended);
         let is_new = |set: Option<u32>, old: Option<u32>| set.is_some() && set != old;
+        // Without one set it is the mount's own: who sets that sets nothing.
+        let (user, group) =
+            (old.uid.or(Some(self.settings.uid)), old.gid.or(Some(self.settings.gid)));
         let mtime = set.mtime.is_some_and(|mtime| mtime != old.mtime);
         let touched = Touched::default()
             .with(Touched::MTIME, mtime && can.settable_mtime)
             .with(Touched::MODE, is_new(set.mode, old.mode) && can.settable_mode)
-            .with(Touched::OWNER, is_new(set.uid, old.uid) && owns)
-            .with(Touched::GROUP, is_new(set.gid, old.gid) && owns);
+            .with(Touched::OWNER, is_new(set.uid, user) && owns)
+            .with(Touched::GROUP, is_new(set.gid, group) && owns);
         if inode.kind != Kind::File || touched == Touched::default() || !can.writable {
             return Ok(());
         }
@@ -63,8 +66,7 @@ impl Core {
             return Ok(Ended::Done);
         };
         let can = self.remotes.transfer.capabilities();
-        let shown =
-            self.catalog.read(|rows| rows.to_be_sent(&inode, false, can.settable_extended))?;
+        let shown = self.catalog.read(|rows| rows.to_be_sent(&inode, false))?;
         let metadata = Metadata {
             mtime: (can.settable_mtime && shown.sent.has(Touched::MTIME)).then_some(shown.mtime),
             mode: shown.mode.filter(|_| can.settable_mode && shown.sent.has(Touched::MODE)),

@@ -163,7 +163,10 @@ impl Core {
         let durability = if is_hurried { Durability::Soon } else { Durability::Later };
         let (is_young, rests) = change_with(self, durability, move |tx| {
             model::written(tx, ino, &begun, &seen, sent)?;
-            model::metadata_sent(tx, ino, &shown)?;
+            // Unless that was not recorded: then it is not known to be there.
+            if tx.base(ino)?.is_some_and(|base| base.version == seen.version) {
+                model::metadata_sent(tx, ino, &shown)?;
+            }
             // Who closed it since has told when it is to go.
             let rests = !quiet && tx.handles(ino).writers > 0 && tx.mark_pending(ino)?;
             if rests {
@@ -255,9 +258,7 @@ impl Core {
             if model::plan(tx, ino, &busy)? != wanted {
                 return Ok(Noting::Other);
             }
-            let holds = core.remotes.transfer.capabilities().settable_extended;
-            Ok(note(tx, ino, digest, holds)?
-                .map_or(Noting::Other, |noted| Noting::Noted(Box::new(noted))))
+            Ok(note(tx, ino, digest)?.map_or(Noting::Other, |noted| Noting::Noted(Box::new(noted))))
         })
         .await
     }
@@ -338,8 +339,7 @@ impl Core {
     }
 }
 
-/// Notes an upload; `holds` tells whether the remote can hold owners, groups and user attributes.
-fn note(tx: &mut Tx, ino: Ino, digest: Digest, holds: bool) -> Result<Option<Noted>, CatalogError> {
+fn note(tx: &mut Tx, ino: Ino, digest: Digest) -> Result<Option<Noted>, CatalogError> {
     let (Some(node), Some(inode)) = (tx.node(ino)?, tx.inode(ino)?) else { return Ok(None) };
     let Some(target) = node.local else { return Ok(None) };
     let base = tx.base(ino)?;
@@ -350,7 +350,7 @@ fn note(tx: &mut Tx, ino: Ino, digest: Digest, holds: bool) -> Result<Option<Not
     let begun = model::begin_write(tx, ino, target, expect, sent)?;
     let row = tx.outbox(ino)?.unwrap_or_default();
     let ours = row.ours.iter().map(|sent| sent.digest).chain(known).collect();
-    let mut shown = tx.to_be_sent(&inode, never_had, holds)?;
+    let mut shown = tx.to_be_sent(&inode, never_had)?;
     // The time goes along with each content.
     shown.sent = shown.sent.with(Touched::MTIME, true);
     Ok(Some(Noted { begun, sent, shown, ours }))

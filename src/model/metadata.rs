@@ -101,14 +101,17 @@ pub fn metadata_not_held<R: Rows>(
     seen: Option<&Observed>,
     shown: &Shown,
 ) -> Result<(), R::Error> {
+    let (Some(base), Some(seen)) = (rows.base(ino)?, seen) else {
+        return metadata_refused(rows, ino, begun, Refusal::Mismatch, seen);
+    };
+    if (seen.kind, seen.size, &seen.version) != (Kind::File, base.size, &base.version) {
+        // What was set was set on another one.
+        return metadata_refused(rows, ino, begun, Refusal::Mismatch, Some(seen));
+    }
     if !current(rows, ino, begun)? {
         return Ok(());
     }
-    if let (Some(base), Some(seen)) = (rows.base(ino)?, seen)
-        && (seen.kind, seen.size, &seen.version) == (Kind::File, base.size, &base.version)
-    {
-        rows.set_base(ino, Some(moved_on(base, seen)))?;
-    }
+    rows.set_base(ino, Some(moved_on(base, seen)))?;
     metadata_sent(rows, ino, shown)
 }
 

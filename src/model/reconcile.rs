@@ -291,6 +291,9 @@ pub(super) fn refresh<R: Rows>(rows: &mut R, ino: Ino, seen: &Observed) -> Resul
     // Before another inode takes over: the bytes, and that they were edited, stay with the old one.
     rescue_if_cut(rows, ino)?;
     let ino = if handles.open > 0 { succeed(rows, ino)? } else { ino };
+    if base.id != seen.id {
+        rows.forget_touched(ino)?;
+    }
     let edition = rows.become_placeholder(ino, seen)?;
     rows.set_base(ino, Some(new_base(base.place, seen, edition)))?;
     touch(rows, ino)

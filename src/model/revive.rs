@@ -118,6 +118,7 @@ pub fn inherit<R: Rows>(rows: &mut R, ino: Ino) -> Result<(), R::Error> {
     rows.set_base(old, None)?;
     rows.set_base(ino, None)?;
     rows.set_base(ino, base)?;
+    rows.renew_touched(ino)?;
     if other.is_some() {
         rows.set_base(old, other)?;
     }

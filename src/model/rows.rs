@@ -310,6 +310,10 @@ pub trait Rows {
     fn revert_to(&mut self, ino: Ino, base: &Base) -> Result<(), Self::Error>;
     /// Notes that the remote has, or will never hold, what was sent besides content: each of it, if it is shown so still.
     fn set_sent(&mut self, ino: Ino, shown: &Shown) -> Result<(), Self::Error>;
+    /// All that was ever set besides content goes with its next content: what it replaces there is another file.
+    fn renew_touched(&mut self, ino: Ino) -> Result<(), Self::Error>;
+    /// It stands for another file from now on: what was set was not set on that one, nor is its owner the one set here.
+    fn forget_touched(&mut self, ino: Ino) -> Result<(), Self::Error>;
     /// Inserts or replaces its outbox row.
     fn set_outbox(&mut self, ino: Ino, row: OutboxRow) -> Result<(), Self::Error>;
     /// What its outbox row is about, if it has one, was done just now.

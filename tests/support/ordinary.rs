@@ -21,9 +21,10 @@ const SCRIPT: &str = r#"
     mount -t tmpfs -o mode=755 dewfs-test "$box"
     mkdir "$box/home" "$box/files"
     chown "$uid:$uid" "$box/home" "$files"
-    # A file of somebody else, which everybody may write to and who owns the directory may move.
-    echo theirs > "$files/roots"
+    # Files of somebody else, which who owns the directory may move; one of them everybody may write to.
+    echo theirs | tee "$files/roots" > "$files/private"
     chmod 666 "$files/roots"
+    chmod 644 "$files/private"
     mount --bind "$files" "$box/files"
     for file in program test; do
         touch "$box/$file"
@@ -208,7 +209,7 @@ pub(crate) fn home() -> PathBuf {
     std::env::var_os("HOME").unwrap().into()
 }
 
-/// A file of root's that everybody may write to, in a directory of the user's own.
-pub(crate) fn roots_file() -> PathBuf {
-    std::env::var_os("DEWFS_TEST_FILES").map_or_else(PathBuf::new, PathBuf::from).join("roots")
+/// A file of root's in a directory of the user's own: `roots` everybody may write to, `private` root alone.
+pub(crate) fn roots_file(name: &str) -> PathBuf {
+    std::env::var_os("DEWFS_TEST_FILES").map_or_else(PathBuf::new, PathBuf::from).join(name)
 }

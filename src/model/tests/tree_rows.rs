@@ -251,6 +251,13 @@ impl Rows for TreeRows {
     fn base_children(&self, folder: Ino) -> Fallible<Vec<Ino>> {
         Ok(below(&self.base_at, folder))
     }
+    fn renew_touched(&mut self, _: Ino) -> Fallible<()> {
+        Ok(())
+    }
+    fn forget_touched(&mut self, ino: Ino) -> Fallible<()> {
+        self.item(ino).node.retouched = false;
+        Ok(())
+    }
     fn set_sent(&mut self, ino: Ino, _: &Shown) -> Fallible<()> {
         self.item(ino).node.retouched = false;
         Ok(())

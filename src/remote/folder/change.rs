@@ -117,7 +117,7 @@ fn carry(
         digest: Digest { size: known.size, hash: [0; 32] },
         mtime: i64::try_from(known.mtime).ok(),
         mode: Some(without_list(&file, known.mode)),
-        extended: extended::of(&file, known),
+        extended: extended::of(&file, known).map_err(|error| source.fail(error))?,
         tag: tag.clone(),
         still_whole: None,
         progress: None,
@@ -300,6 +300,11 @@ pub(super) fn set_metadata(
         return Err(RemoteError::new(ErrorKind::Offline, operation, at));
     }
     extended::set(&entry, opened, metadata).map_err(fail)?;
+    // What is told to be there must outlive a power cut, as a content does.
+    match fs::fsync(&entry) {
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(fail(error)),
+    }
     let seen = folder.opened(&entry).map_err(fail)?.ok_or_else(missing)?;
     Ok(root.observed(&seen))
 }

@@ -1,13 +1,14 @@
 //! Mode, owner, group, time and user attributes as users set them in a mount: as much of it as the file system holds and as who
 //! mounts may set. What cannot be held stays with who set it; what fails for another reason is told, and tried again.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, Gid, Mode, Uid, XattrFlags};
+use rustix::fs::{self, Gid, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::disk::Meta;
-use super::inherit::{LARGEST, USERS, bits, without_new_special};
+use super::inherit::{LARGEST, SPECIAL, USERS, bits, without_new_special};
 use super::write::{MARK, timestamps};
 use crate::remote::{Extended, Metadata};
 
@@ -19,27 +20,33 @@ const OWNER_WRITES: u32 = 0o200;
 const ROOM: u64 = 1 << 20;
 
 /// What of a file moves along with it to another disk: owner, group, user attributes.
-pub(super) fn of(file: &OwnedFd, there: Meta) -> Extended {
+pub(super) fn of(file: &OwnedFd, there: Meta) -> rustix::io::Result<Extended> {
     let (uid, gid) = there.owner;
     let mut names = vec![0; LARGEST];
-    let length = fs::flistxattr(file, &mut names).unwrap_or_default();
-    let names = names.get(..length).unwrap_or_default().split(|byte| *byte == 0);
-    let read = |name: &[u8]| {
-        let mut value = vec![0; LARGEST];
-        let length = fs::fgetxattr(file, name, &mut value).ok()?;
-        value.truncate(length);
-        Some((name.to_vec(), Some(value)))
+    let length = match fs::flistxattr(file, &mut names) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => 0,
+        length => length?,
     };
-    let attributes = names.filter(|name| is_users(name)).filter_map(read).collect();
-    Extended { uid: Some(uid), gid: Some(gid), attributes }
+    let mut attributes = BTreeMap::new();
+    let names = names.get(..length).unwrap_or_default().split(|byte| *byte == 0);
+    for name in names.filter(|name| is_users(name)) {
+        let mut value = vec![0; LARGEST];
+        match fs::fgetxattr(file, name, &mut value) {
+            Ok(length) => value.truncate(length),
+            Err(Errno::NODATA) => continue,
+            Err(error) => return Err(error),
+        }
+        attributes.insert(name.to_vec(), Some(value));
+    }
+    Ok(Extended { uid: Some(uid), gid: Some(gid), attributes })
 }
 
 /// Gives a new file that only its owner can open so far what goes with its content; its mode comes after.
 pub(super) fn give(file: &OwnedFd, extended: &Extended) -> Done {
-    if *extended == Extended::default() {
+    set_attributes(file, extended)?;
+    if extended.uid.is_none() && extended.gid.is_none() {
         return Ok(());
     }
-    set_attributes(file, extended)?;
     // Its own may be a group that the folder gives.
     let stat = fs::fstat(file)?;
     own(file, (stat.st_uid, stat.st_gid), extended)
@@ -49,16 +56,16 @@ pub(super) fn give(file: &OwnedFd, extended: &Extended) -> Done {
 pub(super) fn set(file: &OwnedFd, there: Meta, metadata: &Metadata) -> Done {
     let old = there.mode & 0o7777;
     let extended = &metadata.extended;
-    if extended.attributes.is_empty() {
-        // Nothing that needs to write.
-    } else if old & OWNER_WRITES == 0 && set_attributes(file, extended) == Err(Errno::ACCESS) {
-        // An owner that may not write it may let itself.
-        held(fs::fchmod(file, bits(old | OWNER_WRITES)))?;
-        let set = set_attributes(file, extended);
-        held(fs::fchmod(file, bits(old)))?;
-        set?;
-    } else {
+    if extended.attributes.is_empty() || old & OWNER_WRITES != 0 {
         set_attributes(file, extended)?;
+    } else {
+        // Who owns it and may not write it may let itself.
+        let lets = fs::fchmod(file, bits(old | OWNER_WRITES)).is_ok();
+        let set = set_attributes(file, extended);
+        if lets {
+            fs::fchmod(file, bits(old))?;
+        }
+        set?;
     }
     let mode = metadata.mode.map(|mode| without_new_special(mode, there) & 0o7777);
     let moves = extended.uid.is_some() || extended.gid.is_some();
@@ -68,8 +75,10 @@ pub(super) fn set(file: &OwnedFd, there: Meta, metadata: &Metadata) -> Done {
     }
     own(file, there.owner, extended)?;
     if let Some(mode) = mode {
-        let now = fs::fstat(file)?.st_mode & 0o7777;
-        chmod(file, now, mode)?;
+        let now = fs::fstat(file)?;
+        // Of somebody else now, it runs as nobody because it did before.
+        let is_moved = (now.st_uid, now.st_gid) != there.owner;
+        chmod(file, now.st_mode & 0o7777, if is_moved { mode & !SPECIAL } else { mode })?;
     }
     match metadata.mtime {
         Some(mtime) if i128::from(mtime) != there.mtime => {
@@ -84,25 +93,32 @@ pub(super) fn set(file: &OwnedFd, there: Meta, metadata: &Metadata) -> Done {
 }
 
 fn chmod(file: &OwnedFd, old: u32, mode: u32) -> Done {
-    if mode == old { Ok(()) } else { held(fs::fchmod(file, Mode::from_raw_mode(mode))) }
+    if mode == old { Ok(()) } else { held(fs::fchmod(file, bits(mode))) }
 }
 
-/// Changes owner and group where they are others: even who gives a file to its own owner takes its capabilities away.
+/// Changes owner and group where they are others: even who gives a file to its own owner takes its capabilities away. Only root
+/// may give files away, and not every number is known everywhere: as much of it is done as can be.
 fn own(file: &OwnedFd, (user, group): (u32, u32), extended: &Extended) -> Done {
     let user = extended.uid.filter(|uid| *uid != user).map(Uid::from_raw);
     let group = extended.gid.filter(|gid| *gid != group).map(Gid::from_raw);
-    if user.is_none() && group.is_none() {
-        return Ok(());
-    }
-    match fs::fchown(file, user, group) {
-        // Only root may give files away; a group of one's own is another matter.
-        Err(Errno::PERM | Errno::INVAL) if user.is_some() && group.is_some() => {
-            held(fs::fchown(file, None, group))
+    let tries = [(user, group), (None, group), (user, None)];
+    for (user, group) in tries {
+        if user.is_none() && group.is_none() {
+            continue;
         }
-        // A number that this user namespace does not know.
-        Err(Errno::INVAL) => Ok(()),
-        other => held(other),
+        match fs::fchown(file, user, group) {
+            Err(
+                error @ (Errno::PERM
+                | Errno::ACCESS
+                | Errno::INVAL
+                | Errno::NOSYS
+                | Errno::OPNOTSUPP
+                | Errno::OVERFLOW),
+            ) => tracing::debug!(%error, "an owner or group cannot be held there"),
+            done => return done,
+        }
     }
+    Ok(())
 }
 
 fn set_attributes(file: &OwnedFd, extended: &Extended) -> Done {
@@ -119,7 +135,13 @@ fn set_attributes(file: &OwnedFd, extended: &Extended) -> Done {
                 done => done,
             },
         };
-        held(done)?;
+        match done {
+            // Who may not write a file may not set its attributes either.
+            Err(error @ Errno::ACCESS) => {
+                tracing::debug!(%error, "an attribute cannot be set there");
+            }
+            done => held(done)?,
+        }
     }
     Ok(())
 }

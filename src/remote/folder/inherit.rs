@@ -4,11 +4,13 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{self, Gid, Mode, Uid, XattrFlags};
+use rustix::fs::{self, Mode, XattrFlags};
 use rustix::io::Errno;
 
 use super::disk::Meta;
+use super::extended::give;
 use super::write::{MARK, Spot, timestamps};
+use crate::remote::Extended;
 
 /// The access control list, beyond the mode.
 const ACCESS: &str = "system.posix_acl_access";
@@ -26,50 +28,57 @@ const WRITE: u32 = 0o222;
 /// By how much an mtime is moved on where it must be a later one, nanoseconds: file systems keep times as coarsely as that.
 const LATER: [i128; 3] = [1_000_000, 1_000_000_000, 2_000_000_000];
 
-/// Gives `file`, which is to replace what is at the spot, what that has; answers the mode that it may get then.
+/// Gives `file`, a whole content that nobody else can open yet and that is to replace what is at the spot, what that has but for
+/// what was set; answers the mode that it may get then.
 ///
-/// Only root may give files away; for everybody else the new file is the writer's own, as after any safe-save.
-pub(super) fn inherit(spot: &Spot<'_>, there: Meta, file: &OwnedFd, mode: u32) -> u32 {
-    let (user, group) = there.owner;
-    let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
-    if fs::fchown(file, user, group).is_err() && fs::fchown(file, None, group).is_err() {
-        tracing::trace!(path = %spot.at, "a replaced file's group cannot be kept");
-    }
-    match inherit_attributes(spot, file) {
-        Ok(()) => mode,
-        // Without its list the group's bits would be everybody's whom the list let in.
-        Err(error) => {
-            tracing::debug!(path = %spot.at, %error, "a replaced file's access list cannot be kept");
-            mode & !GROUP
+/// Only root may give files away; for everybody else the new file is the writer's own, as after any safe-save. Whose it will be it
+/// becomes in one step: nobody else may open it in between.
+pub(super) fn inherit(
+    spot: &Spot<'_>,
+    there: Meta,
+    file: &OwnedFd,
+    set: &Extended,
+    mode: u32,
+) -> rustix::io::Result<u32> {
+    for (name, value) in attributes(spot, |name| name.starts_with(USERS) && name != MARK.as_bytes())
+    {
+        if let Err(error) = fs::fsetxattr(file, name, &value, XattrFlags::empty()) {
+            tracing::trace!(path = %spot.at, %error, "an attribute is not kept");
         }
     }
+    let (user, group) = there.owner;
+    let owner =
+        Extended { uid: set.uid.or(Some(user)), gid: set.gid.or(Some(group)), ..set.clone() };
+    give(file, &owner)?;
+    for (name, value) in attributes(spot, |name| name == ACCESS.as_bytes()) {
+        if let Err(error) = fs::fsetxattr(file, name, &value, XattrFlags::empty()) {
+            // Without its list the group's bits would be everybody's whom the list let in.
+            tracing::debug!(path = %spot.at, %error, "a replaced file's access list cannot be kept");
+            return Ok(mode & !GROUP);
+        }
+    }
+    Ok(mode)
 }
 
-/// Copies attributes. Those of users are lost where they cannot be set; the access list is an error then.
-fn inherit_attributes(spot: &Spot<'_>, file: &OwnedFd) -> rustix::io::Result<()> {
+/// The attributes of what is at the spot whose names are asked for; the access list is empty if it cannot be read.
+fn attributes(spot: &Spot<'_>, wanted: impl Fn(&[u8]) -> bool) -> Vec<(CString, Vec<u8>)> {
     let mut old = format!("/proc/self/fd/{}/", spot.folder.as_raw_fd()).into_bytes();
     old.extend_from_slice(spot.name.as_bytes());
-    let old = CString::new(old).map_err(|_| rustix::io::Errno::INVAL)?;
+    let Ok(old) = CString::new(old) else { return Vec::new() };
     let mut names = vec![0; LARGEST];
-    let Ok(length) = fs::llistxattr(&old, &mut names) else { return Ok(()) };
+    let Ok(length) = fs::llistxattr(&old, &mut names) else { return Vec::new() };
     let mut value = vec![0; LARGEST];
-    for name in names.get(..length).unwrap_or_default().split(|byte| *byte == 0) {
-        let is_access = name == ACCESS.as_bytes();
-        let is_users = name.starts_with(USERS) && name != MARK.as_bytes();
-        if !is_access && !is_users {
-            continue;
-        }
-        let kept = fs::lgetxattr(&old, name, &mut value).and_then(|length| {
-            let value = value.get(..length).unwrap_or_default();
-            fs::fsetxattr(file, name, value, XattrFlags::empty())
-        });
-        match kept {
-            Err(error) if is_access => return Err(error),
-            Err(error) => tracing::trace!(path = %spot.at, %error, "an attribute is not kept"),
-            Ok(()) => {}
-        }
-    }
-    Ok(())
+    let names = names.get(..length).unwrap_or_default().split(|byte| *byte == 0);
+    let read = |name: &[u8]| {
+        let length = match fs::lgetxattr(&old, name, &mut value) {
+            Ok(length) => length,
+            // Set as it is, that is refused.
+            Err(_) if name == ACCESS.as_bytes() => 0,
+            Err(_) => return None,
+        };
+        Some((CString::new(name).ok()?, value.get(..length).unwrap_or_default().to_vec()))
+    };
+    names.filter(|name| wanted(name)).filter_map(read).collect()
 }
 
 /// What of a mode may be set on a file that is there: no program runs as somebody else because of a bit that was set through a

@@ -276,14 +276,16 @@ fn send(spot: &Spot<'_>, body: &Upload, there: Option<Meta>) -> Result<OwnedFd> 
             .error(ErrorKind::Other)
             .because("the body is not as long as it should be"));
     }
-    let mode = match (there, mode) {
-        (Some(there), Some(mode)) => Some(inherit(spot, there, &file, mode)),
-        (_, mode) => mode,
-    };
     let finish = || {
         // Before the attributes, of which there may be more than there is room for.
         mark(&file, &body.tag);
-        extended::give(&file, &body.extended)?;
+        let mode = match (there, mode) {
+            (Some(there), Some(mode)) => Some(inherit(spot, there, &file, &body.extended, mode)?),
+            (_, mode) => {
+                extended::give(&file, &body.extended)?;
+                mode
+            }
+        };
         if let Some(mode) = mode {
             // Another content never runs as somebody else because the one before did, or because a mount was told so.
             fs::fchmod(&file, bits(mode & !SPECIAL))?;

@@ -221,7 +221,8 @@ async fn regression_what_was_set_here_outlives_a_content_of_somebody_elses() {
 /// S171 "Owner, group and `user.*` attributes that are set on a file reach a remote that can hold them, alone if they are set later."
 #[tokio::test(flavor = "multi_thread")]
 async fn owners_and_user_attributes_arrive_and_only_those_that_were_set() {
-    for fault in [None, Some(Fault::LoseAnswer), Some(Fault::Fail(ErrorKind::Offline))] {
+    let faults = [None, Some(Fault::LoseAnswer), Some(Fault::Fail(ErrorKind::Offline))];
+    for (fault, is_sent_before) in faults.into_iter().zip([true, false, true]) {
         let world = World::new().await;
         let set = async |name: &[u8], value: &[u8]| {
             let ino = world.ino("doc").await;
@@ -273,10 +274,48 @@ async fn owners_and_user_attributes_arrive_and_only_those_that_were_set() {
         world.write("new", b"edited").await;
         let new = world.ino("new").await;
         world.engine.set_xattr(new, b"user.d", b"4", false, false).wait().await.unwrap();
+        if is_sent_before {
+            world.in_sync().await;
+        }
+        set_mode(&world, "new", 0o600).await;
+        if is_sent_before {
+            world.in_sync().await;
+        }
         world.rename("new", "doc").await.unwrap();
         world.in_sync().await;
+        assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o600));
         assert_eq!(world.content_there("doc").unwrap(), b"edited");
         let attributes = told(&[("user.b", "theirs"), ("user.c", "3"), ("user.d", "4")]);
         assert_eq!(there(), Extended { attributes, ..expected });
     }
+}
+
+/// Who set a mode on a file of his own got it for one of somebody else's that took its place there before it was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn regression_what_was_set_on_one_file_is_not_set_on_another_in_its_place() {
+    let options = MemoryOptions { stable_ids: true, ..MemoryOptions::default() };
+    let world = World::with(options, quick_settings()).await;
+    world.store.put("secret", "theirs").unwrap();
+    their_mode(&world, "secret", 0o600).await;
+    world.store.put("doc", "known").unwrap();
+    assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
+    let doc = world.ino("doc").await;
+    let owner = SetAttributes { uid: Some(7), ..SetAttributes::default() };
+    world.engine.set_attributes(doc, None, owner, ME).wait().await.unwrap();
+    world.in_sync().await;
+    let wants =
+        |step: &Step| step.operation == Operation::SetMetadata && step.moment == Moment::Arrives;
+    let (gate, mut held) = Gate::holding(wants);
+    world.store.gate(Some(gate));
+    set_mode(&world, "doc", 0o666).await;
+    let request = held.recv().await.unwrap();
+    world.store.mv_over("secret", "doc").unwrap();
+    request.pass();
+    drop(held);
+    world.store.gate(None);
+    world.until("theirs", async || world.read("doc").await.is_ok_and(|got| got == "theirs")).await;
+    world.in_sync().await;
+    assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o600));
+    assert_eq!(world.store.extended("doc").unwrap(), Extended::default());
+    assert_ne!(world.stat("doc").await.uid, 7);
 }
