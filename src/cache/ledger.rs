@@ -5,6 +5,7 @@
 //! lock; who is opened before its directory is walked is counted then and skipped by the walk.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{DirEntry, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -154,14 +155,18 @@ impl Ledger {
 
     /// Counts what lies in the directories of `data` that are not walked yet; ends early when `stopped` says so.
     pub(super) fn walk(&self, data: &Path, mut stopped: impl FnMut() -> bool) {
+        // What is made later is of this life, and counted when it is opened.
+        let there = std::fs::read_dir(data).into_iter().flatten().flatten();
+        let there: HashSet<OsString> = there.map(|shelf| shelf.file_name()).collect();
         loop {
             let Ok(next) = u8::try_from(self.books().walked) else { break };
             if stopped() {
                 return;
             }
-            let files = std::fs::read_dir(data.join(format!("{next:02x}")));
+            let shelf = OsString::from(format!("{next:02x}"));
+            let files = there.contains(&shelf).then(|| std::fs::read_dir(data.join(shelf)));
             let mut counted = Vec::new();
-            for file in files.into_iter().flatten().flatten() {
+            for file in files.into_iter().flatten().flatten().flatten() {
                 counted.extend(self.count(&file));
             }
             let mut books = self.books();

@@ -24,8 +24,11 @@ const STATEMENTS: usize = 160;
 /// The steps from each format to the next, from the empty file on.
 const STEPS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
 
-/// Everything keyed by an endpoint is so from the first day; today there is one, 0.
-const FORMAT_1: &str = "
+/// The tables of format 1, with columns that later ones added to them.
+macro_rules! tables {
+    ($inode:literal, $outbox:literal) => {
+        concat!(
+            "
 CREATE TABLE inode (
     ino INTEGER PRIMARY KEY AUTOINCREMENT,
     parent INTEGER,
@@ -48,7 +51,9 @@ CREATE TABLE inode (
     pin INTEGER NOT NULL DEFAULT 0,
     conflict INTEGER NOT NULL DEFAULT 0,
     last_use INTEGER NOT NULL DEFAULT 0,
-    target BLOB,
+    target BLOB,",
+            $inode,
+            "
     CHECK ((parent IS NULL) = (name IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX inode_place ON inode (parent, name);
@@ -118,7 +123,9 @@ CREATE TABLE outbox (
     expect_version TEXT,
     nonce INTEGER,
     ours BLOB,
-    released INTEGER NOT NULL DEFAULT 0,
+    released INTEGER NOT NULL DEFAULT 0,",
+            $outbox,
+            "
     PRIMARY KEY (endpoint, ino)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX outbox_due ON outbox (endpoint, due);
@@ -167,7 +174,13 @@ CREATE TABLE counter (
 
 INSERT INTO counter VALUES (0, 1, 0, 0, 0);
 INSERT INTO endpoint (endpoint) VALUES (0);
-";
+"
+        )
+    };
+}
+
+/// Everything keyed by an endpoint is so from the first day; today there is one, 0.
+const FORMAT_1: &str = tables!("", "");
 
 /// Times and modes set here after the content was sent have to be told from those that the remote has.
 const FORMAT_2: &str = "ALTER TABLE inode ADD COLUMN retouched INTEGER NOT NULL DEFAULT 0;";
@@ -178,16 +191,33 @@ ALTER TABLE outbox ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX outbox_held ON outbox (endpoint, since) WHERE held = 1;
 ";
 
-/// What was set besides content is told apart (`Touched`), and sent by itself; until now it was times and mode together.
-const FORMAT_4: &str = "
-UPDATE inode SET retouched = 3 WHERE retouched = 1;
-UPDATE inode SET retouched = retouched | 32 WHERE kind = 0 AND edited = 1;
+/// Which user attributes of a file were set or removed here and are still to be sent.
+macro_rules! unsent {
+    () => {
+        "
 CREATE TABLE xattr_unsent (
     ino INTEGER NOT NULL,
     name BLOB NOT NULL,
     PRIMARY KEY (ino, name)
 ) STRICT, WITHOUT ROWID;
-";
+"
+    };
+}
+
+/// What was set besides content is told apart (`Touched`), and sent by itself; until now it was times and mode together, and the
+/// mode went with every content.
+const FORMAT_4: &str = concat!(
+    "UPDATE inode SET retouched = 3 WHERE retouched = 1;
+     UPDATE inode SET retouched = retouched | 32 WHERE kind = 0 AND edited = 1;",
+    unsent!()
+);
+
+/// What all steps together make, for a new file: made one by one, each reads all tables anew.
+const NOW: &str = concat!(
+    tables!("retouched INTEGER NOT NULL DEFAULT 0,", "held INTEGER NOT NULL DEFAULT 0,"),
+    "CREATE INDEX outbox_held ON outbox (endpoint, since) WHERE held = 1;",
+    unsent!()
+);
 
 /// Opens the writing connection; tells the format of the rows that are there, 0 if there are none.
 pub(super) fn open_writer(path: &Path) -> Result<(Connection, u32)> {
@@ -289,11 +319,11 @@ fn migrate(path: &Path, connection: &Connection, found: u32, now: i64) -> Result
         copy_aside(path, connection, found)?;
     }
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    for step in missing {
-        connection.execute_batch(step)?;
-    }
     if found == 0 {
+        connection.execute_batch(NOW)?;
         make_root(connection, now)?;
+    } else {
+        missing.iter().try_for_each(|step| connection.execute_batch(step))?;
     }
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", format())?;
@@ -329,4 +359,36 @@ fn make_root(connection: &Connection, now: i64) -> Result<()> {
         [ROOT_NAME],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// All columns as SQLite knows them, and the text of each index.
+    fn made_by(steps: &[&str]) -> Vec<String> {
+        let connection = Connection::open_in_memory().unwrap();
+        for step in steps {
+            connection.execute_batch(step).unwrap();
+        }
+        let mut made = Vec::new();
+        for sql in [
+            "SELECT s.name || json_array(c.cid, c.name, c.type, c.\"notnull\", c.dflt_value, c.pk)
+             FROM sqlite_schema s, pragma_table_info(s.name) c WHERE s.type = 'table'",
+            "SELECT name || coalesce(sql, '') FROM sqlite_schema WHERE type = 'index'",
+        ] {
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            made.extend(rows.map(|row| row.unwrap()));
+        }
+        made.sort();
+        made
+    }
+
+    #[test]
+    fn a_new_file_is_what_all_steps_make() {
+        assert_eq!(made_by(&[NOW]), made_by(STEPS));
+    }
 }

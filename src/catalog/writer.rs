@@ -3,6 +3,7 @@
 //! It takes what is queued when it begins, so a lone change is committed at once and many at a time share one commit. Only
 //! a change that nobody waits for stays for a moment, to go along with the next one.
 
+use std::iter::Peekable;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ const IDLE: Duration = Duration::from_secs(3);
 /// Room on the disk below which the ballast is given up before a commit. A failed commit cannot be tried again, since its
 /// changes ran once, so this looks ahead.
 const LOW: u64 = 16 << 20;
+/// Room on the disk that no moment of ours uses up: while there was so much, it is not asked for before each commit.
+const PLENTY: u64 = 1 << 30;
 /// Time between two calls for ballast that made no room.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Room on the disk below which the WAL is emptied before a commit, so that it need not grow.
@@ -110,6 +113,8 @@ pub(super) struct Writer {
     dirty: bool,
     asked: Option<Instant>,
     complained: Option<Instant>,
+    /// When there was plenty of room.
+    plenty: Option<Instant>,
 }
 
 impl Writer {
@@ -130,6 +135,7 @@ impl Writer {
             dirty: true,
             asked: None,
             complained: None,
+            plenty: None,
         }
     }
 
@@ -220,7 +226,7 @@ impl Writer {
     fn transaction(
         &mut self,
         synced: bool,
-        rest: &mut impl Iterator<Item = (Origin, Box<dyn Job>)>,
+        rest: &mut Peekable<impl Iterator<Item = (Origin, Box<dyn Job>)>>,
         done: &mut Vec<Box<dyn Job>>,
     ) -> std::result::Result<Vec<Change>, Failure> {
         let start = self.tx.mark();
@@ -229,9 +235,11 @@ impl Writer {
         self.dirty = true;
         drop(self.tx.failure.take());
         let mut outcome = self.sync(synced).and_then(|()| self.tx.begin_transaction());
-        for (origin, mut job) in rest {
+        while let Some((origin, mut job)) = rest.next() {
             if outcome.is_ok() {
-                outcome = run_one(&mut self.tx, origin, &mut *job);
+                let is_lone = done.is_empty() && rest.peek().is_none();
+                let run = if is_lone { run_lone } else { run_one };
+                outcome = run(&mut self.tx, origin, &mut *job);
             }
             done.push(job);
             if outcome.is_err() || began.elapsed() > LONG {
@@ -275,7 +283,13 @@ impl Writer {
 
     /// Gives up the ballast while there still is room to commit in.
     fn make_room(&mut self) {
-        if self.room() >= LOW {
+        // A transaction may take as long after its look.
+        if self.plenty.is_some_and(|at| at.elapsed() < LONG) {
+            return;
+        }
+        let room = self.room();
+        self.plenty = (room >= PLENTY).then(Instant::now);
+        if room >= LOW {
             return;
         }
         self.ask_for_room();
@@ -322,16 +336,32 @@ impl Writer {
     }
 }
 
-/// Runs one change in its savepoint. An error means that the whole transaction is gone.
-fn run_one(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
+/// Runs the only change of a transaction, which needs no savepoint: taken back, it begins anew, for the counters.
+fn run_lone(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
     let mark = tx.begin(origin);
-    tx.run("SAVEPOINT change", [])?;
+    if !run_job(tx, job)? {
+        tx.run("ROLLBACK", [])?;
+        tx.go_back(&mark);
+        tx.begin_transaction()?;
+    }
+    Ok(())
+}
+
+/// Runs a change; `false` if it is to be rolled back. An error means that the whole transaction is gone.
+fn run_job(tx: &mut Tx, job: &mut dyn Job) -> Result<bool> {
     let keep = job.run(tx);
     if tx.connection.is_autocommit() {
         let failure = tx.failure.borrow().clone().unwrap_or_else(Failure::closed);
         return Err(failure.to_error());
     }
-    if !keep {
+    Ok(keep)
+}
+
+/// Runs one change in its savepoint. An error means that the whole transaction is gone.
+fn run_one(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
+    let mark = tx.begin(origin);
+    tx.run("SAVEPOINT change", [])?;
+    if !run_job(tx, job)? {
         tx.run("ROLLBACK TO change", [])?;
         tx.go_back(&mark);
     }
