@@ -391,4 +391,24 @@ mod tests {
     fn a_new_file_is_what_all_steps_make() {
         assert_eq!(made_by(&[NOW]), made_by(STEPS));
     }
+    /// What an older dewfs had still to send goes: times and mode that were set together, and the mode of what was edited.
+    #[test]
+    fn what_was_to_be_sent_is_so_after_the_migration() {
+        let connection = Connection::open_in_memory().unwrap();
+        let (older, last) = STEPS.split_at(3);
+        older.iter().for_each(|step| connection.execute_batch(step).unwrap());
+        for (kind, edited, retouched) in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0)] {
+            connection
+                .execute(
+                    "INSERT INTO inode (kind, edition, content, size, mtime, atime, ctime, edited, retouched)
+                     VALUES (?1, 1, 2, 0, 0, 0, 0, ?2, ?3)",
+                    [kind, edited, retouched],
+                )
+                .unwrap();
+        }
+        last.iter().for_each(|step| connection.execute_batch(step).unwrap());
+        let mut statement = connection.prepare("SELECT retouched FROM inode ORDER BY ino").unwrap();
+        let found = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(found.map(|one| one.unwrap()).collect::<Vec<_>>(), [0, 3, 32, 35, 0]);
+    }
 }
