@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use changes::*;
 use dewfs::remote::{
-    AttemptTag, Body, Conditional, Cursor, Digest, ErrorKind, Expect, FeedKind, Hint, Kind,
-    Locator, Metadata, Name, Observed, Remote, RemotePath, Result, Upload, Version, names,
+    AttemptTag, Body, Conditional, Cursor, Digest, ErrorKind, Expect, Extended, FeedKind, Hint,
+    Kind, Locator, Metadata, Name, Observed, Remote, RemotePath, Result, Upload, Version, names,
 };
 use futures_util::StreamExt;
 
@@ -333,6 +333,22 @@ async fn metadata_is_set_without_touching_the_content(s: &Subject) {
     let written = s.remote.write(&at("b"), body, Expect::Absent).await.unwrap();
     assert_eq!(written.mtime.filter(|_| can.settable_mtime), mtime);
     assert_eq!(written.mode.filter(|_| can.settable_mode), mode);
+    owners_and_attributes_are_no_error(s).await;
+}
+
+/// What a remote does not hold of them, or may not set, it does without.
+async fn owners_and_attributes_are_no_error(s: &Subject) {
+    let attributes = [(b"user.a".to_vec(), Some(b"1".to_vec())), (b"user.b".to_vec(), None)].into();
+    let extended = Extended { uid: Some(u32::MAX - 7), gid: Some(u32::MAX - 7), attributes };
+    let body = Upload { extended: extended.clone(), ..upload(b"c") };
+    s.remote.write(&at("c"), body, Expect::Absent).await.unwrap();
+    assert_eq!(s.actor.content("c").await.unwrap(), b"c");
+    if s.remote.capabilities().settable_extended {
+        let written = s.settled("c").await;
+        let set = Metadata { extended, ..Metadata::default() };
+        s.remote.set_metadata(&at("c"), &set, version(&written)).await.unwrap();
+        assert_eq!(s.actor.content("c").await.unwrap(), b"c");
+    }
 }
 
 async fn any_legal_name_is_kept_or_refused_by_name(s: &Subject) {
