@@ -28,8 +28,7 @@ TRIED = $(abspath $(or $(CARGO_TARGET_DIR),target))/tried
 # How many tests run at once: most of the time of most of them is waiting (with twice as many as cores, these were idle for 45 %).
 AT_ONCE ?= $(shell echo $$(($$(nproc) * 3)))
 
-# How many random histories of syncing every run of all tests tries: of what the other tests leave of the processors, which wait for
-# much, and then alone. No other test waits for them.
+# How many random histories of syncing every run of all tests tries; alone, so that no other test waits for them.
 HISTORIES ?= 20000
 
 # Tests build the programs of their own package. Those of mount-helper they find built; not with the rest, whose dependencies have other
@@ -53,19 +52,16 @@ test:
 	$(CARGO) build --locked --package mount-helper
 	$(CARGO) test --locked --workspace --doc --quiet
 	@mkdir -p $(dir $(TRIED)) && rm -f $(TRIED)
-	$(CARGO) test --locked --test sync --no-run
-	@export DEWFS_TRIED=$(TRIED); told=$$(mktemp); \
-	DEWFS_HISTORIES=$(HISTORIES) RUST_BACKTRACE=0 setsid nice -n 19 $(CARGO) test --quiet --locked --test sync >$$told 2>&1 & \
-	histories=$$!; trap 'kill -- -$$histories 2>/dev/null; rm -f $$told' EXIT; trap 'exit 130' INT TERM; \
+	@export DEWFS_TRIED=$(TRIED); \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace --no-fail-fast --test-threads $(AT_ONCE) -E 'not binary(sync)' && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) nextest run --locked --no-fail-fast --test-threads $(AT_ONCE) -E '$(KERNEL)'; \
 	else \
 		$(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests && \
 		DEWFS_TEST_PASSTHROUGH=off $(CARGO) test --locked --no-fail-fast --test mount; \
-	fi; \
-	outcome=$$?; echo 'random histories of syncing:'; \
-	wait $$histories || outcome=1; cat $$told; scripts/tried $(TRIED); exit $$outcome
+	fi && \
+	DEWFS_HISTORIES=$(HISTORIES) RUST_BACKTRACE=0 $(CARGO) test --quiet --locked --test sync; \
+	outcome=$$?; scripts/tried $(TRIED); exit $$outcome
 
 soak:
 	$(CARGO) test --locked --test sync --no-run

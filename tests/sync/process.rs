@@ -8,8 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 
 /// How long what a thread is just doing may take: it is done to its end, as if the process had died a little later.
-/// Other tests may run beside it, which go first.
-const LAST: Duration = Duration::from_secs(240);
+const LAST: Duration = Duration::from_secs(60);
 
 /// Is the process of one engine, if it needs one of its own; that costs twice the time.
 pub(super) struct Process(Option<Runtime>);

@@ -10,8 +10,8 @@ use super::*;
 
 /// Histories side by side: most of one is waiting for the real clock.
 const AT_ONCE: usize = 64;
-/// How long a history may take to come to rest, when many run, of what others leave of the processors, and while one is shrunk.
-const LONG: Duration = Duration::from_secs(240);
+/// How long a history may take to come to rest, when many run and while one is shrunk.
+const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(8);
 /// Steps for one inode in one life of an engine, at most: a dozen or so is usual. What goes round and round until chance ends it
 /// makes hundreds in a moment.
