@@ -63,6 +63,19 @@ pub(super) async fn ino(engine: &Engine, path: &str) -> Ino {
     engine.resolve(path.as_bytes(), true).await.unwrap()
 }
 
+/// The same, as soon as it is shown: what others did is told a moment later, and rest does not wait for what was not told yet.
+async fn shown(engine: &Engine, path: &str) -> Ino {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match engine.resolve(path.as_bytes(), true).await {
+            Err(EngineError::NotFound) if Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            found => return found.unwrap(),
+        }
+    }
+}
+
 pub(super) async fn write(engine: &Engine, path: &str, content: &str, append: bool) {
     let (folder, last) = split(path);
     let parent = ino(engine, folder).await;
@@ -135,7 +148,7 @@ pub(super) async fn act(stage: &Stage, mut engine: Engine, op: Op) -> Engine {
             engine.make_folder(parent, name(last), 0o755, ME).wait().await.unwrap();
         }
         Read(path) => {
-            let at = ino(&engine, path).await;
+            let at = shown(&engine, path).await;
             assert!(read(&engine, at).await.is_some(), "cannot read {path}");
         }
         Free(path) => drop(engine.free(ino(&engine, path).await, false).await.unwrap()),
