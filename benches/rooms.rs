@@ -2,6 +2,9 @@
 //! server's listing. `cargo bench` compares with the run before; the memory remote and the state directory are local.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../tests/support/wait.rs"]
+#[allow(dead_code)]
+mod wait;
 #[path = "../tests/support/world.rs"]
 #[allow(unreachable_pub)]
 mod world;

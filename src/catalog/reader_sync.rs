@@ -9,7 +9,8 @@ use super::{Endpoint, OutboxItem, PendingItem, Reader, Result, Sums, Totals};
 use crate::model::guard::{Destruction, Waiting};
 use crate::model::{Attempt, Base, Content, Edition, Generation, Ino, Node, OutboxRow, Tick};
 
-/// Leaves out rows that only wait until a version seen at the remote can be relied on: nothing of ours is to be sent.
+/// Leaves out rows that only wait until a version seen at the remote can be relied on: nothing of ours is to be sent. 31 is
+/// `Touched::ALL`.
 macro_rules! to_send {
     () => {
         "(o.attempt IS NOT NULL OR NOT EXISTS (

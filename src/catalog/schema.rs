@@ -391,6 +391,7 @@ mod tests {
     fn a_new_file_is_what_all_steps_make() {
         assert_eq!(made_by(&[NOW]), made_by(STEPS));
     }
+
     /// What an older dewfs had still to send goes: times and mode that were set together, and the mode of what was edited.
     #[test]
     fn what_was_to_be_sent_is_so_after_the_migration() {

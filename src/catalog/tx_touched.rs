@@ -34,6 +34,7 @@ impl Tx {
         if !shown.attributes.is_empty() && self.forget_attributes(ino, shown)? {
             sent |= Touched::ATTRIBUTES.0;
         }
+        // The bits are those of `Touched`; of the last two there is nothing to compare.
         self.run_on(
             ino,
             "UPDATE inode SET retouched = retouched & ~(?2 & (

@@ -205,20 +205,6 @@ pub struct Extended {
     pub attributes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
-impl Extended {
-    /// Becomes what a file has after these were set on it.
-    pub fn take_over(&mut self, set: &Self) {
-        self.uid = set.uid.or(self.uid);
-        self.gid = set.gid.or(self.gid);
-        for (name, value) in &set.attributes {
-            match value {
-                Some(_) => drop(self.attributes.insert(name.clone(), value.clone())),
-                None => drop(self.attributes.remove(name)),
-            }
-        }
-    }
-}
-
 /// Is how much room a remote has, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {

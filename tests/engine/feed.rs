@@ -1,6 +1,7 @@
 //! Changes made by others appear by themselves, at the cost that each kind of feed has: folder versions that tell of all that
 //! is below, changes since a token, and listing again in turn.
 
+use crate::support::wait::holds_soon;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,12 +107,9 @@ impl Here {
         assert!(matches!(all, Ok(true)), "not in sync: {all:?}");
     }
 
-    async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds().await {
-            assert!(Instant::now() < end, "never came: {what}; asked {:#?}", self.tail());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    async fn until(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        let came = holds_soon(PATIENCE, holds).await;
+        assert!(came, "never came: {what}; asked {:#?}", self.tail());
     }
 
     fn tail(&self) -> Vec<Asked> {

@@ -1,5 +1,6 @@
 //! State directories on small and on other disks. Mounting needs root; what cannot run here says why.
 
+use crate::support::wait::until;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -168,9 +169,7 @@ fn regression_how_far_apart_times_lie_is_measured_on_a_full_disk() {
 fn a_second_begins() {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seconds = now().as_secs();
-    while now().as_secs() == seconds {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    until(Duration::from_secs(3), "the next second", || now().as_secs() != seconds);
 }
 
 /// S3: such an edit moves neither the length nor the time of the data file.

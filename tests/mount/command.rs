@@ -1,5 +1,6 @@
 //! The mount command: what it refuses and how it says so, the background, the end.
 
+use crate::support::wait::found_within;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
@@ -57,14 +58,8 @@ fn a_shell_that_reads_its_output_does_not_wait_for_the_daemon() {
         .args([&places.remote, &places.at, &places.state.with_extension("lock"), &places.state])
         .spawn()
         .unwrap();
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = shell.try_wait().unwrap() {
-            break status;
-        }
-        assert!(start.elapsed() < LIMIT, "the shell waits for the daemon");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    };
+    let ended = found_within(LIMIT, || shell.try_wait().unwrap());
+    let status = ended.expect("the shell waits for the daemon");
     assert!(status.success());
     assert!(places.is_mounted());
     unmount(&places);

@@ -275,9 +275,6 @@ impl Actor for Inside {
     async fn names(&self, folder: &str) -> BTreeSet<String> {
         self.0.names(folder).into_iter().collect()
     }
-    async fn tick(&self) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 async fn conforms(options: Options) {

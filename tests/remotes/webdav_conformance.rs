@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::support::conformance::{Actor, Subject, run_all};
 use crate::support::servers::{Product, Server};
@@ -53,16 +53,6 @@ impl Actor for Disk {
     async fn names(&self, folder: &str) -> BTreeSet<String> {
         let entries = std::fs::read_dir(self.place(folder)).unwrap();
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-    }
-    async fn tick(&self) {
-        // The servers tell their clock, which is ours, in whole seconds, and a version settles when two of them are over.
-        let second = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let over = second() + 3;
-        let end = Instant::now() + Duration::from_secs(20);
-        while second() < over {
-            assert!(Instant::now() < end, "the clock stands still");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 

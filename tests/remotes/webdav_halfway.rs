@@ -1,8 +1,9 @@
 //! Changes at real servers that refuse, lose or break off any one of the requests that a change consists of.
 
+use crate::support::wait::{LIMIT, holds_soon};
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::support::faults::{Fault, Proxy};
 use crate::support::servers::{Product, Server};
@@ -307,11 +308,7 @@ async fn regression_an_upload_of_ours_that_comes_late_is_removed_when_it_is_seen
     let writing = stage.remote.write(&file, upload(content.clone(), 2), Expect::Absent);
     let listing = async {
         let all = || names().iter().any(|name| name.contains(".7.2--"));
-        let limit = Instant::now() + Duration::from_secs(20);
-        while !all() {
-            assert!(Instant::now() < limit, "the upload does not begin");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        assert!(holds_soon(LIMIT, async || all()).await, "the upload does not begin");
         stage.remote.list(&at("f"), None).await.unwrap();
     };
     let (written, ()) = tokio::join!(writing, listing);

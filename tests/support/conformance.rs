@@ -4,11 +4,13 @@
 
 #[path = "conformance/changes.rs"]
 mod changes;
+#[path = "conformance/metadata.rs"]
+mod metadata;
 
+use super::wait::{LIMIT, found_soon, holds_soon};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +20,7 @@ use dewfs::remote::{
     Kind, Locator, Metadata, Name, Observed, Remote, RemotePath, Result, Upload, Version, names,
 };
 use futures_util::StreamExt;
+use metadata::*;
 
 /// Changes a remote behind its back, and looks at it without asking it. Paths are like `a/b`.
 #[async_trait]
@@ -34,8 +37,8 @@ pub trait Actor: Send + Sync {
     async fn content(&self, path: &str) -> Option<Vec<u8>>;
     /// All names in a folder, hidden ones included.
     async fn names(&self, folder: &str) -> BTreeSet<String>;
-    /// Lets the store's clock tick, where a test can.
-    async fn tick(&self);
+    /// Lets the store's clock tick, where a test can; elsewhere it does so by itself.
+    async fn tick(&self) {}
 }
 
 /// A remote with an empty root, and a way to change it behind its back.
@@ -83,16 +86,14 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
 impl Subject {
     /// What is there once its version can be relied on.
     async fn settled(&self, path: &str) -> Observed {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
+        let look = async || {
             let seen = self.remote.stat(&at(path)).await.unwrap().expect("is there");
-            if seen.settled {
-                return seen;
+            if !seen.settled {
+                self.actor.tick().await;
             }
-            assert!(Instant::now() < end, "{path} never settles");
-            self.actor.tick().await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            seen.settled.then_some(seen)
+        };
+        found_soon(LIMIT, look).await.unwrap_or_else(|| panic!("{path} never settles"))
     }
 
     async fn write(&self, path: &str, content: &[u8], expect: Expect) -> Result<Observed> {
@@ -314,43 +315,6 @@ async fn a_read_under_way_never_mixes_versions(s: &Subject) {
     assert!(all.iter().all(|byte| *byte == 1), "bytes of another version");
 }
 
-async fn metadata_is_set_without_touching_the_content(s: &Subject) {
-    let can = s.remote.capabilities();
-    s.actor.put("a", b"content").await;
-    let old = s.settled("a").await;
-    let mtime = can.settable_mtime.then_some(1_234_567_890_000_000_000);
-    let mode = can.settable_mode.then_some(0o640);
-    let set = Metadata { mtime, mode, ..Metadata::default() };
-    let seen = s.remote.set_metadata(&at("a"), &set, version(&old)).await.unwrap();
-    assert_eq!(seen.mtime.filter(|_| can.settable_mtime), mtime);
-    assert_eq!(seen.mode.filter(|_| can.settable_mode), mode);
-    assert_eq!(s.actor.content("a").await.unwrap(), b"content");
-    let unknown = Expect::Version(Version("unknown".into()));
-    let refused = s.remote.set_metadata(&at("a"), &set, unknown.clone()).await;
-    assert_eq!(kind(refused), ErrorKind::VersionMismatch);
-    assert_eq!(kind(s.remote.set_metadata(&at("x"), &set, unknown).await), ErrorKind::NotFound);
-    let body = Upload { mtime, mode, ..upload(b"b") };
-    let written = s.remote.write(&at("b"), body, Expect::Absent).await.unwrap();
-    assert_eq!(written.mtime.filter(|_| can.settable_mtime), mtime);
-    assert_eq!(written.mode.filter(|_| can.settable_mode), mode);
-    owners_and_attributes_are_no_error(s).await;
-}
-
-/// What a remote does not hold of them, or may not set, it does without.
-async fn owners_and_attributes_are_no_error(s: &Subject) {
-    let attributes = [(b"user.a".to_vec(), Some(b"1".to_vec())), (b"user.b".to_vec(), None)].into();
-    let extended = Extended { uid: Some(u32::MAX - 7), gid: Some(u32::MAX - 7), attributes };
-    let body = Upload { extended: extended.clone(), ..upload(b"c") };
-    s.remote.write(&at("c"), body, Expect::Absent).await.unwrap();
-    assert_eq!(s.actor.content("c").await.unwrap(), b"c");
-    if s.remote.capabilities().settable_extended {
-        let written = s.settled("c").await;
-        let set = Metadata { extended, ..Metadata::default() };
-        s.remote.set_metadata(&at("c"), &set, version(&written)).await.unwrap();
-        assert_eq!(s.actor.content("c").await.unwrap(), b"c");
-    }
-}
-
 async fn any_legal_name_is_kept_or_refused_by_name(s: &Subject) {
     let long = vec![b'n'; 255];
     let long_utf8 = "€".repeat(85).into_bytes();
@@ -436,9 +400,8 @@ async fn changes_by_others_are_hinted_at(s: &Subject) {
     s.actor.mkdir("g").await;
     s.actor.mv("f/a", "g/b").await;
     let mut wanted: BTreeSet<RemotePath> = ["f/a", "g"].iter().map(|p| at(p).path).collect();
-    let (mut cursor, end) = (start.cursor, Instant::now() + Duration::from_secs(20));
-    while !wanted.is_empty() {
-        assert!(Instant::now() < end, "no hint about {wanted:?}");
+    let mut cursor = start.cursor;
+    let all_told = holds_soon(LIMIT, async || {
         let page = s.remote.changes(Some(&cursor)).await.unwrap();
         for hint in page.hints {
             wanted.retain(|path| match &hint {
@@ -447,8 +410,10 @@ async fn changes_by_others_are_hinted_at(s: &Subject) {
             });
         }
         cursor = page.cursor;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        wanted.is_empty()
+    })
+    .await;
+    assert!(all_told, "no hint about {wanted:?}");
     let unknown = Cursor("of another life".into());
     assert_eq!(kind(s.remote.changes(Some(&unknown)).await), ErrorKind::CursorExpired);
 }
@@ -496,6 +461,7 @@ where
         a_folder_is_removed_only_if_empty
         of_writers_with_one_expectation_one_wins
         any_legal_name_is_kept_or_refused_by_name
+        owners_and_attributes_are_no_error
         tidy_takes_away_only_what_an_attempt_left
         a_probe_leaves_nothing_behind
         changes_by_others_are_hinted_at

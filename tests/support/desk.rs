@@ -1,10 +1,10 @@
 //! A mount in a directory of its own, and the program to ask it with.
 #![allow(dead_code)]
 
+use super::wait::{self, LIMIT};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -136,10 +136,6 @@ pub fn told(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < limit, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub fn until(what: &str, holds: impl FnMut() -> bool) {
+    wait::until(LIMIT, what, holds);
 }

@@ -1,11 +1,11 @@
 //! Small disks to keep a state on. Mounting needs root; what cannot run here says why.
 #![allow(dead_code, unsafe_code)]
 
+use super::wait::{LIMIT, holds_within};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// A mounted directory, unmounted when dropped.
 pub(crate) struct Disk {
@@ -42,14 +42,8 @@ impl Disk {
     fn unmount(&self) {
         let unmounted = || Command::new("umount").arg(self.root()).status();
         // A daemon that ends lets go of its files in the moment after its mount is gone.
-        let until = Instant::now() + Duration::from_secs(20);
-        while !unmounted().is_ok_and(|status| status.success()) {
-            if Instant::now() > until {
-                assert!(std::thread::panicking(), "the disk stays in use");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let is_gone = holds_within(LIMIT, || unmounted().is_ok_and(|status| status.success()));
+        assert!(is_gone || std::thread::panicking(), "the disk stays in use");
     }
 }
 

@@ -21,4 +21,5 @@ pub mod servers;
 pub mod shapes;
 pub mod space;
 pub mod tried;
+pub mod wait;
 pub mod world;

@@ -2,20 +2,20 @@
 
 #![allow(dead_code)]
 
+use super::wait;
+pub(crate) use super::wait::LIMIT;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dewfs::fuse::mountinfo;
 use tempfile::TempDir;
 
 use super::elsewhere;
 
-/// How long anything may take that is waited for.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// The file system type that statfs(2) tells of FUSE.
 const FUSE: i64 = 0x6573_5546;
 
@@ -29,20 +29,12 @@ pub(crate) fn dewfs() -> Command {
 
 /// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    within(LIMIT, what, condition);
+    wait::until(LIMIT, what, condition);
 }
 
 /// The same where all must come to rest: after each failure the next try is made later, and other tests run beside this one.
 pub(crate) fn patiently(what: &str, condition: impl FnMut() -> bool) {
-    within(Duration::from_secs(90), what, condition);
-}
-
-fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < limit, "not in {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait::until(Duration::from_secs(90), what, condition);
 }
 
 /// The errno of a failed operation.
@@ -295,12 +287,10 @@ impl Drop for Mounted {
         }
         self.places.detach();
         if let Some(mut daemon) = self.daemon.take() {
-            let start = Instant::now();
-            while daemon.try_wait().is_ok_and(|status| status.is_none()) {
-                if start.elapsed() > LIMIT {
-                    drop(daemon.kill());
-                }
-                std::thread::sleep(Duration::from_millis(10));
+            let mut ended = || !daemon.try_wait().is_ok_and(|status| status.is_none());
+            if !wait::holds_within(LIMIT, &mut ended) {
+                drop(daemon.kill());
+                drop(daemon.wait());
             }
         }
     }

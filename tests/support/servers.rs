@@ -3,6 +3,7 @@
 #[path = "programs.rs"]
 mod programs;
 
+use super::wait::{LIMIT, found_within, holds_within, until};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use programs::{apache, lighttpd, nginx, program, rclone};
 use rustix::process::Signal;
@@ -116,31 +117,24 @@ impl Server {
     }
 
     fn answers(&mut self) -> bool {
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
+        let answers = || {
             if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return true;
+                return Some(true);
             }
-            if self.process.try_wait().unwrap().is_some() {
-                let said = fs::read_to_string(self.root.with_file_name("output"));
-                eprintln!("{:?} ended: {}", self.product, said.unwrap_or_default());
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        false
+            self.process.try_wait().unwrap()?;
+            let said = fs::read_to_string(self.root.with_file_name("output"));
+            eprintln!("{:?} ended: {}", self.product, said.unwrap_or_default());
+            Some(false)
+        };
+        found_within(LIMIT, answers).unwrap_or(false)
     }
 
     /// Ends the server; its files stay.
     pub fn stop(&mut self) {
         self.signal(Signal::CONT);
         self.signal(Signal::TERM);
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
-            if let Ok(Some(_)) = self.process.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if holds_within(LIMIT, || matches!(self.process.try_wait(), Ok(Some(_)))) {
+            return;
         }
         self.signal(Signal::KILL);
         let _gone = self.process.wait();
@@ -152,11 +146,8 @@ impl Server {
         self.signal(Signal::KILL);
         self.process.wait().unwrap();
         // the last of them holds the port until it is gone
-        let until = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-            assert!(Instant::now() < until, "{:?} outlives its end", self.product);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let is_free = || TcpStream::connect(("127.0.0.1", self.port)).is_err();
+        assert!(holds_within(LIMIT, is_free), "{:?} outlives its end", self.product);
     }
 
     /// Starts it again at the same address.
@@ -169,11 +160,7 @@ impl Server {
     /// Stops it in its tracks: connections stay, nothing is answered from the moment in which this returns.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
-        let end = Instant::now() + STANDS_STILL;
-        while !stands_still(self.process.id()) {
-            assert!(Instant::now() < end, "the server goes on although it is stopped");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        until(STANDS_STILL, "the server to stand still", || stands_still(self.process.id()));
     }
 
     /// Lets it go on after `freeze`.
@@ -254,11 +241,9 @@ impl Server {
         line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(line, "GET {mark} HTTP/1.0\r\n\r\n").unwrap();
         line.read_to_end(&mut Vec::new()).unwrap();
-        let until = Instant::now() + Duration::from_secs(20);
-        while !read_log(log).iter().any(|one| one.path == mark) {
-            assert!(Instant::now() < until, "{mark} is not in the log");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        until(LIMIT, &format!("{mark} in the log"), || {
+            read_log(log).iter().any(|one| one.path == mark)
+        });
     }
 
     /// All requests of a server that keeps its log to itself until it ends; ends it.

@@ -1,6 +1,7 @@
 //! A world for engine tests: the real engine on a temporary state directory, over a memory remote.
 #![allow(dead_code)]
 
+use super::wait::holds_soon;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,12 +196,8 @@ impl World {
     }
 
     /// Waits for a condition, looking at it whenever something may have changed.
-    pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while !holds().await {
-            assert!(tokio::time::Instant::now() < end, "never came: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    pub async fn until(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        assert!(holds_soon(PATIENCE, holds).await, "never came: {what}");
     }
 
     /// The remote's files and folders as text; `None` for folders.

@@ -256,8 +256,7 @@ impl Remote for MemoryRemote {
                 return fail(ErrorKind::NotFound, op, &path);
             };
             entry.mtime = metadata.mtime.unwrap_or(entry.mtime);
-            entry.mode = metadata.mode.or(entry.mode);
-            entry.extended.take_over(&metadata.extended);
+            entry.set(metadata.mode, &metadata.extended);
             let (id, is_file) = (entry.id, entry.kind == Kind::File);
             if is_file && tree.options.metadata_versions {
                 let (version, clock) = (tree.new_version(id), tree.clock);

@@ -27,6 +27,22 @@ pub(super) struct Entry {
     pub(super) extended: Extended,
 }
 
+impl Entry {
+    /// Has what was set besides its content; what was not stays.
+    pub(super) fn set(&mut self, mode: Option<u32>, extended: &Extended) {
+        self.mode = mode.or(self.mode);
+        let held = &mut self.extended;
+        held.uid = extended.uid.or(held.uid);
+        held.gid = extended.gid.or(held.gid);
+        for (name, value) in &extended.attributes {
+            match value {
+                Some(_) => drop(held.attributes.insert(name.clone(), value.clone())),
+                None => drop(held.attributes.remove(name)),
+            }
+        }
+    }
+}
+
 /// Is a request believed lost.
 pub(super) type Late = Box<dyn FnOnce(&mut Tree) + Send>;
 
@@ -230,8 +246,8 @@ impl Tree {
         }
         let mut entry = self.new_entry(Kind::File, put.content, old.as_ref());
         entry.mtime = put.mtime.unwrap_or(entry.mtime);
-        entry.mode = put.mode.or(old.and_then(|old| old.mode));
-        entry.extended.take_over(&put.extended);
+        entry.mode = old.and_then(|old| old.mode);
+        entry.set(put.mode, &put.extended);
         let seen = self.observe(&entry);
         self.entries.insert(at.clone(), entry);
         self.hint(at);

@@ -9,6 +9,7 @@ mod judge;
 mod scenarios;
 mod stage;
 
+use crate::support::wait::{found_soon, holds_soon};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
@@ -100,16 +101,14 @@ fn one_try(scenario: &Scenario, at: u64) -> bool {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let (here, there, wrong) = runtime.unwrap().block_on(async {
         let engine = stage.engine().await;
-        let end = Instant::now() + PATIENCE;
-        let (mut here, mut there);
-        loop {
+        let (mut here, mut there) = Default::default();
+        // Who it was not is told by the judge.
+        let _alike = holds_soon(PATIENCE, async || {
             settle(&engine).await;
             (here, there) = (local_tree(&engine).await, remote_tree(&root));
-            if here == there || Instant::now() > end {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            here == there
+        })
+        .await;
         let wrong = engine.verify_cache().await.unwrap();
         engine.stop().await;
         (here, there, wrong)

@@ -65,15 +65,11 @@ pub(super) async fn ino(engine: &Engine, path: &str) -> Ino {
 
 /// The same, as soon as it is shown: what others did is told a moment later, and rest does not wait for what was not told yet.
 async fn shown(engine: &Engine, path: &str) -> Ino {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match engine.resolve(path.as_bytes(), true).await {
-            Err(EngineError::NotFound) if Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            found => return found.unwrap(),
-        }
-    }
+    let look = async || match engine.resolve(path.as_bytes(), true).await {
+        Err(EngineError::NotFound) => None,
+        found => Some(found.unwrap()),
+    };
+    found_soon(PATIENCE, look).await.unwrap_or_else(|| panic!("{path} is not shown"))
 }
 
 pub(super) async fn write(engine: &Engine, path: &str, content: &str, append: bool) {

@@ -11,6 +11,7 @@ mod wrong;
 #[cfg(debug_assertions)]
 mod young;
 
+use crate::support::wait::{LIMIT, holds_soon};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -79,11 +80,8 @@ async fn regression_what_others_put_into_a_folder_made_here_is_seen() {
     engine.sync_now(Ino::ROOT).await.unwrap();
     assert!(engine.wait_in_sync(Ino::ROOT, Some(Duration::from_secs(20))).await.unwrap());
     std::fs::write(root.join("d/theirs"), "theirs").unwrap();
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
-    while engine.read_dir(made, 0, 10).wait().await.unwrap().is_empty() {
-        assert!(tokio::time::Instant::now() < end, "never seen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let seen = async || !engine.read_dir(made, 0, 10).wait().await.unwrap().is_empty();
+    assert!(holds_soon(LIMIT, seen).await, "never seen");
     engine.stop().await;
 }
 
@@ -277,16 +275,10 @@ async fn regression_what_was_removed_goes_though_something_always_changes() {
             }
         }
     });
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !shown("log").await {
-        assert!(tokio::time::Instant::now() < end, "what is made is never seen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    assert!(holds_soon(LIMIT, async || shown("log").await).await, "what is made is never seen");
     std::fs::remove_file(root.join("gone")).unwrap();
-    while shown("gone").await {
-        assert!(tokio::time::Instant::now() < end, "what is removed is shown for ever");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let is_gone = async || !shown("gone").await;
+    assert!(holds_soon(LIMIT, is_gone).await, "what is removed is shown for ever");
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
     engine.stop().await;

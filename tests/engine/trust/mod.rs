@@ -20,11 +20,12 @@ use dewfs::engine::{
 };
 use dewfs::model::{Ino, Pin};
 use dewfs::remote::memory::{
-    Fault, FaultRule, Gate, MemoryOptions, Moment, Operation, Step, VersionKind,
+    Fault, FaultRule, Gate, Held, MemoryOptions, Moment, Operation, Step, VersionKind,
 };
 use dewfs::remote::{
     ErrorKind, Expect, Extended, FeedKind, Locator, Metadata, Remote as _, RemotePath,
 };
+use tokio::sync::mpsc::UnboundedReceiver;
 
 fn coarse() -> MemoryOptions {
     MemoryOptions { versions: VersionKind::TickAndIdentity, ..MemoryOptions::default() }

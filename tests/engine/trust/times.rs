@@ -10,6 +10,21 @@ async fn touch(world: &World, path: &str, mtime: i64) {
     world.engine.set_attributes(ino, None, set, ME).wait().await.unwrap();
 }
 
+/// Stops what is set besides content on its way, at this moment.
+fn hold(world: &World, moment: Moment) -> UnboundedReceiver<Held> {
+    let wants =
+        move |step: &Step| step.operation == Operation::SetMetadata && step.moment == moment;
+    let (gate, held) = Gate::holding(wants);
+    world.store.gate(Some(gate));
+    held
+}
+
+/// The content of somebody else is shown, and all is in sync.
+async fn shows_theirs(world: &World) {
+    world.until("theirs", async || world.read("doc").await.is_ok_and(|got| got == "theirs")).await;
+    world.in_sync().await;
+}
+
 /// Every way to name versions, each with a new one for a file whose times are set.
 fn with_metadata_versions() -> [MemoryOptions; 3] {
     let plain = MemoryOptions { metadata_versions: true, ..MemoryOptions::default() };
@@ -123,19 +138,13 @@ async fn times_set_here_never_hide_a_content_of_somebody_elses() {
         world.store.put("doc", "known").unwrap();
         assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
         world.in_sync().await;
-        let wants =
-            move |step: &Step| step.operation == Operation::SetMetadata && step.moment == moment;
-        let (gate, mut held) = Gate::holding(wants);
-        world.store.gate(Some(gate));
+        let mut held = hold(&world, moment);
         touch(&world, "doc", LONG_AGO).await;
         let request = held.recv().await.unwrap();
         world.store.put("doc", "theirs").unwrap();
         request.pass();
         drop(held);
-        world
-            .until("theirs", async || world.read("doc").await.is_ok_and(|got| got == "theirs"))
-            .await;
-        world.in_sync().await;
+        shows_theirs(&world).await;
         assert_eq!(world.there(), [("doc".to_owned(), Some(b"theirs".to_vec()))]);
     }
 }
@@ -198,10 +207,7 @@ async fn regression_what_was_set_here_outlives_a_content_of_somebody_elses() {
     world.store.put("doc", "known").unwrap();
     assert_eq!(&world.read("doc").await.unwrap()[..], b"known");
     world.in_sync().await;
-    let wants =
-        |step: &Step| step.operation == Operation::SetMetadata && step.moment == Moment::Arrives;
-    let (gate, mut held) = Gate::holding(wants);
-    world.store.gate(Some(gate));
+    let mut held = hold(&world, Moment::Arrives);
     let ino = world.ino("doc").await;
     world.engine.set_xattr(ino, b"user.ours", b"kept", false, false).wait().await.unwrap();
     set_mode(&world, "doc", 0o600).await;
@@ -209,9 +215,7 @@ async fn regression_what_was_set_here_outlives_a_content_of_somebody_elses() {
     world.store.put("doc", "theirs").unwrap();
     request.pass();
     drop(held);
-    world.store.gate(None);
-    world.until("theirs", async || world.read("doc").await.is_ok_and(|got| got == "theirs")).await;
-    world.in_sync().await;
+    shows_theirs(&world).await;
     assert_eq!(world.there(), [("doc".to_owned(), Some(b"theirs".to_vec()))]);
     assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o600));
     let held = world.store.extended("doc").unwrap().attributes;
@@ -303,18 +307,13 @@ async fn regression_what_was_set_on_one_file_is_not_set_on_another_in_its_place(
     let owner = SetAttributes { uid: Some(7), ..SetAttributes::default() };
     world.engine.set_attributes(doc, None, owner, ME).wait().await.unwrap();
     world.in_sync().await;
-    let wants =
-        |step: &Step| step.operation == Operation::SetMetadata && step.moment == Moment::Arrives;
-    let (gate, mut held) = Gate::holding(wants);
-    world.store.gate(Some(gate));
+    let mut held = hold(&world, Moment::Arrives);
     set_mode(&world, "doc", 0o666).await;
     let request = held.recv().await.unwrap();
     world.store.mv_over("secret", "doc").unwrap();
     request.pass();
     drop(held);
-    world.store.gate(None);
-    world.until("theirs", async || world.read("doc").await.is_ok_and(|got| got == "theirs")).await;
-    world.in_sync().await;
+    shows_theirs(&world).await;
     assert_eq!(world.store.peek("doc").unwrap().mode, Some(0o600));
     assert_eq!(world.store.extended("doc").unwrap(), Extended::default());
     assert_ne!(world.stat("doc").await.uid, 7);

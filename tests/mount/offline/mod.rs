@@ -3,6 +3,7 @@
 
 mod asleep;
 
+use crate::support::wait::holds_within;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -258,10 +259,8 @@ fn nobody_stays_unkillable_on_a_frozen_server() {
     let begun = Instant::now();
     for (script, mut shell) in started {
         shell.kill().unwrap();
-        while shell.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < DEADLINE, "`{script}` cannot be killed");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let is_gone = || shell.try_wait().unwrap().is_some();
+        assert!(holds_within(DEADLINE, is_gone), "`{script}` cannot be killed");
     }
     println!("{} processes are gone {:?} after they were killed", scripts.len(), begun.elapsed());
     server.thaw();

@@ -2,6 +2,7 @@
 
 mod saves;
 
+use crate::support::wait::holds_within;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -57,18 +58,15 @@ fn tree(dir: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
 /// Waits until the server has exactly what the mount shows.
 fn all_arrives(mount: &Mounted) {
     let here = tree(&mount.places.at);
-    let start = Instant::now();
-    loop {
-        let there = tree(&mount.places.remote);
-        if there == here {
-            return;
-        }
-        if start.elapsed() > 3 * LIMIT {
-            let differs = |name: &&String| here.get(*name) != there.get(*name);
-            let names: Vec<_> = here.keys().chain(there.keys()).filter(differs).collect();
-            panic!("not in sync: {names:?}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
+    let mut there = Default::default();
+    let is_there = || {
+        there = tree(&mount.places.remote);
+        there == here
+    };
+    if !holds_within(3 * LIMIT, is_there) {
+        let differs = |name: &&String| here.get(*name) != there.get(*name);
+        let names: Vec<_> = here.keys().chain(there.keys()).filter(differs).collect();
+        panic!("not in sync: {names:?}");
     }
 }
 

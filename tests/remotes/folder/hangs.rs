@@ -1,5 +1,6 @@
 //! A directory on a file system that hangs in the kernel, as a network share without its server.
 
+use crate::support::wait::holds_soon;
 use std::fs;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -112,12 +113,11 @@ async fn a_write_that_hung_until_nobody_waited_for_it_is_not_done_late() {
     told.recv_timeout(LIMIT).unwrap();
     drop(asked);
     go.send(()).unwrap();
-    let start = Instant::now();
-    while !names_in(root.path()).is_empty() {
-        assert!(start.elapsed() < LIMIT, "{:?}", names_in(root.path()));
+    let is_cleared = async || {
         assert!(!root.path().join("file").exists(), "it came although nobody waits for it");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        names_in(root.path()).is_empty()
+    };
+    assert!(holds_soon(LIMIT, is_cleared).await, "{:?}", names_in(root.path()));
 }
 
 /// The mount, and a folder that holds its place.
@@ -200,14 +200,12 @@ fn regression_a_mount_that_hangs_holds_up_nothing_beside_it() {
         }
         share.signal(Signal::CONT);
         let inside = Hint::Folder(at(&format!("{name}/folder")).path);
-        let mut is_told = false;
-        while !is_told {
+        let is_told = async || {
             let told = timeout(LIMIT, remote.changes(Some(&cursor))).await;
             let told = told.expect("it answers again").unwrap();
-            is_told = told.hints.contains(&inside);
             cursor = told.cursor;
-            assert!(start.elapsed() < 2 * LIMIT, "what is in it is watched no more");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            told.hints.contains(&inside)
+        };
+        assert!(holds_soon(LIMIT, is_told).await, "what is in it is watched no more");
     });
 }

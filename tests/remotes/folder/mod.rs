@@ -5,6 +5,7 @@ mod hangs;
 mod told;
 mod writes;
 
+use crate::support::wait::{LIMIT, found_soon};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -68,15 +69,9 @@ fn names_in(folder: &Path) -> BTreeSet<String> {
 }
 
 async fn settled(remote: &FolderRemote, path: &str) -> Observed {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        let seen = remote.stat(&at(path)).await.unwrap().unwrap();
-        if seen.settled {
-            return seen;
-        }
-        assert!(Instant::now() < end);
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let look =
+        async || Some(remote.stat(&at(path)).await.unwrap().unwrap()).filter(|seen| seen.settled);
+    found_soon(LIMIT, look).await.unwrap_or_else(|| panic!("{path} never settles"))
 }
 
 fn version(seen: &Observed) -> Expect {

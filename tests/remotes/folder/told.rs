@@ -1,7 +1,7 @@
 //! What the kernel tells of folders that move and come back.
 
+use crate::support::wait::{LIMIT, holds_soon};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use dewfs::remote::folder::FolderRemote;
 use dewfs::remote::{Cursor, Hint, Remote};
@@ -17,10 +17,8 @@ async fn a_folder_that_moves_is_watched_under_its_new_name() {
     let mut cursor = remote.changes(None).await.unwrap().cursor;
     std::fs::rename(root.path().join("f"), root.path().join("g")).unwrap();
     list(&remote, "g").await;
-    let end = Instant::now() + Duration::from_secs(10);
     let (mut heard, mut count) = (BTreeSet::new(), 0);
-    while !heard.contains("/g/late") {
-        assert!(Instant::now() < end, "{heard:?}");
+    let is_heard = holds_soon(LIMIT, async || {
         count += 1;
         let page = remote.changes(Some(&cursor)).await.unwrap();
         for hint in page.hints {
@@ -31,14 +29,15 @@ async fn a_folder_that_moves_is_watched_under_its_new_name() {
         if heard.contains("/f") {
             std::fs::write(root.path().join("g/late"), count.to_string()).unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+        heard.contains("/g/late")
+    })
+    .await;
+    assert!(is_heard, "{heard:?}");
 }
 
 /// Follows a remote as an engine does, until a hint is about `path`.
 async fn hear(remote: &FolderRemote, cursor: &mut Cursor, path: &str) {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
+    let is_heard = holds_soon(LIMIT, async || {
         let page = remote.changes(Some(cursor)).await.unwrap();
         *cursor = page.cursor;
         let mut heard = false;
@@ -49,12 +48,10 @@ async fn hear(remote: &FolderRemote, cursor: &mut Cursor, path: &str) {
                 list(remote, &about.to_string()).await;
             }
         }
-        if heard {
-            return;
-        }
-        assert!(Instant::now() < end, "{path} is not heard of");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+        heard
+    })
+    .await;
+    assert!(is_heard, "{path} is not heard of");
 }
 
 /// The watcher took the watch back when it read that the name went; the folder at it counted as watched for ever, and what

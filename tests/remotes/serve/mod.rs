@@ -153,10 +153,6 @@ impl Actor for Behind {
         let entries = fs::read_dir(self.place(folder)).unwrap();
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
     }
-    async fn tick(&self) {
-        // A local file system's clock ticks every few milliseconds.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// S135 "`dewfs serve` is an `atomic` remote: of writers under one version exactly one wins, changes behind its back are told, and

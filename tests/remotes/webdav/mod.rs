@@ -5,6 +5,7 @@ mod counts;
 mod removed;
 mod times;
 
+use crate::support::wait::{LIMIT, found_soon, holds_soon};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -103,16 +104,11 @@ async fn write(
 ) -> Result<Observed> {
     static NONCE: AtomicU64 = AtomicU64::new(1);
     let nonce = NONCE.fetch_add(1, Ordering::Relaxed);
-    let end = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        match remote.write(&at(path), upload(bytes, nonce), expect.clone()).await {
-            Err(error) if matches!(error.kind, ErrorKind::Unsettled { .. }) => {
-                assert!(std::time::Instant::now() < end, "{path} never settles");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            other => return other,
-        }
-    }
+    let look = async || match remote.write(&at(path), upload(bytes, nonce), expect.clone()).await {
+        Err(error) if matches!(error.kind, ErrorKind::Unsettled { .. }) => None,
+        other => Some(other),
+    };
+    found_soon(LIMIT, look).await.unwrap_or_else(|| panic!("{path} never settles"))
 }
 
 /// All names that are really there, hidden ones and those of half-done steps too.
@@ -457,14 +453,10 @@ async fn young_versions_settle_by_the_servers_clock(product: Product) {
     let written = write(&remote, "a", b"young", Expect::Absent).await.unwrap();
     let is_coarse = matches!(product, Product::Nginx | Product::Apache);
     assert_eq!(written.settled, !is_coarse);
-    let until = std::time::Instant::now() + Duration::from_secs(10);
-    loop {
+    let settles = async || {
         let seen = remote.stat(&at("a")).await.unwrap().unwrap();
         assert_eq!(seen.version, written.version);
-        if seen.settled {
-            break;
-        }
-        assert!(std::time::Instant::now() < until);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        seen.settled
+    };
+    assert!(holds_soon(Duration::from_secs(10), settles).await, "it never settles");
 }

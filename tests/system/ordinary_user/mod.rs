@@ -1,12 +1,14 @@
 //! Mounts of an ordinary user, through fusermount3.
 
+mod theirs;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::mount::{self, Mounted, Places, bytes, dewfs, errno, eventually, said};
-use crate::support::ordinary::{Machine, USUAL, goes_on, home, roots_file};
+use crate::support::ordinary::{Machine, USUAL, goes_on, home};
 
 fn me() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -257,7 +259,7 @@ fn demo(path: &Path) -> (Output, tempfile::TempDir) {
     fs::create_dir(clone.path().join("scripts")).unwrap();
     fs::create_dir(clone.path().join("places")).unwrap();
     let script = clone.path().join("scripts/demo");
-    fs::write(&script, include_str!("../../scripts/demo")).unwrap();
+    fs::write(&script, include_str!("../../../scripts/demo")).unwrap();
     // It is built already; what is shown is that build.
     fs::create_dir_all(clone.path().join("target/release")).unwrap();
     fs::copy(dewfs().get_program(), clone.path().join("target/release/dewfs")).unwrap();
@@ -446,61 +448,4 @@ fn regression_to_be_sure_that_all_is_sent_one_need_not_stand_in_a_mount() {
     mounts[0].options_replaced(&[]);
     mounts[0].mount();
     mounts[0].arrives("f", b"again");
-}
-
-/// What cannot be set on a file of somebody else was tried for ever, and its row told an error.
-///
-/// S173 "What a remote cannot hold of it, or who mounts may not set there, stays here, and is no error."
-#[test]
-fn regression_what_a_user_may_not_set_there_stays_here() {
-    let name = "ordinary_user::regression_what_a_user_may_not_set_there_stays_here";
-    if !goes_on(name, USUAL) {
-        return;
-    }
-    let mount = Mounted::of(|remote| {
-        for name in ["roots", "private"] {
-            fs::rename(roots_file(name), remote.join(name)).unwrap();
-        }
-        fs::write(remote.join("mine"), "x").unwrap();
-        fs::set_permissions(remote.join("mine"), fs::Permissions::from_mode(0o444)).unwrap();
-    });
-    let theirs = |name: &str| {
-        let there = fs::metadata(mount.remote(name)).unwrap();
-        (there.uid(), there.mode() & 0o777, there.mtime())
-    };
-    let before = ["roots", "private"].map(theirs);
-    assert_eq!(before.map(|(uid, mode, _)| (uid, mode)), [(0, 0o666), (0, 0o644)]);
-    let permissions = |mode| fs::Permissions::from_mode(mode);
-    let second = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
-    for name in ["roots", "private"] {
-        fs::set_permissions(mount.path(name), permissions(0o666)).unwrap();
-        let file = fs::File::options().write(true).open(mount.path(name)).unwrap();
-        file.set_modified(second).unwrap();
-        fs::set_permissions(mount.path(name), permissions(0o600)).unwrap();
-    }
-    // Who may not write it now lets itself for a moment, there as here.
-    fs::set_permissions(mount.path("mine"), permissions(0o644)).unwrap();
-    let flags = rustix::fs::XattrFlags::empty();
-    for name in ["roots", "mine", "private"] {
-        rustix::fs::setxattr(mount.path(name), "user.ours", b"kept", flags).unwrap();
-    }
-    fs::set_permissions(mount.path("mine"), permissions(0o444)).unwrap();
-    for name in ["roots", "mine"] {
-        let mut value = [0; 16];
-        eventually("its attribute there", || {
-            rustix::fs::getxattr(mount.remote(name), "user.ours", &mut value[..]) == Ok(4)
-        });
-    }
-    for name in ["roots", "mine", "private"] {
-        let status = || ask(&["status", "--short"], &mount.path(name)).stdout;
-        eventually("all to be sent", || status().trim_ascii() == b"in-sync");
-    }
-    assert_eq!(["roots", "private"].map(theirs), before);
-    for name in ["roots", "private"] {
-        let here = fs::metadata(mount.path(name)).unwrap();
-        assert_eq!((here.mode() & 0o777, here.mtime()), (0o600, 1));
-        let mut value = [0; 16];
-        assert_eq!(rustix::fs::getxattr(mount.path(name), "user.ours", &mut value[..]), Ok(4));
-    }
-    assert_eq!(fs::metadata(mount.remote("mine")).unwrap().mode() & 0o777, 0o444);
 }
