@@ -37,25 +37,34 @@ impl Memo {
         *self = Self { version: self.version, ..Self::default() };
     }
 
-    fn forget_row(&mut self, ino: Ino) {
-        self.nodes.remove(&ino);
-        self.bases.remove(&ino);
-        self.outbox.remove(&ino);
-        self.missing.remove(&ino);
-        self.attempts = None;
+    /// Forgets the rows of an inode.
+    fn forget_rows(&mut self, ino: Ino) {
+        for table in ["inode", "base", "missing", "outbox"] {
+            self.forget_row(ino, table);
+        }
+    }
+
+    /// Forgets the row of an inode in this table.
+    fn forget_row(&mut self, ino: Ino, table: &str) {
+        match table {
+            "inode" => drop(self.nodes.remove(&ino)),
+            "base" => drop(self.bases.remove(&ino)),
+            "missing" => drop(self.missing.remove(&ino)),
+            "outbox" => {
+                self.outbox.remove(&ino);
+                self.attempts = None;
+            }
+            _ => {}
+        }
     }
 
     /// Forgets what a statement may have changed; `true` if that may be how items stand that were there before.
     fn forget(&mut self, sql: &str) -> bool {
-        let mut words = sql.split_ascii_whitespace();
-        let verb = words.next();
-        let table = match verb {
-            Some("UPDATE") => words.next(),
-            Some("INSERT") => words.by_ref().skip_while(|word| *word != "INTO").nth(1),
-            Some("DELETE") => words.nth(1),
-            Some("BEGIN" | "COMMIT" | "SAVEPOINT" | "RELEASE") => return false,
-            _ => None,
-        };
+        let verb = sql.split_ascii_whitespace().next();
+        if let Some("BEGIN" | "COMMIT" | "SAVEPOINT" | "RELEASE") = verb {
+            return false;
+        }
+        let table = changed_table(sql);
         match table {
             Some("inode") => self.nodes.clear(),
             Some("base") => self.bases.clear(),
@@ -81,6 +90,17 @@ impl Memo {
     }
 }
 
+/// The table that a statement changes, if that is easily told.
+fn changed_table(sql: &str) -> Option<&str> {
+    let mut words = sql.split_ascii_whitespace();
+    match words.next() {
+        Some("UPDATE") => words.next(),
+        Some("INSERT") => words.by_ref().skip_while(|word| *word != "INTO").nth(1),
+        Some("DELETE") => words.nth(1),
+        _ => None,
+    }
+}
+
 impl Tx {
     /// Executes `sql`; answers how many rows it changed.
     pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
@@ -93,12 +113,15 @@ impl Tx {
         changed
     }
 
-    /// The same for what changes rows of this inode only.
+    /// The same for what changes the row of this inode only.
     pub(super) fn run_on(&self, ino: Ino, sql: &str, params: impl Params) -> Result<usize> {
         self.note_standing(ino)?;
         let changed = self.reader.run(sql, params);
         if !matches!(changed, Ok(0)) {
-            self.memo().forget_row(ino);
+            match changed_table(sql) {
+                Some(table) => self.memo().forget_row(ino, table),
+                None => self.memo().forget_rows(ino),
+            }
         }
         changed
     }
@@ -112,14 +135,14 @@ impl Tx {
     pub(super) fn run_new(&self, sql: &str, params: impl Params) -> Result<Ino> {
         self.reader.run(sql, params)?;
         let ino = self.last_ino();
-        self.memo().forget_row(ino);
+        self.memo().forget_rows(ino);
         self.note_new(ino);
         Ok(ino)
     }
 
     /// Notes that a statement will change rows of this inode.
     pub(super) fn changing(&self, ino: Ino) -> Result<()> {
-        self.memo().forget_row(ino);
+        self.memo().forget_rows(ino);
         self.note_standing(ino)
     }
 

@@ -1,6 +1,6 @@
 //! The catalog: the truth about names, places, attributes, content states, pins, the outbox and the change cursor.
 //!
-//! One SQLite database in WAL mode. One thread writes: closures from a queue, many to a transaction, each in a savepoint of
+//! One SQLite database in WAL mode. One thread writes: closures from a queue, many to a transaction, each but the first in a savepoint of
 //! its own, answered after the commit. Any thread reads, each with a connection of its own, in read transactions that never
 //! outlive one reply. SQL stands in this room only; nothing here knows of bytes, remotes or the kernel.
 
@@ -45,7 +45,6 @@ pub use rows::{
     OutboxItem, PendingItem, Presence, Rank, SetAttributes, Sums, Totals, Usage,
 };
 pub use tx::Tx;
-pub use tx_touched::is_told;
 
 use crate::model::{Exclude, Handles, Ino, Pin};
 use open::Inner;

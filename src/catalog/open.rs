@@ -108,6 +108,11 @@ impl Catalog {
         self.inner.readers.read(read)
     }
 
+    /// The same for what asks one thing only, which needs no transaction around it.
+    pub fn read_row<T>(&self, read: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
+        self.inner.readers.read_row(read)
+    }
+
     /// Runs `change` on the writer thread and resolves after its commit; an error rolls back just this change.
     pub async fn write<T, E>(
         &self,

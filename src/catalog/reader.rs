@@ -119,26 +119,46 @@ impl Readers {
         Self { path, memory, idle: Mutex::new(Some(Vec::new())) }
     }
 
-    /// Runs `read` in a read transaction that ends with it. The connection used last is used first: its pages are warm.
+    /// Runs `read` in a read transaction that ends with it.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
+        let reader = self.take()?;
+        reader.run("BEGIN", [])?;
+        let answer = read(&reader);
+        // A connection that cannot end its transaction is dropped, and the transaction with it.
+        if reader.run("COMMIT", []).is_ok() {
+            self.give_back(reader);
+        }
+        answer
+    }
+
+    /// Runs `read`, which asks one thing only: a statement is a transaction of its own.
+    pub(super) fn read_row<T>(&self, read: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
+        let reader = self.take()?;
+        let answer = read(&reader);
+        if answer.is_ok() {
+            self.give_back(reader);
+        }
+        answer
+    }
+
+    /// A connection. The one used last is used first: its pages are warm.
+    fn take(&self) -> Result<Reader> {
         let idle = match self.lock().as_mut() {
             Some(idle) => idle.pop(),
             None => return Err(CatalogError::Closed),
         };
-        let reader = match idle {
-            Some(reader) => reader,
-            None => Reader::new(schema::open_reader(&self.path)?, self.memory.clone()),
-        };
-        reader.run("BEGIN", [])?;
-        let answer = read(&reader);
-        // A connection that cannot end its transaction is dropped, and the transaction with it.
-        if reader.run("COMMIT", []).is_ok()
-            && let Some(idle) = self.lock().as_mut()
+        match idle {
+            Some(reader) => Ok(reader),
+            None => Ok(Reader::new(schema::open_reader(&self.path)?, self.memory.clone())),
+        }
+    }
+
+    fn give_back(&self, reader: Reader) {
+        if let Some(idle) = self.lock().as_mut()
             && idle.len() < IDLE_CONNECTIONS
         {
             idle.push(reader);
         }
-        answer
     }
 
     /// Closes what is idle now and what is in use when its read ends.

@@ -5,7 +5,7 @@ use super::{DirEntry, Event, Inode, Reader, Result};
 use crate::model::{Ino, Kind, Name, Place, RemotePath};
 
 /// Folders above one another before a chain is taken for a ring: the kernel allows no path of more than 4096 bytes.
-const DEEPEST: usize = 4096;
+pub(super) const DEEPEST: usize = 4096;
 
 impl Reader {
     /// The inode of this number.
@@ -143,11 +143,6 @@ impl Reader {
         }
     }
 
-    /// Whether something new of this kind would be kept local only in this place, by its name or a folder above.
-    pub fn is_excluded_place(&self, place: &Place, kind: Kind) -> Result<bool> {
-        Ok(self.has_excluded_name(place, kind)? || self.is_in_excluded(place.parent)?)
-    }
-
     /// Whether an inode would be kept local only in this place. What the remote has under such a name is synced as any other.
     pub fn would_be_excluded(&self, ino: Ino, place: &Place) -> Result<bool> {
         Ok(self.is_excluded_as(ino, place)? || self.is_in_excluded(place.parent)?)
@@ -165,7 +160,7 @@ impl Reader {
         Ok(false)
     }
 
-    fn is_excluded_as(&self, ino: Ino, place: &Place) -> Result<bool> {
+    pub(super) fn is_excluded_as(&self, ino: Ino, place: &Place) -> Result<bool> {
         let kind = self.one("SELECT kind FROM inode WHERE ino = ?1", [int(ino.0)], |row| {
             codec::kind(row, 0)
         })?;

@@ -160,6 +160,8 @@ pub struct NewInode {
     pub now: i64,
     /// Link target of a symlink.
     pub target: Option<Vec<u8>>,
+    /// How long it rests before it is sent, nanoseconds; `None`: not at all.
+    pub rests: Option<i64>,
 }
 
 /// Is one entry of a folder, with what a `readdirplus` needs.

@@ -112,32 +112,26 @@ impl Tx {
         if inode.generation != generation || inode.stamp == Some(stamp) || fetching {
             return Ok(false);
         }
-        self.mark_edited(ino)?;
-        self.put_stamp(ino, Some(stamp))?;
         // A file that is not all here is as long as its row says; its data file may not have grown to that yet.
-        if inode.content == Content::Hydrated {
-            self.resize(ino, stamp.size)?;
+        let size = match inode.content {
+            Content::Hydrated => stamp.size,
+            _ => inode.attributes.size,
+        };
+        if inode.local.is_some() {
+            self.count(0, int(size).saturating_sub(int(inode.attributes.size)));
         }
-        self.follow_mtime(&inode, stamp, mtime_of_data)?;
+        let (mtime, of_data) = mtimes(&inode, stamp, mtime_of_data);
+        let edition = self.next_tick()?;
+        self.run_on(
+            ino,
+            "UPDATE inode SET edition = ?2, edited = 1, stamp_size = ?3, stamp_ctime = ?4, size = ?5,
+                              ctime = MAX(ctime, ?4), mtime = ?6, mtime_of_data = ?7
+             WHERE ino = ?1",
+            (int(ino.0), int(edition.0), int(stamp.size), stamp.ctime, int(size), mtime, of_data),
+        )?;
+        self.mark_pending(ino)?;
         self.tell(Change::Attributes(ino));
         Ok(true)
-    }
-
-    fn follow_mtime(&mut self, inode: &Inode, stamp: Stamp, mtime_of_data: i64) -> Result<()> {
-        // Of a file that nobody wrote to, the data file is made when somebody first needs one: that is no writing.
-        let only_made = inode.stamp.is_none() && inode.attributes.size == 0 && stamp.size == 0;
-        if only_made && inode.mtime_of_data.is_none() {
-            let sql = "UPDATE inode SET ctime = MAX(ctime, ?2), mtime_of_data = ?3 WHERE ino = ?1";
-            self.run_beside(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
-        } else if inode.mtime_of_data == Some(mtime_of_data) {
-            let sql = "UPDATE inode SET ctime = MAX(ctime, ?2) WHERE ino = ?1";
-            self.run_beside(sql, (int(inode.ino.0), stamp.ctime))?;
-        } else {
-            let sql = "UPDATE inode SET ctime = MAX(ctime, ?2), mtime = ?3, mtime_of_data = NULL
-                       WHERE ino = ?1";
-            self.run_beside(sql, (int(inode.ino.0), stamp.ctime, mtime_of_data))?;
-        }
-        Ok(())
     }
 
     /// Forgets all bytes and moves on to a fresh data file for the same edition; answers its generation.
@@ -178,5 +172,16 @@ impl Tx {
             (int(ino.0), int(generation.0), blocks.to_bytes()),
         )?;
         Ok(())
+    }
+}
+
+/// The mtime that a file shows once its data file has moved, and the data file's that its own stands for.
+fn mtimes(inode: &Inode, stamp: Stamp, of_data: i64) -> (i64, Option<i64>) {
+    // Of a file that nobody wrote to, the data file is made when somebody first needs one: that is no writing.
+    let only_made = inode.stamp.is_none() && inode.attributes.size == 0 && stamp.size == 0;
+    match inode.mtime_of_data {
+        None if only_made => (inode.attributes.mtime, Some(of_data)),
+        Some(noted) if noted == of_data => (inode.attributes.mtime, Some(noted)),
+        _ => (of_data, None),
     }
 }

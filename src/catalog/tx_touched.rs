@@ -6,9 +6,6 @@ use super::codec::int;
 use super::{Inode, Reader, Result, Tx};
 use crate::model::{Ino, Shown, Touched};
 
-/// What may be told to remotes of a file's attributes; what programs keep that embed the engine begins otherwise.
-const USERS: &[u8] = b"user.";
-
 impl Tx {
     /// Notes that this was set, and is to be sent.
     pub fn retouch(&mut self, ino: Ino, touched: Touched) -> Result<()> {
@@ -88,12 +85,6 @@ impl Reader {
         if is_all {
             found.extend(read(all)?);
         }
-        found.retain(|name, _| is_told(name));
         Ok(found)
     }
-}
-
-/// Whether remotes may get the attribute of this name.
-pub fn is_told(name: &[u8]) -> bool {
-    name.starts_with(USERS)
 }

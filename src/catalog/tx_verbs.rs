@@ -1,16 +1,17 @@
 //! The engine's own verbs on names, attributes, pins, the outbox and the endpoint.
 
 use super::codec::{self, int};
+use super::reader_names::DEEPEST;
 use super::tx_places::taken;
 use super::tx_rows::rescue_key;
 use super::{Attributes, CatalogError, Change, Inode, NewInode, Origin, Result, SetAttributes, Tx};
-use crate::model::{Content, Edition, Generation, Ino, Kind, Pin, Touched};
+use crate::model::{Content, Edition, Generation, Ino, Kind, Pin, Place, Rows as _, Touched};
 
 impl Tx {
     /// Creates a local inode, with an outbox row if a remote is to get it; its folder's times follow. `Taken` if somebody is
     /// there, `NoInode` if the folder is none.
     pub fn create(&mut self, new: NewInode) -> Result<Inode> {
-        let NewInode { kind, place, mode, uid, gid, now, target } = new;
+        let NewInode { kind, place, mode, uid, gid, now, target, rests } = new;
         self.touch_times(place.parent, now)?;
         let edition = Edition(self.next_tick()?.0);
         let size = target.as_ref().map_or(0, |target| target.len() as u64);
@@ -39,7 +40,7 @@ impl Tx {
         self.count(1, int(size));
         let pending = !kind.is_local_only() && !self.is_excluded_place(&place, kind)?;
         if pending {
-            self.put_pending(ino)?;
+            self.put_pending(ino, rests)?;
         }
         if self.origin == Origin::Engine {
             let (parent, name) = (place.parent, place.name.clone());
@@ -123,40 +124,48 @@ impl Tx {
     /// Inserts an outbox row if there is none and a remote is concerned: it is a file or folder and either has a base or is
     /// to get one. Answers whether there is a row now.
     pub fn mark_pending(&mut self, ino: Ino) -> Result<bool> {
-        let sql = "SELECT i.kind, i.parent, i.name,
-                          EXISTS (SELECT 1 FROM base b WHERE b.endpoint = 0 AND b.ino = i.ino),
-                          EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = 0 AND o.ino = i.ino)
-                   FROM inode i WHERE i.ino = ?1";
-        let found = self.one(sql, [int(ino.0)], |row| {
-            Ok((
-                codec::kind(row, 0)?,
-                codec::place(row, 1)?,
-                row.get::<_, bool>(3)?,
-                row.get::<_, bool>(4)?,
-            ))
-        })?;
-        let Some((kind, place, has_base, pending)) = found else {
-            return Err(CatalogError::NoInode(ino.0));
-        };
-        if pending {
+        let Some(node) = self.node(ino)? else { return Err(CatalogError::NoInode(ino.0)) };
+        if self.outbox(ino)?.is_some() {
             return Ok(true);
         }
-        let wanted = match place {
-            Some(place) if !has_base => !self.is_excluded_place(&place, kind)?,
+        let has_base = self.base(ino)?.is_some();
+        let wanted = match node.local {
+            Some(place) if !has_base => !self.is_excluded_place(&place, node.kind)?,
             _ => has_base,
         };
-        if ino == Ino::ROOT || kind.is_local_only() || !wanted {
+        if ino == Ino::ROOT || node.kind.is_local_only() || !wanted {
             return Ok(false);
         }
-        self.put_pending(ino)?;
+        self.put_pending(ino, None)?;
         Ok(true)
     }
 
-    fn put_pending(&mut self, ino: Ino) -> Result<()> {
+    /// Whether something new of this kind would be kept local only in this place, by its name or a folder above. The folders are
+    /// those of the change before, mostly, and remembered.
+    pub fn is_excluded_place(&self, place: &Place, kind: Kind) -> Result<bool> {
+        if self.has_excluded_name(place, kind)? {
+            return Ok(true);
+        }
+        let mut folder = place.parent;
+        for _ in 0..DEEPEST {
+            let Some(node) = self.node(folder)? else { return Ok(false) };
+            let Some(above) = node.local else { return Ok(false) };
+            if self.has_excluded_name(&above, node.kind)? && self.is_excluded_as(folder, &above)? {
+                return Ok(true);
+            }
+            folder = above.parent;
+        }
+        Ok(false)
+    }
+
+    /// An outbox row that goes now, or rests for so long, nanoseconds.
+    fn put_pending(&mut self, ino: Ino, rests: Option<i64>) -> Result<()> {
+        let not_before = rests.map(|rests| self.steady.saturating_add(rests));
         self.run_on(
             ino,
-            "INSERT OR IGNORE INTO outbox (endpoint, ino, since, due) VALUES (0, ?1, ?2, ?2)",
-            (int(ino.0), self.steady),
+            "INSERT OR IGNORE INTO outbox (endpoint, ino, since, not_before, due)
+             VALUES (0, ?1, ?2, ?3, MAX(?2, COALESCE(?3, ?2)))",
+            (int(ino.0), self.steady, not_before),
         )?;
         self.tell(Change::Outbox);
         self.tell(Change::Sync(ino));

@@ -1,4 +1,4 @@
-//! The one thread that writes: changes from a queue, many to a transaction, each in a savepoint of its own.
+//! The one thread that writes: changes from a queue, many to a transaction, each but the first in a savepoint of its own.
 //!
 //! It takes what is queued when it begins, so a lone change is committed at once and many at a time share one commit. Only
 //! a change that nobody waits for stays for a moment, to go along with the next one.
@@ -235,10 +235,9 @@ impl Writer {
         self.dirty = true;
         drop(self.tx.failure.take());
         let mut outcome = self.sync(synced).and_then(|()| self.tx.begin_transaction());
-        while let Some((origin, mut job)) = rest.next() {
+        for (origin, mut job) in rest.by_ref() {
             if outcome.is_ok() {
-                let is_lone = done.is_empty() && rest.peek().is_none();
-                let run = if is_lone { run_lone } else { run_one };
+                let run = if done.is_empty() { run_first } else { run_next };
                 outcome = run(&mut self.tx, origin, &mut *job);
             }
             done.push(job);
@@ -336,8 +335,8 @@ impl Writer {
     }
 }
 
-/// Runs the only change of a transaction, which needs no savepoint: taken back, it begins anew, for the counters.
-fn run_lone(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
+/// Runs the first change of a transaction, which needs no savepoint: when it is taken back, the transaction begins anew.
+fn run_first(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
     let mark = tx.begin(origin);
     if !run_job(tx, job)? {
         tx.run("ROLLBACK", [])?;
@@ -357,8 +356,8 @@ fn run_job(tx: &mut Tx, job: &mut dyn Job) -> Result<bool> {
     Ok(keep)
 }
 
-/// Runs one change in its savepoint. An error means that the whole transaction is gone.
-fn run_one(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
+/// Runs one of the next in its savepoint. An error means that the whole transaction is gone.
+fn run_next(tx: &mut Tx, origin: Origin, job: &mut dyn Job) -> Result<()> {
     let mark = tx.begin(origin);
     tx.run("SAVEPOINT change", [])?;
     if !run_job(tx, job)? {

@@ -364,14 +364,14 @@ pub(crate) fn drop_suid(tx: &mut Tx, inode: &Inode) -> Result<(), CatalogError> 
 }
 
 /// In a folder with the set-group-id bit what is new belongs to the folder's group, and a new folder takes on the bit.
-pub(super) fn of_its_group(tx: &Tx, new: NewInode) -> Result<NewInode, EngineError> {
-    let folder = tx.inode(new.place.parent)?.map(|folder| folder.attributes);
+pub(super) fn of_its_group(folder: Option<&Inode>, new: NewInode) -> NewInode {
+    let folder = folder.map(|folder| &folder.attributes);
     let Some(folder) = folder.filter(|folder| folder.mode.is_some_and(|mode| mode & SGID != 0))
     else {
-        return Ok(new);
+        return new;
     };
     let bit = if new.kind == Kind::Folder { SGID } else { 0 };
-    Ok(NewInode { gid: folder.gid, mode: new.mode | bit, ..new })
+    NewInode { gid: folder.gid, mode: new.mode | bit, ..new }
 }
 
 fn without_suid(mode: u32) -> u32 {

@@ -7,7 +7,7 @@ use super::core::Core;
 use super::live::Live;
 use super::namespace::rest;
 use crate::catalog::{Durability, Origin};
-use crate::model::{self, Ino, Stamp};
+use crate::model::{self, Ino, Rows as _, Stamp};
 
 /// Is what a write left behind in the data file: stamp and mtime.
 type Left = (Stamp, i64);
@@ -57,7 +57,7 @@ impl Core {
                 }
                 model::handled(tx, ino)?;
                 rest(tx, ino, rests)?;
-                Ok(tx.inode(ino)?.is_some_and(|inode| inode.local.is_some()))
+                Ok(tx.node(ino)?.is_some_and(|node| node.local.is_some()))
             },
             move |outcome| {
                 core.told_of_close(&live, left, outcome);

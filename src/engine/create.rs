@@ -6,7 +6,7 @@ use super::arrive::{Created, Outcome};
 use super::attributes::{drop_suid, of_its_group};
 use super::core::now;
 use super::cutting::Cut;
-use super::namespace::{has_place, rest};
+use super::namespace::has_place;
 use super::verbs::{Caller, OpenMode, Opened, Stat};
 use super::{Answer, Done, Engine, EngineError};
 use crate::catalog::{Durability, Inode, NewInode, Origin};
@@ -62,10 +62,11 @@ impl Engine {
                             Ok((inode, Was::There(cut)))
                         }
                         None => {
-                            has_place(tx, new.place.parent)?;
+                            let folder = tx.inode(new.place.parent)?;
+                            has_place(new.place.parent, folder.as_ref())?;
                             let place = new.place.clone();
-                            let inode = tx.create(of_its_group(tx, new)?)?;
-                            rest(tx, inode.ino, rests)?;
+                            let new = NewInode { rests: Some(rests), ..new };
+                            let inode = tx.create(of_its_group(folder.as_ref(), new))?;
                             writing.may_change_names(tx, &[Outcome::at(inode.ino, place)])?;
                             Ok((inode, Was::Nothing))
                         }
@@ -138,6 +139,7 @@ impl Engine {
             gid: (caller.gid != settings.gid).then_some(caller.gid),
             now: now(),
             target,
+            rests: None,
         })
     }
 }

@@ -8,7 +8,7 @@ use super::crash::crash_point;
 use super::namespace::rest;
 use super::observe::change;
 use super::steps::{Asked, Ended, Stepped, is_refusal, refusal};
-use crate::catalog::{Inode, SetAttributes as RowAttributes, Tx, is_told};
+use crate::catalog::{Inode, SetAttributes as RowAttributes, Tx};
 use crate::model::{self, Expect, Ino, Kind, Rows as _, Shown, Step, StepKind, Touched};
 use crate::remote::{Capabilities, ErrorKind, Extended, Metadata};
 
@@ -129,14 +129,20 @@ impl Core {
     }
 }
 
+/// Whether remotes may get the attribute of this name; what programs keep that embed the engine begins otherwise.
+fn is_told(name: &[u8]) -> bool {
+    name.starts_with(b"user.")
+}
+
 /// What of this goes to a remote that can hold owners, groups and user attributes.
 pub(super) fn extended(shown: &Shown, can: &Capabilities) -> Extended {
     if !can.settable_extended {
         return Extended::default();
     }
+    let told = shown.attributes.iter().filter(|(name, _)| is_told(name));
     Extended {
         uid: shown.uid.filter(|_| shown.sent.has(Touched::OWNER)),
         gid: shown.gid.filter(|_| shown.sent.has(Touched::GROUP)),
-        attributes: shown.attributes.clone(),
+        attributes: told.map(|(name, value)| (name.clone(), value.clone())).collect(),
     }
 }

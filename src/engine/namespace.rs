@@ -97,8 +97,9 @@ impl Engine {
             let core = engine.core.clone();
             let place = new.place.clone();
             engine.change(vec![place.clone()], move |tx| {
-                has_place(tx, new.place.parent)?;
-                let inode = tx.create(of_its_group(tx, new)?)?;
+                let folder = tx.inode(new.place.parent)?;
+                has_place(new.place.parent, folder.as_ref())?;
+                let inode = tx.create(of_its_group(folder.as_ref(), new))?;
                 let stat = core.stat_of(&inode, None, BELIEVE);
                 Ok((stat, vec![Outcome::at(inode.ino, place)]))
             })
@@ -222,10 +223,10 @@ impl Engine {
         act: impl FnOnce() -> Answer<T> + Send + 'static,
         wait: impl FnOnce(Answer<T>) -> BoxFuture<'static, Result<T, EngineError>> + Send + 'static,
     ) -> Answer<T> {
-        match self.core.catalog.read(|rows| Ok((rows.is_listed(folder)?, rows.inode(folder)?))) {
-            Ok((_, None)) => EngineError::Stale.into(),
-            Ok((_, Some(inode))) if inode.kind != Kind::Folder => EngineError::NotFolder.into(),
-            Ok((listed, _)) => {
+        match self.core.catalog.read_row(|rows| rows.inode(folder)) {
+            Ok(None) => EngineError::Stale.into(),
+            Ok(Some(inode)) if inode.kind != Kind::Folder => EngineError::NotFolder.into(),
+            Ok(Some(Inode { listed, .. })) => {
                 if begins {
                     self.core.looks_at(folder, listed);
                 }
@@ -288,8 +289,8 @@ fn is_ours(name: &Name) -> bool {
 
 /// Nothing is put into a folder that is gone here, as one removed at the remote while a program has it open: POSIX says
 /// ENOENT.
-pub(super) fn has_place(tx: &Tx, folder: Ino) -> Result<(), EngineError> {
-    let gone = tx.inode(folder)?.is_none_or(|found| found.local.is_none());
+pub(super) fn has_place(folder: Ino, found: Option<&Inode>) -> Result<(), EngineError> {
+    let gone = found.is_none_or(|found| found.local.is_none());
     if gone && folder != Ino::ROOT { Err(EngineError::NotFound) } else { Ok(()) }
 }
 
@@ -329,8 +330,9 @@ pub(super) fn rename_rows(
 ) -> Result<((), Ino), EngineError> {
     let mover = tx.lookup(from.parent, &from.name)?.ok_or(EngineError::NotFound)?;
     let victim = tx.lookup(to.parent, &to.name)?;
-    has_place(tx, to.parent)?;
-    if tx.inode(to.parent)?.is_none_or(|folder| folder.kind != Kind::Folder) {
+    let folder = tx.inode(to.parent)?;
+    has_place(to.parent, folder.as_ref())?;
+    if folder.is_none_or(|folder| folder.kind != Kind::Folder) {
         return Err(EngineError::NotFolder);
     }
     // What moves to a name that is kept here only must be here wholly: mv and file managers copy instead.

@@ -26,8 +26,8 @@ impl Core {
     /// What is known of an inode.
     pub(super) fn stat_here(&self, ino: Ino) -> Result<Stat, EngineError> {
         self.open.steady(|believe| {
-            let inode = self.catalog.read(|rows| rows.inode(ino))?.ok_or(EngineError::Stale)?;
-            Ok(self.stat_now(&inode, believe))
+            let inode = self.catalog.read_row(|rows| rows.inode(ino))?;
+            Ok(self.stat_now(&inode.ok_or(EngineError::Stale)?, believe))
         })
     }
 
@@ -37,30 +37,27 @@ impl Core {
         parent: Ino,
         name: &Name,
     ) -> Result<Option<Stat>, EngineError> {
-        let (stat, listed) = self.open.steady(|believe| {
-            let (inode, listed) = self.catalog.read(|rows| {
+        let (stat, folder) = self.open.steady(|believe| {
+            let (inode, folder) = self.catalog.read(|rows| {
                 let inode = rows.lookup(parent, name)?;
-                let listed = if inode.is_none() {
-                    Some((rows.is_listed(parent)?, rows.inode(parent)?))
-                } else {
-                    None
+                let folder = match inode {
+                    Some(_) => None,
+                    None => rows.inode(parent)?,
                 };
-                Ok((inode, listed))
+                Ok((inode, folder))
             })?;
-            Ok::<_, EngineError>((inode.map(|inode| self.stat_now(&inode, believe)), listed))
+            Ok::<_, EngineError>((inode.map(|inode| self.stat_now(&inode, believe)), folder))
         })?;
-        match (stat, listed) {
+        match (stat, folder) {
             (Some(stat), _) => Ok(Some(stat)),
-            (None, Some((_, None))) => Err(EngineError::Stale),
-            (None, Some((_, Some(folder)))) if folder.kind != Kind::Folder => {
-                Err(EngineError::NotFolder)
-            }
+            (None, None) => Err(EngineError::Stale),
+            (None, Some(folder)) if folder.kind != Kind::Folder => Err(EngineError::NotFolder),
+            (None, Some(folder)) if !folder.listed => Ok(None),
             // Noted before it is answered, and looked at once more: from now on the kernel is told of what appears here.
-            (None, Some((true, _))) if super::open::lock(&self.negatives).insert(parent) => {
+            (None, Some(_)) if super::open::lock(&self.negatives).insert(parent) => {
                 self.lookup_here(parent, name)
             }
-            (None, Some((true, _))) => Err(EngineError::NotFound),
-            (None, _) => Ok(None),
+            (None, Some(_)) => Err(EngineError::NotFound),
         }
     }
 

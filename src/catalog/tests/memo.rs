@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Busy, Expect, Sent, Shown, StepKind, Touched, begin_write, confirmed, look, metadata_sent,
-    plan, written,
+    Busy, Expect, Sent, Shown, StepKind, Touched, begin_write, confirmed, handled, look,
+    metadata_sent, plan, written,
 };
 
 const FILES: usize = 20;
@@ -60,6 +60,37 @@ fn the_folders_of_many_files_are_read_once() {
         assert!(again <= 1, "{again} statements to plan the same once more");
         Ok(())
     });
+}
+
+/// The whole of a creation and of a close, which programs wait for: 13 statements each, once.
+#[test]
+fn making_and_closing_one_of_many_files_takes_few_statements() {
+    let bench = Bench::new();
+    let files = new_files(&bench);
+    let folder = bench.inode(files[0]).local.unwrap().parent;
+    for n in 0..FILES {
+        let made = NewInode { rests: Some(7), ..new(folder, &format!("next {n}"), Kind::File) };
+        let (ino, making) = bench.engine(move |tx| {
+            let before = tx.statements();
+            let ino = tx.create(made)?.ino;
+            Ok((ino, tx.statements() - before))
+        });
+        let closing = bench.engine(move |tx| {
+            let before = tx.statements();
+            let stamp = Stamp { size: 3, ctime: 2_000 };
+            assert!(tx.observe(ino, Generation(0), stamp, 2_000)?);
+            handled(tx, ino)?;
+            tx.outbox_item(ino)?;
+            tx.outbox_defer(ino, 7)?;
+            Ok(tx.statements() - before)
+        });
+        let due = bench.read(|rows| rows.outbox_item(ino)).unwrap().not_before;
+        assert_eq!(due, Some(7));
+        if n > 0 {
+            assert!(making <= 3, "{making} statements to make a file");
+            assert!(closing <= 7, "{closing} statements to tell of a close");
+        }
+    }
 }
 
 #[test]

@@ -148,6 +148,7 @@ fn new(parent: Ino, text: &str, kind: Kind) -> NewInode {
         gid: None,
         now: 1_000,
         target: (kind == Kind::Symlink).then(|| b"else/where".to_vec()),
+        rests: None,
     }
 }
 

@@ -23,7 +23,7 @@ fn new(number: usize) -> NewInode {
     let name = crate::model::Name::new(format!("new-{number}")).unwrap();
     let place = Place::new(Ino::ROOT, name);
     let kind = Kind::File;
-    NewInode { kind, place, mode: 0o644, uid: None, gid: None, now: 1, target: None }
+    NewInode { kind, place, mode: 0o644, uid: None, gid: None, now: 1, target: None, rests: None }
 }
 
 fn catalog() -> (tempfile::TempDir, Catalog) {
