@@ -1,8 +1,8 @@
 //! The catalog: the truth about names, places, attributes, content states, pins, the outbox and the change cursor.
 //!
-//! One SQLite database in WAL mode. One thread writes: closures from a queue, many to a transaction, each but the first in a savepoint of
-//! its own, answered after the commit. Any thread reads, each with a connection of its own, in read transactions that never
-//! outlive one reply. SQL stands in this room only; nothing here knows of bytes, remotes or the kernel.
+//! One SQLite database in WAL mode. One thread writes: closures from a queue, many to a transaction, each but the first in a
+//! savepoint of its own, answered after the commit. Any thread reads, each with a connection of its own, in read transactions
+//! that never outlive one reply. SQL stands in this room only; nothing here knows of bytes, remotes or the kernel.
 
 mod at_rest;
 mod clock;

@@ -2,10 +2,10 @@
 
 use super::codec::{self, inode_sql, int};
 use super::{DirEntry, Event, Inode, Reader, Result};
-use crate::model::{Ino, Kind, Name, Place, RemotePath};
+use crate::model::{Ino, Kind, Name, Node, Place, RemotePath};
 
 /// Folders above one another before a chain is taken for a ring: the kernel allows no path of more than 4096 bytes.
-pub(super) const DEEPEST: usize = 4096;
+const DEEPEST: usize = 4096;
 
 impl Reader {
     /// The inode of this number.
@@ -145,14 +145,22 @@ impl Reader {
 
     /// Whether an inode would be kept local only in this place. What the remote has under such a name is synced as any other.
     pub fn would_be_excluded(&self, ino: Ino, place: &Place) -> Result<bool> {
-        Ok(self.is_excluded_as(ino, place)? || self.is_in_excluded(place.parent)?)
+        let kind = self.node_row(ino)?.map_or(Kind::File, |node| node.kind);
+        Ok(self.is_excluded_as(ino, kind, place)?
+            || self.is_in_excluded(place.parent, |folder| self.node_row(folder))?)
     }
 
-    fn is_in_excluded(&self, folder: Ino) -> Result<bool> {
+    /// Whether this folder or one above it is kept local only for its name, with what `node` tells of each.
+    pub(super) fn is_in_excluded(
+        &self,
+        folder: Ino,
+        node: impl Fn(Ino) -> Result<Option<Node>>,
+    ) -> Result<bool> {
         let mut at = folder;
         for _ in 0..DEEPEST {
-            let Some(above) = self.local_place(at)? else { return Ok(false) };
-            if self.is_excluded_as(at, &above)? {
+            let Some(found) = node(at)? else { return Ok(false) };
+            let Some(above) = found.local else { return Ok(false) };
+            if self.is_excluded_as(at, found.kind, &above)? {
                 return Ok(true);
             }
             at = above.parent;
@@ -160,11 +168,7 @@ impl Reader {
         Ok(false)
     }
 
-    pub(super) fn is_excluded_as(&self, ino: Ino, place: &Place) -> Result<bool> {
-        let kind = self.one("SELECT kind FROM inode WHERE ino = ?1", [int(ino.0)], |row| {
-            codec::kind(row, 0)
-        })?;
-        let kind = kind.unwrap_or(Kind::File);
+    fn is_excluded_as(&self, ino: Ino, kind: Kind, place: &Place) -> Result<bool> {
         if !self.has_excluded_name(place, kind)? {
             return Ok(false);
         }

@@ -1,7 +1,6 @@
 //! The engine's own verbs on names, attributes, pins, the outbox and the endpoint.
 
 use super::codec::{self, int};
-use super::reader_names::DEEPEST;
 use super::tx_places::taken;
 use super::tx_rows::rescue_key;
 use super::{Attributes, CatalogError, Change, Inode, NewInode, Origin, Result, SetAttributes, Tx};
@@ -143,19 +142,8 @@ impl Tx {
     /// Whether something new of this kind would be kept local only in this place, by its name or a folder above. The folders are
     /// those of the change before, mostly, and remembered.
     pub fn is_excluded_place(&self, place: &Place, kind: Kind) -> Result<bool> {
-        if self.has_excluded_name(place, kind)? {
-            return Ok(true);
-        }
-        let mut folder = place.parent;
-        for _ in 0..DEEPEST {
-            let Some(node) = self.node(folder)? else { return Ok(false) };
-            let Some(above) = node.local else { return Ok(false) };
-            if self.has_excluded_name(&above, node.kind)? && self.is_excluded_as(folder, &above)? {
-                return Ok(true);
-            }
-            folder = above.parent;
-        }
-        Ok(false)
+        Ok(self.has_excluded_name(place, kind)?
+            || self.is_in_excluded(place.parent, |folder| self.node(folder))?)
     }
 
     /// An outbox row that goes now, or rests for so long, nanoseconds.

@@ -125,10 +125,13 @@ mod tests {
         let mut told = link.watch();
         assert!(!told.has_changed().unwrap());
         remote.set_online(true);
-        while link.connection() != Connection::Online {
-            drop(remotes.user.stat(&root).await);
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
+        let is_back = async {
+            while link.connection() != Connection::Online {
+                drop(remotes.user.stat(&root).await);
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(3600), is_back).await.unwrap();
         told.changed().await.unwrap();
         assert!(!told.has_changed().unwrap() && !link.watch().has_changed().unwrap());
     }

@@ -12,6 +12,7 @@ use crate::support::faults::{Fault, Proxy};
 use crate::support::mount::{Mounted, dewfs, patiently};
 use crate::support::servers::{Product, Server};
 use crate::support::tried;
+use crate::support::wait::holds_within;
 use fastrand::Rng;
 use rustix::io::Errno;
 
@@ -228,10 +229,8 @@ impl History {
 
     /// Until something was asked, for a moment at most: the faults are to be met at every stage of the work.
     fn let_it_work(&self) -> String {
-        let (before, start) = (self.proxy.asked(), Instant::now());
-        while self.proxy.asked() == before && start.elapsed() < Duration::from_millis(500) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let before = self.proxy.asked();
+        let _either = holds_within(Duration::from_millis(500), || self.proxy.asked() != before);
         format!("{} requests more", self.proxy.asked() - before)
     }
 

@@ -60,7 +60,8 @@ const SCRIPT: &str = r#"
         # It ends when nobody is left who could write to it, and the helper with it.
         sh -uc "$CONTROL" sh "$box" "$ARGUMENTS" <"$box/control" 9>&- &
         exec 8>"$box/control"
-        while [ ! -S "$box/helper.sock" ]; do sleep 0.01; done
+        for _ in $(seq 2000); do [ ! -S "$box/helper.sock" ] || break; sleep 0.01; done
+        [ -S "$box/helper.sock" ]
     fi
     mkdir -p /run/user
     mount -t tmpfs -o mode=755 dewfs-test /run/user

@@ -1,6 +1,7 @@
 //! Somebody else at the remote, and death.
 
 use super::*;
+use tokio::sync::Notify;
 
 impl Machine {
     pub(super) fn act(&mut self, act: &Act) {
@@ -34,8 +35,9 @@ impl Machine {
     pub(super) async fn crash(&mut self, who: usize, points: Option<u64>) {
         let desk = self.desks[who].take().unwrap();
         if let Some(points) = points {
-            let (left, hit) = (AtomicU64::new(points), Arc::new(AtomicBool::new(false)));
-            let (line, dying) = (desk.line.clone(), hit.clone());
+            let (left, hit) = (AtomicU64::new(points), AtomicBool::new(false));
+            let (line, dies) = (desk.line.clone(), Arc::new(Notify::new()));
+            let dying = dies.clone();
             desk.engine.on_crash_point(Arc::new(move |_| {
                 if hit.load(Ordering::SeqCst) {
                     return true;
@@ -45,16 +47,13 @@ impl Machine {
                 if none.is_err() {
                     hit.store(true, Ordering::SeqCst);
                     line.cut_off();
+                    dying.notify_one();
                     return true;
                 }
                 false
             }));
-            for _ in 0..40 {
-                if dying.load(Ordering::SeqCst) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            // It may have nothing more to do: then it dies here.
+            let _either = tokio::time::timeout(Duration::from_millis(40), dies.notified()).await;
         }
         desk.line.cut_off();
         self.held.retain(|held| held.who != who);

@@ -175,7 +175,7 @@ person alice
 echo alice:one > /srv/control/users
 chmod 666 /srv/control/users
 (
-    until test -s /home/alice/pid; do sleep 0.1; done
+    wait_for test -s /home/alice/pid
     cat /proc/$(cat /home/alice/pid)/environ > /home/alice/environ
 ) &
 login alice <<'END'
