@@ -52,6 +52,42 @@ fn an_error_rolls_back_just_its_own_change() {
     assert!(touched.0 > Tick(0) && touched.1 > touched.0);
 }
 
+/// The first of a transaction has no savepoint: taken back, it leaves nothing, and those behind it stand.
+#[test]
+fn the_first_of_many_rolls_back_alone() {
+    let bench = Bench::new();
+    let (begin, begun) = std::sync::mpsc::channel();
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let holding = move |_: &mut Tx| {
+        begin.send(()).unwrap();
+        held.recv().ok();
+        Ok::<_, CatalogError>(())
+    };
+    bench.catalog.submit(Durability::Soon, Origin::Engine, holding, drop);
+    begun.recv().unwrap();
+    // From here on they are queued behind it, and go together.
+    let (sender, answers) = std::sync::mpsc::channel();
+    let before = bench.catalog.epoch();
+    for (text, is_good) in [("bad", false), ("good", true), ("bad too", false), ("best", true)] {
+        let sender = sender.clone();
+        let change = move |tx: &mut Tx| {
+            let ino = tx.create(new(Ino::ROOT, text, Kind::File))?.ino;
+            if is_good { Ok(ino) } else { Err(CatalogError::Closed) }
+        };
+        let done = move |outcome: Result<Ino>| sender.send(outcome.is_ok()).unwrap();
+        bench.catalog.submit(Durability::Soon, Origin::Engine, change, done);
+    }
+    hold.send(()).unwrap();
+    let answers: Vec<_> = answers.iter().take(4).collect();
+    assert_eq!(answers, [false, true, false, true]);
+    assert_eq!(bench.catalog.epoch(), before + 2, "the held one's commit and one more");
+    let entries = bench.read(|reader| reader.read_dir(Ino::ROOT, Ino(0), 10));
+    let names: Vec<_> = entries.iter().map(|entry| entry.name.to_string()).collect();
+    assert_eq!(names, ["good", "best"]);
+    assert!(entries.iter().all(|entry| entry.inode.pending));
+    assert_eq!(bench.read(|reader| reader.sums()).items, 2);
+}
+
 /// What nobody waits for goes along with the next change, in one commit; alone it goes by itself.
 #[test]
 fn what_nobody_waits_for_shares_the_next_commit() {
