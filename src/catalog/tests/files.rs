@@ -81,6 +81,7 @@ fn an_equal_stamp_is_no_edit_and_an_unequal_one_is() {
     let after = bench.inode(ino);
     assert!(after.edition > before.edition && after.pending && after.edited);
     assert_eq!((after.attributes.size, after.attributes.mtime, after.stamp), (12, 7, Some(moved)));
+    assert_eq!(bench.read(|reader| reader.sums()).bytes, 12);
     assert!(!bench.engine(move |tx| tx.observe(ino, Generation(0), moved, 7)));
     // The base catches up with what is here: nothing of ours is left.
     bench.engine(move |tx| tx.set_base(ino, Some(based(place(Ino::ROOT, "a"), after.edition, 12))));

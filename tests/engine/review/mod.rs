@@ -379,6 +379,23 @@ async fn what_is_written_after_a_large_file_was_read_ahead_is_sent() {
     same(&world.content_there("f").unwrap(), &bytes);
 }
 
+/// It could be chosen to be sent as soon as it was made: its row has to rest from its first commit on, whoever closes it when.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_rests_from_its_creation_on() {
+    let settings = Settings { write_back_delay: Duration::from_secs(600), ..quick_settings() };
+    let world = World::with(MemoryOptions::default(), settings).await;
+    let (parent, mode) = (Ino::ROOT, OpenMode { write: true, ..OpenMode::default() });
+    let made = world.engine.create(parent, name("f"), 0o644, mode, ME).wait().await;
+    let (stat, opened) = made.unwrap();
+    let catalog = rusqlite::Connection::open(world.engine.state_dir().join("catalog.db")).unwrap();
+    let sql = "SELECT not_before - since, due - since FROM outbox WHERE ino = ?1";
+    let rests: (i64, i64) = catalog
+        .query_row(sql, [i64::try_from(stat.ino.0).unwrap()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!(rests, (600_000_000_000, 600_000_000_000));
+    world.close(stat.ino, opened.handle).await;
+}
+
 /// S153 "What a command has done is shown when it returns: `sync`, `undo` and `resolve` wait until the kernel was told." Who gave a
 /// command read the old content: the kernel was told a moment after the command had ended.
 #[tokio::test(flavor = "multi_thread")]
