@@ -75,6 +75,7 @@ fuzz:
 
 bench: build
 	scripts/test-servers
+	$(CARGO) build --release --locked --example bare_fuse
 	benches/bench.py --dewfs $(RELEASE)/dewfs
 	$(CARGO) bench --locked --bench rooms
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how cost grows: with the entries that a catalog has, and with the size of one file.
 
-    benches/growth.py             # up to 1,000,000 entries and 16 GiB; some minutes
+    benches/growth.py             # up to 1,000,000 entries and 100 GiB; some minutes
     benches/growth.py --quick     # up to 100,000 entries and 1 GiB
 
 Prints two Markdown tables. The remote is a folder in memory, so what is measured is dewfs.
@@ -74,7 +74,7 @@ def main():
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="the median of so many")
     asked = parser.parse_args()
     entries = [(10 ** power, "{:,}".format(10 ** power)) for power in range(3, 6 if asked.quick else 7)]
-    sizes = [(1, "1 MiB"), (32, "32 MiB"), (1024, "1 GiB")] + ([] if asked.quick else [(16 << 10, "16 GiB")])
+    sizes = [(1, "1 MiB"), (32, "32 MiB"), (1024, "1 GiB")] + ([] if asked.quick else [(16 << 10, "16 GiB"), (100 << 10, "100 GiB")])
     # Ended from outside, it still unmounts and clears away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with World(os.path.realpath(asked.dewfs), 64) as world:

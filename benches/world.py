@@ -116,6 +116,13 @@ class World:
         options = ",".join(filter(None, (options, "passthrough=off" if self.fallback else "")))
         return Mount(self, remote or self.server.url, state or self.fresh("state"), options)
 
+    def bare(self, source=None):
+        """A FUSE program with nothing behind it that shows a tree, or nothing."""
+        if source is None:
+            source = self.fresh("nothing")
+            os.mkdir(source)
+        return Bare(self, source)
+
     def goal(self, passthrough, fallback):
         """What a row is to reach: where the kernel reads and writes by itself, and where it does not."""
         return fallback if self.fallback else passthrough
@@ -234,6 +241,35 @@ http {{ default_type application/octet-stream; sendfile on; tcp_nopush on; tcp_n
   location / {{ dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK;
    dav_ext_lock zone=locks; create_full_put_path on; dav_access user:rw group:r all:r; min_delete_depth 0; }} }} }}
 """
+
+
+class Bare:
+    """A mount by a FUSE program with nothing behind it, beside dewfs: what any such program costs on this machine."""
+
+    def __init__(self, world, source):
+        self.at, data = world.fresh("bare"), world.fresh("bare-data")
+        os.mkdir(self.at), os.mkdir(data)
+        program = os.path.join(os.path.dirname(world.dewfs), "examples", "bare_fuse")
+        argv = [program, source, data, self.at] + (["plain"] if world.fallback else [])
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        world.mounts.append(self)
+        self.world = world
+        wait_for("the bare mount is there", lambda: os.path.ismount(self.at), 60, 0.002)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def path(self, *parts):
+        return os.path.join(self.at, *parts)
+
+    def end(self):
+        if self in self.world.mounts:
+            self.world.mounts.remove(self)
+            subprocess.run(["fusermount3", "-uz", self.at], stderr=subprocess.DEVNULL)
+            self.process.wait(60)
 
 
 class Mount:

@@ -73,6 +73,16 @@ impl Engine {
         self.listed_first(folder, begins, page, |answer| answer.wait().boxed())
     }
 
+    /// Somebody begins to read a folder who has the names from before; whether they are all known still.
+    pub fn begins_to_read_again(&self, folder: Ino) -> bool {
+        let inode = self.core.catalog.read_row(|rows| rows.inode(folder));
+        let is_listed = matches!(inode, Ok(Some(Inode { listed: true, .. })));
+        if is_listed {
+            self.core.looks_at(folder, true);
+        }
+        is_listed
+    }
+
     /// A new folder.
     pub fn make_folder(&self, parent: Ino, name: Name, mode: u32, caller: Caller) -> Answer<Stat> {
         self.make_node(parent, name, Kind::Folder, mode, None, caller)

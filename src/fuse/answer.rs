@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tracing::{Instrument, Span, debug, debug_span, error, warn};
 
+use super::copies::Copies;
 use super::errno::{By, errno, is_ours};
 use super::notify::Waiting;
 use crate::engine::{Answer, Engine, EngineError};
@@ -117,6 +118,7 @@ pub(super) struct Door {
     /// Set once the session is there, before its first request.
     pub(super) notifier: Arc<OnceLock<Notifier>>,
     waiting: Arc<Waiting>,
+    copies: Arc<Copies>,
 }
 
 impl Door {
@@ -126,8 +128,9 @@ impl Door {
         timeout: Duration,
         notifier: Arc<OnceLock<Notifier>>,
         waiting: Arc<Waiting>,
+        copies: Arc<Copies>,
     ) -> Self {
-        Self { engine, runtime, timeout, notifier, waiting }
+        Self { engine, runtime, timeout, notifier, waiting, copies }
     }
 
     /// Whether a read may have to wait until all of a file is here, however long that takes.
@@ -147,9 +150,16 @@ impl Door {
         T: Send + 'static,
         R: Refuse,
     {
+        let copies = Arc::clone(&self.copies);
         self.answer_with(call, reply, verb, move |reply, outcome| match outcome {
             Ok(value) => give(reply, value),
-            Err(error) => refuse(call, reply, &error),
+            Err(error) => {
+                // The kernel takes a change that failed for none; a part of it may have happened.
+                for folder in call.folders.into_iter().flatten() {
+                    copies.changed(folder);
+                }
+                refuse(call, reply, &error);
+            }
         });
     }
 

@@ -18,6 +18,7 @@ use fuser::{
 
 use super::answer::{Call, Door, refuse};
 use super::attributes::{GENERATION, NAMES, Threshold, ino, nothing, set_time};
+use super::copies::Copies;
 use super::flags::{kind_of, rename_mode};
 use super::folders::{OpenFolders, PageSize};
 use super::mount::negotiate;
@@ -33,16 +34,18 @@ pub(super) struct Kernel {
     pub(super) names_a_page: Arc<PageSize>,
     pub(super) entries_a_page: Arc<PageSize>,
     pub(super) folders: Arc<OpenFolders>,
+    pub(super) copies: Arc<Copies>,
 }
 
 impl Kernel {
-    pub(super) fn new(door: Door, root: Threshold) -> Self {
+    pub(super) fn new(door: Door, root: Threshold, copies: Arc<Copies>) -> Self {
         Self {
             door,
             root,
             names_a_page: Arc::default(),
             entries_a_page: Arc::default(),
             folders: Arc::default(),
+            copies,
         }
     }
 }
@@ -77,8 +80,12 @@ impl Filesystem for Kernel {
         let name = name_or_refuse!(sought(name), reply);
         let call = Call::in_folder("lookup", parent);
         let verb = |engine: &Engine| engine.lookup(ino(parent), &name);
+        let copies = Arc::clone(&self.copies);
         self.door.answer_with(call, reply, verb, move |reply, outcome| match outcome {
-            Ok(stat) => give_entry(reply, &stat),
+            Ok(stat) => {
+                copies.looked_up(parent);
+                give_entry(reply, &stat);
+            }
             // Remembered by the kernel until a name appears there.
             Err(EngineError::NotFound) => {
                 reply.entry_with_ttls(&Duration::ZERO, &NAMES, &nothing(), GENERATION);
@@ -237,10 +244,8 @@ impl Filesystem for Kernel {
         self.space(number, reply);
     }
 
-    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        // The kernel's own copy of a folder is not asked for: it would not learn of names that appear and that it never looked
-        // for.
-        reply.opened(self.folders.open(), fuser::FopenFlags::empty());
+    fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.open_folder(number, reply);
     }
 
     fn readdir(
@@ -268,12 +273,13 @@ impl Filesystem for Kernel {
     fn releasedir(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        number: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
         self.folders.close(fh);
+        self.copies.close(number, fh);
         reply.ok();
     }
 

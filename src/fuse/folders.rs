@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fuser::{
-    FileHandle, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyStatfs,
+    FileHandle, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyOpen,
+    ReplyStatfs,
 };
 
 use super::answer::Call;
 use super::attributes::{GENERATION, attributes, file_type, folder, generation, ino, number};
+use super::copies::Use;
 use super::filesystem::Kernel;
-use crate::engine::{Engine, FileSystemSpace, Reach};
+use crate::engine::{Answer, Engine, FileSystemSpace, Reach};
 
 /// Cookies of `.` and `..`; entries have their inode number, which begins at 3.
 const DOTS: [(u64, &str); 2] = [(1, "."), (2, "..")];
@@ -98,6 +100,20 @@ fn dots(offset: u64) -> impl Iterator<Item = (u64, &'static str)> {
 }
 
 impl Kernel {
+    /// Somebody opens a folder, to read it.
+    pub(super) fn open_folder(&self, at: INodeNo, reply: ReplyOpen) {
+        let fh = self.folders.open();
+        let used = self.copies.open(at, fh);
+        // Who reads the copy asks for no page.
+        let verb = |engine: &Engine| {
+            Answer::Ready(Ok(used == Use::Kept && engine.begins_to_read_again(ino(at))))
+        };
+        self.door.answer(Call::of("opendir", at), reply, verb, move |reply, is_known| {
+            let used = if used == Use::Kept && !is_known { Use::Anew } else { used };
+            reply.opened(fh, used.flags());
+        });
+    }
+
     /// A page of names.
     pub(super) fn read_names(
         &self,

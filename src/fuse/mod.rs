@@ -14,6 +14,7 @@ mod attributes;
 mod backing;
 mod bare;
 mod companion;
+mod copies;
 mod errno;
 mod files;
 mod filesystem;

@@ -15,6 +15,7 @@ use super::answer::Door;
 use super::attach::{Attached, attach, detach};
 use super::attributes::Threshold;
 use super::backing::Registry;
+use super::copies::Copies;
 use super::filesystem::Kernel;
 use super::mountinfo;
 use super::notify::{self, Waiting};
@@ -146,12 +147,14 @@ pub fn release(mountpoint: &Path) -> io::Result<()> {
 pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted, MountError> {
     let notifier = Arc::new(OnceLock::new());
     let waiting = Arc::new(Waiting::default());
+    let copies = Arc::new(Copies::default());
     let door = Door::new(
         engine.clone(),
         runtime.clone(),
         how.timeout,
         Arc::clone(&notifier),
         Arc::clone(&waiting),
+        Arc::clone(&copies),
     );
     let Attached { descriptor, can_clone } = attach(how)?;
     // Read at once: of what is mounted over it later the device would be the wrong one.
@@ -165,12 +168,13 @@ pub fn mount(engine: &Engine, runtime: &Handle, how: &MountAs) -> Result<Mounted
             Access::Root => Threshold::ClosedFor(rustix::process::geteuid().as_raw()),
             Access::Owner | Access::Everybody => Threshold::Open,
         };
-        let session = Session::from_fd(Kernel::new(door, root), descriptor, access, config)
-            .map_err(MountError::Handshake)?;
+        let kernel = Kernel::new(door, root, Arc::clone(&copies));
+        let session =
+            Session::from_fd(kernel, descriptor, access, config).map_err(MountError::Handshake)?;
         // The session is the only one that sets it, and does so once.
         drop(notifier.set(session.notifier()));
         if let Some(news) = engine.take_invalidations() {
-            notify::start(session.notifier(), news, waiting).map_err(MountError::System)?;
+            notify::start(session.notifier(), news, waiting, copies).map_err(MountError::System)?;
         }
         if let Err(why) = engine.use_backings(Arc::new(registry)) {
             debug!("no passthrough: {why}");
@@ -214,8 +218,9 @@ pub(super) fn negotiate(config: &mut KernelConfig) -> io::Result<()> {
     if config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC).is_err() {
         return Err(io::Error::from_raw_os_error(libc::EPROTO));
     }
+    // Without READDIRPLUS_AUTO: with it the kernel asks for attributes with the first page only, and who then looks at each name,
+    // as find and du do, asks for one after the other.
     let wanted = InitFlags::FUSE_DO_READDIRPLUS
-        | InitFlags::FUSE_READDIRPLUS_AUTO
         | InitFlags::FUSE_PARALLEL_DIROPS
         // A symlink's target never changes: another one is another inode.
         | InitFlags::FUSE_CACHE_SYMLINKS

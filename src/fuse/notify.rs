@@ -1,6 +1,6 @@
 //! What the kernel must forget: one thread tells it, after the commit, coalesced.
 //!
-//! Attributes and names, never pages: invalidating pages waits for every unanswered read of the inode. Invalidating a name
+//! Attributes and names, never pages of a file: invalidating these waits for every unanswered read of the inode. Invalidating a name
 //! waits for the lock of its folder, which the kernel holds while a lookup in it is unanswered, so names in such a folder
 //! are kept back until it is: one frozen folder does not stop the news of the others.
 //!
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::attributes::number;
+use super::copies::Copies;
 use crate::engine::{Invalidation, Mark};
 use crate::model::{Ino, Name};
 
@@ -84,11 +85,18 @@ pub(super) fn forget_attributes(notifier: &Notifier, ino: INodeNo) {
     report("attributes", notifier.inval_inode(ino, -1, 0));
 }
 
+/// The same of a folder, and to drop its copy of the names: who has the folder open and begins anew is to see what is there now.
+/// The pages of a folder are no file's: no unanswered read holds them.
+fn forget_folder(notifier: &Notifier, folder: INodeNo) {
+    report("a folder", notifier.inval_inode(folder, 0, 0));
+}
+
 /// Starts the notifier thread. It ends when the engine does. Errors: the system's, if it gives no thread.
 pub(super) fn start(
     notifier: Notifier,
     mut news: UnboundedReceiver<Vec<Invalidation>>,
     waiting: Arc<Waiting>,
+    copies: Arc<Copies>,
 ) -> io::Result<()> {
     // Of its own: the daemon's ends before this does.
     let runtime = Builder::new_current_thread().enable_time().build()?;
@@ -96,7 +104,7 @@ pub(super) fn start(
     let work = move || {
         let mut backlog = Backlog::default();
         while runtime.block_on(next(&mut backlog, &mut news, &waiting)) {
-            backlog.tell(&notifier, &waiting);
+            backlog.tell(&notifier, &waiting, &copies);
         }
     };
     thread.spawn(work).map(drop)
@@ -190,9 +198,16 @@ impl Backlog {
         }
     }
 
-    fn tell(&mut self, notifier: &Notifier, waiting: &Waiting) {
+    fn tell(&mut self, notifier: &Notifier, waiting: &Waiting, copies: &Copies) {
+        for folder in self.names.keys() {
+            copies.changed(INodeNo(*folder));
+        }
         for ino in self.take_attributes() {
-            forget_attributes(notifier, number(ino));
+            if copies.changed(number(ino)) {
+                forget_folder(notifier, number(ino));
+            } else {
+                forget_attributes(notifier, number(ino));
+            }
         }
         for (folder, names) in self.take_free(waiting) {
             for (name, gone) in names {

@@ -15,6 +15,7 @@ mod full_disk;
 mod guard;
 mod killed;
 mod life;
+mod listings;
 mod mount_8;
 mod names;
 mod offline;

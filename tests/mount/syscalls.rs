@@ -149,6 +149,48 @@ fn lookups_reads_and_creates_make_no_more_system_calls_than_written_down() {
     });
 }
 
+/// Of a large folder the kernel was given attributes with the first page only: find looked each of the others up by itself.
+#[test]
+fn of_a_large_folder_names_and_attributes_come_by_pages() {
+    if !strace_is_here() {
+        return;
+    }
+    let mount = filled(&[]);
+    let mut found = Vec::new();
+    held("name and `stat` of one of 400 in a folder that is read", &mount, |number| {
+        if number == 0 {
+            let entries = fs::read_dir(mount.path("folder")).unwrap();
+            found.extend(entries.map(|entry| entry.unwrap().path()));
+            assert_eq!(found.len(), TIMES as usize);
+        }
+        assert_eq!(fs::metadata(&found[number as usize]).unwrap().len(), 4096);
+    });
+}
+
+#[test]
+fn a_folder_that_is_read_again_is_only_opened_and_closed() {
+    if !strace_is_here() {
+        return;
+    }
+    // So many that the close of one has been heard of when its turn comes again: only then the kernel's copy is used.
+    const FOLDERS: u32 = 8;
+    let mut mount = Mounted::with(&QUIET, |remote| {
+        for number in 0..FOLDERS {
+            fs::create_dir(remote.join(format!("d{number}"))).unwrap();
+            fs::write(remote.join(format!("d{number}/file")), "").unwrap();
+        }
+    });
+    let read = |mount: &Mounted, number: u32| {
+        let folder = mount.path(format!("d{}", number % FOLDERS));
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+    };
+    (0..FOLDERS).for_each(|number| read(&mount, number));
+    // Of what was listed just now the kernel may be told once more.
+    mount.remount();
+    (0..2 * FOLDERS).for_each(|number| read(&mount, number));
+    held("a folder read once more", &mount, |number| read(&mount, number));
+}
+
 #[test]
 fn with_passthrough_a_read_makes_no_system_call() {
     if !strace_is_here() {
